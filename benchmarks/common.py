@@ -1,0 +1,66 @@
+"""What every benchmark shares: where data are, what machine it ran on, and how a result is printed and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("multicl", "torch", "torchvision", "torchaudio", "transformers", "datasets", "accelerate")
+
+
+def data_folder() -> Path:
+    """The folder that MULTICL_DATA names, with a folder for each data set."""
+    folder = os.environ.get("MULTICL_DATA")
+    if not folder or not Path(folder).is_dir():
+        sys.exit("set MULTICL_DATA to the folder that holds the data sets (cifar10/, emoji/, ...)")
+    return Path(folder)
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, GPU and versions."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ]
+        cpu = names[0] if names else cpu
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "python": platform.python_version(), **versions}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of equal keys as aligned text."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, *([_text(row.get(name, "")) for name in names] for row in rows)]
+    wide = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(line, wide, strict=True)).rstrip() for line in cells)
+
+
+def finish(name: str, rows: Sequence[dict[str, Any]], **more: Any) -> None:
+    """Print the table and a last line `RESULT {json}`; write benchmarks/results/NAME.json."""
+    result = {"benchmark": name, "machine": machine(), "rows": list(rows), **more}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(table(rows))
+    print("RESULT " + json.dumps(result), flush=True)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,63 @@
+"""What does each recipe reach in a few minutes on a laptop's CPU?
+
+    MULTICL_DATA=... python benchmarks/recipes.py [NAME ...]
+
+Held-out figures before and after training, beside raw inputs where that makes sense. Small encoders, short budgets: the
+recipes' own defaults are the papers', for a GPU. Rows of recipes that are not named stay as they were measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, data_folder, finish
+
+ROOT = Path(__file__).parent.parent
+CIFAR = "--train.batch-size 256 --train.steps 600 --train.lr 1e-3 --bank 20000"
+BUDGETS = {
+    "codes": "",
+    "simclr": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
+    "cmc": f"--data.path DATA/cifar10 --l.encoder small --l.stem default --ab.encoder small --ab.stem default {CIFAR}",
+    "simcse": "--data.path DATA/wordnet --data.columns text definition --sts DATA/stsb --text.encoder words "
+    "--text.pooling mean --head.layers 0 --train.batch-size 256 --train.steps 1000 --train.lr 1e-3",
+    "clip": "--data.path DATA/emoji --data.columns image google --train.epochs 60",
+    "clap": "--data.path DATA/prompts --audio.rate 8000",
+}
+
+
+def measure(name: str) -> list[dict[str, Any]]:
+    """Launch a recipe as its header says; a row a figure."""
+    flags = BUDGETS[name].replace("DATA", str(data_folder())).split()
+    print(f"python recipes/{name}.py {BUDGETS[name]}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "recipes" / f"{name}.py"), "--run", f"{folder}/run", *flags]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+        result = json.loads((Path(folder) / "run" / "result.json").read_text())
+    return [
+        {
+            "recipe": name,
+            "figure": figure,
+            "raw input": result["baseline"].get(figure, ""),
+            "untrained": untrained,
+            "trained": result[figure],
+            "steps": result["steps"],
+            "seconds": result["seconds"],
+            "flags": BUDGETS[name],
+        }
+        for figure, untrained in result["untrained"].items()
+    ]
+
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or list(BUDGETS)
+    before = RESULTS / "recipes.json"
+    kept = json.loads(before.read_text())["rows"] if before.exists() else []
+    measured = {name: measure(name) for name in wanted}
+    every = [r for name in BUDGETS for r in measured.get(name) or [k for k in kept if k["recipe"] == name]]
+    finish("recipes", every)

@@ -1,0 +1,30 @@
+"""multicl's losses in a loop of one's own: two views, an encoder, NT-Xent.
+
+python examples/own_loop.py
+"""
+
+import torch
+from torch import nn
+
+from multicl.functional import info_nce, nt_xent
+
+torch.manual_seed(0)
+things = torch.randn(512, 32)
+encoder = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 16))
+log_temperature = nn.Parameter(torch.tensor(-1.0))  # learnt: its gradient is exact, too
+optimizer = torch.optim.Adam([*encoder.parameters(), log_temperature], lr=1e-2)
+
+for step in range(61):
+    rows = things[torch.randperm(512)[:128]]
+    z1, z2 = (encoder(rows + 0.3 * torch.randn_like(rows)) for _ in range(2))
+    loss = nt_xent(z1, z2, temperature=log_temperature.exp())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if step % 20 == 0:
+        print(f"step {step}  NT-Xent {loss.item():.3f}  temperature {log_temperature.exp().item():.3f}")
+
+with torch.no_grad():
+    a, b = (encoder(things[:64] + 0.3 * torch.randn(64, 32)) for _ in range(2))
+    right = (nn.functional.normalize(a) @ nn.functional.normalize(b).T).argmax(1) == torch.arange(64)
+    print(f"InfoNCE across the views {info_nce(a, b, temperature=0.1).item():.3f}, recall@1 {right.float().mean():.0%}")

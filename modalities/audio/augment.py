@@ -1,0 +1,130 @@
+"""Random views of waveforms, batched on their device, with parameters of each row's own."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import torch
+
+from multicl.modalities import seeded
+from multicl.modalities.audio.mel import within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from multicl.modalities.audio.settings import Augment
+    from multicl.types import Batch
+
+
+class Stream(IntEnum):
+    """Streams of one seed: what is drawn for one change never depends on which others are on."""
+
+    WINDOW = 0
+    SHIFT = 1
+    GAIN = 2
+    POLARITY = 3
+    NOISE = 4
+    TIME = 5
+    FREQ = 6
+    SAMPLES = 7
+
+
+def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None = None) -> Batch:
+    """One view of each row.
+
+    Args:
+        batch: "wave" float32 [B, T], zero beyond "lengths" [B].
+        seeds: [B] int64; a row's view depends on its seed and its samples only, not on its batch.
+        longest: samples of the random window taken of longer rows before `settings.crop`; None: all.
+
+    Returns:
+        "wave" [B, T'], zero beyond the new "lengths"; "time_masks" and "freq_masks" float32 [B, n, 2] where asked for.
+    """
+    wave, lengths = batch.get("wave"), batch.get("lengths")
+    seeds = seeds.to(wave.device)
+    size, start = _window(seeds, lengths, settings, longest)
+    shift = _shift(seeds, size, settings)
+    factor = _factor(seeds, settings)
+    ratio = _noise_ratio(seeds, settings)
+    # the longest row there can be, known without asking a device
+    most = wave.shape[1] if longest is None else min(longest, wave.shape[1])
+    out = wave.new_zeros(len(wave), max(1, round(most * settings.crop[1])))
+    still = settings.crop == (1.0, 1.0) and settings.shift == 0 and longest is None
+    for rows, widest in _slices(size, out.shape[1]):
+        part = wave[rows, :widest] if still else _moved(wave[rows], widest, size[rows], start[rows], shift[rows])
+        part = part * factor[rows, None]
+        if settings.noise > 0:
+            part = _with_noise(part, size[rows], ratio[rows], seeds[rows])
+        out[rows, :widest] = part
+    masks = {}
+    if settings.time_masks and settings.time_mask_max > 0:
+        masks["time_masks"] = _masks(seeds, settings.time_masks, settings.time_mask_max, Stream.TIME)
+    if settings.freq_masks and settings.freq_mask_max > 0:
+        masks["freq_masks"] = _masks(seeds, settings.freq_masks, settings.freq_mask_max, Stream.FREQ)
+    return batch.replace(wave=out, lengths=size, **masks)
+
+
+def _slices(lengths: Tensor, widest: int) -> Iterator[tuple[Tensor, int]]:
+    """(rows, their greatest length): all of them on an accelerator, a few of like length on a CPU, to stay in cache."""
+    if lengths.device.type != "cpu" or len(lengths) == 0:
+        yield torch.arange(len(lengths), device=lengths.device), widest
+        return
+    for rows in lengths.argsort().split(4):
+        yield rows, int(lengths[rows[-1]])
+
+
+def _window(seeds: Tensor, lengths: Tensor, settings: Augment, longest: int | None) -> tuple[Tensor, Tensor]:
+    """[B] size and start of what is kept of each row."""
+    low, high = settings.crop
+    fraction, place = seeded.uniform(seeds, 2, stream=Stream.WINDOW).double().unbind(1)
+    size = lengths if longest is None else lengths.clamp(max=longest)
+    size = (size * (low + (high - low) * fraction)).round().long().clamp(min=1)
+    return size, (place * (lengths - size + 1)).long()
+
+
+def _shift(seeds: Tensor, size: Tensor, settings: Augment) -> Tensor:
+    """[B] samples by which each row moves to the right."""
+    most = (size * settings.shift).long()
+    return (seeded.uniform(seeds, 1, stream=Stream.SHIFT).double()[:, 0] * (2 * most + 1)).long() - most
+
+
+def _factor(seeds: Tensor, settings: Augment) -> Tensor:
+    """[B] float32 that each row is multiplied by: gain and polarity."""
+    low, high = settings.gain_db
+    decibels = low + (high - low) * seeded.uniform(seeds, 1, stream=Stream.GAIN)[:, 0]
+    flipped = seeded.uniform(seeds, 1, stream=Stream.POLARITY)[:, 0] < settings.polarity
+    return torch.where(flipped, -1.0, 1.0) * 10 ** (decibels / 20)
+
+
+def _noise_ratio(seeds: Tensor, settings: Augment) -> Tensor:
+    """[B] float32 amplitude of the noise over the row's own; 0: none."""
+    chance, level = seeded.uniform(seeds, 2, stream=Stream.NOISE).unbind(1)
+    low, high = settings.noise_snr_db
+    return (chance < settings.noise) * 10 ** (-(low + (high - low) * level) / 20)
+
+
+def _moved(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor) -> Tensor:
+    """Crop and shift in one gather: new[j] = wave[start + j - shift] where that lies in the crop, zero elsewhere."""
+    at = torch.arange(widest, device=wave.device)
+    from_ = at - shift[:, None]
+    inside = (from_ >= 0) & (from_ < size[:, None]) & (at < size[:, None])
+    return wave.gather(1, (start[:, None] + from_).clamp_(0, wave.shape[1] - 1)) * inside
+
+
+def _with_noise(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> Tensor:
+    """White Gaussian noise at a ratio to the row's own over its valid length; drawn for the rows that get some."""
+    power = wave.double().square().sum(1) / lengths  # double: the sum of a row does not feel its padding
+    rows = ratio.nonzero()[:, 0]
+    noise = seeded.normal(seeds[rows], (wave.shape[1],), stream=Stream.SAMPLES)
+    scale = power[rows].sqrt().float() * ratio[rows]
+    return wave.index_add(0, rows, noise * scale[:, None] * within(lengths[rows], wave.shape[1]))
+
+
+def _masks(seeds: Tensor, count: int, most: float, stream: Stream) -> Tensor:
+    """[B, count, 2] start and width in [0, 1], width uniform in [0, most), start uniform in what is left."""
+    width, place = seeded.uniform(seeds, 2 * count, stream=stream).unflatten(1, (count, 2)).unbind(2)
+    width = width * most
+    return torch.stack([place * (1 - width), width], 2)

@@ -1,0 +1,121 @@
+"""Encoders on the project's own log-mels: `Small`, and any module of the user's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from multicl.modalities.audio.mel import LogMel, spec_augment, within
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from multicl.types import Batch
+
+
+class Small(nn.Module):
+    """A residual convolutional net on log-mels that keeps order in time: "one two" is not "two one".
+
+    Bands are channels; a stem of stride 4 makes a frame of 40 ms, three residual convolutions (pre-activation,
+    arXiv:1603.05027) see 0.5 s around it, and averages over equal segments of the clip's own length are laid side by
+    side. Norms are over one frame and what lies beyond a clip's length is kept zero, so padding changes nothing.
+    """
+
+    channels = 128
+    depth = 3
+    stride = 4
+    segments = 8
+    rows = 16
+    """On a CPU rows are taken by length in slices of this many: little padding, and activations stay in cache."""
+
+    def __init__(self, front: LogMel, width: int = 256) -> None:
+        super().__init__()
+        self.width = width
+        self.front = front
+        self.stem = nn.Conv1d(front.mels, self.channels, 5, stride=self.stride, padding=2)
+        self.convs = nn.ModuleList(nn.Conv1d(self.channels, self.channels, 5, padding=2) for _ in range(self.depth))
+        self.norms = nn.ModuleList(nn.LayerNorm(self.channels) for _ in range(self.depth + 1))
+        self.out = nn.Linear(self.segments * self.channels, width)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Batch of "wave" and "lengths" -> [B, width]."""
+        if batch.device.type != "cpu" or len(batch) <= 1:
+            return self._encode(batch)
+        order = batch.get("lengths").argsort()
+        parts = [batch[rows] for rows in order.split(self.rows)]
+        encoded = [self._encode(part.replace(wave=part.get("wave")[:, : part.get("lengths")[-1]])) for part in parts]
+        return torch.cat(encoded)[order.argsort()]
+
+    def _encode(self, batch: Batch) -> Tensor:
+        x, frames = self.front(batch.get("wave"), batch.get("lengths"))
+        x = spec_augment(x, frames, batch)
+        x = self.stem(x).transpose(1, 2)  # [B, F, C]
+        frames = (frames - 1) // self.stride + 1
+        valid = within(frames, x.shape[1])[..., None]
+        for conv, norm in zip(self.convs, self.norms, strict=False):
+            y = nn.functional.gelu(norm(x)) * valid
+            x = x + conv(y.transpose(1, 2)).transpose(1, 2)
+        x = nn.functional.gelu(self.norms[-1](x))
+        pooled = segments(frames, x.shape[1], self.segments).to(x.dtype) @ x  # [B, segments, C]
+        out: Tensor = self.out(pooled.flatten(1))
+        return out
+
+
+def segments(lengths: Tensor, size: int, count: int) -> Tensor:
+    """[B] -> [B, count, size]: the averages over `count` equal parts of each length, a frame shared by its overlap."""
+    edges = lengths[:, None] * torch.arange(count + 1, device=lengths.device) / count  # [B, count + 1]
+    at = torch.arange(size, device=lengths.device)
+    start, end = edges[:, :-1, None], edges[:, 1:, None]
+    overlap = (torch.minimum(end, at + 1) - torch.maximum(start, at)).clamp(min=0)
+    return overlap / (end - start)
+
+
+class Custom(nn.Module):
+    """A module of the user's own, called with log-mels [B, M, F] (masks applied) or, without a front, waves [B, T].
+
+    Args:
+        net: -> [B, W], or [B, W, ...], averaged. It is told no lengths: what it makes of padding is its own affair.
+        front: log-mels; None: the net reads waveforms.
+        rate: Hz, for the dry run that finds W.
+
+    Raises:
+        InputError: the net does not run on a second of silence, or returns something else.
+    """
+
+    def __init__(self, net: nn.Module, front: LogMel | None, rate: int) -> None:
+        super().__init__()
+        self.net = net
+        self.front = front
+        self.width = self._dry_run(rate)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Batch of "wave" and "lengths" -> [B, width]."""
+        x = batch.get("wave")
+        if self.front is not None:
+            x, frames = self.front(x, batch.get("lengths"))
+            x = spec_augment(x, frames, batch)
+        return self._pooled(x)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        y: Tensor = self.net(x)
+        return y.flatten(2).mean(2) if y.ndim > 2 else y
+
+    @torch.no_grad()
+    def _dry_run(self, rate: int) -> int:
+        parameter = next(self.net.parameters(), torch.empty(0))
+        wave = torch.zeros(2, rate)
+        x = wave if self.front is None else self.front(wave, torch.tensor([rate, rate]))[0]
+        was_training = {module: module.training for module in self.net.modules()}
+        self.net.eval()
+        what = f"the audio encoder {type(self.net).__name__}, called with {list(x.shape)} float32,"
+        try:
+            y = self._pooled(x.to(parameter.device))
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise InputError(f"{what} raised {type(error).__name__}: {error}") from error
+        finally:
+            for module, training in was_training.items():
+                module.training = training
+        if y.ndim != 2 or len(y) != 2:
+            raise InputError(f"{what} returned {list(y.shape)}; expected [2, width] or [2, width, ...]")
+        return y.shape[1]

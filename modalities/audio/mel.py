@@ -1,0 +1,106 @@
+"""The log-mel front end and SpecAugment's masks.
+
+Dimensions: B rows, T samples, F frames, M mel bands, N points of the transform.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from multicl.types import Batch
+
+IN_CACHE = 2**19  # floats of a slice on a CPU: frames times N beyond this are slower by an order
+
+
+class LogMel(nn.Module):
+    """Waveforms -> log-mel spectrograms, zero mean and unit variance a clip.
+
+    Frames are centred on multiples of the hop, beyond the clip's ends there is silence, and mean and variance are over
+    valid frames: a clip's spectrogram does not depend on the batch it is in. float32 under autocast, too.
+
+    Args:
+        rate: Hz.
+        mels: bands, HTK scale, from 0 Hz to rate / 2.
+        window_ms: Hann window.
+        hop_ms: from frame to frame.
+
+    Raises:
+        InputError: more bands than any sensible transform resolves.
+    """
+
+    window: Tensor
+    bank: Tensor
+
+    def __init__(self, rate: int, mels: int = 64, window_ms: float = 25.0, hop_ms: float = 10.0) -> None:
+        super().__init__()
+        self.mels = mels
+        self.width = max(2, round(rate * window_ms / 1000))
+        self.hop = max(1, round(rate * hop_ms / 1000))
+        self.points, bank = _bank(rate, mels, self.width)
+        self.register_buffer("window", torch.hann_window(self.width), persistent=False)
+        self.register_buffer("bank", bank, persistent=False)
+
+    def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T] float, zero beyond lengths [B] -> ([B, M, F] float32, zero beyond the frames; frames [B] int64)."""
+        frames = lengths // self.hop + 1
+        total = wave.shape[1] // self.hop + 1
+        rows = len(wave) if wave.device.type != "cpu" else max(1, IN_CACHE // (total * self.points))
+        with torch.autocast(wave.device.type, enabled=False):
+            mel = torch.cat([self._mel(part) for part in wave.float().split(rows)])  # [B, F, M]
+            x = (mel + 1e-6).log().transpose(1, 2)  # [B, M, F]
+            valid = within(frames, total)[:, None]  # [B, 1, F]
+            count = frames[:, None, None] * self.mels
+            x = x - (x * valid).sum((1, 2), keepdim=True) / count
+            x = x * valid
+            variance = x.square().sum((1, 2), keepdim=True) / count
+            return x * (variance + 1e-2).rsqrt(), frames  # silence stays zero
+
+    def _mel(self, wave: Tensor) -> Tensor:
+        left = self.width // 2
+        padded = nn.functional.pad(wave, (left, self.width - left))
+        windowed = padded.unfold(1, self.width, self.hop) * self.window  # [b, F, width]
+        power = torch.view_as_real(torch.fft.rfft(windowed, n=self.points)).square().sum(-1)  # [b, F, N/2 + 1]
+        return power @ self.bank
+
+
+def within(lengths: Tensor, size: int) -> Tensor:
+    """[B] -> [B, size] bool: positions before each length."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def covered(masks: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """Masks [B, n, 2] of start and width as fractions of lengths [B] -> [B, size] bool: positions under any mask."""
+    at = (torch.arange(size, device=masks.device) + 0.5) / lengths[:, None]  # [B, size]
+    start, width = masks.unbind(2)  # [B, n]
+    return ((at[:, None] >= start[..., None]) & (at[:, None] < (start + width)[..., None])).any(1)
+
+
+def spec_augment(x: Tensor, frames: Tensor, batch: Batch) -> Tensor:
+    """Put the batch's "time_masks" and "freq_masks", where it has any, on x [B, M, F]: their places get 0, the mean."""
+    if "time_masks" in batch:
+        x = x.masked_fill(covered(batch.get("time_masks"), frames, x.shape[2])[:, None], 0)
+    if "freq_masks" in batch:
+        bands = torch.full_like(frames, x.shape[1])
+        x = x.masked_fill(covered(batch.get("freq_masks"), bands, x.shape[1])[:, :, None], 0)
+    return x
+
+
+def _bank(rate: int, mels: int, width: int) -> tuple[int, Tensor]:
+    """(N, [N/2 + 1, M]): the least power of two that holds the window and leaves no band empty."""
+    points = 1 << (width - 1).bit_length()
+    for _ in range(6):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of empty bands: they are what is looked for
+            bank = melscale_fbanks(points // 2 + 1, 0.0, rate / 2, mels, rate)
+        if bool((bank.sum(0) > 0).all()):
+            return points, bank
+        points *= 2
+    raise InputError(f"mels={mels}: too many bands for a window of {width} samples at {rate} Hz; ask for fewer")

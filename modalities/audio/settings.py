@@ -1,0 +1,220 @@
+"""What a run says about sound: `Audio` and its `Augment`. Libraries are imported by the methods that need them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from multicl.types import Batch, InputError, Kind
+
+if TYPE_CHECKING:
+    import random
+
+    from torch import Tensor, nn
+
+    EncoderLike = str | nn.Module
+else:
+    EncoderLike = str  # what a command line can say; a user's nn.Module comes from Python
+
+
+def _require(holds: bool, name: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise InputError(f"audio setting {name}={value!r}: it must be {wanted}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes of a sound; every sample draws its own. Zeros (and equal ends of a range) turn a change off.
+
+    Time and frequency masks are SpecAugment's (arXiv:1904.08779, section 2). They are drawn with the view and applied
+    by the encoder, since the spectrogram is its affair: a model that reads waveforms has its time masks silenced in
+    the waveform, and knows no frequency masks.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    crop: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest fraction of the clip that is kept, in (0, 1]; where it starts is uniform."""
+    gain_db: tuple[float, float] = (0.0, 0.0)
+    """Range of the gain in dB."""
+    noise_snr_db: tuple[float, float] = (10.0, 40.0)
+    """Range of the signal-to-noise ratio in dB; the power of the signal is the row's own, over its valid length."""
+    noise: float = 0.0
+    """Probability of added white Gaussian noise."""
+    polarity: float = 0.0
+    """Probability of a flipped sign."""
+    shift: float = 0.0
+    """Greatest shift in time, either way, as a fraction of the clip in [0, 1); what it uncovers is silence."""
+    time_masks: int = 0
+    """Number of masked stretches of time."""
+    time_mask_max: float = 0.2
+    """Greatest width of each, as a fraction of the clip."""
+    freq_masks: int = 0
+    """Number of masked bands of frequency."""
+    freq_mask_max: float = 0.25
+    """Greatest width of each, as a fraction of the mel bands."""
+
+    def __post_init__(self) -> None:
+        low, high = self.crop
+        _require(0 < low <= high <= 1, "crop", self.crop, "two fractions 0 < low <= high <= 1")
+        for name in ("gain_db", "noise_snr_db"):
+            low, high = getattr(self, name)
+            _require(-100 <= low <= high <= 100, name, (low, high), "two values in dB, -100 <= low <= high <= 100")
+        for name in ("noise", "polarity", "time_mask_max", "freq_mask_max"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
+        _require(0 <= self.shift < 1, "shift", self.shift, "in [0, 1)")
+        for name in ("time_masks", "freq_masks"):
+            _require(0 <= getattr(self, name) <= 100, name, getattr(self, name), "a number of masks, 0 to 100")
+
+
+STRONG = Augment(crop=(0.7, 1.0), gain_db=(-6.0, 6.0), noise=0.5, time_masks=2, freq_masks=2)
+WEAK = Augment(gain_db=(-3.0, 3.0))
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Sound as a modality: waveforms in the batch, spectrograms in the encoder.
+
+    A batch holds "wave" float32 [B, T], zero beyond "lengths" int64 [B]; views add "time_masks" and "freq_masks",
+    float32 [B, n, 2]: start and width as fractions of the clip and of the bands.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    encoder: EncoderLike = "small"
+    """"small" (log-mels, 0.55 M parameters, keeps order in time); the name or folder of a Hugging Face audio model
+    (wav2vec2, HuBERT, AST, Whisper, CLAP and others of their forms); or an `nn.Module` of your own, called with
+    `input`, that returns [B, W] or [B, W, ...] (averaged)."""
+    _: KW_ONLY
+    column: str | None = None
+    tower: str | None = None
+    rate: int = 16000
+    """Sampling rate of the waveform in the batch, in Hz; whatever is read is resampled to it."""
+    seconds: float | None = None
+    """Length of the random crop that a training view takes; None: the whole clip."""
+    max_seconds: float = 30.0
+    """Of a longer sound only a window is read: a random one in training, the first one in evaluation."""
+    mels: int = 64
+    """Mel bands of the log-mel front end ("small" and modules of your own)."""
+    window_ms: float = 25.0
+    hop_ms: float = 10.0
+    input: Literal["mel", "wave"] = "mel"
+    """What a module of your own is called with: log-mels [B, mels, frames] or the waveform [B, T], both float32."""
+    pretrained: bool = True
+    """Load the weights of a Hugging Face model; False: its architecture with fresh weights."""
+    strong: Augment = field(default=STRONG)
+    weak: Augment = field(default=WEAK)
+
+    def __post_init__(self) -> None:
+        _require(
+            bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
+            "encoder", self.encoder, '"small", a Hugging Face name or folder, or an nn.Module',
+        )  # fmt: skip
+        _require(1000 <= self.rate <= 768_000, "rate", self.rate, "a sampling rate in Hz, 1000 to 768000")
+        _require(0 < self.max_seconds <= 3600, "max_seconds", self.max_seconds, "in (0, 3600]")
+        if self.seconds is not None:
+            _require(0 < self.seconds <= self.max_seconds, "seconds", self.seconds, "positive and at most max_seconds")
+        _require(1 <= self.mels <= 512, "mels", self.mels, "in 1 to 512")
+        _require(1 <= self.window_ms <= 1000, "window_ms", self.window_ms, "in 1 to 1000")
+        _require(1 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "at least 1 and at most window_ms")
+        _require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
+
+    @property
+    def files(self) -> bool:
+        """A string cell is a file's path."""
+        return True
+
+    @property
+    def source(self) -> Hashable:
+        """The settings that decide load, collate and view."""
+        return "audio", self.rate, self.seconds, self.max_seconds, self.strong, self.weak
+
+    def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
+        """One cell -> mono waveform, float32 [T] at `rate`, at most `max_seconds` long.
+
+        Args:
+            raw: encoded bytes (WAV, FLAC, OGG Vorbis or Opus, MP3 and what else libsndfile reads), a path, a dict with
+                "bytes" or "path", a dict with "array" and "sampling_rate", or a pair (array, rate). Arrays are [T],
+                [T, C] or [C, T] (the shorter side is the channels); integers are scaled to [-1, 1).
+            rng: places the window read of a longer sound; None: its beginning.
+
+        Raises:
+            BadSample: not a sound, corrupt, empty, or with values that are not finite.
+        """
+        from multicl.modalities.audio import decode
+
+        wave, rate = decode.read(raw, self.max_seconds, rng)
+        return decode.resample(wave, rate, self.rate)
+
+    def collate(self, samples: Sequence[Tensor]) -> Batch:
+        """Waveforms [T_i] -> Batch of "wave" float32 [B, T], zero beyond "lengths" int64 [B]."""
+        import torch
+
+        lengths = torch.tensor([len(sample) for sample in samples])
+        return Batch({"wave": torch.nn.utils.rnn.pad_sequence(list(samples), batch_first=True), "lengths": lengths})
+
+    def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
+        """One random view: crop, shift, gain, polarity, noise, and the masks for the encoder; seeds None: as it is."""
+        if seeds is None:
+            return batch
+        from multicl.modalities.audio.augment import augment
+
+        settings = self.strong if kind == "strong" else self.weak
+        return augment(
+            batch, seeds, settings, None if self.seconds is None else max(1, round(self.seconds * self.rate))
+        )
+
+    def build(self, weights: bool = True) -> nn.Module:
+        """The Encoder: Batch -> [B, width].
+
+        Raises:
+            InputError: an unknown encoder, or one that wants another `rate`.
+        """
+        if isinstance(self.encoder, str) and self.encoder != "small":
+            from multicl.modalities.audio import pretrained
+
+            return pretrained.build(self.encoder, self.rate, self.max_seconds, weights and self.pretrained)
+        from multicl.modalities.audio.encoders import Custom, Small
+        from multicl.modalities.audio.mel import LogMel
+
+        front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms)
+        if isinstance(self.encoder, str):
+            return Small(front)
+        return Custom(self.encoder, front if self.input == "mel" else None, self.rate)
+
+    def save(self, folder: Path) -> None:
+        """Write the configuration of a Hugging Face model and of its feature extractor; nothing for other encoders."""
+        if isinstance(self.encoder, str) and self.encoder != "small":
+            from multicl.modalities.audio import pretrained
+
+            pretrained.save(self.encoder, folder)
+
+    def restored(self, folder: Path) -> Audio:
+        """These settings after loading: a Hugging Face model is built from what `save` wrote to `folder`.
+
+        Raises:
+            InputError: the encoder was a module of the user's own, which a folder cannot hold.
+        """
+        if not isinstance(self.encoder, str):
+            raise InputError(
+                f"the audio encoder is a module of your own ({type(self.encoder).__name__}); "
+                "give it again when loading: modalities={...: Audio(encoder=my_module)}"
+            )
+        if self.encoder == "small":
+            return self
+        return dataclasses.replace(self, encoder=str(folder), pretrained=False)
+
+    def preview(self, raw: Any) -> tuple[str, bytes]:
+        """One cell for a page: (MIME type, bytes) that browsers play; large or unplayable sounds: 10 s of Ogg Vorbis.
+
+        Raises:
+            BadSample: as `load`.
+        """
+        from multicl.modalities.audio import decode
+
+        return decode.preview(raw)

@@ -1,0 +1,193 @@
+"""What people have -> a PIL image -> uint8 [3, H, W] of the size that is kept."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from multicl.types import BadSample
+
+MAX_PIXELS = 100_000_000
+"""A picture of more pixels is refused before it is decoded: 300 MB of memory, and likely an attack."""
+_ORIENTATION = 0x0112  # the EXIF tag
+_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+def load(raw: Any, height: int, width: int) -> Tensor:
+    """One cell -> uint8 [3, height, width]: scaled to cover the size (bicubic, antialiased), the centre cut out.
+
+    Args:
+        raw: what `read` takes.
+
+    Raises:
+        BadSample: as `read`.
+    """
+    picture = fit(read(raw, hint=2 * max(height, width)), height, width)
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)))
+
+
+def read(raw: Any, hint: int | None = None) -> Image.Image:
+    """One cell -> an upright RGB picture; transparent parts are put on white.
+
+    Args:
+        raw: encoded bytes, a path, a dict with "bytes" or "path", a PIL image, or an array: [H, W] or [H, W, C] of
+            numpy or nested lists, [H, W] or [C, H, W] of torch, C of 1, 3 or 4, integers in [0, 255], uint16 in
+            [0, 65535] or floats in [0, 1]. An array whose channels are only at the other end is taken that way.
+        hint: a JPEG larger than twice this many pixels a side may be decoded at a half, a quarter or an eighth.
+
+    Raises:
+        BadSample: not a picture, corrupt, empty, too large, or an array of another shape or range.
+    """
+    if isinstance(raw, Mapping):
+        given = [raw[key] for key in ("bytes", "path") if raw.get(key) is not None]
+        if not given:
+            raise BadSample(f"a dict without 'bytes' or 'path'; it has {sorted(map(str, raw))}")
+        raw = given[0]
+    if isinstance(raw, bytes | bytearray | memoryview):
+        if not len(raw):
+            raise BadSample("empty bytes instead of a picture")
+        return _open(io.BytesIO(raw), hint)
+    if isinstance(raw, str | Path):
+        if not raw or not Path(raw).is_file():
+            raise BadSample(f"no such file: {str(raw)!r}")
+        return _open(raw, hint)
+    if isinstance(raw, Image.Image):
+        return _convert(raw)
+    if isinstance(raw, np.ndarray | Tensor | list | tuple):
+        return _from_array(raw)
+    raise BadSample(f"expected a picture (bytes, a path, a PIL image or an array), got {type(raw).__name__}")
+
+
+def fit(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """Scale to cover width x height and cut out the centre, in one resampling; the picture itself where it fits."""
+    if picture.size == (width, height):
+        return picture
+    scale = max(width / picture.width, height / picture.height)
+    w, h = width / scale, height / scale
+    left, top = max(0.0, (picture.width - w) / 2), max(0.0, (picture.height - h) / 2)
+    box = (left, top, min(left + w, picture.width), min(top + h, picture.height))
+    return picture.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+
+
+def preview(raw: Any, side: int = 64) -> tuple[str, bytes]:
+    """One cell -> (MIME type, bytes), at most `side` pixels on its longer side: PNG, or JPEG for what was one.
+
+    Raises:
+        BadSample: as `read`.
+    """
+    picture = read(raw, hint=2 * side)
+    lossy = picture.info.get("lossy", False)
+    picture.thumbnail((side, side), Image.Resampling.BICUBIC)
+    out = io.BytesIO()
+    clean = Image.frombytes("RGB", picture.size, picture.tobytes())  # without the source's metadata
+    clean.save(out, "JPEG" if lossy else "PNG", **({"quality": 85} if lossy else {"optimize": True}))
+    return ("image/jpeg" if lossy else "image/png"), out.getvalue()
+
+
+def _open(file: io.BytesIO | str | Path, hint: int | None) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # corrupt metadata; size is checked here
+            with Image.open(file) as picture:
+                _check_size(picture)
+                if hint is not None and min(picture.size) > 2 * hint:
+                    picture.draft(None, (hint, hint))
+                converted = _convert(picture)
+                converted.info["lossy"] = picture.format == "JPEG"
+                return converted
+    except UnidentifiedImageError:
+        size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else Path(file).stat().st_size
+        raise BadSample(f"not a picture that can be read ({size} bytes)") from None
+    except Image.DecompressionBombError as error:
+        raise BadSample(f"the picture is too large: {error}") from None
+    except BadSample:
+        raise
+    except MemoryError:
+        raise BadSample("the picture does not fit in memory") from None
+    except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, ...
+        raise BadSample(f"a corrupt picture: {error or type(error).__name__}") from None
+
+
+def _check_size(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise BadSample(f"the picture is too large: {width} x {height} pixels, more than {MAX_PIXELS}")
+    if not width or not height:
+        raise BadSample(f"an empty picture: {width} x {height} pixels")
+
+
+def _convert(picture: Image.Image) -> Image.Image:
+    """Any mode -> upright RGB; the caller's picture is left as it is."""
+    _check_size(picture)
+    try:
+        if picture.mode != "RGB" or "exif" in picture.info or picture.format not in (None, "JPEG"):
+            if picture.getexif().get(_ORIENTATION, 1) != 1:
+                picture = ImageOps.exif_transpose(picture)
+            if picture.mode in _ALPHA or "transparency" in picture.info:
+                over = picture.convert("RGBA")
+                return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+            if picture.mode.startswith(("I", "F")):
+                return _from_array(np.asarray(picture).astype(np.float64 if picture.mode == "F" else np.int64), 65535)
+        return picture.convert("RGB")
+    except BadSample:
+        raise
+    except Exception as error:
+        raise BadSample(f"a corrupt picture: {error or type(error).__name__}") from None
+
+
+def _from_array(raw: Any, top: int = 255) -> Image.Image:
+    """Arrays in; `top` is the integer that stands for white (uint16 arrays: 65535 in any case)."""
+    channels_first = isinstance(raw, Tensor)
+    try:
+        array = raw.detach().cpu().numpy() if isinstance(raw, Tensor) else np.asarray(raw)
+    except (TypeError, ValueError) as error:
+        raise BadSample(f"an array that is no picture: {error}") from None
+    shape = list(array.shape)
+    if array.ndim == 2:
+        array = array[..., None]
+    elif array.ndim == 3:
+        first, last = (n in (1, 3, 4) for n in (shape[0], shape[2]))
+        if first and (channels_first or not last):
+            array = array.transpose(1, 2, 0)
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise BadSample(f"an array of shape {shape}; a picture is [H, W] or [H, W, C] with C of 1, 3 or 4")
+    if not array.size:
+        raise BadSample(f"an empty picture: an array of shape {shape}")
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise BadSample(f"the picture is too large: an array of shape {shape}")
+    pixels = _to_uint8(array, top)
+    if pixels.shape[2] == 1:
+        pixels = pixels.repeat(3, axis=2)
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.float32) / 255
+        pixels = (pixels[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _to_uint8(array: Any, top: int) -> Any:
+    kind = array.dtype
+    if kind == np.uint8:
+        return array
+    if kind == np.bool_:
+        return array.astype(np.uint8) * 255
+    if kind.kind not in "iuf":
+        raise BadSample(f"an array of {kind}; a picture's are integers or floats")
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise BadSample("an array with NaN or infinite values")
+    if kind.kind == "f":
+        top = 1
+    elif kind == np.uint16:
+        top = 65535
+    slack = 1e-3 * top if kind.kind == "f" else 0  # rounding of an earlier resize
+    if low < -slack or high > top + slack:
+        raise BadSample(f"an array of {kind} with values from {low} to {high}; a picture's are in [0, {top}]")
+    return (array.clip(0, top).astype(np.float64) * (255 / top) + 0.5).astype(np.uint8)

@@ -1,0 +1,114 @@
+"""The Encoder around every net: channels, normalisation, pooling, and the choice of the net by its name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from multicl.modalities.image import color
+from multicl.modalities.image.color import Stats
+from multicl.modalities.image.huggingface import huggingface_net, is_huggingface
+from multicl.modalities.image.named import timm_net, torchvision_net
+from multicl.modalities.image.small import Small
+from multicl.modalities.image.views import to_float
+from multicl.types import Batch, InputError
+
+if TYPE_CHECKING:
+    from multicl.modalities.image.settings import Channels, Image
+
+CHANNELS: dict[Channels, int] = {"rgb": 3, "L": 1, "ab": 2}
+
+
+class ImageEncoder(nn.Module):
+    """Batch of "pixels" [B, 3, h, w], uint8 or float in [0, 1] -> [B, width].
+
+    Args:
+        net: normalised float [B, C, h, w] -> [B, W] or [B, W, ...], which is averaged.
+        channels: what the net looks at.
+        shape: h and w.
+        stats: normalisation of RGB; Lab has its own.
+        name: of the net, for errors.
+
+    Raises:
+        InputError: the net cannot take such pictures, or gives no such features.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, channels: Channels, shape: tuple[int, int], stats: Stats, name: str) -> None:
+        super().__init__()
+        self.net, self.channels = net, channels
+        mean, std = (torch.tensor(s).view(-1, 1, 1) for s in (stats if channels == "rgb" else color.LAB))
+        which = {"rgb": slice(0, 3), "L": slice(0, 1), "ab": slice(1, 3)}[channels]
+        self.register_buffer("mean", mean[which], persistent=False)
+        self.register_buffer("std", std[which], persistent=False)
+        self.width = self._measure(shape, name)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The features, [B, width]."""
+        x = batch.get("pixels")
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            x = to_float(x)
+            if self.channels != "rgb":
+                x = color.rgb_to_lab(x)
+                x = x[:, :1] if self.channels == "L" else x[:, 1:]
+            x = (x - self.mean) / self.std
+        return self._features(x)
+
+    def _features(self, x: Tensor) -> Tensor:
+        h: Tensor = self.net(x)
+        return h.flatten(2).mean(2) if h.ndim > 2 else h
+
+    def _measure(self, shape: tuple[int, int], name: str) -> int:
+        """Width of the features, seen on two black pictures."""
+        modes = [(module, module.training) for module in self.modules()]
+        device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
+        black = torch.zeros(2, CHANNELS[self.channels], *shape, device=device)
+        self.eval()
+        try:
+            with torch.no_grad():
+                h = self.net(black)
+        except Exception as error:  # whatever the net makes of a size that it was not made for
+            asked = f"{CHANNELS[self.channels]} x {shape[0]} x {shape[1]}"
+            raise InputError(
+                f"the encoder {name} cannot take pictures of {asked} (channels, height, width): {error}; "
+                "give it another size= or channels="
+            ) from error
+        finally:
+            for module, training in modes:
+                module.training = training
+        if not isinstance(h, Tensor) or h.ndim < 2 or len(h) != 2 or not h.is_floating_point():
+            got = f"{list(h.shape)} {h.dtype}" if isinstance(h, Tensor) else type(h).__name__
+            raise InputError(f"the encoder {name} must give float [B, W] or [B, W, ...]; for B = 2 it gave {got}")
+        return int(h.shape[1])
+
+
+def build(settings: Image, weights: bool) -> ImageEncoder:
+    """The encoder that the settings name.
+
+    Raises:
+        InputError: an unknown name, weights that cannot be had, or a size that the net cannot take.
+    """
+    name, inputs = settings.encoder, CHANNELS[settings.channels]
+    stats: Stats = color.IMAGENET
+    if not isinstance(name, str):
+        net: nn.Module = name
+        name = f"{type(net).__name__} (your module)"
+    elif name == "small":
+        net = Small(inputs, settings.shape)
+    elif name.startswith("timm/"):
+        net, stats = timm_net(name.removeprefix("timm/"), inputs, weights)
+    elif is_huggingface(name):
+        net, stats = huggingface_net(name, inputs, weights)
+    else:
+        net, stats = torchvision_net(name, inputs, weights, cifar_stem=settings.stem == "cifar")
+        return ImageEncoder(net, settings.channels, settings.shape, stats, name)
+    if settings.stem != "default":
+        raise InputError(
+            f"stem={settings.stem!r} is for torchvision's ResNets, not for the encoder {name}: "
+            "set stem to 'default' too (--image.stem default)"
+        )
+    return ImageEncoder(net, settings.channels, settings.shape, stats, name)

@@ -1,0 +1,121 @@
+"""Image models of Hugging Face, by name of the hub or from a folder."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from multicl.modalities.image.color import IMAGENET, Stats
+from multicl.modalities.image.named import KINDS
+from multicl.types import InputError
+
+
+class Pooled(nn.Module):
+    """A model of Hugging Face: [B, C, h, w] -> its pooled output [B, W], or the mean over its tokens or places."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        takes = inspect.signature(model.forward).parameters
+        self.options = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in takes else {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> [B, W]."""
+        out = self.model(pixel_values=x, **self.options)
+        pooled: Tensor | None = getattr(out, "pooler_output", None)
+        if pooled is not None:
+            return pooled.flatten(1)
+        hidden: Tensor = out.last_hidden_state  # [B, tokens, W], or [B, W, h, w]
+        return hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2)
+
+
+def is_huggingface(name: str) -> bool:
+    """A name with a separator, but timm's: "hf/ORG/NAME" or a folder. Torchvision's names have none."""
+    return not name.startswith("timm/") and ("/" in name or os.sep in name)
+
+
+def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[nn.Module, Stats]:
+    """The model, or the vision half of a two-tower one such as CLIP, and the normalisation of its pictures.
+
+    Args:
+        name: "hf/ORG/NAME" or a folder. inputs: channels; other than 3, the first layer starts fresh.
+        weights: load them, safetensors only.
+
+    Raises:
+        InputError: no such model or folder, no weights there, or a model that does not look at pictures.
+    """
+    from transformers import AutoModel
+
+    place = _place(name)
+    config = _config(name)
+    config = getattr(config, "vision_config", config)
+    loading: dict[str, Any] = {}
+    if inputs != 3:
+        if not hasattr(config, "num_channels"):
+            raise InputError(f"the encoder {name} takes RGB only; use channels='rgb'")
+        config.num_channels = inputs
+        loading["ignore_mismatched_sizes"] = True
+    try:
+        if weights:
+            model = AutoModel.from_pretrained(
+                place, config=config, use_safetensors=True, dtype=torch.float32, **loading
+            )
+        else:
+            model = AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise InputError(f"the encoder {name} cannot be loaded: {_first_line(error)}") from error
+    if "pixel_values" not in inspect.signature(model.forward).parameters:
+        raise InputError(f"the encoder {name} is a {type(model).__name__}, which takes no pictures")
+    return Pooled(model), _stats(place)
+
+
+def save(name: str, folder: Path) -> None:
+    """Write config.json and preprocessor_config.json of a Hugging Face model; nothing for other names."""
+    if not is_huggingface(name):
+        return
+    _config(name).save_pretrained(folder)
+    mean, std = _stats(_place(name))
+    normalisation = {"do_normalize": True, "image_mean": list(mean), "image_std": list(std)}
+    (Path(folder) / "preprocessor_config.json").write_text(json.dumps(normalisation, indent=2))
+
+
+def _place(name: str) -> str:
+    """What transformers calls it."""
+    if name.startswith("hf/"):
+        return name.removeprefix("hf/")
+    if not (Path(name) / "config.json").is_file():
+        raise InputError(f"image encoder {name!r}: no such folder with a config.json. An encoder may be {KINDS}")
+    return name
+
+
+def _config(name: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(_place(name))
+    except (OSError, ValueError) as error:
+        raise InputError(f"the encoder {name} cannot be had: {_first_line(error)}") from error
+
+
+def _stats(place: str) -> Stats:
+    """Mean and deviation of its image processor; ImageNet's where it has none."""
+    from transformers import ImageProcessingMixin
+
+    try:
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(place)
+    except (OSError, ValueError):
+        return IMAGENET
+    if settings.get("do_normalize") is False:
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    mean, std = settings.get("image_mean"), settings.get("image_std")
+    return (tuple(mean), tuple(std)) if isinstance(mean, list) and isinstance(std, list) else IMAGENET
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,219 @@
+"""What a run says about pictures: `Image` and its `Augment`. Libraries are imported by the methods that need them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from multicl.types import Batch, InputError, Kind
+
+if TYPE_CHECKING:
+    import random
+
+    from torch import Tensor, nn
+
+    EncoderLike = str | nn.Module
+else:
+    EncoderLike = str  # what a command line can say; a user's nn.Module comes from Python
+
+Channels = Literal["rgb", "L", "ab"]
+Stem = Literal["default", "cifar"]
+
+
+def _require(holds: bool, name: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise InputError(f"image setting {name}={value!r}: it must be {wanted}")
+
+
+def _two(name: str, value: Any) -> tuple[Any, Any]:
+    numbers = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
+    _require(numbers, name, value, "two numbers")
+    return value[0], value[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes of a picture, in the order of these fields; every row draws its own. Zeros turn a change off.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    crop: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest share of the area that a crop keeps, in (0, 1]; it is scaled back to the full size."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Range of the crop's width / height, relative to the picture's own."""
+    flip: float = 0.0
+    """Probability of a mirrored picture, left to right."""
+    rotate: float = 0.0
+    """Probability of a rotation."""
+    rotate_degrees: float = 15.0
+    """Greatest angle of it, either way."""
+    jitter: float = 0.0
+    """Probability of the colour changes below, all four in random order."""
+    brightness: float = 0.4
+    """Greatest change of the factor, about 1; `contrast` and `saturation` likewise."""
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    """Greatest turn of the hue, as a share of the colour circle, in [0, 0.5]."""
+    gray: float = 0.0
+    """Probability of a grey picture."""
+    blur: float = 0.0
+    """Probability of a Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of its standard deviation, in pixels."""
+    solarize: float = 0.0
+    """Probability that bright pixels are inverted."""
+    solarize_threshold: float = 0.5
+    """From which brightness on, in [0, 1]."""
+    noise: float = 0.0
+    """Probability of added Gaussian noise."""
+    noise_std: float = 0.05
+    """Its standard deviation; pixels are in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        ranges = {"crop": 1.0, "ratio": 100.0, "blur_sigma": 100.0}
+        for name, top in ranges.items():
+            low, high = _two(name, getattr(self, name))
+            _require(0 < low <= high <= top, name, getattr(self, name), f"two numbers 0 < low <= high <= {top:g}")
+        tops = {"rotate_degrees": 180.0, "brightness": 10.0, "contrast": 10.0, "saturation": 10.0, "hue": 0.5}
+        for name in (f.name for f in dataclasses.fields(self)):
+            value, top = getattr(self, name), tops.get(name, 1.0)  # most are probabilities
+            if name not in ranges:
+                _require(isinstance(value, int | float) and 0 <= value <= top, name, value, f"a number in [0, {top:g}]")
+
+
+STRONG = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2)
+"""SimCLR's (arXiv:2002.05709, appendix B.9) for small pictures: half its jitter, no blur."""
+WEAK = Augment(crop=(0.8, 1.0))
+"""Beside a caption, which must stay true: no mirror, no colour."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pictures as a modality. A batch holds "pixels": uint8 [B, 3, h, w] as loaded, float32 in [0, 1] as viewed.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    encoder: EncoderLike = "small"
+    """One of: "small" (a convolutional net for small pictures, 0.4 to 0.7 M parameters, keeps where things are);
+    a torchvision classifier's name ("resnet18"); "timm/NAME"; "hf/ORG/NAME" or a folder with config.json (of
+    Hugging Face); or an `nn.Module` of your own: normalised float [B, C, h, w] -> [B, W] or [B, W, ...] (averaged)."""
+    _: KW_ONLY
+    column: str | None = None
+    tower: str | None = None
+    size: int | tuple[int, int] = 32
+    """Height and width in pixels that the encoder sees; one number: a square. Other pictures are scaled to cover it and
+    their centre is cut out, when they are read."""
+    channels: Channels = "rgb"
+    """What the encoder looks at; "L" and "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849)."""
+    stem: Stem = "default"
+    """"cifar": a torchvision ResNet begins with a 3x3 convolution of stride 1 and no pooling, for small pictures."""
+    pretrained: bool = True
+    """Load the weights of a named model where it has any; False: its architecture with fresh weights."""
+    strong: Augment = field(default=STRONG)
+    weak: Augment = field(default=WEAK)
+
+    def __post_init__(self) -> None:
+        _require(
+            bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
+            "encoder", self.encoder, '"small", a name, a folder, or an nn.Module',
+        )  # fmt: skip
+        size = _two("size", self.size) if isinstance(self.size, Sequence) else (self.size, self.size)
+        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in size)
+        _require(whole and all(1 <= n <= 4096 for n in size), "size", self.size, "one or two of 1 to 4096 pixels")
+        _require(self.channels in get_args(Channels), "channels", self.channels, f"one of {get_args(Channels)}")
+        _require(self.stem in get_args(Stem), "stem", self.stem, f"one of {get_args(Stem)}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
+
+    @property
+    def source(self) -> Hashable:
+        """The settings that decide load, collate and view."""
+        return "image", self.shape, self.strong, self.weak
+
+    @property
+    def files(self) -> bool:
+        """A string cell is a file's path."""
+        return True
+
+    def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
+        """One cell -> uint8 [3, h, w], scaled to cover the size, the centre cut out. Nothing is drawn from `rng`.
+
+        Args:
+            raw: encoded bytes, a path, a dict with "bytes" or "path", a PIL image, or an array ([H, W] or [H, W, C] of
+                numpy, [C, H, W] of torch; integers in [0, 255] or floats in [0, 1]). EXIF rotation is undone,
+                transparent parts are put on white.
+
+        Raises:
+            BadSample: not a picture, corrupt, empty, too large, or an array of another shape or range.
+        """
+        from multicl.modalities.image import decode
+
+        return decode.load(raw, *self.shape)
+
+    def collate(self, samples: Sequence[Tensor]) -> Batch:
+        """Samples uint8 [3, h, w] -> Batch of "pixels" uint8 [B, 3, h, w]."""
+        import torch
+
+        return Batch({"pixels": torch.stack(list(samples))})
+
+    def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
+        """One random view, on the batch's device: "pixels" float32 [B, 3, h, w] in [0, 1]; seeds None: as it is."""
+        from multicl.modalities.image import views
+
+        pixels = batch.get("pixels")
+        if seeds is None:
+            return batch.replace(pixels=views.to_float(pixels))
+        settings = self.strong if kind == "strong" else self.weak
+        return batch.replace(pixels=views.random_view(pixels, seeds, settings))
+
+    def build(self, weights: bool = True) -> nn.Module:
+        """The Encoder: Batch -> [B, width].
+
+        Raises:
+            InputError: an unknown encoder, weights that cannot be had, or a `size` that it cannot take.
+        """
+        from multicl.modalities.image import encoders
+
+        return encoders.build(self, weights and self.pretrained)
+
+    def save(self, folder: Path) -> None:
+        """Write the configuration of a Hugging Face model and its normalisation; nothing for other encoders."""
+        if isinstance(self.encoder, str):
+            from multicl.modalities.image import huggingface
+
+            huggingface.save(self.encoder, folder)
+
+    def restored(self, folder: Path) -> Image:
+        """These settings after loading: no weights are fetched, a Hugging Face model is built from what `save` wrote.
+
+        Raises:
+            InputError: the encoder was a module of the user's own, which a folder cannot hold.
+        """
+        if not isinstance(self.encoder, str):
+            raise InputError(
+                f"the image encoder is a module of your own ({type(self.encoder).__name__}); "
+                "give it again when loading: modalities={...: Image(encoder=my_module)}"
+            )
+        encoder = str(folder) if (Path(folder) / "config.json").is_file() else self.encoder
+        return dataclasses.replace(self, encoder=encoder, pretrained=False)
+
+    def preview(self, raw: Any) -> tuple[str, bytes]:
+        """One cell for a page: (MIME type, bytes) of a PNG, or a JPEG for what was one, at most 64 pixels a side.
+
+        Raises:
+            BadSample: as `load`.
+        """
+        from multicl.modalities.image import decode
+
+        return decode.preview(raw)

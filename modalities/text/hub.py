@@ -1,0 +1,122 @@
+"""Hugging Face encoders by name or folder. Every failure is an InputError that names the encoder and the way out."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+T = TypeVar("T")
+KINDS = (
+    'Text encoders: "small" and "words" (built in, offline), a Hugging Face name such as "distilbert-base-uncased", '
+    "a folder with config.json and a tokenizer, or in Python your own nn.Module."
+)
+
+
+def load_config(name: str) -> PreTrainedConfig:
+    """A fresh config of the text model: of a text-image or text-audio model (CLIP, CLAP), that of its text side."""
+    from transformers import AutoConfig
+
+    config: PreTrainedConfig = _load(name, AutoConfig.from_pretrained).get_text_config()
+    return config
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that stands beside the encoder."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one text at a time, in workers that may be forks
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = _load(name, AutoTokenizer.from_pretrained)
+    return tokenizer
+
+
+def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+    """The pretrained model in float32, from safetensors alone, and the names of weights that the files lack."""
+    import torch
+    from transformers import AutoModel
+
+    with _quiet():
+        model, info = _load(
+            name,
+            AutoModel.from_pretrained,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    return model, set(info["missing_keys"])
+
+
+def build_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
+    """The architecture alone, with random weights."""
+    import torch
+    from transformers import AutoModel
+
+    create: Callable[..., PreTrainedModel] = AutoModel.from_config
+    try:
+        return create(config, dtype=torch.float32)
+    except ValueError as error:  # a config that AutoModel has no model for
+        raise _refusal(name, error) from error
+
+
+def _load(name: str, loader: Callable[..., T], **settings: Any) -> T:
+    place, offline = locate(name)
+    try:
+        return loader(place, local_files_only=offline, **settings)
+    except Exception as error:  # whatever a loader meets in files of others: all of it is this one message
+        raise _refusal(name, error) from error
+
+
+@lru_cache(maxsize=64)
+def locate(name: str) -> tuple[str, bool]:
+    """Folder or hub id of an encoder, and whether only local files can serve it.
+
+    One quick question to the hub, since its loaders retry for most of a minute where there is no network.
+
+    Raises:
+        InputError: no folder of that name, and the hub does not know it either.
+    """
+    if Path(name).is_dir():
+        return name, True
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    repo = name.removeprefix("hf/")
+    try:
+        HfApi().model_info(repo, timeout=10)
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise _refusal(name, "there is no such folder, nor such a model on the hub") from error
+    except Exception:  # no network, a timeout, offline mode: what was downloaded before may do
+        return repo, True
+    return repo, False
+
+
+def _refusal(name: str, why: object) -> InputError:
+    near = difflib.get_close_matches(name, ["small", "words"], n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    first = next(iter(str(why).strip().splitlines()), type(why).__name__)
+    return InputError(f"text encoder {name!r} cannot be had: {first.rstrip('.')}.{hint} {KINDS}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the table of weights that only other heads need; weights that matter are checked by `encoders`."""
+    import logging as levels
+
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(levels.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

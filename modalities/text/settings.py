@@ -1,0 +1,192 @@
+"""What a run says about text: `Text`. Libraries are imported by the methods that need them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from multicl.types import BadSample, Batch, InputError, Kind
+
+if TYPE_CHECKING:
+    import random
+
+    import numpy as np
+    from torch import Tensor, nn
+
+    from multicl.modalities.text.tokens import Tokenizer
+
+    EncoderLike = str | nn.Module
+else:
+    EncoderLike = str  # what a command line can say; a user's nn.Module comes from Python
+
+PREVIEW = 200
+"""Characters of a text that a page shows."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Strings as a modality. Dropout is the augmentation (SimCSE, arXiv:2104.08821): a view is the batch itself.
+
+    Raises:
+        InputError: a setting out of its range, or a pooling that the encoder cannot give.
+    """
+
+    encoder: EncoderLike = "small"
+    """Offline: "small", a transformer over bytes, or "words", hashed words and their parts, very fast. Else a Hugging
+    Face name ("distilbert-base-uncased", "hf/ORG/NAME"), a folder, or in Python any nn.Module that makes
+    (ids, mask) of bytes into [B, W] or [B, T, W]."""
+    _: KW_ONLY
+    column: str | None = None
+    """Column of the rows; None: the node's name."""
+    tower: str | None = None
+    """Nodes that name one tower share its weights; None: the node's name."""
+    pooling: Literal["mean", "cls", "first_last"] = "mean"
+    """Tokens -> one vector. "cls": the last layer's state of the leading [CLS] token, without BERT's pooler;
+    "first_last": mean over tokens of the embeddings and the last layer, as SimCSE's code has it."""
+    max_tokens: int = 128
+    """Longer texts are cut: tokens with the special ones; bytes and [CLS] for "small", words for "words"."""
+    dropout: float | None = None
+    """Hidden and attention dropout, in [0, 1); None: the encoder's own (0.1 offline)."""
+    pretrained: bool = True
+    """Load a Hugging Face encoder's weights; False: its architecture with random weights."""
+    width: int = 256
+    """Of the offline encoders' features."""
+    layers: int = 4
+    """Of "small"."""
+    heads: int = 4
+    """Of "small"; they divide `width`."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_tokens", 2), ("width", 2), ("layers", 1), ("heads", 1)):
+            value = getattr(self, name)
+            _require(isinstance(value, int) and value >= least, name, value, f"a whole number, {least} or more")
+        _require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")
+        _require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+        _require(self.encoder != "", "encoder", self.encoder, 'a name such as "small"')
+        poolings = {"mean", "cls", "first_last"}
+        if self.encoder == "words":
+            poolings = {"mean"}  # a bag of words has no first token and no layers of tokens
+        elif not isinstance(self.encoder, str):
+            poolings = {"mean", "cls"}  # its layers cannot be seen
+        wanted = " or ".join(f'"{p}"' for p in sorted(poolings))
+        _require(self.pooling in poolings, "pooling", self.pooling, f"{wanted} for {_label(self.encoder)}")
+
+    @property
+    def source(self) -> Hashable:
+        """What decides load, collate and view: the tokens and their number."""
+        return ("text", self._tokens, self.max_tokens)
+
+    @property
+    def files(self) -> bool:
+        """A string cell is the text itself."""
+        return False
+
+    @property
+    def _tokens(self) -> str:
+        """Name of the tokenizer; a user's own module reads bytes."""
+        return self.encoder if isinstance(self.encoder, str) and self.encoder != "small" else "bytes"
+
+    def _tokenizer(self) -> Tokenizer:
+        from multicl.modalities.text import tokens
+
+        return tokens.tokenizer(self._tokens, self.max_tokens)
+
+    def load(self, raw: Any, rng: random.Random | None) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """A string -> [T] int32 token ids; of several strings `rng` picks one, without it the first.
+
+        Raises:
+            BadSample: not a string, no text in it, or no string with text among several.
+            InputError: the tokenizer cannot be had.
+        """
+        texts = _texts(raw)
+        text = rng.choice(texts) if rng is not None and len(texts) > 1 else texts[0]
+        ids = self._tokenizer()(_clean(text))
+        if len(ids) == 0:
+            raise BadSample(f"the tokenizer of {self.encoder!r} finds no token in {text[:40]!r}")
+        return ids
+
+    def collate(self, samples: Sequence[np.ndarray[Any, np.dtype[np.int32]]]) -> Batch:
+        """B samples -> `ids` [B, T] int64 padded to the longest, `mask` [B, T] bool, `lengths` [B] int64."""
+        import torch
+
+        lengths = torch.tensor([len(ids) for ids in samples])
+        padded = torch.full((len(samples), int(lengths.max())), self._tokenizer().pad)
+        for line, ids in zip(padded, samples, strict=True):
+            line[: len(ids)] = torch.as_tensor(ids, dtype=torch.int64)
+        mask = torch.arange(padded.shape[1]) < lengths[:, None]
+        return Batch({"ids": padded, "mask": mask, "lengths": lengths})
+
+    def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
+        """The batch itself: the encoder's dropout makes the views differ."""
+        return batch
+
+    def build(self, weights: bool = True) -> nn.Module:
+        """Batch -> [B, width] float32. weights False: no download of weights, nor of anything else after `restored`.
+
+        Raises:
+            InputError: the encoder is unknown, cannot be reached, or does not fit these settings.
+        """
+        from multicl.modalities.text import encoders
+
+        return encoders.build(self, weights)
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face encoder's config and tokenizer; the offline encoders need nothing."""
+        if isinstance(self.encoder, str) and self.encoder not in ("small", "words"):
+            from multicl.modalities.text import hub
+
+            folder.mkdir(parents=True, exist_ok=True)
+            hub.load_config(self.encoder).save_pretrained(folder)
+            hub.load_tokenizer(self.encoder).save_pretrained(folder)
+
+    def restored(self, folder: Path) -> Text:
+        """These settings with the encoder's name replaced by the folder that `save` wrote, and no weights to load.
+
+        Raises:
+            InputError: the encoder was the user's own module, which no folder can bring back.
+        """
+        if not isinstance(self.encoder, str):
+            raise InputError(
+                f"the text encoder was your own {type(self.encoder).__name__}, which is not saved as code: load with "
+                "modalities={...}, giving Text(your_module) for this node"
+            )
+        offline = self.encoder in ("small", "words")
+        return dataclasses.replace(self, encoder=self.encoder if offline else str(folder), pretrained=False)
+
+    def preview(self, raw: Any) -> tuple[str, bytes]:
+        """The text, or the first of several, as UTF-8 of at most 200 characters. BadSample as in `load`."""
+        text = _clean(_texts(raw)[0].strip())
+        short = text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"
+        return "text/plain; charset=utf-8", short.encode()
+
+
+def _require(holds: bool, name: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise InputError(f"text setting {name}={value!r}: it must be {wanted}")
+
+
+def _label(encoder: object) -> str:
+    return f"encoder {encoder!r}" if isinstance(encoder, str) else f"your own {type(encoder).__name__}"
+
+
+def _texts(raw: Any) -> list[str]:
+    """The strings of a cell that have text in them; at least one, else BadSample."""
+    several = isinstance(raw, list | tuple)
+    if not several and not isinstance(raw, str):
+        raise BadSample(f"a text must be a string or a list of strings, not {type(raw).__name__}")
+    texts = [text for text in (raw if several else [raw]) if isinstance(text, str) and text.strip()]
+    if not texts:
+        raise BadSample("no text in the list" if several else "the text is empty")
+    return texts
+
+
+def _clean(text: str) -> str:
+    """Valid Unicode: halves of an emoji (surrogates, which JSON may hold) are joined, or become U+FFFD if alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

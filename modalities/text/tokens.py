@@ -1,0 +1,139 @@
+"""Text -> token ids: bytes, hashed words, or a Hugging Face tokenizer. One tokenizer a process and setting."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from multicl.types import BadSample, InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    Ids = np.ndarray[Any, np.dtype[np.int32]]
+
+BUCKETS = 2**16
+"""Rows of the table of hashed words; row 0 is padding."""
+BYTES = 2 + 256
+"""Vocabulary of bytes: 0 is padding, 1 is [CLS], then the bytes."""
+NGRAMS = (3, 4, 5)
+"""Lengths of the pieces of a word."""
+
+
+class Tokenizer(Protocol):
+    """Text -> [T] int32 ids, cut to the limit it was made with."""
+
+    @property
+    def pad(self) -> int:
+        """Id that fills a batch; masked, so that any id will do."""
+        ...
+
+    def __call__(self, text: str) -> Ids:
+        """[T] int32."""
+        ...
+
+
+@lru_cache(maxsize=16)
+def tokenizer(name: str, limit: int) -> Tokenizer:
+    """The tokenizer "bytes" or "words", or that of a Hugging Face encoder; InputError where it cannot be had."""
+    if name == "bytes":
+        return ByteTokenizer(limit)
+    if name == "words":
+        return WordTokenizer(limit)
+    from multicl.modalities.text import hub
+
+    return HubTokenizer(name, hub.load_tokenizer(name), limit)
+
+
+class ByteTokenizer:
+    """[CLS] and UTF-8 bytes: any text of any language, and nothing to download. Ids in [0, 258)."""
+
+    pad = 0
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def __call__(self, text: str) -> Ids:
+        """[T] int32, T in [1, limit]."""
+        # A character has at least one byte: no need to encode more than the limit.
+        codes = np.frombuffer(text[: self.limit].encode()[: self.limit - 1], dtype=np.uint8)
+        return np.concatenate([np.ones(1, np.int32), codes.astype(np.int32) + 2])
+
+
+class WordTokenizer:
+    """Words, their character n-grams and pairs of neighbours, hashed (fastText, arXiv:1607.04606 and 1607.01759).
+
+    Ids in [1, 65536). Case and compatibility forms (NFKC) are folded; the n-grams of a word see its ends, and the pairs
+    those of the text. CRC-32 is the same in every process and version. The limit counts words.
+    """
+
+    pad = 0
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def __call__(self, text: str) -> Ids:
+        """[T] int32, some twenty a word; of valid Unicode that is not blank at least one."""
+        folded = unicodedata.normalize("NFKC", text).casefold()
+        words = re.findall(r"\w+|[^\w\s]", folded)[: self.limit]
+        ids = [i for word in words for i in _parts(word)]
+        ends = ["", *words, ""] if words else []
+        ids += [_bucket(f"{a} {b}") for a, b in pairwise(ends)]
+        return np.array(ids, dtype=np.int32)
+
+
+@lru_cache(maxsize=2**16)
+def _parts(word: str) -> tuple[int, ...]:
+    """Ids of a word and of its n-grams; "<at>" is the word, "<at" its beginning."""
+    marked = f"<{word[:40]}>"  # a script without spaces makes long words
+    grams = [marked[i : i + n] for n in NGRAMS for i in range(len(marked) - n + 1) if n < len(marked)]
+    return tuple(_bucket(piece) for piece in [f"<{word}>", *grams])
+
+
+def _bucket(piece: str) -> int:
+    return 1 + zlib.crc32(piece.encode()) % (BUCKETS - 1)
+
+
+class HubTokenizer:
+    """A Hugging Face tokenizer with its special tokens.
+
+    Raises:
+        InputError: it has neither a padding nor an end token, or the limit leaves no room for text.
+    """
+
+    def __init__(self, name: str, inner: PreTrainedTokenizerBase, limit: int) -> None:
+        self.name = name
+        self.inner = inner
+        self.limit = min(limit, inner.model_max_length)
+        pad = inner.pad_token_id if inner.pad_token_id is not None else inner.eos_token_id
+        if pad is None:
+            raise InputError(
+                f"the tokenizer of text encoder {name!r} has no padding token and no end token: set its pad_token, "
+                "save it to a folder, and give that folder as the encoder"
+            )
+        self.pad = int(pad)
+        special = inner.num_special_tokens_to_add()
+        if self.limit <= special:
+            raise InputError(
+                f"text setting max_tokens={limit}: the tokenizer of {name!r} adds {special} special tokens, so it must "
+                f"be more than {special}"
+            )
+
+    def __call__(self, text: str) -> Ids:
+        """[T] int32, T <= limit; special tokens are kept where a text is cut."""
+        try:
+            ids = self.inner(text, truncation=True, max_length=self.limit, verbose=False)["input_ids"]
+        except Exception as error:  # the Rust tokenizers raise nothing narrower
+            raise BadSample(f"the tokenizer of {self.name!r} cannot read {text[:40]!r}: {error}") from error
+        return np.array(ids, dtype=np.int32)
+
+    @property
+    def leads_with_cls(self) -> bool:
+        """Every text begins with the token whose state "cls" pools."""
+        return self.inner.cls_token_id is not None and int(self("a")[0]) == self.inner.cls_token_id

@@ -1,0 +1,39 @@
+"""multicl: contrastive learning for images, text and audio with one trainer.
+
+Names are loaded when first used, so that `import multicl` is instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multicl.adapters import register
+    from multicl.data import Data
+    from multicl.model import Model, load
+    from multicl.objectives import InfoNCE
+    from multicl.optim import Optim
+    from multicl.pairs import Pair, core_view, full_graph
+    from multicl.run import Run, launch
+    from multicl.towers import Head
+    from multicl.trainer import Train, Trainer
+    from multicl.types import BadSample, Batch, InputError, Modality
+
+__version__ = "0.1.0"
+__all__ = [
+    "BadSample", "Batch", "Data", "Head", "InfoNCE", "InputError", "Modality", "Model", "Optim", "Pair", "Run",
+    "Train", "Trainer",
+    "core_view", "full_graph", "launch", "load", "register",
+]  # fmt: skip
+_HOMES = {
+    "BadSample": "types", "Batch": "types", "Data": "data", "Head": "towers", "InfoNCE": "objectives",
+    "InputError": "types", "Modality": "types", "Model": "model", "Optim": "optim", "Pair": "pairs", "Run": "run",
+    "Train": "trainer",
+    "Trainer": "trainer", "core_view": "pairs", "full_graph": "pairs", "launch": "run", "load": "model",
+    "register": "adapters",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'multicl' has no attribute {name!r}")
+    return getattr(import_module(f"multicl.{_HOMES[name]}"), name)

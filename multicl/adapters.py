@@ -1,0 +1,154 @@
+"""Adapters are found by name: the entry-point group `multicl.modalities`, or a file given with `--import`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from multicl.types import InputError, Modality
+
+GROUP = "multicl.modalities"
+_registered: dict[str, type] = {}
+C = TypeVar("C", bound=type)
+
+
+def register(name: str) -> Callable[[C], C]:
+    """Class decorator: an adapter of that name, for files given with `--import`.
+
+    Raises:
+        InputError: another class has the name.
+    """
+
+    def keep(cls: C) -> C:
+        known = _registered.get(name)
+        if known is not None and _place(known) != _place(cls):
+            raise InputError(f"two adapters are named {name!r}: {_place(known)} and {_place(cls)}; rename one of them")
+        _registered[name] = cls
+        return cls
+
+    return keep
+
+
+def entry_point_names() -> dict[str, EntryPoint]:
+    """Name -> entry point of every installed adapter, unloaded.
+
+    Raises:
+        InputError: two distributions give different adapters one name; both are named.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise InputError(
+                f"two adapters are named {point.name!r}: {other.value} of {_distribution(other)} and {point.value} of "
+                f"{_distribution(point)}; uninstall one of them"
+            )
+    return found
+
+
+def adapter(name: str) -> type[Modality]:
+    """The adapter's class.
+
+    Raises:
+        InputError: no adapter of that name is installed, two are, or it cannot be imported.
+    """
+    points, cls = entry_point_names(), _registered.get(name)
+    if name in points:
+        installed = _load(points[name])
+        if cls not in (None, installed):
+            whose = f"{points[name].value} of {_distribution(points[name])}"
+            raise InputError(f"two adapters are named {name!r}: {whose} and {_place(cls)}; rename the latter")
+        return installed
+    if cls is None:
+        raise InputError(
+            f"no adapter named {name!r} is installed; there are {sorted({*points, *_registered})}. "
+            "Install the package that brings it, or give its file with --import."
+        )
+    return cls
+
+
+def adapter_name(modality: Modality) -> str:
+    """The name under which a modality's class is found again.
+
+    Raises:
+        InputError: it is under none, so a model that uses it could not be loaded.
+    """
+    cls = type(modality)
+    names = [name for name, known in _registered.items() if known is cls]
+    package = cls.__module__.partition(".")[0]  # only the plug-in that it comes from is imported
+    points = [(name, p) for name, p in entry_point_names().items() if p.module.partition(".")[0] == package]
+    points.sort(key=lambda item: not f"{cls.__module__}.".startswith(f"{item[1].module}."))
+    name = next((name for name in names if adapter(name) is cls), None)
+    name = name or next((name for name, point in points if _load(point) is cls), None)
+    if name is None:
+        raise InputError(
+            f"{cls.__name__} is no registered adapter, so a model with it could not be loaded: "
+            "decorate it with @multicl.register('name') or give its package a 'multicl.modalities' entry point"
+        )
+    return name
+
+
+def import_file(path: Path) -> ModuleType:
+    """Run a user's Python file, once, as a script is run: it may import what lies beside it.
+
+    Returns:
+        The module; that of the running program where `path` is its file.
+
+    Raises:
+        InputError: there is no such file, or it is not Python.
+    """
+    if not path.is_file() or path.suffix != ".py":
+        raise InputError(f"{path}: {'not a Python file' if path.exists() else 'no such file'}")
+    path = path.resolve()
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == str(path):
+            return module
+    name = _module_name(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _module_name(path: Path) -> str:
+    """The file's stem, or a name of its own where that would hide another module."""
+    name = path.stem
+    if name.isidentifier() and name not in sys.modules:
+        known = importlib.util.find_spec(name)
+        if known is None or known.origin == str(path):
+            return name
+    return f"_{hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()}"
+
+
+def _load(point: EntryPoint) -> type[Modality]:
+    try:
+        cls: type[Modality] = point.load()
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"adapter {point.name!r} of {_distribution(point)} cannot be imported ({point.value}): {error}"
+        ) from error
+    return cls
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "an unknown distribution"
+
+
+def _place(cls: type | None) -> str:
+    assert cls is not None
+    return f"{cls.__module__}.{cls.__qualname__}"

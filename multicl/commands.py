@@ -1,0 +1,150 @@
+"""The commands that work with a run's model: eval and embed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from multicl.config import from_plain, read_yaml
+from multicl.model import DEFAULT, Model, load
+from multicl.pairs import column_of
+from multicl.rows import Rows, open_rows
+from multicl.run import Figures, figures_table, recipe_class, rounded, to_json
+from multicl.types import InputError
+
+
+def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Figures:
+    """The recipe's own measures on the run's saved model; prints a table and a last line `RESULT {json}`.
+
+    Args:
+        run: a run's folder. data, test: other data than the run's, and the held-out split or file.
+
+    Raises:
+        InputError: the folder holds no finished run.
+    """
+    if not (run / "recipe.yaml").is_file():
+        raise InputError(f"{run} is no run: it has no recipe.yaml")
+    plain = read_yaml(run / "recipe.yaml")
+    if not isinstance(name := plain.pop("recipe", None), str):
+        raise InputError(f"{run / 'recipe.yaml'} names no recipe")
+    recipe = from_plain(recipe_class(name), plain)
+    changes: dict[str, Any] = {key: value for key, value in (("path", data), ("test", test)) if value is not None}
+    recipe = replace(recipe, run=run, data=replace(recipe.data, **changes))
+    model = load(run)
+    figures = rounded(recipe.measure(model))
+    print(figures_table({"trained": figures}))
+    print("RESULT " + to_json({"run": str(run), "space": model.space or "features", **figures}), flush=True)
+    return figures
+
+
+def embed(
+    name: str,
+    data: Any,
+    out: Path,
+    *,
+    split: str = "train",
+    nodes: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    space: str | None = None,
+    batch_size: int = 128,
+    on_error: Literal["skip", "raise"] = "skip",
+) -> Path:
+    """Embed the columns of a data set; a column of vectors a node, null where a row lacks it or cannot be read.
+
+    Columns of the data that hold plain values are carried along, so that a vector can be told what it is of.
+
+    Args:
+        name: a run, a model or a hub name. data: as `open_rows` takes it. out: the Parquet file.
+        nodes: default: all whose column is in the data. columns: node -> column of the data.
+        space: a space's name, "features" for the encoder's own; default: the recipe's choice.
+
+    Raises:
+        InputError: no column fits, an unknown node, or (`on_error="raise"`) a cell that cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if out.suffix != ".parquet":
+        raise InputError(f"--out must end in .parquet, got {out}")
+    model = load(name)
+    rows = open_rows(data, split=split, columns=_by_column(model, columns or {}))
+    chosen = _nodes(model, rows, nodes)
+    embedded: dict[str, Any] = {}
+    for node in chosen:
+        vectors, skipped = _embed_column(model, rows, node, space, batch_size, on_error)
+        width = next((len(v) for v in vectors if v is not None), 1)
+        embedded[f"{node}_vector"] = pa.array(vectors, pa.list_(pa.float32(), width))
+        done = sum(v is not None for v in vectors)
+        print(f"{node}: {done} of {len(rows)} rows embedded" + (f", {len(skipped)} cells left out" if skipped else ""))
+        for line in skipped[:5]:
+            print(f"  left out: {line}")
+    table: dict[str, Any] = {"row": pa.array(range(len(rows)))}
+    used = {rows.resolve(column_of(node, model.towers.modalities[node])) for node in chosen}
+    for column in (c for c in rows.names or [] if c not in used):
+        if column in table or column in embedded:
+            print(f"the data's own column {column!r} is not carried along: a column of that name is written")
+        elif (cells := _plain_column(rows.column(column))) is not None:
+            table[column] = cells
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_suffix(".new")
+    pq.write_table(pa.table({**table, **embedded}), beside)
+    beside.replace(out)
+    print(f"written: {out}")
+    return out
+
+
+def _plain_column(cells: list[Any]) -> Any:
+    """An Arrow array of texts or numbers, or None where the cells are something else, or of several kinds."""
+    import pyarrow as pa
+
+    if not all(cell is None or isinstance(cell, str | int | float) for cell in cells):
+        return None
+    try:
+        return pa.array(cells)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return None
+
+
+def _by_column(model: Model, columns: Mapping[str, str]) -> dict[str, str]:
+    """Node -> column, as `Rows` takes it: by the column that the node reads."""
+    if unknown := [node for node in columns if node not in model.nodes]:
+        raise InputError(f"--columns names {unknown[0]!r}, but the model's nodes are {model.nodes}")
+    return {column_of(node, model.towers.modalities[node]): column for node, column in columns.items()}
+
+
+def _nodes(model: Model, rows: Rows, wanted: Sequence[str] | None) -> list[str]:
+    if wanted:
+        for node in wanted:
+            if node not in model.nodes:
+                raise InputError(f"the model has no node {node!r}; it has {model.nodes}")
+            rows.resolve(column_of(node, model.towers.modalities[node]), f", which {node!r} reads")
+        return list(wanted)
+    found = [node for node in model.nodes if rows.has(column_of(node, model.towers.modalities[node]))]
+    if not found:
+        raise InputError(
+            f"none of the model's nodes {model.nodes} has a column in {rows.label}, which has {rows.names}: "
+            "map one with --columns NODE=COLUMN"
+        )
+    return found
+
+
+def _embed_column(
+    model: Model, rows: Rows, node: str, space: str | None, batch_size: int, on_error: str
+) -> tuple[list[list[float] | None], list[str]]:
+    modality = model.towers.modalities[node]
+    column = column_of(node, modality)
+    cells = rows.resolved(column, modality.files)
+    where = DEFAULT if space is None else None if space == "features" else space
+    present = [i for i, cell in enumerate(cells) if cell is not None]
+    bad: dict[int, str] = {}
+    vectors: list[list[float] | None] = [None] * len(cells)
+    if present:
+        z = model.embed_node(node, [cells[i] for i in present], space=where, batch_size=batch_size, skipped=bad)
+        for at, i in enumerate(present):
+            vectors[i] = None if at in bad else z[at].tolist()
+    skipped = [f"row {present[at]}, column {rows.resolve(column)!r}: {reason}" for at, reason in sorted(bad.items())]
+    if skipped and on_error == "raise":
+        raise InputError(f"{rows.label}: {skipped[0]} (--on-error skip leaves such rows out)")
+    return vectors, skipped

@@ -1,0 +1,258 @@
+"""Rows of a data set -> this rank's slice of each step's batch.
+
+The order of the rows is a pure function of (seed, epoch): a position in the run is a step number, and resuming needs
+nothing else. `batch_size` is global; rank r takes its slice, nothing is repeated, and the incomplete batch at the end
+of an epoch is left for the next shuffle.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from multicl.reader import Reader, Skipped, Slice, sources_of
+from multicl.rows import Row, Rows, open_rows
+from multicl.seeds import epoch_order
+from multicl.sources import TABLES
+from multicl.types import InputError
+
+__all__ = ["Data", "Reader", "Skipped", "Slice", "Steps", "StreamSteps", "slices", "sources_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where rows come from."""
+
+    path: str | None = None
+    """A table (.parquet, .jsonl, .csv, .tar), a folder of tables, images or sounds, or a hub name."""
+    config: str | None = None
+    """The hub set's configuration."""
+    split: str = "train"
+    test: str = "test"
+    """The held-out split; a path stands for a file of its own."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Name that the recipe asks for -> column of the data: `--data.columns image img text caption`."""
+    streaming: bool = False
+    on_error: Literal["skip", "raise"] = "skip"
+    """A cell that cannot be read is counted, named in the log and left out; or stops the run."""
+    workers: int | None = None
+    """Loader processes; None: one a core but one, where decoding is slow and will not fit `cache_gb`. A stream: 0."""
+    cache_gb: float = 4.0
+    """Decoded samples that never change are kept in memory up to this size."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise InputError(f"data.workers must be 0 or more, got {self.workers}")
+        if not self.cache_gb >= 0:
+            raise InputError(f"data.cache_gb must be 0 or more, got {self.cache_gb}")
+
+    def open(self, split: str | None = None) -> Rows:
+        """The rows of a split (default: the training split), or of another file or folder.
+
+        Args:
+            split: a split of `path`, or a path: what ends as a table does, or has a / in it.
+
+        Raises:
+            InputError: no path given, or it cannot be read.
+        """
+        if split is not None and ("/" in split or os.sep in split or Path(split).suffix.lower() in TABLES):
+            return open_rows(split, columns=self.columns, streaming=self.streaming)
+        if self.path is None:
+            raise InputError("no data: give --data.path with a file, a folder or a hub name")
+        return open_rows(
+            self.path, split=split or self.split, config=self.config, columns=self.columns, streaming=self.streaming
+        )
+
+
+class Steps(torch.utils.data.Dataset[Slice]):
+    """Map-style data: step number -> this rank's slice."""
+
+    def __init__(self, reader: Reader, batch_size: int, rank: int, world: int) -> None:
+        rows = len(reader.rows)
+        if batch_size > rows:
+            raise InputError(
+                f"the batch ({batch_size}) is larger than the data ({rows} rows of {reader.rows.label}): "
+                f"give --train.batch-size {rows} or less"
+            )
+        self.reader, self.batch_size, self.rank, self.world = reader, batch_size, rank, world
+        self.epoch_steps = rows // batch_size
+        self._order: tuple[int, Any] = (-1, None)
+
+    def __getitem__(self, step: int) -> Slice:
+        """The slice of a step, counted from the beginning of the run."""
+        epoch, at = divmod(step, self.epoch_steps)
+        if self._order[0] != epoch:
+            self._order = (epoch, epoch_order(self.reader.seed, epoch, len(self.reader.rows)))
+        batch = self._order[1][at * self.batch_size : (at + 1) * self.batch_size]
+        mine = np.array_split(batch, self.world)[self.rank]
+        return self.reader.slice([int(n) for n in mine], epoch)
+
+
+class StreamSteps(torch.utils.data.IterableDataset[Slice]):
+    """Streamed data: every rank reads the stream and keeps its slice of each batch; resuming reads up to the step."""
+
+    def __init__(
+        self, reader: Reader, batch_size: int, rank: int, world: int, start: int, shuffle: int = 10_000
+    ) -> None:
+        self.reader, self.batch_size, self.rank, self.world = reader, batch_size, rank, world
+        self.start, self.shuffle = start, shuffle
+
+    def __iter__(self) -> Iterator[Slice]:
+        step, epoch = 0, 0
+        while True:
+            batch: list[tuple[int, Row]] = []
+            found = 0
+            for numbered in self._shuffled(epoch):
+                found += 1
+                batch.append(numbered)
+                if len(batch) == self.batch_size:
+                    if step >= self.start:
+                        part = np.array_split(np.arange(len(batch)), self.world)[self.rank]
+                        mine = [batch[i] for i in part]
+                        yield self.reader.slice([n for n, _ in mine], epoch, [row for _, row in mine])
+                    step, batch = step + 1, []
+            if found < self.batch_size:
+                raise InputError(f"the batch ({self.batch_size}) is larger than the stream ({found} rows)")
+            epoch += 1
+
+    def _shuffled(self, epoch: int) -> Iterator[tuple[int, Row]]:
+        """A buffer from which rows leave in seeded order; a row's number is its place in the unshuffled stream."""
+        rng = np.random.default_rng([self.reader.seed, epoch])
+        buffer: list[tuple[int, Row]] = []
+        for numbered in enumerate(self.reader.rows):
+            if len(buffer) < self.shuffle:
+                buffer.append(numbered)
+                continue
+            i = int(rng.integers(len(buffer)))
+            buffer[i], leaving = numbered, buffer[i]
+            yield leaving
+        for i in rng.permutation(len(buffer)):
+            yield buffer[int(i)]
+
+
+class _Guarded(torch.utils.data.Dataset[Any]):
+    """Hands an InputError over as a value: raised in a loader process, it would come back wrapped in a traceback."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+
+    def __getitem__(self, step: int) -> Slice | InputError:
+        try:
+            return self.steps[step]
+        except InputError as error:
+            return InputError(str(error))
+
+
+def slices(
+    reader: Reader, settings: Data, batch_size: int, rank: int, world: int, start: int, steps: int, pin: bool
+) -> Iterator[Slice]:
+    """This rank's slices of steps start .. steps - 1, loaded ahead by workers where that helps.
+
+    Raises:
+        InputError: the batch is larger than the data; (while iterating) a loader process died.
+    """
+    if reader.rows.streaming:
+        stream = StreamSteps(reader, batch_size, rank, world, start)
+        loader = torch.utils.data.DataLoader(
+            stream, batch_size=None, num_workers=0, pin_memory=pin, generator=torch.Generator()
+        )
+        return islice(loader, max(0, steps - start))
+    data = _Guarded(Steps(reader, batch_size, rank, world))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # ranks that share this machine's cores and memory
+    room = settings.cache_gb * 1e9 / here
+    workers = settings.workers
+    if workers is None:
+        workers = min(8, max(0, _cores() // here - 1)) if reader.decodes_on(room) else 0
+    sent = _pickled(data) if workers else None
+    if workers and sent is None:
+        if settings.workers:
+            raise InputError(
+                f"{reader.rows.label} or an adapter cannot be sent to loader processes, as it does not pickle (is its "
+                "class or a function of it defined inside a function?): give --data.workers 0"
+            )
+        workers = 0
+    reader.room = 0.0 if workers else room
+    loader = torch.utils.data.DataLoader(
+        data,
+        batch_size=None,
+        sampler=range(start, steps),
+        num_workers=workers,
+        pin_memory=pin,
+        multiprocessing_context="forkserver" if workers else None,  # a fork of a process with threads may hang
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # a loader draws a number; the global generator stays as it is
+    )
+    with nullcontext() if sent is None or sent.names_main else _main_unseen():
+        return _unguarded(iter(loader))
+
+
+class _Sent:
+    """Where a pickle goes that is only looked at."""
+
+    names_main = False
+
+    def write(self, data: Any) -> int:
+        self.names_main |= b"__main__" in bytes(data)
+        return len(data)
+
+
+def _pickled(data: _Guarded) -> _Sent | None:
+    """What is known of the work once it is sent to another process; None where it cannot be."""
+    sent = _Sent()
+    try:
+        pickle.Pickler(sent).dump(data)
+    except Exception:  # whatever an object's __reduce__ raises
+        return None
+    return sent
+
+
+@contextmanager
+def _main_unseen() -> Iterator[None]:
+    """Processes that start import the main script, which trains anew in each of them unless it is guarded.
+
+    They need not where they are sent nothing that is defined in it.
+    """
+    main = sys.modules["__main__"]
+    spec, file = main.__spec__, main.__dict__.pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
+
+
+def _unguarded(found: Iterator[Slice | InputError]) -> Iterator[Slice]:
+    while True:
+        try:
+            part = next(found)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error) or "exited unexpectedly" not in str(error):
+                raise
+            raise InputError(
+                "a loader process died (what it printed is above): out of memory, or because it ran the script anew, "
+                "which defines an adapter and trains without `if __name__ == '__main__':`. Give --data.workers 0 (in "
+                "Python: Data(workers=0)) to load without such processes"
+            ) from error
+        if isinstance(part, InputError):
+            del found  # the loader's processes end now, and not when somebody lets go of the traceback
+            raise part
+        yield part
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

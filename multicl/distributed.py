@@ -1,0 +1,108 @@
+"""World: the ranks of this run. The only file that imports torch.distributed.
+
+Gradients: each rank's backward yields W times its share of the one-process gradient, so that the mean over ranks
+which DistributedDataParallel takes is exactly the one-process gradient. W enters in one place: `World.mean`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """`size` processes of which this is `rank`; every method is a collective that all ranks enter in the same order."""
+
+    rank: int = 0
+    size: int = 1
+
+    @staticmethod
+    def current() -> World:
+        """The default process group, or a world of one where none is initialised."""
+        if dist.is_available() and dist.is_initialized():
+            return World(dist.get_rank(), dist.get_world_size())
+        return World()
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sum over ranks of a tensor of one shape everywhere; no gradient."""
+        if self.size == 1:
+            return x.detach()
+        total = x.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
+        """Whether the flag is up on any rank."""
+        return bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.size > 1:
+            dist.barrier()
+
+    def counts(self, rows: int, device: torch.device) -> list[int]:
+        """How many rows each rank has, in rank order."""
+        if self.size == 1:
+            return [rows]
+        mine = torch.zeros(self.size, dtype=torch.int64, device=device)
+        mine[self.rank] = rows
+        return [int(n) for n in self.sum(mine)]
+
+    def gather(self, x: Tensor) -> Tensor:
+        """[n_r, ...] of each rank -> [sum n_r, ...] in rank order; ranks may hold different numbers of rows, or none.
+
+        The gradient comes home: backward sums over ranks what each of them sends to this rank's rows.
+        """
+        if self.size == 1:
+            return x
+        return _Gather.apply(x, self)  # type: ignore[no-any-return,no-untyped-call]
+
+    def mean(self, values: Tensor, valid: Tensor) -> Tensor:
+        """Mean of the valid rows of all ranks.
+
+        Args:
+            values: [n_r] of this rank. valid: [n_r] bool; invalid rows count nowhere, and their values may be anything.
+
+        Returns:
+            Scalar, the same on every rank; 0 where no rank has a valid row. Backward: W * valid / max(count, 1).
+        """
+        kept = values.masked_fill(~valid, 0.0)
+        count = self.sum(valid.sum()).clamp(min=1)
+        return _Total.apply(kept.sum() / count, self)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Total(torch.autograd.Function):
+    """Forward the sum over ranks, backward W times this rank's part."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor, world: World) -> Tensor:
+        ctx.size = world.size
+        return world.sum(mine)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.size, None
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, world: World) -> Tensor:
+        counts = world.counts(x.shape[0], x.device)
+        ctx.world, ctx.counts = world, counts
+        longest = max(counts)  # gloo's all_gather refuses unequal shapes: pad, then cut
+        padded = x.new_zeros((longest, *x.shape[1:]))
+        padded[: x.shape[0]] = x
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        home = ctx.world.sum(grads[0].contiguous())
+        start = sum(ctx.counts[: ctx.world.rank])
+        return home[start : start + ctx.counts[ctx.world.rank]], None

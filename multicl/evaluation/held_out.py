@@ -1,0 +1,116 @@
+"""The measures on rows of a data set: what recipes call before training and after.
+
+Cells that are absent or cannot be read are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from multicl.evaluation.knn import knn_accuracy
+from multicl.evaluation.retrieval import retrieval
+from multicl.evaluation.sts import sts_spearman
+from multicl.types import BadSample, InputError, Modality
+
+if TYPE_CHECKING:
+    from multicl.model import Model
+    from multicl.rows import Rows
+
+Figures = dict[str, float]
+Embed = Callable[[str, Sequence[Any], dict[int, str]], Tensor]
+"""(node, cells, skipped) -> [N, D], zero and noted in `skipped` where a cell cannot be read."""
+
+
+def of_model(model: Model) -> Embed:
+    """What a model gives, in its default space."""
+    return lambda node, cells, skipped: model.embed_node(node, cells, skipped=skipped)
+
+
+def of_raw(modalities: dict[str, Modality]) -> Embed:
+    """Raw inputs as vectors (pixels, say): the baseline that a figure must beat. For inputs of one size."""
+
+    def embed(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> Tensor:
+        modality, rows = modalities[node], []
+        for i, cell in enumerate(cells):
+            try:
+                batch = modality.view(modality.collate([modality.load(cell, None)]), None)
+            except BadSample as error:
+                skipped[i] = str(error)
+                rows.append(torch.zeros(0))
+                continue
+            rows.append(next(iter(batch.tensors.values())).flatten().float())
+        size = max((len(r) for r in rows), default=0)
+        return torch.stack([r if len(r) else torch.zeros(size) for r in rows])
+
+    return embed
+
+
+def knn(
+    embed: Embed,
+    modalities: dict[str, Modality],
+    nodes: Sequence[str],
+    bank: Rows,
+    test: Rows,
+    label: str,
+    k: int = 200,
+) -> Figures:
+    """Weighted k-nearest-neighbour accuracy from the bank's labels (arXiv:1805.01978; T = 0.1).
+
+    Several nodes are looked at together: their unit vectors are laid side by side (CMC).
+    """
+    (x, labels), (y, truth) = (_joined(embed, modalities, nodes, rows, label) for rows in (bank, test))
+    return {f"knn_{k}": knn_accuracy(x, labels, y, truth, k=k)}
+
+
+def crossing(
+    embed: Embed, modalities: dict[str, Modality], a: str, b: str, rows: Rows, ids: str | None = None,
+    ks: Sequence[int] = (1, 5, 10), drop: set[Any] | None = None,
+) -> Figures:  # fmt: skip
+    """Recall@k of searching b's with a's and a's with b's, over the rows that have both.
+
+    Args:
+        ids: a column: rows of equal value are all right (captions that repeat); None: a row's own alone.
+        drop: values of that column whose rows are left out, as training saw them.
+    """
+    cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in (a, b)]
+    values = rows.column(ids) if ids else list(range(len(cells[0])))
+    kept = [
+        i for i, value in enumerate(values) if all(c[i] is not None for c in cells) and (not drop or value not in drop)
+    ]
+    skipped: dict[int, str] = {}
+    za, zb = (embed(node, [c[i] for i in kept], skipped) for node, c in zip((a, b), cells, strict=True))
+    good = [at for at in range(len(kept)) if at not in skipped]
+    if not good:
+        raise InputError(f"{rows.label}: no row has both {a!r} and {b!r}")
+    truth = [values[kept[at]] for at in good]
+    figures: Figures = {}
+    for name, queries, items in ((f"{a}_to_{b}", za[good], zb[good]), (f"{b}_to_{a}", zb[good], za[good])):
+        found = retrieval(queries, items, truth, truth, ks=ks)
+        figures |= {f"{name}_recall@{k}": found[f"recall@{k}"] for k in ks}
+    return figures
+
+
+def sts(embed: Embed, node: str, rows: Rows) -> Figures:
+    """Spearman correlation of cosines and scores: columns sentence1, sentence2, score."""
+    scores = torch.tensor([float(s) for s in rows.column("score")])
+    skipped: dict[int, str] = {}
+    a, b = (embed(node, rows.column(column), skipped) for column in ("sentence1", "sentence2"))
+    good = [i for i in range(len(scores)) if i not in skipped]
+    return {"sts_spearman": sts_spearman(a[good], b[good], scores[good])}
+
+
+def _joined(
+    embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, label: str
+) -> tuple[Tensor, list[Any]]:
+    labels, skipped = rows.column(label), dict[int, str]()
+    vectors = []
+    for node in nodes:
+        cells = rows.resolved(modalities[node].column or node, modalities[node].files)
+        skipped |= {i: "absent" for i, cell in enumerate(cells) if cell is None}
+        vectors.append(embed(node, cells, skipped))
+    good = [i for i in range(len(labels)) if i not in skipped]
+    return torch.cat(vectors, 1)[good], [labels[i] for i in good]

@@ -1,0 +1,86 @@
+"""Search from one set of embeddings into another: recall at k, median rank, mean reciprocal rank."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from multicl.evaluation.checks import Ids, codes, features, positive, unit
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def ranks(queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, chunk: int = 1024) -> Tensor:
+    """Rank of the best true item of every query, 1 is first; 0 where no item is true. Cosine similarity.
+
+    Ties count against the query: the rank is 1 + the number of false items at least as near as the best true one, so
+    a collapsed model, to which everything is equally near, ranks last and not first. Similarities closer than 8 units
+    of rounding are ties, as a dot product is no more exact than that.
+
+    Args:
+        queries: [N, D].
+        items: [M, D].
+        query_ids: [N] ints or strings; an item is true for a query of equal id, and may be for many.
+        item_ids: [M].
+        chunk: queries at a time; memory is chunk x M.
+
+    Returns:
+        [N] int64 on the CPU.
+
+    Raises:
+        InputError: shapes that do not fit, NaN, chunk not above 0.
+    """
+    positive("chunk", chunk)
+    queries = features("queries", queries)
+    items = features("items", items, like=("queries", queries))
+    tie = 8 * max(torch.finfo(queries.dtype).eps, torch.finfo(items.dtype).eps)
+    dtype = torch.promote_types(queries.dtype, items.dtype)
+    queries, items = unit(queries.to(dtype)), unit(items.to(dtype))
+    named = codes(("query_ids", query_ids, len(queries)), ("item_ids", item_ids, len(items)))
+    wanted, held = (ids.to(queries.device) for ids in named)
+    out = []
+    for part, ids in zip(torch.split(queries, chunk), torch.split(wanted, chunk), strict=True):
+        cos = part @ items.T  # [c, M]
+        true = ids[:, None] == held
+        best = cos.masked_fill(~true, -torch.inf).amax(dim=1, keepdim=True)
+        ahead = ((cos >= best - tie) & ~true).sum(dim=1)
+        out.append(torch.where(true.any(dim=1), ahead + 1, 0))
+    return torch.cat(out).cpu()
+
+
+def retrieval(
+    queries: Tensor,
+    items: Tensor,
+    query_ids: Ids,
+    item_ids: Ids,
+    ks: Sequence[int] = (1, 5, 10),
+    chunk: int = 1024,
+) -> dict[str, float]:
+    """How well queries find their items, with many-to-many truth; arguments and errors as `ranks`.
+
+    Args:
+        ks: a query is a hit at k if any of its k nearest items has an equal id.
+
+    Returns:
+        `recall@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`, the number of queries
+        that no item answers, which are left out of the others.
+
+    Raises:
+        InputError: as `ranks`; also k not above 0, or no query with a true item.
+    """
+    for k in ks:
+        positive("ks", k)
+    rank = ranks(queries, items, query_ids, item_ids, chunk)
+    known = rank[rank > 0]
+    if len(known) == 0:
+        raise InputError("no value of query_ids occurs in item_ids: there is nothing to find")
+    out = {f"recall@{k}": float((known <= k).double().mean()) for k in ks}
+    out["median_rank"] = float(statistics.median(known.tolist()))
+    out["mrr"] = float((1 / known.double()).mean())
+    out["without_truth"] = float(len(rank) - len(known))
+    return out

@@ -1,0 +1,57 @@
+"""Semantic textual similarity: does cosine similarity order pairs as people do?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from multicl.evaluation.checks import paired, unit
+from multicl.types import InputError
+
+
+def spearman(x: Tensor, y: Tensor) -> float:
+    """Spearman's rank correlation of x [N] and y [N], in [-1, 1]; equal values share their average rank.
+
+    Raises:
+        InputError: not two vectors of one length of at least 2, NaN, or all values of one of them equal.
+    """
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
+        raise InputError(f"x and y must be [N] with N at least 2, got {list(x.shape)} and {list(y.shape)}")
+    rank_x, rank_y = _ranks("x", x), _ranks("y", y)
+    return float((rank_x @ rank_y) / (rank_x.norm() * rank_y.norm()))
+
+
+def sts_spearman(a: Tensor, b: Tensor, scores: Tensor) -> float:
+    """Spearman's correlation of cos(a_i, b_i) with people's scores, over all pairs at once.
+
+    The figure of SimCSE (arXiv:2104.08821, appendix B: "all" aggregation); papers print it times 100.
+
+    Args:
+        a: [N, D] embeddings of the first texts.
+        b: [N, D] of the second.
+        scores: [N] graded similarity, in any unit.
+
+    Raises:
+        InputError: shapes that do not fit, NaN, or no variance on one side (a collapsed model).
+    """
+    a, b = paired("a", a, "b", b)
+    if scores.shape != (len(a),):
+        raise InputError(f"scores must be [{len(a)}] as a and b have as many rows, got {list(scores.shape)}")
+    cos = (unit(a) * unit(b)).sum(dim=1)
+    for name, value in (("the cosines of a and b", cos), ("scores", scores)):
+        _ranks(name, value)  # so that a message names the argument of this function
+    return spearman(cos.cpu(), scores.cpu())
+
+
+def _ranks(name: str, x: Tensor) -> Tensor:
+    """Centred average ranks [N] of x, float64 on the CPU."""
+    x = x.detach().cpu()
+    if x.is_floating_point() and not torch.isfinite(x).all():
+        raise InputError(f"{name} has NaN or infinite values")
+    _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        raise InputError(
+            f"{name}: all {len(x)} values are {x.flatten()[0].item()}; without variance there is no correlation"
+        )
+    average: Tensor = counts.cumsum(0) - (counts - 1).double() / 2
+    return average[inverse] - (len(x) + 1) / 2

@@ -1,0 +1,120 @@
+"""Ids: what a row is about, as 62-bit hashes that are the same on every rank and every machine.
+
+Namespaces keep them apart: a label, a row and a content never collide but by chance (2^-62 a pair).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from multicl.seeds import hash62
+
+Ids = np.ndarray[Any, np.dtype[np.int64]]
+SET_BITS = 48
+"""A stable row is (set number << 48) + position in the set."""
+
+
+def label_key(value: Any) -> str | None:
+    """The text under which a label is hashed, or None for "unlabelled".
+
+    Strings and numbers are alike (3, 3.0, "3" and True's 1 are one label each by their text); null, NaN, -1 and the
+    empty string are no label.
+    """
+    if value is None:
+        return None
+    if getattr(value, "ndim", None) == 0:  # a number of numpy, or of torch
+        value = value.item()
+    if isinstance(value, bool):
+        value = int(value)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if value.is_integer():
+            value = int(value)
+    text = str(value).strip()
+    return None if text in ("", "-1") else text
+
+
+def row_id(row: int) -> int:
+    """The id of a row that is about nothing but itself."""
+    return hash62("row", row)
+
+
+def row_ids(rows: Iterable[int]) -> Ids:
+    """[N] ids of rows that are each their own."""
+    return np.fromiter((row_id(int(r)) for r in rows), dtype=np.int64)
+
+
+def label_ids(values: Iterable[Any], rows: Iterable[int]) -> Ids:
+    """[N] ids of labels; an unlabelled row is its own class."""
+    known: dict[str, int] = {}
+    ids = []
+    for value, row in zip(values, rows, strict=True):
+        key = label_key(value)
+        if key is None:
+            ids.append(row_id(int(row)))
+            continue
+        if key not in known:
+            known[key] = hash62("label", key)
+        ids.append(known[key])
+    return np.array(ids, dtype=np.int64)
+
+
+def content_ids(columns: Sequence[Iterable[Any]], rows: Iterable[int]) -> tuple[Ids, int]:
+    """Ids that join the rows which share a text or a file in any of the columns.
+
+    Joining is transitive: where rows 1 and 2 share a caption and 2 and 3 a picture, all three are about one thing.
+
+    Returns:
+        [N] ids, and how many rows share their content with another.
+    """
+    numbers = np.fromiter(rows, dtype=np.int64)
+    parent = list(range(len(numbers)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for column in columns:
+        first: dict[int, int] = {}
+        for i, value in enumerate(column):
+            key = content_key(value)
+            if key is None:
+                continue
+            j = first.setdefault(key, i)
+            if j != i:
+                a, b = root(i), root(j)
+                parent[max(a, b)] = min(a, b)
+    roots = np.array([root(i) for i in range(len(parent))], dtype=np.int64)
+    sizes = np.bincount(roots, minlength=len(parent)) if len(parent) else np.zeros(0, np.int64)
+    shared = sizes[roots] > 1 if len(parent) else np.zeros(0, bool)
+    ids = np.array(
+        [
+            hash62("content", numbers[r]) if s else row_id(int(n))
+            for n, r, s in zip(numbers, roots, shared, strict=True)
+        ],
+        dtype=np.int64,
+    )
+    return ids, int(shared.sum())
+
+
+def content_key(value: Any) -> int | None:
+    """62-bit hash of one cell's content, or None where there is nothing to compare (null, a list, a decoded object)."""
+    if isinstance(value, dict):  # Hugging Face's undecoded media
+        value = value.get("bytes") or value.get("path")
+    elif isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        value = value.strip()
+        return hash62("text", value) if value else None
+    if isinstance(value, bytes | bytearray) and value:
+        return int.from_bytes(hashlib.blake2b(value, digest_size=8).digest(), "little") >> 2
+    return None

@@ -1,0 +1,94 @@
+"""Optimiser, parameter groups and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from multicl.towers import Towers
+from multicl.types import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """How parameters move."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: float = 1e-4
+    """Not applied to biases, norms and temperatures."""
+    momentum: float = 0.9
+    """SGD's momentum, AdamW's first beta."""
+    beta2: float = 0.98
+    """AdamW's second beta."""
+    warmup: float = 0.05
+    """Below 1: the share of the steps in which the rate rises linearly from 0; 1 or more: that many steps."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip: float | None = 1.0
+    """Largest norm of the gradient; None: any."""
+    tower_lr: dict[str, float] = field(default_factory=dict)
+    """Tower -> factor of the learning rate of its encoder; 0 freezes it."""
+
+    def __post_init__(self) -> None:
+        if not (self.weight_decay >= 0 and self.warmup >= 0):
+            raise InputError(
+                f"optim.weight_decay and optim.warmup must be 0 or more, got {self.weight_decay} and {self.warmup}"
+            )
+        for name in ("momentum", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"optim.{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.clip is not None and not self.clip > 0:
+            raise InputError(f"optim.clip must be above 0, or none, got {self.clip}")
+        for tower, factor in self.tower_lr.items():
+            if not factor >= 0:
+                raise InputError(f"optim.tower_lr of {tower!r} must be 0 or more, got {factor}")
+
+
+def build_optimizer(towers: Towers, settings: Optim, lr: float) -> torch.optim.Optimizer:
+    """Groups by (tower, decayed or not); each group keeps its rate's factor as `factor`.
+
+    Raises:
+        InputError: `tower_lr` names no tower.
+    """
+    if unknown := set(settings.tower_lr) - set(towers.encoders):
+        raise InputError(f"optim.tower_lr names {sorted(unknown)}, but the towers are {sorted(towers.encoders)}")
+    for tower, factor in settings.tower_lr.items():
+        if factor == 0:
+            towers.encoders[tower].requires_grad_(False)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, p in towers.named_parameters():
+        if not p.requires_grad:
+            continue
+        kind, _, rest = name.partition(".")
+        factor = settings.tower_lr.get(rest.partition(".")[0], 1.0) if kind == "encoders" else 1.0
+        groups.setdefault((factor, p.ndim > 1), []).append(p)
+    params: list[dict[str, Any]] = [
+        {"params": ps, "factor": factor, "lr": lr * factor, "weight_decay": settings.weight_decay if decays else 0.0}
+        for (factor, decays), ps in groups.items()
+    ]
+    if not params:
+        raise InputError("nothing is left to train: every tower is frozen")
+    if settings.name == "sgd":
+        return torch.optim.SGD(params, lr=lr, momentum=settings.momentum, foreach=True)
+    return torch.optim.AdamW(params, lr=lr, betas=(settings.momentum, settings.beta2), foreach=True)
+
+
+def lr_factor(settings: Optim, step: int, steps: int) -> float:
+    """Factor of the learning rate at 0-based `step` of `steps`: linear warm-up, then a half cosine to 0."""
+    warmup = settings.warmup * steps if settings.warmup < 1 else settings.warmup
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if settings.schedule == "constant":
+        return 1.0
+    if step >= steps:
+        return 0.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set every group's rate to `lr` times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["factor"]

@@ -1,0 +1,236 @@
+"""Row numbers -> a slice of a batch: decoded, collated, with the ids of every pair."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multicl import ids as identity
+from multicl.pairs import Pair, column_of
+from multicl.rows import Row, Rows, is_null, resolve_path
+from multicl.seeds import Draws
+from multicl.types import BadSample, Batch, Modality, Sample
+
+SLOW = 2e-3
+"""Seconds to load a row, above which loader processes help."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A cell that could not be used."""
+
+    row: int
+    column: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}, column {self.column!r}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """This rank's rows of one step."""
+
+    batches: dict[str, Batch | None]
+    """Source -> its present rows; None where no row has it."""
+    row: Tensor
+    """[n] int64 of all rows of the slice."""
+    ids: dict[str, Tensor]
+    """Pair -> [n] int64 ids of those rows."""
+    skipped: tuple[Skipped, ...] = ()
+    epoch: int = 0
+
+    def ids_of(self, pair: Pair, row: Tensor) -> Tensor:
+        """[B] ids of some of the rows, in their order, on their device."""
+        order = torch.argsort(self.row)
+        at = order[torch.searchsorted(self.row[order], row.cpu())]
+        assert torch.equal(self.row[at], row.cpu()), "rows of another slice"
+        return self.ids[pair.name][at].to(row.device)
+
+    def pin_memory(self) -> Slice:
+        """Page-locked tensors, for fast copies to a GPU."""
+        for batch in self.batches.values():
+            if batch is not None:
+                batch.pin_memory()
+        return self
+
+
+def sources_of(modalities: Mapping[str, Modality]) -> dict[str, str]:
+    """Node -> key of its source. Nodes of equal (column, source) share one: decoded and viewed once."""
+    known: dict[Any, str] = {}
+    for node, modality in modalities.items():
+        known.setdefault((column_of(node, modality), modality.source), node)
+    return {node: known[column_of(node, m), m.source] for node, m in modalities.items()}
+
+
+class Reader:
+    """Turns rows into slices; lives in the loader's workers.
+
+    Raises:
+        InputError: a node's or pair's column is not in the data.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        modalities: Mapping[str, Modality],
+        terms: Sequence[Pair],
+        seed: int = 0,
+    ) -> None:
+        self.rows, self.terms, self.seed = rows, list(terms), seed
+        self.modalities: dict[str, Modality] = {}
+        self.columns: dict[str, str] = {}
+        sources = sources_of(modalities)
+        for node, source in sources.items():
+            self.columns[node] = rows.resolve(column_of(node, modalities[node]), f", which {node!r} reads")
+            if node == source:
+                self.modalities[source] = modalities[node]
+        self.label_columns = {
+            pair.name: rows.resolve(pair.ids, f", the ids of pair {pair.name!r}") for pair in terms if pair.ids
+        }
+        self.notes: list[str] = []
+        self.ids = {} if rows.streaming else self._all_ids()
+        self.cache: dict[tuple[str, int], Sample | Skipped | None] = {}
+        """(source, row) -> what its cell came to: a sample, none, or why it was skipped."""
+        self.room = 0.0
+        """Bytes that the cache may still take."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What loader processes get: no cache, and no user's network, which may be large and need not pickle."""
+        return self.__dict__ | {"cache": {}, "modalities": {s: _without_module(m) for s, m in self.modalities.items()}}
+
+    def _all_ids(self) -> dict[str, identity.Ids]:
+        """[N] ids of every row, for each pair; equal demands are computed once."""
+        numbers = range(len(self.rows))
+        done: dict[Any, identity.Ids] = {}
+        for pair in self.terms:
+            key = self._demand(pair)
+            if key in done:
+                continue
+            if pair.ids:
+                done[key] = identity.label_ids(self.rows.cells(self.label_columns[pair.name]), numbers)
+            elif pair.symmetric:
+                done[key] = identity.row_ids(numbers)
+            else:
+                cells = [self.rows.cells(column) for column in key]
+                done[key], shared = identity.content_ids(cells, numbers)
+                if shared:
+                    self.notes.append(
+                        f"pair {pair.name!r}: {shared} of {len(self.rows)} rows repeat a text or a file; "
+                        f"repeats are {'positives' if pair.equal_ids == 'positive' else 'left out'}, never negatives"
+                    )
+        return {pair.name: done[self._demand(pair)] for pair in self.terms}
+
+    def _demand(self, pair: Pair) -> Any:
+        if pair.ids:
+            return ("label", self.label_columns[pair.name])
+        return None if pair.symmetric else tuple(sorted({self.columns[pair.a], self.columns[pair.b]}))
+
+    def slice(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> Slice:
+        """The slice of these row numbers (of a stream: with the rows themselves)."""
+        skipped: list[Skipped] = []
+        fetched = self._fetch(numbers) if rows is None else dict(zip(numbers, rows, strict=True))
+        batches: dict[str, Batch | None] = {}
+        for source, modality in self.modalities.items():
+            samples, present = [], []
+            for number in numbers:
+                found = self._sample(source, modality, number, epoch, fetched)
+                if isinstance(found, Skipped):
+                    skipped.append(found)
+                elif found is not None:
+                    samples.append(found)
+                    present.append(number)
+            batches[source] = None
+            if samples:
+                batch = modality.collate(samples)
+                batch.row = torch.tensor(present, dtype=torch.int64)
+                batches[source] = batch
+        ids = {pair.name: torch.from_numpy(self._ids(pair, numbers, fetched)) for pair in self.terms}
+        return Slice(batches, torch.tensor(list(numbers), dtype=torch.int64), ids, tuple(skipped), epoch)
+
+    def _fetch(self, numbers: Sequence[int]) -> dict[int, Row]:
+        """The rows of which anything is not in the cache, in one read."""
+        wanted = [n for n in numbers if any((source, n) not in self.cache for source in self.modalities)]
+        columns = list(dict.fromkeys(self.columns[source] for source in self.modalities))
+        return dict(zip(wanted, self.rows.fetch(wanted, columns), strict=True)) if wanted else {}
+
+    def _sample(
+        self, source: str, modality: Modality, number: int, epoch: int, fetched: Mapping[int, Row]
+    ) -> Sample | Skipped | None:
+        if (source, number) in self.cache:
+            return self.cache[source, number]
+        column = self.columns[source]
+        cell = fetched[number].get(column)
+        draws = Draws(self.seed, epoch, number, source)
+        found: Sample | Skipped | None = None
+        if not is_null(cell):
+            try:
+                found = modality.load(
+                    resolve_path(cell, self.rows.base, "files" if modality.files else "values"), draws
+                )
+            except BadSample as error:
+                found = Skipped(number, column, str(error))
+            except Exception as error:
+                error.add_note(f"while loading row {number}, column {column!r} of {self.rows.label}")
+                raise
+        size = _bytes_of(found)
+        if not draws.used and size <= self.room:
+            self.cache[source, number] = found
+            self.room -= size
+        return found
+
+    def _ids(self, pair: Pair, numbers: Sequence[int], fetched: Mapping[int, Row]) -> identity.Ids:
+        if not self.rows.streaming:
+            return self.ids[pair.name][np.asarray(numbers, dtype=np.int64)]
+        if pair.ids:
+            column = self.label_columns[pair.name]
+            return identity.label_ids([fetched[n].get(column) for n in numbers], numbers)
+        if pair.symmetric:
+            return identity.row_ids(numbers)
+        # A stream cannot be searched for repeats ahead: one text or file of the second node is one thing.
+        keys = [identity.content_key(fetched[n].get(self.columns[pair.b])) for n in numbers]
+        return np.array([identity.row_id(n) if k is None else k for k, n in zip(keys, numbers, strict=True)])
+
+    def decodes_on(self, room: float) -> bool:
+        """Whether every epoch will decode again, and not in an instant: loader processes are worth their start.
+
+        Judged by the first rows, which may stay in the cache. room: bytes that a cache may take.
+        """
+        looked_at = range(min(8, len(self.rows)))
+        self.room = math.inf
+        self.slice(looked_at, epoch=0)
+        used = sum(map(_bytes_of, self.cache.values()))
+        began = time.perf_counter()
+        self.slice(looked_at, epoch=0)  # what is not in the cache now never will be
+        again = (time.perf_counter() - began) / len(looked_at)
+        self.room = 0.0
+        return used * len(self.rows) / len(looked_at) > room or again > SLOW
+
+
+def _without_module(modality: Modality) -> Modality:
+    if not isinstance(getattr(modality, "encoder", None), nn.Module):
+        return modality
+    light = copy.copy(modality)
+    object.__setattr__(light, "encoder", None)  # load and collate, all that a loader calls, know nothing of it
+    return light
+
+
+def _bytes_of(sample: Sample) -> float:
+    """Memory of a decoded sample; unknown kinds are never cached."""
+    size = getattr(sample, "nbytes", None)
+    if size is not None:
+        return float(size) + 200
+    if isinstance(sample, list | tuple):
+        return sys.getsizeof(sample) + sum(map(_bytes_of, sample))
+    if sample is None or isinstance(sample, str | bytes | int | float | Skipped):
+        return float(sys.getsizeof(sample)) + 200
+    return math.inf

@@ -1,0 +1,224 @@
+"""Rows of any data set: whatever `datasets` reads, and what people have in hand."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from multicl.sources import open_named, reason, records, undecoded
+from multicl.types import InputError
+
+PEEK = 16
+"""Rows that are looked at for the columns of data that do not name them."""
+Row = Mapping[str, Any]
+
+
+class _NoLength(InputError, TypeError):
+    """A TypeError too, by which Python knows that list(rows) must do without a length."""
+
+
+class Rows:
+    """A data set as rows of undecoded cells.
+
+    Args:
+        data: a `datasets.Dataset` or `IterableDataset`, or any sequence of dicts (or of tuples: columns "0", "1", ...);
+            what has no length or cannot be indexed is a stream.
+        columns: name asked for -> column of the data. Where that column is missing but the name itself is a column,
+            the name is used.
+        base: the folder against which relative paths in cells are resolved.
+        label: how messages call the data.
+    """
+
+    def __init__(
+        self, data: Any, columns: Mapping[str, str] | None = None, base: Path | None = None, label: str = "the data"
+    ) -> None:
+        self.data = data
+        self.base = base
+        self.label = label
+        self.streaming = not _is_map(data)
+        self._columns = dict(columns or {})
+        self._tables: dict[tuple[str, ...], Any] = {}
+        self.names: list[str] | None = self._find_names()
+
+    def _find_names(self) -> list[str] | None:
+        names = getattr(self.data, "column_names", None)
+        if names is not None:
+            return list(names)
+        if isinstance(self.data, list):  # cheap to look through, and rows may lack columns
+            looked_at: Iterable[Row] = map(_as_dict, self.data)
+        else:
+            looked_at = islice(self, PEEK)
+        return list(dict.fromkeys(str(name) for row in looked_at for name in row)) or None
+
+    def __len__(self) -> int:
+        if self.streaming:
+            raise _NoLength(f"{self.label} is a stream and has no length: give --train.steps instead of epochs")
+        return len(self.data)
+
+    def resolve(self, name: str, wanted_by: str = "") -> str:
+        """The data's column for a name.
+
+        Raises:
+            InputError: no such column; names the nearest and all there are.
+        """
+        column = self._columns.get(name, name)
+        if self.names is None or column in self.names:
+            return column
+        if column != name and name in self.names:
+            return name
+        near = get_close_matches(column, self.names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(
+            f"{self.label} has no column {column!r}{wanted_by}; it has {self.names}.{hint} "
+            f"Map it with --data.columns {name} COLUMN (in Python: columns={{{name!r}: 'COLUMN'}})."
+        )
+
+    def has(self, name: str) -> bool:
+        """Whether the data has a column for this name."""
+        try:
+            self.resolve(name)
+        except InputError:
+            return False
+        return True
+
+    def row(self, index: int) -> Row:
+        """One row, with all its columns."""
+        return _as_dict(self.data[index])
+
+    def fetch(self, numbers: Sequence[int], columns: Sequence[str]) -> list[Row]:
+        """Some rows, with at least these columns of the data; one read where the data is a table."""
+        if not _is_table(self.data):
+            return [self.row(n) for n in numbers]
+        key = tuple(columns)
+        if key not in self._tables:
+            self._tables[key] = self.data.select_columns(list(key))
+        cells = self._tables[key][list(numbers)]
+        return [dict(zip(key, row, strict=True)) for row in zip(*(cells[c] for c in key), strict=True)]
+
+    def cells(self, name: str) -> Iterator[Any]:
+        """Every cell of a column, undecoded, in the order of the rows."""
+        column = self.resolve(name)
+        if _is_table(self.data):
+            for batch in self.data.select_columns([column]).iter(batch_size=1000):
+                yield from batch[column]
+        else:
+            for row in self:
+                yield row.get(column)
+
+    def column(self, name: str) -> list[Any]:
+        """Every cell of a column, undecoded, in a list."""
+        return list(self.cells(name))
+
+    def resolved(self, name: str, files: bool) -> list[Any]:
+        """Every cell of a column, None where it is absent; `files`: relative paths are looked for beside the table."""
+        found = (resolve_path(cell, self.base, "files" if files else "values") for cell in self.column(name))
+        return [None if is_null(cell) else cell for cell in found]
+
+    def __iter__(self) -> Iterator[Row]:
+        if not self.streaming:
+            for i in range(len(self)):
+                yield self.row(i)
+            return
+        done = 0
+        try:
+            for row in self.data:
+                yield _as_dict(row)
+                done += 1
+        except InputError:
+            raise
+        except Exception as error:  # a file or connection that breaks in mid-stream: of any library's kind
+            raise InputError(f"{self.label}: the stream broke after {done} rows: {reason(error)}") from error
+
+
+def open_rows(
+    source: Any,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    streaming: bool = False,
+) -> Rows:
+    """Open anything as Rows; media columns stay bytes or paths.
+
+    Args:
+        source: a path (table, folder of tables, of images or of sounds, WebDataset tar, possibly with * in it), a URL
+            of a table, a hub name, a `datasets` Dataset, DatasetDict or stream, a DataFrame, a torch Dataset, a
+            sequence of dicts or of tuples. Those that are no sequence are streams.
+        split: of a folder, hub name or DatasetDict; "test[:100]" as `datasets` has it. One file is split "train".
+        config: the hub set's or folder's configuration. streaming: read on the fly, prepare nothing first.
+
+    Raises:
+        InputError: the path or split does not exist, is empty, or cannot be read.
+    """
+    if isinstance(source, Rows):
+        return source
+    if isinstance(source, str | os.PathLike):
+        data, base, label = open_named(os.fspath(source), split, config, streaming)
+        return Rows(data, columns, base, label)
+    kind = type(source).__module__.partition(".")[0]
+    label = "the data"
+    if kind == "datasets" and isinstance(source, dict):
+        if split not in source:
+            raise InputError(f"the DatasetDict has no split {split!r}; it has {sorted(source)}")
+        source = source[split]
+    if kind == "datasets":
+        source = undecoded(source)
+    elif kind == "pandas":
+        source, label = records(source), "the DataFrame"
+    elif isinstance(source, Iterator):
+        raise InputError(
+            f"a {type(source).__name__} can be read only once: give a list, or an object whose __iter__ starts anew"
+        )
+    elif isinstance(source, dict | str | bytes) or not (_is_map(source) or hasattr(source, "__iter__")):
+        raise InputError(
+            f"cannot read rows from a {type(source).__name__}: give a path, a hub name, a datasets.Dataset, a "
+            "DataFrame, a torch Dataset or a list of dicts"
+        )
+    if _is_map(source) and len(source) == 0:
+        raise InputError(f"{label} has no rows")
+    return Rows(source, columns, label=label)
+
+
+def _is_map(data: Any) -> bool:
+    """Rows can be asked for by number."""
+    from torch.utils.data import IterableDataset
+
+    return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, IterableDataset)
+
+
+def _is_table(data: Any) -> bool:
+    """A `datasets.Dataset` whose cells come as they are stored."""
+    return hasattr(data, "select_columns") and _is_map(data) and data.format["type"] is None
+
+
+def _as_dict(row: Any) -> Row:
+    if isinstance(row, Mapping):
+        return row
+    if isinstance(row, Sequence) and not isinstance(row, str | bytes):
+        return {str(i): cell for i, cell in enumerate(row)}
+    raise InputError(f"a row must be a dict of columns or a tuple, got {type(row).__name__}")
+
+
+def is_null(cell: Any) -> bool:
+    """None, or the NaN that tables put for it."""
+    return cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell))
+
+
+def resolve_path(cell: Any, base: Path | None, kind: Literal["files", "values"]) -> Any:
+    """A relative path in a cell (or in each of a list of them), looked for beside the table that names it."""
+    if kind == "values" or base is None:
+        return cell
+    if isinstance(cell, list):
+        return [resolve_path(part, base, kind) for part in cell] if cell and isinstance(cell[0], str | dict) else cell
+    if isinstance(cell, str):
+        return cell if not cell or Path(cell).is_absolute() or "://" in cell else str(base / cell)
+    if isinstance(cell, dict) and cell.get("bytes") is None and isinstance(cell.get("path"), str):
+        return {**cell, "path": resolve_path(cell["path"], base, kind)}
+    return cell

@@ -1,0 +1,287 @@
+"""A recipe as a run: command line -> settings -> training -> figures, the same for every method."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
+
+from multicl.adapters import import_file
+from multicl.checkpoint import checkpoints
+from multicl.config import parse_arguments, read_yaml, to_plain, write_yaml
+from multicl.types import InputError, Modality
+
+if TYPE_CHECKING:
+    from multicl.pairs import Pair
+
+from multicl.data import Data
+from multicl.model import Model, load
+from multicl.optim import Optim
+from multicl.towers import Head
+from multicl.trainer import Train, Trainer
+
+R = TypeVar("R", bound="Run")
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every recipe has. A recipe adds one field for each node and objective, `modalities` and `terms`."""
+
+    run: Path | None = None
+    """Folder of the run; default: runs/RECIPE-DATE-TIME."""
+    resume: Literal["never", "auto"] = "never"
+    """auto: go on from the folder's last checkpoint, or start where there is none."""
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    optim: Optim = field(default_factory=Optim)
+    head: Head = field(default_factory=Head)
+
+    space: ClassVar[str | None] = "joint"
+    """What the model compares by default: a pair's space, or None for the encoders' features (SimCLR-like recipes)."""
+
+    def modalities(self) -> dict[str, Modality]:
+        """Node -> adapter."""
+        raise NotImplementedError(f"{type(self).__name__} must define modalities()")
+
+    def terms(self) -> list[Pair]:
+        """The pairs."""
+        raise NotImplementedError(f"{type(self).__name__} must define terms()")
+
+    def rows(self) -> Any:
+        """What to train on: Data, or anything that `Trainer(data=...)` takes."""
+        return self.data
+
+    def measure(self, model: Model) -> Figures:
+        """Figures on held-out data; called before training and after."""
+        return {}
+
+    def baseline(self) -> Figures:
+        """The same figures from raw inputs, where that makes sense."""
+        return {}
+
+    def trainer(self) -> Trainer:
+        """The trainer of these settings."""
+        return Trainer(
+            self.modalities(), self.terms(), self.rows(), train=self.train, optim=self.optim, head=self.head,
+            run=self.run, resume=self.resume == "auto", space=self.space,
+        )  # fmt: skip
+
+
+def execute(recipe: Run) -> dict[str, Any]:
+    """Measure, train, measure again; writes recipe.yaml and result.json into the run's folder.
+
+    With `resume`, a run that is finished is measured again, from its saved model.
+
+    Returns:
+        The trained figures, and under "untrained" and "baseline" those beside them.
+    """
+    began = time.perf_counter()
+    trainer = recipe.trainer()
+    accelerator, folder = trainer.accelerator, recipe.run
+    finished = _finished(recipe, trainer.total)
+    resumed = folder is not None and (folder / "recipe.yaml").exists()
+    baseline, untrained, trained = Figures(), Figures(), Figures()
+    if accelerator.is_main_process:
+        if folder is not None and resumed:
+            _say_changes(recipe, folder)
+        elif folder is not None:
+            _record(recipe, folder)
+        trainer.towers.to(accelerator.device)
+        baseline, untrained = rounded(recipe.baseline()), rounded(recipe.measure(trainer.model))
+    accelerator.wait_for_everyone()
+    device = str(accelerator.device)
+    model = load(finished, modalities=recipe.modalities(), device=device) if finished else trainer.fit()
+    if accelerator.is_main_process:
+        trained = rounded(recipe.measure(model))
+        if folder is not None and not finished:
+            _record(recipe, folder)
+            model.save(folder / "model", trained)
+    accelerator.wait_for_everyone()
+    result = {
+        "recipe": _name_of(type(recipe)), **trained, "untrained": untrained, "baseline": baseline,
+        "steps": trainer.total, "skipped": len(trainer.skipped), "seconds": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
+    if accelerator.is_main_process:
+        if table := figures_table({"baseline": baseline, "untrained": untrained, "trained": trained}):
+            print(table)
+        if folder is not None:
+            if not finished:
+                (folder / "result.json").write_text(to_json(result, indent=2) + "\n", encoding="utf-8")
+            print(f"model and figures: {folder}")
+    return result
+
+
+def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = None) -> None:
+    """Run a recipe from the command line; the last line printed is `RESULT {json}`.
+
+    A mistake of the user's ends with a message and exit code 2, without a traceback.
+
+    Args:
+        finish: called with (recipe, result) before the last line, on the main process; may return another result.
+    """
+    settings = None
+    try:
+        settings = parse(recipe, sys.argv[1:] if argv is None else argv)
+        if settings.run is None:
+            settings = replace(settings, run=_new_folder(recipe))
+        result = execute(settings)
+        if finish is not None and is_main():
+            result = finish(settings, result) or result
+    except InputError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        if settings is not None and is_main():
+            print(f"\nstopped; to go on: --run {settings.run} --resume auto", file=sys.stderr, flush=True)
+        raise SystemExit(130) from None
+    if is_main():
+        print("RESULT " + to_json(result), flush=True)
+
+
+def is_main() -> bool:
+    """Whether this is the first of the run's processes; known from the launcher before they have met."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def fail(error: Exception) -> NoReturn:
+    """Say what is wrong, once for all processes, and stop."""
+    if is_main():
+        print(f"multicl: {error}", file=sys.stderr, flush=True)
+    raise SystemExit(2) from error
+
+
+def parse(recipe: type[R], argv: Sequence[str]) -> R:
+    """The recipe's settings from a command line; `--config recipe.yaml` gives the defaults.
+
+    Raises:
+        InputError: an unknown key in the file, or a setting that its class refuses.
+        SystemExit: after --help, or a wrong flag; what is wrong, and what is near to it, is printed.
+    """
+    header = getattr(inspect.getmodule(recipe), "__doc__", None) or inspect.getdoc(recipe) or ""
+    return parse_arguments(recipe, argv, header=header.strip(), skip=("recipe", "run"), quiet=not is_main())
+
+
+def figures_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Figures side by side: a row a measure, a column a model; columns without figures are left out."""
+    columns = [name for name, values in rows.items() if values]
+    measures = list(dict.fromkeys(key for values in rows.values() for key in values))
+    if not measures:
+        return ""
+    table = [["", *columns]]
+    table += [[m, *(_cell(rows[c][m]) if m in rows[c] else "-" for c in columns)] for m in measures]
+    first, *wide = (max(map(len, column)) for column in zip(*table, strict=True))
+    wide = [first, *(max(9, w) for w in wide)]
+    lines = [
+        "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, wide, strict=True)))
+        for row in table
+    ]
+    return "\n".join(lines)
+
+
+def _cell(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: a figure that is not finite becomes null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: finite(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(v) for v in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(value), indent=indent)
+
+
+def recipe_class(name: str) -> type[Run]:
+    """The class `Recipe` of one of multicl's recipes, or of a file; "FILE.py:NAME" for a class of another name.
+
+    Raises:
+        InputError: there is no such recipe.
+    """
+    file, is_file, wanted = name.partition(".py")
+    if is_file:
+        module = import_file(Path(f"{file}.py"))
+    else:
+        try:
+            module = importlib.import_module(f"multicl.recipes.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"multicl.recipes.{name}":
+                raise
+            raise InputError(f"no recipe is named {name!r}: `multicl recipes` lists them") from None
+    wanted = wanted.removeprefix(":") or "Recipe"
+    found = getattr(module, wanted, None)
+    if not (isinstance(found, type) and issubclass(found, Run)):
+        raise InputError(f"{name} has no class {wanted}(multicl.Run)")
+    return found
+
+
+def _name_of(recipe: type[Run]) -> str:
+    """What `recipe_class` finds it by: a shipped recipe's name, or the path of a user's file."""
+    try:
+        source = Path(inspect.getfile(recipe)).resolve()
+    except (TypeError, OSError):  # typed into a console
+        return recipe.__qualname__
+    shipped = importlib.util.find_spec("multicl.recipes")
+    homes = [Path(p).resolve() for p in (shipped.submodule_search_locations or [])] if shipped else []
+    name = source.stem if source.parent in homes else str(source)
+    return name if recipe.__name__ == "Recipe" else f"{name}:{recipe.__name__}"
+
+
+def _new_folder(recipe: type[Run]) -> Path:
+    """runs/RECIPE-DATE-TIME, the same on every rank."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    PartialState()
+    (stamp,) = broadcast_object_list([time.strftime("%Y%m%d-%H%M%S")])
+    return Path("runs") / f"{Path(_name_of(recipe).partition('.py')[0]).name}-{stamp}"
+
+
+def _settings(recipe: Run) -> dict[str, Any]:
+    return {"recipe": _name_of(type(recipe)), **to_plain(replace(recipe, resume="never"))}
+
+
+def _record(recipe: Run, folder: Path) -> None:
+    write_yaml(folder / "recipe.yaml", _settings(recipe), "Launch again with: python RECIPE.py --config THIS --run NEW")
+
+
+def _say_changes(recipe: Run, folder: Path) -> None:
+    """What a resumed run does otherwise than its recipe.yaml says; that file follows once training has succeeded."""
+    before, after = _flat(read_yaml(folder / "recipe.yaml")), _flat(_settings(recipe))
+    for key in after:
+        if key != "run" and before.get(key) != after[key]:
+            print(f"resumed with another {key}: {before.get(key)} -> {after[key]}", flush=True)
+
+
+def _flat(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        flat |= _flat(value, f"{where}{key}.") if isinstance(value, Mapping) and value else {f"{where}{key}": value}
+    return flat
+
+
+def _finished(recipe: Run, total: int) -> Path | None:
+    """The folder of a resumed run that has done its last step, and saved model and figures."""
+    if recipe.run is None or recipe.resume != "auto" or not (recipe.run / "result.json").is_file():
+        return None
+    step = max((step for step, _ in checkpoints(recipe.run / "checkpoints")), default=0)
+    if step > total:
+        raise InputError(f"the run {recipe.run} has trained for {step} steps already, more than the {total} asked for")
+    return recipe.run if step == total else None
+
+
+def rounded(figures: Mapping[str, float]) -> Figures:
+    """Figures as they are printed and saved: six decimals."""
+    return {name: value if isinstance(value, int) else round(float(value), 6) for name, value in figures.items()}

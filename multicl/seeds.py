@@ -1,0 +1,62 @@
+"""Every random draw of a run comes from here: a pure function of what it is for, with no state to keep.
+
+Views draw from (run seed, epoch, source, kind, draw, data-set row), so they depend neither on the number of workers nor
+on the number of ranks; dropout draws from (run seed, step, rank, view), so a resumed run goes on as if never broken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_ODD = 0x9E3779B97F4A7C15 - (1 << 64)  # 2^64 / golden ratio as a signed 64-bit number: distinct rows stay distinct
+
+
+def hash62(*what: Any) -> int:
+    """A 62-bit hash (blake2b) of the texts of `what`: the same in every process, on every machine."""
+    digest = hashlib.blake2b("\0".join(str(x) for x in what).encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little") >> 2
+
+
+def row_seeds(row: Tensor, *what: Any) -> Tensor:
+    """[B] int64 rows -> [B] int64 seeds for the draw that `what` names."""
+    return row * _ODD + hash62("view", *what)
+
+
+def seed_everything(*what: Any) -> None:
+    """Seed Python, numpy and torch (every device); Hugging Face's audio masks draw from numpy."""
+    seed = hash62("global", *what)
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))
+    torch.manual_seed(seed)
+
+
+class Draws(random.Random):
+    """A random.Random for one (row, epoch) that remembers whether anything was drawn.
+
+    A sample for which nothing was drawn is the same in every epoch, and may be cached.
+    """
+
+    def __init__(self, *what: Any) -> None:
+        self.used = False
+        super().__init__(hash62("load", *what))
+
+    def random(self) -> float:
+        """As `random.Random` has it; noted."""
+        self.used = True
+        return super().random()
+
+    def getrandbits(self, k: int, /) -> int:
+        """As `random.Random` has it; noted."""
+        self.used = True
+        return super().getrandbits(k)
+
+
+def epoch_order(seed: int, epoch: int, rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """[rows] the order in which an epoch visits the rows."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)

@@ -1,0 +1,203 @@
+"""What `datasets` must be told before the rows of a file, a folder or a hub set can be used undecoded."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import is_dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from multicl.types import InputError
+
+TABLES = {
+    ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv",
+    ".txt": "text", ".arrow": "arrow", ".tar": "webdataset",
+}  # fmt: skip
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+
+
+def open_named(name: str, split: str, config: str | None, streaming: bool) -> tuple[Any, Path | None, str]:
+    """A path, URL or hub name -> (undecoded data set, the folder of its relative paths, how messages call it).
+
+    Raises:
+        InputError: see `multicl.rows.open_rows`.
+    """
+    import datasets
+
+    if streaming and "[" in split:
+        raise InputError(f"a stream has no slices: split {split!r} needs the data without streaming")
+    path, url = Path(name).expanduser(), "://" in name
+    files = _files(name, path, url)
+    suffix = _suffix(files[0] if files else path)
+    if files or (url and suffix in TABLES):
+        if suffix not in TABLES:
+            raise InputError(f"{name}: a data file must end in one of {sorted(TABLES)}, or be a folder of media")
+        if set(re.sub(r"\[[^]]*\]", "", split).split("+")) != {"train"}:
+            raise InputError(
+                f"{name} is one file, all of it split 'train': it has no split {split!r}. Give a folder that holds "
+                "train.parquet and test.parquet, or another file's path"
+            )
+        if config is not None:
+            raise InputError(f"{name} is one file and has no configuration {config!r}")
+        if files and all(map(_is_empty, files)):
+            raise InputError(f"{name} has no rows")
+        options: dict[str, Any] = {"data_files": [glob.escape(str(file)) for file in files] or name}
+        if suffix == ".tsv":
+            options["sep"] = "\t"
+        what, label, base = TABLES[suffix], name, files[0].parent if files else None
+    else:
+        base = path if path.is_dir() else None
+        what, label, options = str(path.resolve()) if base else name, f"{name} ({split})", {"name": config}
+    _let_sounds_pass()
+    try:
+        with nullcontext() if files or base or url else _offline_if_unreachable(name):
+            data = undecoded(datasets.load_dataset(what, split=split, streaming=streaming, **options))
+    except InputError:
+        raise
+    except Exception as error:  # datasets raises many kinds; all of them mean that this source cannot be read
+        raise InputError(f"cannot read {name!r} (split {split!r}): {reason(error)}") from error
+    if not streaming and len(data) == 0:
+        raise InputError(f"{label} has no rows")
+    return data, base, label
+
+
+def _files(name: str, path: Path, url: bool) -> list[Path]:
+    """The local files of a name; none for a folder, a URL or a hub name.
+
+    Raises:
+        InputError: it looks like a path, and nothing is there.
+    """
+    wild = not url and ("*" in name or "?" in name)
+    files = sorted(filter(Path.is_file, path.parent.glob(path.name))) if wild else [path] if path.is_file() else []
+    # A hub name is "name" or "user/name"; anything else that does not exist is a path that is missing.
+    inside = "/" in name and Path(path.parts[0]).is_dir()
+    looks_local = wild or inside or _suffix(path) in TABLES or name.startswith((".", "/", "~")) or name.count("/") > 1
+    if not name or (looks_local and not url and not files and not path.is_dir()):
+        raise InputError(f"no such file or folder: {name or repr(name)}")
+    return files
+
+
+def _is_empty(file: Path) -> bool:
+    """No rows in a local table: `datasets` says so in a dozen ways."""
+    if file.stat().st_size == 0:
+        return True
+    if file.suffix.lower() in (".csv", ".tsv"):
+        with file.open("rb") as lines:
+            return sum(1 for line in islice(lines, 2) if line.strip()) < 2
+    if file.suffix.lower() == ".parquet":
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import read_metadata
+
+        with suppress(ArrowInvalid, OSError):  # `datasets` says what is wrong with it
+            return int(read_metadata(file).num_rows) == 0
+    return False
+
+
+@contextmanager
+def _offline_if_unreachable(name: str) -> Iterator[None]:
+    """Ask the hub once for a set of this name; where nothing answers, only what was downloaded before can be opened.
+
+    `datasets` itself would retry for half a minute.
+    """
+    import datasets
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    unreachable: Exception | None = None
+    try:
+        HfApi().dataset_info(name, timeout=10)
+    except HfHubHTTPError:  # an answer: `datasets` says best what is wrong with the name
+        pass
+    except Exception as error:
+        unreachable = error
+    if unreachable is None:
+        yield
+        return
+    before, datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE, True
+    try:
+        yield
+    except (ConnectionError, OSError) as error:
+        raise InputError(
+            f"cannot read {name!r}: there is no such file or folder, and the Hugging Face hub, which might have a data "
+            f"set of that name, cannot be reached ({reason(unreachable)})"
+        ) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _let_sounds_pass() -> None:
+    """Without torchcodec `datasets` refuses even sounds that stay bytes and paths; nothing is decoded here.
+
+    Replaces a method that does nothing but raise in that case.
+    """
+    import datasets
+
+    if not datasets.config.TORCHCODEC_AVAILABLE:
+        datasets.Audio.encode_example = _encode_sound
+
+
+def _encode_sound(feature: Any, value: Any) -> dict[str, Any]:
+    if isinstance(value, str | os.PathLike):
+        return {"bytes": None, "path": os.fspath(value)}
+    if isinstance(value, bytes | bytearray):
+        return {"bytes": bytes(value), "path": None}
+    if isinstance(value, dict) and (value.get("bytes") is not None or value.get("path") is not None):
+        return {"bytes": value.get("bytes"), "path": value.get("path")}
+    raise InputError(f"a sound must be bytes, a path or a dict of them, got {type(value).__name__}")
+
+
+def undecoded(data: Any) -> Any:
+    """Media as bytes and paths, numbers as plain Python: decoding is `Modality.load`'s affair."""
+    kind = getattr(data, "format", {}).get("type")
+    if kind != "custom":  # a transform of the user's own stays
+        data = data.with_format(None)
+    if data.features is None and hasattr(data, "_resolve_features"):
+        data = data._resolve_features()
+    for name, feature in (data.features or {}).items():
+        plain = _plain(feature)
+        if plain != feature:
+            data = data.cast_column(name, plain)
+    return data
+
+
+def _plain(feature: Any) -> Any:
+    """The feature with every medium in it left undecoded."""
+    if isinstance(feature, dict):
+        return {name: _plain(part) for name, part in feature.items()}
+    if isinstance(feature, list):
+        return [_plain(part) for part in feature]
+    if is_dataclass(feature) and not isinstance(feature, type):
+        if hasattr(feature, "decode"):
+            return replace(feature, decode=False)
+        if hasattr(feature, "feature"):
+            return replace(feature, feature=_plain(feature.feature))
+    return feature
+
+
+def records(frame: Any) -> list[dict[str, Any]]:
+    """The rows of a DataFrame; its NaN, NA and NaT are null."""
+    names = [str(name) for name in frame.columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"the DataFrame has two columns {twice[0]!r}: give one of them another name")
+    plain = frame.set_axis(names, axis=1).astype(object)
+    rows: list[dict[str, Any]] = plain.where(frame.notna().to_numpy(), None).to_dict("records")
+    return rows
+
+
+def _suffix(path: Path) -> str:
+    """What kind of table a name says it is: ".csv" of "rows.csv.gz" too."""
+    suffixes = [s.lower() for s in path.suffixes if s.lower() not in PACKED]
+    return suffixes[-1] if suffixes else ""
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what lies at the bottom of an error: `datasets` wraps it in words that say nothing."""
+    while error.__cause__ is not None and type(error).__module__.startswith("datasets."):
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,161 @@
+"""Towers: encoders, projection heads and the objectives' own parameters: one nn.Module, saved and loaded whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from multicl.pairs import Pair, View, check_graph, requested_views, tower_of
+from multicl.seeds import seed_everything
+from multicl.types import Batch, InputError, Modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The projection from an encoder's features to the space in which a pair is compared."""
+
+    dim: int = 128
+    """Width of the space."""
+    layers: int = 2
+    """1: a linear map, as in CLIP; 2 or more: an MLP, as in SimCLR. 0: none, the features themselves."""
+    hidden: int | None = None
+    """Width of the MLP's hidden layers; None: the encoder's."""
+    norm: Literal["none", "batch", "layer"] = "none"
+    """Normalisation of the hidden layers. "batch" ties the rows of one rank together: SimCLR's choice on one device."""
+
+    def build(self, width: int) -> tuple[nn.Module, int]:
+        """The head on features of that width, and the width that it gives."""
+        if self.layers == 0:
+            return nn.Identity(), width
+        hidden = self.hidden or width
+        steps: list[nn.Module] = []
+        for _ in range(self.layers - 1):
+            norms = {"none": nn.Identity(), "batch": nn.BatchNorm1d(hidden), "layer": nn.LayerNorm(hidden)}
+            steps += [nn.Linear(width, hidden), norms[self.norm], nn.ReLU()]
+            width = hidden
+        return nn.Sequential(*steps, nn.Linear(width, self.dim)), self.dim
+
+
+class Request(NamedTuple):
+    """One view to embed: its batch (None: this rank has no such row), the spaces, and the seed of its dropout."""
+
+    view: View
+    batch: Batch | None
+    spaces: tuple[str, ...]
+    seed: tuple[int, ...]
+
+
+class Towers(nn.Module):
+    """What trains. One encoder a tower, one head a (tower, space), one objective's module a pair.
+
+    Args:
+        modalities: node -> settings. terms: the graph.
+        heads: of each space, or one Head for all.
+        weights: False builds the architecture alone, without any download (for loading).
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        terms: Sequence[Pair],
+        heads: Head | Mapping[str, Head] | None = None,
+        weights: bool = True,
+    ) -> None:
+        super().__init__()
+        check_graph(modalities, terms)
+        self.modalities = dict(modalities)
+        self.terms = list(terms)
+        self.requests = requested_views(terms)
+        self.spaces = tuple(dict.fromkeys(pair.space for pair in terms))
+        self.head_settings = _per_space(heads or Head(), self.spaces)
+        self.towers = {node: tower_of(node, m) for node, m in modalities.items()}
+        self.encoders = nn.ModuleDict()
+        first: dict[str, str] = {}
+        for node, modality in modalities.items():
+            tower = self.towers[node]
+            if tower in first:
+                _check_shared(tower, first[tower], node, modalities)
+                continue
+            first[tower] = node
+            self.encoders[tower] = modality.build(weights)
+        self.heads = nn.ModuleDict()
+        dims: dict[tuple[str, str], int] = {}
+        for view, spaces in self.requests.items():
+            tower = self.towers[view.node]
+            for space in spaces:
+                if (tower, space) not in dims:
+                    head, dim = self.head_settings[space].build(self.width(view.node))
+                    self.heads[_head_name(tower, space)] = head
+                    dims[tower, space] = dim
+        self.objectives = nn.ModuleDict()
+        for pair in terms:
+            sides = dims[self.towers[pair.a], pair.space], dims[self.towers[pair.b], pair.space]
+            self.objectives[pair.name] = pair.objective.build(sides)
+
+    def width(self, node: str) -> int:
+        """Width of the features that a node's encoder gives."""
+        width = self.encoders[self.towers[node]].width
+        assert isinstance(width, int), f"the encoder of {node!r} must have an int `width`, got {width!r}"
+        return width
+
+    def spaces_of(self, node: str) -> tuple[str, ...]:
+        """The spaces into which a node is projected."""
+        return tuple(s for s in self.spaces if _head_name(self.towers[node], s) in self.heads)
+
+    def embed(self, node: str, batch: Batch, spaces: Sequence[str | None]) -> list[Tensor]:
+        """One view of B rows -> [B, D] float32 for each space; None: the encoder's features [B, W]."""
+        h = self.encoders[self.towers[node]](batch)
+        zs = [h if space is None else self.heads[_head_name(self.towers[node], space)](h) for space in spaces]
+        return [z.float() for z in zs]
+
+    def forward(self, requests: Sequence[Request]) -> dict[tuple[View, str], Tensor]:
+        """Embed every view; a view that this rank lacks gives [0, D]. Wrapped by DDP, so one forward a step."""
+        zs: dict[tuple[View, str], Tensor] = {}
+        device = next(self.parameters()).device
+        for view, batch, spaces, seed in requests:
+            if batch is None:
+                for space in spaces:
+                    dim = self.dim(view.node, space)
+                    zs[view, space] = torch.zeros(0, dim, device=device)
+                continue
+            seed_everything(*seed)
+            for space, z in zip(spaces, self.embed(view.node, batch, spaces), strict=True):
+                zs[view, space] = z
+        return zs
+
+    def dim(self, node: str, space: str) -> int:
+        """Width of a node's vectors in a space."""
+        settings = self.head_settings[space]
+        return settings.dim if settings.layers else self.width(node)
+
+
+def _head_name(tower: str, space: str) -> str:
+    return f"{tower}/{space}"
+
+
+def _per_space(heads: Head | Mapping[str, Head], spaces: Sequence[str]) -> dict[str, Head]:
+    if isinstance(heads, Head):
+        return dict.fromkeys(spaces, heads)
+    if unknown := set(heads) - set(spaces):
+        raise InputError(f"heads are given for {sorted(unknown)}, but the pairs' spaces are {sorted(spaces)}")
+    return {space: heads.get(space, Head()) for space in spaces}
+
+
+def _check_shared(tower: str, first: str, second: str, modalities: Mapping[str, Modality]) -> None:
+    """Nodes of one tower may differ in their column, and in nothing else."""
+    a, b = modalities[first], modalities[second]
+    if type(a) is not type(b):
+        raise InputError(
+            f"nodes {first!r} and {second!r} share tower {tower!r} but are {type(a).__name__} and {type(b).__name__}"
+        )
+    for name in (f.name for f in fields(a)):  # type: ignore[arg-type]
+        one: Any = getattr(a, name)
+        other: Any = getattr(b, name)
+        if name != "column" and name != "tower" and one != other:
+            raise InputError(
+                f"nodes {first!r} and {second!r} share tower {tower!r} but differ in {name}: {one!r} and {other!r}"
+            )

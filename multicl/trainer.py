@@ -1,0 +1,326 @@
+"""The only loop: any graph of pairs over any modalities, driven by Accelerate."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+
+from multicl import checkpoint
+from multicl.adapters import adapter_name
+from multicl.data import Data, Reader, Skipped, Slice, slices, sources_of
+from multicl.distributed import World
+from multicl.optim import Optim, build_optimizer, lr_factor, set_lr
+from multicl.pairs import Pair
+from multicl.progress import Progress
+from multicl.rows import open_rows
+from multicl.seeds import row_seeds, seed_everything
+from multicl.step import Outcome, exact_step
+from multicl.towers import Head, Request, Towers
+from multicl.types import Batch, Context, InputError, Modality
+
+if TYPE_CHECKING:
+    from multicl.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How long and how fast."""
+
+    batch_size: int = 256
+    """Rows of the loss, over all ranks together."""
+    epochs: float = 10
+    """Passes over the rows; the incomplete batch at an epoch's end waits for the next shuffle."""
+    steps: int | None = None
+    """The optimiser's steps; where given, they count and `epochs` does not."""
+    lr: float = 1e-3
+    seed: int = 0
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """None: as `accelerate config` or `accelerate launch` says, else no."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints of a run that has a folder; 0: none."""
+    keep: int = 2
+    """Checkpoints kept."""
+    log_every: int = 10
+    """Steps between rows of metrics.jsonl."""
+    trackers: tuple[str, ...] = ()
+    """Accelerate's trackers: tensorboard, wandb, trackio, ..."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("steps", "epochs"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"train.{name} must be above 0, got {value}")
+        if not self.lr > 0:
+            raise InputError(f"train.lr must be above 0, got {self.lr}")
+
+
+class Trainer:
+    """Trains a graph of pairs.
+
+        Trainer({"image": Image(), "text": Text()}, [Pair("image", "text")], data="pairs.parquet").fit()
+
+    Args:
+        modalities: node -> adapter. terms: the pairs.
+        data: a path, a hub name, a `datasets` Dataset, a DataFrame, a torch Dataset of dicts, a list of dicts, or Data.
+        columns: name of a node -> column of the data, where they differ.
+        run: folder for metrics, checkpoints and the model; None: nothing is written.
+        resume: go on from the folder's last checkpoint, if there is one.
+
+    Raises:
+        InputError: a graph, a column or a setting that cannot work; a run folder that exists and is not resumed.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        terms: Sequence[Pair],
+        data: Any,
+        *,
+        columns: Mapping[str, str] | None = None,
+        train: Train | None = None,
+        optim: Optim | None = None,
+        head: Head | Mapping[str, Head] | None = None,
+        run: str | Path | None = None,
+        resume: bool = False,
+        space: str | None = "joint",
+    ) -> None:
+        self.train, self.optim = train or Train(), optim or Optim()
+        self.run = Path(run) if run is not None else None
+        self.resume, self.space = resume, space
+        self.settings = data if isinstance(data, Data) else Data(columns=dict(columns or {}))
+        self.rows = self.settings.open() if isinstance(data, Data) else open_rows(data, columns=columns)
+        # Accelerate keeps the first precision of a process; a second Trainer, in a notebook say, may want another.
+        AcceleratorState._reset_state()
+        self.accelerator = Accelerator(
+            mixed_precision=self.train.mixed_precision,
+            log_with=list(self.train.trackers) or None,
+            project_dir=str(self.run) if self.run else None,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+        self.world = World.current()
+        if self.run:  # a model that could not be saved is refused before it is trained
+            for modality in modalities.values():
+                adapter_name(modality)
+        self._claim_folder()
+        seed_everything(self.train.seed, "weights")
+        self.towers = Towers(modalities, terms, head)
+        self.reader = Reader(self.rows, modalities, terms, self.train.seed)
+        self.sources = sources_of(modalities)
+        self.total = self._total_steps()
+        self.skipped: list[Skipped] = []
+
+    @property
+    def model(self) -> Model:
+        """The towers as they are now, ready to embed."""
+        from multicl.model import Model
+
+        return Model(self.towers, self.space)
+
+    def fit(self) -> Model:
+        """Train to the end and return the model; with a run folder, also saved in its `model/`."""
+        device = self.accelerator.device
+        self.towers.to(device).train()
+        optimizer = build_optimizer(self.towers, self.optim, self.train.lr)
+        for encoder in self.towers.encoders.values():
+            if not any(p.requires_grad for p in encoder.parameters()):
+                encoder.eval()  # a frozen tower neither drops out nor moves its statistics
+        start = self._restore(optimizer)
+        wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
+        if self.train.trackers:
+            self.accelerator.init_trackers(self.run.name if self.run else "multicl")
+        note = self.accelerator.print
+        for line in self.reader.notes:
+            note(line)
+        if self.resume and start:
+            note(f"resumed at step {start} of {self.total}")
+        progress = Progress(self.total, start, self.train.batch_size, shown=self.accelerator.is_main_process)
+        stream = self._slices(start)
+        for step in range(start, self.total):
+            began = time.perf_counter()
+            part = next(stream)
+            waited = time.perf_counter() - began
+            self._count(part)
+            lr = self.train.lr * lr_factor(self.optim, step, self.total)
+            set_lr(optimizer, lr)
+            outcome = self._step(wrapped, part, step)
+            norm = self._clip()
+            prepared.step()
+            prepared.zero_grad()
+            self._log(step + 1, outcome, lr, norm, waited, progress)
+            every = self.train.checkpoint_every
+            if self.run and every and (step + 1) % every == 0 and step + 1 < self.total:
+                self._save(step + 1, optimizer)
+        progress.close()
+        self._report_skipped()
+        if self.run:
+            self._save(self.total, optimizer)
+            if self.accelerator.is_main_process:
+                self.model.save(self.run / "model")
+        if self.train.trackers:
+            self.accelerator.end_training()
+        self.towers.eval()
+        self.accelerator.wait_for_everyone()
+        return self.model
+
+    def _step(self, wrapped: torch.nn.Module, part: Slice, step: int) -> Outcome:
+        requests = self._requests(part, step)
+
+        def context(pair: Pair) -> Context:
+            return Context(self.world, step, step / self.total, pair.symmetric, pair.equal_ids)
+
+        return exact_step(wrapped, self.towers, requests, part.ids_of, context, self.accelerator.backward)
+
+    def _requests(self, part: Slice, step: int) -> list[Request]:
+        """Every view of this rank's rows; nodes of one source get the very same view."""
+        on_device = {
+            s: b.to(self.accelerator.device, non_blocking=True) if b else None for s, b in part.batches.items()
+        }
+        epoch = step // self.epoch_steps
+        made: dict[Any, Batch | None] = {}
+        requests = []
+        for number, (view, spaces) in enumerate(self.towers.requests.items()):
+            source = self.sources[view.node]
+            key = (source, view.kind, view.draw)
+            batch = on_device[source]
+            if key not in made:
+                made[key] = batch
+                if batch is not None:
+                    seeds = row_seeds(batch.row, self.train.seed, epoch, *key)
+                    made[key] = self.towers.modalities[view.node].view(batch, seeds, view.kind)
+            requests.append(Request(view, made[key], spaces, (self.train.seed, step, self.world.rank, number)))
+        return requests
+
+    def _clip(self) -> torch.Tensor | None:
+        if self.optim.clip is None:
+            return None
+        norm: torch.Tensor | None = self.accelerator.clip_grad_norm_(self.towers.parameters(), self.optim.clip)
+        return norm
+
+    def _slices(self, start: int) -> Iterator[Slice]:
+        pin = self.accelerator.device.type == "cuda"
+        world = self.world
+        return slices(self.reader, self.settings, self.train.batch_size, world.rank, world.size, start, self.total, pin)
+
+    def _total_steps(self) -> int:
+        size = self.train.batch_size
+        if self.rows.streaming:
+            self.epoch_steps = 1 << 62  # a stream's epochs are counted by the stream
+            if self.train.steps is None:
+                raise InputError("a stream has no length: give train.steps instead of epochs")
+            return self.train.steps
+        if size > len(self.rows):
+            raise InputError(
+                f"the batch ({size}) is larger than the data ({len(self.rows)} rows of {self.rows.label}): "
+                f"give --train.batch-size {len(self.rows)} or less"
+            )
+        self.epoch_steps = len(self.rows) // size
+        if self.train.steps is not None:
+            return self.train.steps
+        return max(1, round(self.train.epochs * self.epoch_steps))
+
+    def _count(self, part: Slice) -> None:
+        for bad in part.skipped:
+            if self.settings.on_error == "raise":
+                raise InputError(f"{self.rows.label}: {bad} (--data.on-error skip leaves such rows out)")
+            if bad not in self.skipped:
+                self.skipped.append(bad)
+                if len(self.skipped) <= 5:
+                    print(f"left out: {bad}", flush=True)
+
+    def _report_skipped(self) -> None:
+        if self.skipped:
+            print(f"{len(self.skipped)} cells could not be used and were left out, first {self.skipped[0]}", flush=True)
+            if self.run and self.accelerator.is_main_process:
+                rows = [json.dumps({"row": s.row, "column": s.column, "reason": s.reason}) for s in self.skipped]
+                (self.run / "skipped.jsonl").write_text("\n".join(rows) + "\n")
+
+    def _log(
+        self, step: int, outcome: Outcome, lr: float, norm: torch.Tensor | None, waited: float, progress: Progress
+    ) -> None:
+        due = step % self.train.log_every == 0 or step in (1, self.total)
+        progress.advance(outcome.loss if due else None, waited)
+        if not due:
+            return
+        row: dict[str, Any] = {"step": step, "loss": outcome.loss.item(), "lr": lr}
+        if not torch.isfinite(outcome.loss):
+            raise InputError(
+                f"the loss is {row['loss']} at step {step}: lower --train.lr ({self.train.lr}) or raise the temperature"
+            )
+        if norm is not None:
+            row["grad_norm"] = norm.item()
+        for pair, values in outcome.logged.items():
+            row |= {f"{pair}/{name}": value.item() for name, value in values.items()}
+        row |= progress.rates()
+        if self.accelerator.is_main_process and self.run:
+            with (self.run / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        if self.train.trackers:
+            self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=step)
+
+    def _claim_folder(self) -> None:
+        """A run's folder is new, or resumed; never written over."""
+        if self.run is None:
+            return
+        taken = self.run.exists() and any(self.run.iterdir())
+        if taken and not self.resume:
+            raise InputError(f"the run folder {self.run} exists: give another --run, or --resume auto to go on with it")
+        self.accelerator.wait_for_everyone()
+        self.run.mkdir(parents=True, exist_ok=True)
+
+    def _restore(self, optimizer: torch.optim.Optimizer) -> int:
+        found = checkpoint.checkpoints(self.run / "checkpoints") if self.run and self.resume else []
+        step = 0
+        if found:
+            state = checkpoint.load_checkpoint(found[-1][1], self.towers, optimizer)
+            step = int(state["step"])
+            for name in ("seed", "batch_size"):  # they decide the order of the rows
+                if state[name] != getattr(self.train, name):
+                    raise InputError(
+                        f"{found[-1][1]} was trained with train.{name} {state[name]}, not {getattr(self.train, name)}: "
+                        "resume with that, or give another --run"
+                    )
+            if step > self.total:
+                raise InputError(
+                    f"{found[-1][1]} is beyond the {self.total} steps asked for: raise train.steps or epochs"
+                )
+            if self.accelerator.scaler is not None and state.get("scaler"):
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        metrics = self.run / "metrics.jsonl" if self.run else None
+        if (
+            metrics and metrics.exists() and self.accelerator.is_main_process
+        ):  # what came after the checkpoint will come again
+            lines = [line for line in metrics.read_text().splitlines() if _step_of(line) <= step]
+            metrics.write_text("".join(line + "\n" for line in lines))
+        self.accelerator.wait_for_everyone()
+        return step
+
+    def _save(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        assert self.run is not None
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            extra = {
+                "seed": self.train.seed, "batch_size": self.train.batch_size, "total": self.total,
+                "scaler": scaler.state_dict() if scaler is not None else None,
+            }  # fmt: skip
+            checkpoint.save_checkpoint(self.run / "checkpoints", step, self.towers, optimizer, extra, self.train.keep)
+        self.accelerator.wait_for_everyone()
+
+
+def _step_of(line: str) -> float:
+    """The step of a row of metrics.jsonl; a row cut short by a kill counts as after everything."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")

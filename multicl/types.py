@@ -1,0 +1,227 @@
+"""The nouns that every part of multicl speaks in.
+
+Adapters (`multicl.modalities`, or anybody's plug-in) import this file and nothing else of the core.
+Dimensions: B rows of a batch, D width of a projection, W width of an encoder's features.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:  # torch is imported by whoever computes, so that `multicl --help` stays instant
+    import torch
+    from torch import Tensor, nn
+
+    from multicl.distributed import World
+
+Kind = Literal["strong", "weak"]
+Sample = Any
+"""What `Modality.load` makes of one cell and `Modality.collate` understands; picklable."""
+
+
+class InputError(ValueError):
+    """What a user gave cannot be used; the message names it and the way out. Printed without a traceback."""
+
+
+class BadSample(InputError):
+    """One cell cannot be read (corrupt file, empty string). The row is counted and left out, or stops the run."""
+
+
+class Batch:
+    """Named tensors that share their first dimension: the rows of one modality that are present.
+
+    Args:
+        tensors: name -> [B, ...]. The name `lengths` is reserved for [B] int64 valid lengths.
+        row: [B] int64, the stable row of the data set (set number in the high bits), never a batch position.
+            Left out by adapters (`collate` does not know it): the loader fills it in; it defaults to 0..B-1.
+
+    Raises:
+        ValueError: no tensor, or first dimensions that differ.
+    """
+
+    __slots__ = ("row", "tensors")
+
+    def __init__(self, tensors: Mapping[str, Tensor], row: Tensor | None = None) -> None:
+        import torch
+
+        sizes = {name: t.shape[0] for name, t in tensors.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"a Batch needs tensors that share their first dimension, got {sizes}")
+        size = next(iter(sizes.values()))
+        self.tensors: dict[str, Tensor] = dict(tensors)
+        self.row: Tensor = torch.arange(size) if row is None else row
+        if self.row.shape != (size,):
+            raise ValueError(f"row must be [{size}], got {list(self.row.shape)}")
+
+    def __len__(self) -> int:
+        return int(self.row.shape[0])
+
+    def __getitem__(self, index: slice | Tensor) -> Batch:
+        """The rows at `index` (a slice, or a mask or positions as a tensor), in that order."""
+        return Batch({name: t[index] for name, t in self.tensors.items()}, self.row[index])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def get(self, name: str) -> Tensor:
+        """The tensor of that name, [B, ...]; KeyError names those there are."""
+        if name not in self.tensors:
+            raise KeyError(f"no tensor {name!r} in this batch; it has {sorted(self.tensors)}")
+        return self.tensors[name]
+
+    def replace(self, **tensors: Tensor) -> Batch:
+        """The same rows with some tensors replaced or added."""
+        return Batch({**self.tensors, **tensors}, self.row)
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """[B] int64 valid lengths (tokens, samples), or None where rows are all of one length."""
+        return self.tensors.get("lengths")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return next(iter(self.tensors.values())).device
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same rows on a device."""
+        moved = {name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()}
+        return Batch(moved, self.row.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Page-lock the tensors, in place, for fast copies to a GPU."""
+        self.tensors = {name: t.pin_memory() for name, t in self.tensors.items()}
+        self.row = self.row.pin_memory()
+        return self
+
+    def __repr__(self) -> str:
+        return f"Batch({', '.join(f'{name}={list(t.shape)}' for name, t in self.tensors.items())})"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One view of one batch on this rank: present rows only; two of a pair may differ in length."""
+
+    z: Tensor
+    """[B, D] float32 as the head gave it; the objective normalises (cosine) or not (dot)."""
+    row: Tensor
+    """[B] int64 stable row of the data set."""
+    id: Tensor
+    """[B] int64 what the row is about: rows of equal id are positives (or ignored, as the pair says)."""
+    h: Tensor | None = None
+    """[B, W] what the encoder gave, where a term asks for it."""
+
+    def __len__(self) -> int:
+        return int(self.z.shape[0])
+
+    def __getitem__(self, index: Tensor) -> Embedded:
+        h = None if self.h is None else self.h[index]
+        return Embedded(self.z[index], self.row[index], self.id[index], h)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an objective may know beside its two views."""
+
+    world: World
+    step: int = 0
+    progress: float = 0.0
+    """Share of the run that is done, in [0, 1], for schedules."""
+    symmetric: bool = False
+    """Both views are draws of one node: they stand on both sides of one symmetric matrix (NT-Xent)."""
+    equal_ids: Literal["positive", "ignore"] = "positive"
+
+
+class Objective(Protocol):
+    """One idea of one paper: a frozen dataclass of settings that builds a module."""
+
+    def build(self, dims: tuple[int, int]) -> nn.Module:
+        """An `nn.Module` that owns temperature, prototypes or weights; `dims` are the widths of its two sides.
+
+        Its forward(a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor] holds "loss", the mean over the
+        rows of ALL ranks (`World.mean`), and scalars to log.
+        """
+        ...
+
+
+class Encoder(Protocol):
+    """An `nn.Module`: Batch of B rows -> [B, width]. Normalisation of inputs and spectrograms are its own affair."""
+
+    width: int
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """[B, width] features of B rows."""
+        ...
+
+
+@runtime_checkable
+class Modality(Protocol):
+    """One domain's adapter: a frozen dataclass of settings; `encoder` first and positional, the rest keyword-only.
+
+    Settings are plain values (str, int, float, bool, tuples, other such dataclasses) so that they can be saved as
+    JSON and typed on a command line; `encoder` may also be the user's own `nn.Module`.
+    """
+
+    @property
+    def column(self) -> str | None:
+        """Column of the rows; None: the node's name."""
+        ...
+
+    @property
+    def tower(self) -> str | None:
+        """Nodes that name one tower share its weights; None: the node's name."""
+        ...
+
+    @property
+    def source(self) -> Hashable:
+        """What decides load, collate and view: nodes of equal (column, source) are decoded and viewed once."""
+        ...
+
+    @property
+    def files(self) -> bool:
+        """A string cell is a file's path: relative ones are looked for beside the table that names them."""
+        ...
+
+    def load(self, raw: Any, rng: random.Random | None) -> Sample:
+        """One cell -> one sample, in a loader's worker; `rng` picks one of several captions, seeks a crop.
+
+        Without `rng` the choice is deterministic (evaluation). A sample for which nothing was drawn may be cached.
+
+        Raises:
+            BadSample: the cell cannot be read; the message says what is wrong with it, not which row it is.
+        """
+        ...
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """At least one sample -> Batch on the CPU; pads, and keeps `lengths` where rows differ."""
+        ...
+
+    def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
+        """One random view of the whole batch, on the batch's device.
+
+        Args:
+            seeds: [B] int64, one a row: equal seeds give equal draws on any device and in any grouping of rows.
+                None: the deterministic view of evaluation.
+            kind: "strong" for two views of one thing, "weak" beside a caption.
+        """
+        ...
+
+    def build(self, weights: bool = True) -> nn.Module:
+        """The Encoder, an `nn.Module`; `weights=False`: the architecture alone, without a download."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what `restored` needs to build without a hub (a config, a tokenizer), if anything."""
+        ...
+
+    def restored(self, folder: Path) -> Modality:
+        """These settings after loading: names of the hub replaced by what `save` wrote to `folder`."""
+        ...
+
+    def preview(self, raw: Any) -> tuple[str, bytes]:
+        """One cell for a page: (MIME type, bytes), small enough to embed."""
+        ...

@@ -1,0 +1,45 @@
+"""CLAP (arXiv:2211.06687): a sound finds its description among all descriptions of the batch, and the other way.
+
+accelerate launch recipes/clap.py --data.path sounds.parquet --data.columns audio file text caption
+python recipes/clap.py --data.path prompts/ --audio.rate 8000 --train.epochs 60
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import multicl
+from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
+from multicl.evaluation import held_out
+from multicl.modalities.audio import Audio
+from multicl.modalities.text import Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(multicl.Run):
+    """Sounds and descriptions, from scratch with small encoders by default; any encoder by name."""
+
+    audio: Audio = Audio("small", max_seconds=10)
+    text: Text = Text("words")
+    objective: InfoNCE = InfoNCE(0.07, learnable=True)
+    train: Train = Train(batch_size=128, epochs=45, lr=1e-3)
+    optim: Optim = Optim(weight_decay=0.2)
+    head: Head = Head(dim=256, layers=1)
+
+    def modalities(self) -> dict[str, Modality]:
+        """Two nodes."""
+        return {"audio": self.audio, "text": self.text}
+
+    def terms(self) -> list[Pair]:
+        """Rows of one description, or of one sound, are no negatives."""
+        return [Pair("audio", "text", self.objective)]
+
+    def measure(self, model: multicl.Model) -> dict[str, float]:
+        """Retrieval on the held-out split, both ways: texts seen in training dropped, repeats all right."""
+        rows, seen = self.data.open(self.data.test), set(self.data.open().column("text"))
+        embed = held_out.of_model(model)
+        return held_out.crossing(embed, self.modalities(), "audio", "text", rows, ids="text", drop=seen)
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)

@@ -1,0 +1,57 @@
+"""SimCLR (arXiv:2002.05709): two augmented views of each picture agree, all other pictures are negatives.
+
+accelerate launch recipes/simclr.py --data.path uoft-cs/cifar10 --data.columns image img
+python recipes/simclr.py --image.encoder small --image.stem default --train.batch-size 256 --train.steps 600
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import multicl
+from multicl import Data, Head, InfoNCE, Modality, Optim, Pair, Train
+from multicl.evaluation import held_out
+from multicl.modalities.image import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(multicl.Run):
+    """SimCLR on pictures with labels for the probe."""
+
+    image: Image = Image("resnet18", stem="cifar", pretrained=False, size=32)
+    objective: InfoNCE = InfoNCE(0.5)
+    data: Data = field(default_factory=lambda: Data(path="uoft-cs/cifar10", columns={"image": "img"}))
+    train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
+    optim: Optim = Optim(weight_decay=1e-4)
+    head: Head = Head(dim=128, layers=2, norm="batch")
+    label: str = "label"
+    """Column of the labels that the probe knows."""
+    bank: int = 50_000
+    """Training pictures among which the probe looks for neighbours."""
+
+    space = None  # the probe looks at the encoder's features, as the paper does
+
+    def modalities(self) -> dict[str, Modality]:
+        """One node."""
+        return {"image": self.image}
+
+    def terms(self) -> list[Pair]:
+        """NT-Xent between two strong views."""
+        return [Pair("image", "image", self.objective)]
+
+    def probe(self, embed: held_out.Embed) -> dict[str, float]:
+        """k-nearest-neighbour accuracy on the held-out split."""
+        bank, test = self.data.open(f"{self.data.split}[:{self.bank}]"), self.data.open(self.data.test)
+        return held_out.knn(embed, self.modalities(), ["image"], bank, test, self.label)
+
+    def measure(self, model: multicl.Model) -> dict[str, float]:
+        """Of the model."""
+        return self.probe(held_out.of_model(model))
+
+    def baseline(self) -> dict[str, float]:
+        """Of raw pixels."""
+        return self.probe(held_out.of_raw(self.modalities()))
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)

@@ -1,0 +1,23 @@
+"""Before anything is imported: no hub, a cache of data sets that goes when the tests end, one thread, no bars."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+_CACHE = tempfile.mkdtemp(prefix="multicl-tests-")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_CACHE=_CACHE,
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)

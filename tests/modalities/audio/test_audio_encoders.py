@@ -1,0 +1,176 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torchaudio.transforms import MelSpectrogram
+
+from multicl.modalities.audio import Audio
+from multicl.modalities.audio.encoders import segments
+from multicl.modalities.audio.mel import LogMel, spec_augment
+from multicl.types import Batch, InputError
+
+RATE = 8000
+AUDIO = Audio(rate=RATE)
+
+
+def clip(length, seed=0):
+    return torch.randn(length, generator=torch.Generator().manual_seed(seed)) * 0.1
+
+
+def small():
+    torch.manual_seed(0)
+    return AUDIO.build()
+
+
+def test_log_mel_is_torchaudios_standardised():
+    wave = clip(RATE)
+    reference = MelSpectrogram(
+        RATE, n_fft=256, win_length=200, hop_length=80, n_mels=40, pad_mode="constant", mel_scale="htk"
+    )(wave)
+    expected = (reference + 1e-6).log()
+    expected = (expected - expected.mean()) / (expected.var(correction=0) + 1e-2).sqrt()
+    x, frames = LogMel(RATE, mels=40)(wave[None], torch.tensor([RATE]))
+    assert frames.tolist() == [101]
+    torch.testing.assert_close(x[0], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 48000])
+@pytest.mark.parametrize("mels", [1, 40, 128])
+def test_no_band_is_empty(rate, mels):
+    assert (LogMel(rate, mels).bank.sum(0) > 0).all()
+
+
+def test_too_many_bands_are_refused():
+    with pytest.raises(InputError, match="mels=512"):
+        Audio(rate=1000, mels=512, window_ms=2, hop_ms=1).build()
+
+
+def test_padding_changes_nothing():
+    encoder = small().eval()
+    clips = [clip(n, n) for n in (1, 50, 333, 4000, 12345, 24000, *range(500, 6000, 271))]
+    together = encoder(AUDIO.collate(clips))
+    for i, sound in enumerate(clips):
+        alone = encoder(AUDIO.collate([sound]))[0]
+        torch.testing.assert_close(alone, together[i], atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_do_not_depend_on_padding():
+    encoder, clips = small(), [clip(3000), clip(20000, 1)]
+    encoder(AUDIO.collate(clips)).square().sum().backward()
+    together = [p.grad.clone() for p in encoder.parameters()]
+    encoder.zero_grad()
+    sum(encoder(AUDIO.collate([c])).square().sum() for c in clips).backward()
+    for p, grad in zip(encoder.parameters(), together, strict=True):
+        torch.testing.assert_close(p.grad, grad, atol=1e-4, rtol=1e-4)
+
+
+def test_small_keeps_order_in_time():
+    encoder = small()
+    one, two = clip(4000, 1), torch.sin(torch.arange(4000) * 0.3)
+    z = encoder(AUDIO.collate([torch.cat([one, two]), torch.cat([two, one])]))
+    assert z.shape == (2, encoder.width)
+    assert torch.cosine_similarity(z[0], z[1], dim=0) < 0.9
+
+
+def test_small_learns_order():
+    torch.manual_seed(0)
+    encoder = small()
+    head = nn.Linear(encoder.width, 2)
+    high, low = torch.sin(torch.arange(2000) * 1.5), torch.sin(torch.arange(2000) * 0.2)
+    clips = [torch.cat(p) + clip(4000, i) for i in range(8) for p in ((high, low), (low, high))]
+    batch, label = AUDIO.collate(clips), torch.arange(16) % 2
+    optimiser = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=1e-3)
+    for _ in range(8):
+        loss = nn.functional.cross_entropy(head(encoder(batch)), label)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.1
+
+
+def test_small_sizes_and_dtypes():
+    encoder = small()
+    assert sum(p.numel() for p in encoder.parameters()) < 1_000_000
+    assert encoder(AUDIO.collate([clip(1000)])).shape == (1, 256)
+    assert encoder(AUDIO.collate([torch.zeros(800), torch.zeros(1)])).isfinite().all()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        batch = AUDIO.collate([clip(9000), clip(5000)])
+        assert encoder.front(batch.get("wave"), batch.lengths)[0].dtype == torch.float32
+        half = encoder(batch)
+    torch.testing.assert_close(half.float(), encoder(batch), atol=0.05, rtol=0.05)
+    other = copy.deepcopy(encoder)
+    assert torch.equal(other(batch), encoder(batch))
+
+
+def test_segments_average_equal_parts():
+    weights = segments(torch.tensor([8, 3, 1]), 10, 4)
+    torch.testing.assert_close(weights.sum(2), torch.ones(3, 4))
+    torch.testing.assert_close(weights[0, 1], torch.tensor([0, 0, 0.5, 0.5, 0, 0, 0, 0, 0, 0]))
+    torch.testing.assert_close(weights[1, 1, :3], torch.tensor([1 / 3, 2 / 3, 0]))
+    assert weights[2, :, 0].tolist() == [1, 1, 1, 1]
+
+
+def test_masks_blank_their_fractions():
+    x, frames = torch.ones(2, 10, 20), torch.tensor([20, 10])
+    lengths = frames
+    batch = Batch({"lengths": lengths, "time_masks": torch.tensor([[[0.5, 0.25]], [[0.0, 0.2]]])})
+    batch = batch.replace(freq_masks=torch.tensor([[[0.0, 0.1], [0.9, 0.1]], [[0.0, 0.0], [0.0, 0.0]]]))
+    y = spec_augment(x, frames, batch)
+    assert (y[0, 5] == 0).nonzero()[:, 0].tolist() == [10, 11, 12, 13, 14]
+    assert (y[1, 5] == 0).nonzero()[:, 0].tolist() == [0, 1]
+    assert (y[0, :, 0] == 0).nonzero()[:, 0].tolist() == [0, 9]
+    assert (y[1, :, 19] == 0).sum() == 0
+
+
+def test_masks_reach_the_encoder():
+    encoder, batch = small().eval(), AUDIO.collate([clip(8000)])
+    masked = batch.replace(time_masks=torch.tensor([[[0.2, 0.4]]]))
+    assert not torch.allclose(encoder(batch), encoder(masked))
+
+
+class Net(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.scale, self.drop = shape, nn.Parameter(torch.ones(1)), nn.Dropout()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append((tuple(x.shape), x.dtype, self.training))
+        return (x.flatten(1).mean(1) * self.scale).view(-1, *[1] * len(self.shape)).expand(-1, *self.shape)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 3), (6, 3, 2)])
+def test_a_module_of_ones_own(shape):
+    net = Net(shape)
+    net.drop.eval()
+    audio = Audio(net, rate=RATE, mels=20)
+    encoder = audio.build()
+    assert encoder.width == 6
+    assert net.seen == [((2, 20, 101), torch.float32, False)]
+    assert net.training
+    assert not net.drop.training
+    assert encoder(audio.collate([clip(4000), clip(2000)])).shape == (2, 6)
+    assert net.seen[1] == ((2, 20, 51), torch.float32, True)
+    assert any(p is net.scale for p in encoder.parameters())
+
+
+def test_a_module_on_waves_saving_and_refusals(tmp_path):
+    net = Net((4,))
+    audio = Audio(net, rate=RATE, input="wave")
+    encoder = audio.build(weights=False)
+    assert encoder(audio.collate([clip(4000)])).shape == (1, 4)
+    assert net.seen == [((2, RATE), torch.float32, False), ((1, 4000), torch.float32, True)]
+    audio.save(tmp_path)
+    with pytest.raises(InputError, match="give it again"):
+        audio.restored(tmp_path)
+    with pytest.raises(InputError, match=r"Linear.*\[2, 64, 101\]"):
+        Audio(nn.Linear(3, 4), rate=RATE).build()
+    with pytest.raises(InputError, match="returned"):
+        Audio(nn.Flatten(0), rate=RATE).build()
+
+
+def test_small_saves_nothing(tmp_path):
+    AUDIO.save(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert AUDIO.restored(tmp_path) == AUDIO

@@ -1,0 +1,226 @@
+"""What people have as pictures, good and bad."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pil
+
+from multicl.modalities.image import Image, decode
+from multicl.types import BadSample
+
+IMAGE = Image(size=8)
+
+
+def colours(height=8, width=8):
+    """[H, W, 3] uint8: four quarters of red, green, blue and white."""
+    array = np.zeros((height, width, 3), np.uint8)
+    array[: height // 2, : width // 2, 0] = 255
+    array[: height // 2, width // 2 :, 1] = 255
+    array[height // 2 :, : width // 2, 2] = 255
+    array[height // 2 :, width // 2 :] = 255
+    return array
+
+
+def encoded(picture, kind="PNG", **options):
+    if isinstance(picture, np.ndarray):
+        picture = Pil.fromarray(picture)
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+EXPECTED = torch.from_numpy(colours().transpose(2, 0, 1).copy())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        encoded(colours()),
+        bytearray(encoded(colours())),
+        encoded(colours(), "BMP"),
+        encoded(colours(), "TIFF"),
+        encoded(colours(), "WEBP", lossless=True),
+        encoded(Pil.fromarray(colours()).quantize(4)),
+        encoded(Pil.fromarray(colours()).quantize(4), "GIF"),
+        {"bytes": encoded(colours()), "path": "not/there.png"},
+        Pil.fromarray(colours()),
+        Pil.fromarray(colours()).quantize(4),
+        colours(),
+        colours().astype(np.float32) / 255,
+        colours().astype(np.int64),
+        colours().astype(np.uint16) * 257,
+        colours() > 0,
+        colours().tolist(),
+        colours().transpose(2, 0, 1),
+        torch.from_numpy(colours().transpose(2, 0, 1).copy()),
+        torch.from_numpy(colours()),
+        torch.from_numpy(colours()).permute(2, 0, 1).float() / 255,
+    ],
+)
+def test_every_form_gives_the_same_pixels(raw):
+    sample = IMAGE.load(raw)
+    assert sample.dtype == torch.uint8
+    assert sample.is_contiguous()
+    assert torch.equal(sample, EXPECTED)
+
+
+def test_paths_and_dicts_of_paths(tmp_path):
+    path = tmp_path / "a picture.png"
+    path.write_bytes(encoded(colours()))
+    for raw in (path, str(path), {"path": str(path)}, {"bytes": None, "path": path}):
+        assert torch.equal(IMAGE.load(raw), EXPECTED)
+
+
+def test_jpeg_is_close():
+    smooth = np.asarray(Pil.fromarray(colours()).resize((64, 64)))
+    sample = Image(size=64).load(encoded(smooth, "JPEG", quality=95, subsampling=0))
+    assert float((sample.float() - torch.from_numpy(smooth.copy()).permute(2, 0, 1)).abs().mean()) < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_orientation_is_undone(orientation, kind):
+    upright = np.asarray(Pil.fromarray(colours()).resize((32, 32), Pil.Resampling.NEAREST))
+    turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what the camera did; EXIF says how to undo it
+    stored = Pil.fromarray(upright)
+    if orientation != 1:
+        stored = stored.transpose(Pil.Transpose(turn[orientation]))
+    exif = Pil.Exif()
+    exif[0x0112] = orientation
+    sample = Image(size=32).load(encoded(stored, kind, exif=exif))
+    assert float((sample.float() - torch.from_numpy(upright.copy()).permute(2, 0, 1)).abs().mean()) < 15
+
+
+def test_transparent_parts_are_white():
+    rgba = np.dstack((colours(), np.zeros((8, 8), np.uint8)))
+    rgba[:4, :, 3] = 255
+    want = EXPECTED.clone()
+    want[:, 4:] = 255
+    for raw in (encoded(rgba), rgba, torch.from_numpy(rgba).permute(2, 0, 1), Pil.fromarray(rgba)):
+        assert torch.equal(IMAGE.load(raw), want)
+    palette = Pil.fromarray(colours()).quantize(4)
+    red = palette.getpixel((0, 0))
+    sample = IMAGE.load(encoded(palette, transparency=red))
+    assert sample[:, 0, 0].tolist() == [255, 255, 255]
+    assert sample[:, 7, 0].tolist() == [0, 0, 255]
+
+
+def test_grey_pictures_of_8_and_16_bits_and_floats():
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    want = torch.from_numpy(grey).expand(3, -1, -1)
+    deep = grey.astype(np.uint16) * 257
+    floats = grey.astype(np.float32) / 255
+    for raw in (
+        encoded(grey),
+        encoded(deep),
+        encoded(deep, "TIFF"),
+        grey,
+        deep,
+        grey[..., None],
+        torch.from_numpy(grey)[None],
+    ):
+        assert torch.equal(IMAGE.load(raw), want)
+    with_alpha = Pil.merge("LA", (Pil.fromarray(grey), Pil.new("L", (8, 8), 255)))
+    assert torch.equal(IMAGE.load(encoded(with_alpha)), want)
+    assert torch.equal(IMAGE.load(floats), want)
+
+
+def test_cmyk():
+    sample = IMAGE.load(encoded(Pil.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95))
+    red = sample.float().mean((1, 2))
+    assert red[0] > 240
+    assert red[1:].max() < 15
+
+
+def test_other_sizes_are_covered_and_the_centre_cut_out():
+    wide = np.concatenate([np.zeros((8, 8, 3), np.uint8), colours(), np.zeros((8, 8, 3), np.uint8)], 1)
+    assert torch.equal(IMAGE.load(wide), EXPECTED)
+    assert torch.equal(IMAGE.load(wide.transpose(1, 0, 2)), EXPECTED.transpose(1, 2))
+    assert Image(size=(16, 48)).load(colours()).shape == (3, 16, 48)
+    assert Image(size=(5, 7)).load(np.zeros((1, 1, 3), np.uint8)).shape == (3, 5, 7)
+    checks = np.indices((64, 64)).sum(0) % 2 * np.uint8(255)  # without antialiasing: stripes
+    assert float((IMAGE.load(checks).float() - 127.5).abs().max()) < 2
+
+
+def test_a_large_jpeg_decoded_at_a_fraction_looks_the_same():
+    g = np.random.default_rng(0)
+    photo = np.asarray(Pil.fromarray(g.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((1600, 1200)))
+    data = encoded(photo, "JPEG", quality=95)
+    exact = np.asarray(decode.fit(decode.read(data), 32, 32)).astype(float)
+    quick = Image(size=32).load(data).permute(1, 2, 0).numpy().astype(float)
+    assert np.abs(exact - quick).mean() < 1
+
+
+def bomb(width=30_000, height=30_000):
+    """A PNG of some hundred bytes that says it is huge."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+GOOD_JPEG = encoded(np.asarray(Pil.fromarray(colours()).resize((64, 64))), "JPEG")
+NAN = np.full((8, 8), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "empty bytes"),
+        (b"this is no picture", "not a picture"),
+        (GOOD_JPEG[: len(GOOD_JPEG) // 2], "corrupt"),
+        (encoded(colours(64, 64))[:60], "corrupt"),
+        (bomb(), "too large"),
+        (bomb(11_000, 10_000), "too large"),
+        ("", "no such file"),
+        ("nowhere/at all.png", "no such file"),
+        (3, "int"),
+        (None, "NoneType"),
+        ({}, "without 'bytes' or 'path'"),
+        ({"bytes": None, "path": None}, "without 'bytes' or 'path'"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+        (np.zeros((5, 5, 2), np.uint8), "shape"),
+        (np.zeros((2, 3, 4, 4), np.uint8), "shape"),
+        (np.zeros(7), "shape"),
+        (NAN, "NaN"),
+        (torch.full((3, 4, 4), float("inf")), "NaN or infinite"),
+        (np.full((4, 4), 200.0), r"\[0, 1\]"),
+        (np.full((4, 4), -1), r"\[0, 255\]"),
+        (np.full((4, 4), 1j), "complex"),
+        ([[1, 2], [3]], "array"),
+        (np.array([["a"]]), "integers or floats"),
+        (Pil.new("RGB", (0, 5)), "empty"),
+    ],
+)
+def test_what_cannot_be_read_says_why(raw, reason):
+    with pytest.raises(BadSample, match=reason):
+        IMAGE.load(raw)
+    with pytest.raises(BadSample, match=reason):
+        IMAGE.preview(raw)
+
+
+def test_a_folder_is_no_picture(tmp_path):
+    with pytest.raises(BadSample, match="no such file"):
+        IMAGE.load(tmp_path)
+
+
+def test_the_callers_picture_is_left_as_it_is():
+    picture = Pil.fromarray(colours(200, 300))
+    IMAGE.preview(picture)
+    IMAGE.load(picture)
+    assert picture.size == (300, 200)
+
+
+@pytest.mark.parametrize(("kind", "mime"), [("PNG", "image/png"), ("JPEG", "image/jpeg")])
+def test_preview(kind, mime):
+    found, data = IMAGE.preview(encoded(colours(100, 200), kind))
+    assert found == mime
+    assert Pil.open(io.BytesIO(data)).size == (64, 32)
+    assert len(data) < 3000
+    assert Pil.open(io.BytesIO(IMAGE.preview(colours())[1])).size == (8, 8)

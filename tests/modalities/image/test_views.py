@@ -1,0 +1,115 @@
+"""Random views: reproducible by seed, alike in any grouping, distributed as the settings say."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multicl.modalities.image import Augment, Image, views
+from multicl.types import Batch
+
+EVERYTHING = Augment(
+    crop=(0.3, 1.0), flip=0.5, rotate=0.5, jitter=0.8, gray=0.3, blur=0.5, solarize=0.4, noise=0.5
+)  # fmt: skip
+
+
+def uint8(n=12, height=16, width=24, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (n, 3, height, width), generator=g, dtype=torch.uint8)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=12, max_size=12), st.integers(1, 11))
+def test_a_view_depends_on_its_own_seed_and_row_alone(seeds, cut):
+    pixels, own = uint8(), torch.tensor(seeds)
+    whole = views.random_view(pixels, own, EVERYTHING)
+    parts = [views.random_view(pixels[s], own[s], EVERYTHING) for s in (slice(0, cut), slice(cut, None))]
+    torch.testing.assert_close(whole, torch.cat(parts), atol=1e-5, rtol=0)
+    assert float(whole.min()) >= 0
+    assert float(whole.max()) <= 1
+    assert whole.dtype == torch.float32
+
+
+def test_slices_in_cache_change_nothing(monkeypatch):
+    pixels, seeds = uint8(), torch.arange(12)
+    whole = views.random_view(pixels, seeds, EVERYTHING)
+    monkeypatch.setattr(views, "IN_CACHE", 1)
+    torch.testing.assert_close(views.random_view(pixels, seeds, EVERYTHING), whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("change", ["flip", "rotate", "jitter", "gray", "blur", "solarize", "noise"])
+def test_each_change_takes_its_share_of_rows_and_leaves_the_others(change):
+    pixels = uint8(1).expand(400, -1, -1, -1)
+    settings = dataclasses.replace(Augment(), **{change: 0.3})
+    changed = (views.random_view(pixels, torch.arange(400), settings) != pixels / 255).flatten(1).any(1)
+    assert 0.2 < float(changed.float().mean()) < 0.4
+
+
+def test_nothing_on_changes_nothing_and_the_input_is_never_written_to():
+    pixels, seeds = uint8(), torch.arange(12)
+    as_float = pixels / 255
+    kept = as_float.clone()
+    assert torch.equal(views.random_view(pixels, seeds, Augment()), as_float)
+    views.random_view(as_float, seeds, EVERYTHING)
+    assert torch.equal(as_float, kept)
+
+
+def test_turning_one_change_off_leaves_the_draws_of_the_others():
+    pixels, seeds = uint8(), torch.arange(12)
+    both = views.random_view(pixels, seeds, Augment(flip=0.5, solarize=0.5))
+    flipped = views.random_view(pixels, seeds, Augment(flip=0.5))
+    solarized = views.random_view(flipped, seeds, Augment(solarize=0.5))
+    assert torch.equal(both, solarized)
+
+
+def test_boxes_lie_within_and_cover_the_range_of_areas():
+    box = views.random_boxes(torch.arange(4000), 32, 32, (0.2, 1.0), (3 / 4, 4 / 3))
+    top, left, height, width = box.unbind(1)
+    assert torch.equal(box, box.round())
+    assert bool(((top >= 0) & (left >= 0) & (top + height <= 32) & (left + width <= 32)).all())
+    area = height * width / 32**2
+    assert 0.17 < float(area.min()) < 0.22
+    assert float(area.max()) == 1
+    assert 0.5 < float(area.mean()) < 0.6  # RandomResizedCrop's: large crops of a long side are drawn again
+    shape = (width / height).log()
+    assert abs(float(shape.mean())) < 0.02
+    assert float(shape.abs().max()) < 0.4
+
+
+def test_boxes_of_a_wide_picture_are_wide():
+    box = views.random_boxes(torch.arange(500), 16, 48, (0.5, 1.0), (3 / 4, 4 / 3))
+    assert 2 < float((box[:, 3] / box[:, 2]).mean()) < 4
+
+
+def test_the_crop_matches_torchvision_on_average():
+    from torchvision.transforms import v2
+
+    torch.manual_seed(0)
+    crop, picture = v2.RandomResizedCrop(32, (0.2, 1.0)), [torch.zeros(3, 32, 32)]
+    drawn = [crop.make_params(picture) for _ in range(3000)]
+    theirs = torch.tensor([[float(d[k]) for k in ("top", "left", "height", "width")] for d in drawn])
+    ours = views.random_boxes(torch.arange(3000), 32, 32, (0.2, 1.0), (3 / 4, 4 / 3))
+    torch.testing.assert_close(ours.mean(0), theirs.mean(0), atol=0.4, rtol=0)
+    torch.testing.assert_close(ours.std(0), theirs.std(0), atol=0.4, rtol=0)
+
+
+def test_the_adapter_chooses_by_kind_and_keeps_rows():
+    image = Image(size=(16, 24), weak=Augment())
+    batch = Batch({"pixels": uint8()}, row=torch.arange(12) + 100)
+    plain = image.view(batch, None)
+    assert torch.equal(plain.get("pixels"), uint8() / 255)
+    assert torch.equal(image.view(batch, torch.arange(12), "weak").get("pixels"), plain.get("pixels"))
+    strong = image.view(batch, torch.arange(12), "strong")
+    assert not torch.equal(strong.get("pixels"), plain.get("pixels"))
+    assert torch.equal(strong.row, batch.row)
+
+
+def test_global_random_state_is_neither_used_nor_moved():
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = views.random_view(uint8(), torch.arange(12), EVERYTHING)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert torch.equal(views.random_view(uint8(), torch.arange(12), EVERYTHING), first)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import multicl
+from multicl import cli
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two recipes and what is no recipe, in place of the shipped ones."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('"""Not a recipe."""')
+    (folder / "alpha.py").write_text('"""Alpha (arXiv:1): the first.\n\nMore.\n"""\nX = "ä"\n', encoding="utf-8")
+    (folder / "much_longer_name.py").write_text("X = 2\n")
+    monkeypatch.setattr(cli, "find_spec", lambda name: SimpleNamespace(submodule_search_locations=[str(folder)]))
+    return folder
+
+
+def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys\nfrom multicl.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit as stop: assert stop.code == 0\n"
+        "assert not {'torch', 'numpy', 'transformers', 'datasets', 'tyro', 'yaml'} & set(sys.modules)"
+    )
+    seconds = []
+    for _ in range(3):  # the machine may be busy: the best of three
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        seconds.append(time.perf_counter() - began)
+        assert done.returncode == 0, done.stderr
+    assert "multicl demo" in done.stdout
+    assert min(seconds) < 0.5
+
+
+def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([])
+    out = capsys.readouterr().out
+    assert all(f"\n    {name} " in out for name in ("demo", "eval", "embed", "recipes", "info"))
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"{multicl.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "names"),
+    [
+        (["evil"], "evil"),
+        (["eval"], "RUN"),
+        (["embed", "run"], "--data"),
+        (["embed", "run", "--data", "x", "--out", "y.parquet", "--batch-size", "many"], "many"),
+    ],
+)
+def test_a_bad_command_line_ends_with_2(argv: list[str], names: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert names in refused(argv, capsys)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["eval", "no-such-run"], "multicl: no-such-run is no run: it has no recipe.yaml\n"),
+        (["embed", "./none", "--data", "x.csv", "--out", "y.parquet"], "multicl: no such folder: ./none\n"),
+        (["embed", "r", "--data", "x", "--out", "y.csv"], "multicl: --out must end in .parquet, got y.csv\n"),
+        (
+            ["embed", "r", "--data", "x", "--out", "y.parquet", "--columns", "ab"],
+            "--columns takes NODE=COLUMN, got 'ab'",
+        ),
+        (["embed", "r", "--data", "x", "--out", "y.parquet", "--import", "z.py"], "z.py: no such file"),
+    ],
+)
+def test_a_mistake_is_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    err = refused(argv, capsys)
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_recipes_are_listed_by_the_first_lines_of_their_headers(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["recipes"])
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.split(maxsplit=1) == ["alpha", "Alpha (arXiv:1): the first."]
+    assert second.strip() == "much_longer_name"
+    assert first.index("Alpha") > len("much_longer_name")  # a column
+
+
+def test_a_recipe_is_shown_as_it_is(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["recipes", "alpha"])
+    assert capsys.readouterr().out == (shelf / "alpha.py").read_text(encoding="utf-8")
+
+
+def test_a_recipe_is_copied_but_never_over_a_file(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["recipes", "alpha", "--copy"])
+    assert (tmp_path / "alpha.py").read_bytes() == (shelf / "alpha.py").read_bytes()
+    assert "accelerate launch alpha.py" in capsys.readouterr().out
+    (tmp_path / "alpha.py").write_text("edited")
+    assert "alpha.py exists: give --copy another name" in refused(["recipes", "alpha", "--copy"], capsys)
+    assert (tmp_path / "alpha.py").read_text() == "edited"
+    cli.main(["recipes", "alpha", "--copy", "mine.py"])
+    assert (tmp_path / "mine.py").read_bytes() == (shelf / "alpha.py").read_bytes()
+    assert "no such folder: nowhere" in refused(["recipes", "alpha", "--copy", "nowhere/mine.py"], capsys)
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no recipe is named 'alhpa'; did you mean 'alpha'?" in refused(["recipes", "alhpa"], capsys)
+    assert "there are ['alpha', 'much_longer_name']" in refused(["recipes", "zzzz"], capsys)
+    assert "--copy needs the recipe's NAME" in refused(["recipes", "--copy"], capsys)
+
+
+def test_the_shipped_recipes_have_headers(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["recipes"])
+    listed = [line for line in capsys.readouterr().out.splitlines() if line and not line.startswith("Launch")]
+    assert all(len(line.split()) > 2 for line in listed)
+
+
+def test_info_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["info"])
+    assert f"multicl {multicl.__version__}" in capsys.readouterr().out
+
+
+def test_flags_reach_the_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr("multicl.commands.embed", lambda *args, **options: calls.append((args, options)))
+    monkeypatch.setattr("multicl.commands.evaluate", lambda *args: calls.append(args))
+    file = tmp_path / "my_cli_adapter.py"
+    file.write_text("")
+    line = "embed R --data D --out V.parquet --split s --nodes a b --columns a=x b=y=z --space features --batch-size 9"
+    cli.main([*line.split(), "--on-error", "raise", "--import", str(file)])
+    cli.main(["eval", "R", "--data", "D", "--test", "T"])
+    options = {"split": "s", "nodes": ["a", "b"], "columns": {"a": "x", "b": "y=z"}, "space": "features"}
+    assert calls == [
+        (("R", "D", Path("V.parquet")), {**options, "batch_size": 9, "on_error": "raise"}),
+        (Path("R"), "D", "T"),
+    ]
+    assert "my_cli_adapter" in sys.modules

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from toys import Net, Vectors, rows
+
+import multicl
+from multicl import Head, InfoNCE, Model, Pair, load, register
+from multicl.towers import Towers
+from multicl.types import BadSample, Batch, InputError
+
+CELLS = [row["a"] for row in rows(20)]
+
+
+def model(**options: Any) -> Model:
+    torch.manual_seed(0)
+    nodes = {"a": Vectors(dropout=0.5), "b": Vectors(width=5)}
+    return Model(Towers(nodes, [Pair("a", "b"), Pair("a", "a", space="own")], Head(dim=4, norm="batch")), **options)
+
+
+@register("sequences")
+@dataclass(frozen=True)
+class Sequences(Vectors):
+    """Lists of any length, padded; what a batch holds is noted."""
+
+    def load(self, raw: Any, rng: Any) -> Tensor:
+        if not raw:
+            raise BadSample("no numbers")
+        return torch.tensor(raw, dtype=torch.float32)
+
+    def collate(self, samples: Sequence[Tensor]) -> Batch:
+        lengths = torch.tensor([len(s) for s in samples])
+        assert list(lengths) == sorted(lengths), "batches are made by length"
+        batches.append(len(samples))
+        x = torch.stack([nn.functional.pad(s, (0, self.size - len(s))) for s in samples])
+        return Batch({"x": x, "lengths": lengths})
+
+
+batches: list[int] = []
+
+
+def test_the_same_call_gives_the_same_bits_and_leaves_the_mode_as_it_was() -> None:
+    m = model()
+    m.towers.train()
+    first = m.embed(a=CELLS)
+    assert torch.equal(first, m.embed(a=CELLS))
+    assert m.towers.training
+    assert first.dtype == torch.float32
+    assert first.shape == (20, 4)
+    assert torch.allclose(first.norm(dim=1), torch.ones(20))
+
+
+def test_the_order_is_kept_though_batches_are_made_by_length() -> None:
+    m = Model(Towers({"s": Sequences()}, [Pair("s", "s")]))
+    cells = [[float(i)] * (1 + (i * 7) % 6) for i in range(50)]
+    batches.clear()
+    together = m.embed(s=cells, batch_size=8)
+    assert max(batches) == 8
+    one_by_one = torch.cat([m.embed(s=[cell]) for cell in cells])
+    assert torch.allclose(together, one_by_one, atol=1e-6)
+    skipped: dict[int, str] = {}
+    holes = [[], *cells[:2], [], *cells[2:]]
+    found = m.embed_node("s", holes, batch_size=1, skipped=skipped)  # windows of 16 cells
+    assert skipped == {0: "no numbers", 3: "no numbers"}
+    assert torch.equal(found[[0, 3]], torch.zeros(2, found.shape[1]))
+    assert torch.allclose(found[[i for i in range(len(holes)) if i not in skipped]], one_by_one, atol=1e-6)
+
+
+def test_spaces_features_and_raw_vectors() -> None:
+    m = model()
+    assert torch.equal(m.embed(a=CELLS), m.embed(a=CELLS, space="joint"))
+    assert not torch.equal(m.embed(a=CELLS), m.embed(a=CELLS, space="own"))
+    assert m.embed(a=CELLS, space=None).shape == (20, 8)
+    assert torch.equal(model(space=None).embed(b=CELLS), m.embed(b=CELLS, space=None))
+    raw = m.embed(a=CELLS, normalize=False)
+    assert torch.equal(nn.functional.normalize(raw, dim=1), m.embed(a=CELLS))
+    assert m.embed(a=[]).shape == (0, 4)
+    assert m.embed(a=(cell for cell in CELLS)).shape == (20, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"c": CELLS}, r"no node is named 'c'; there are \['a', 'b'\]"),
+        ({}, r"one node at a time, of \['a', 'b'\]; got none"),
+        ({"a": CELLS, "b": CELLS}, r"one node at a time.*\['a', 'b'\]"),
+        ({"a": "x.png"}, r"a= takes a list of cells, got one str: write a=\[\.\.\.\]"),
+        ({"a": b"x"}, "got one bytes"),
+        ({"a": {"bytes": b""}}, "got one dict"),
+        ({"a": Path("x.png")}, "got one P"),
+        ({"a": CELLS, "space": "other"}, r"'a' has no space 'other'; it has \['joint', 'own'\] and None"),
+        ({"b": CELLS, "space": "own"}, r"'b' has no space 'own'; it has \['joint'\] and None"),
+        ({"a": CELLS, "batch_size": 0}, "batch_size must be 1 or more, got 0"),
+        ({"a": [*CELLS, [1.0]]}, r"^a\[20\]: expected 6 numbers, got \[1\.0\]$"),
+    ],
+)
+def test_a_call_that_cannot_work_is_refused(call: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model().embed(**call)
+
+
+def test_an_unknown_default_space_is_refused() -> None:
+    with pytest.raises(InputError, match=r"no space is named 'x'; there are \['joint', 'own'\]"):
+        model(space="x")
+
+
+@pytest.mark.parametrize("space", ["joint", "own", None])
+def test_saved_and_loaded_it_gives_the_same_bits(tmp_path: Path, space: str | None) -> None:
+    m = model(space=space)
+    with torch.no_grad():
+        m.towers.heads["a/joint"][1].running_mean.add_(0.3)  # a buffer
+    m.save(tmp_path / "m", {"recall": 0.5})
+    again = load(tmp_path / "m", device="cpu")
+    assert (again.space, again.nodes, again.towers.terms) == (space, ["a", "b"], m.towers.terms)
+    assert again.towers.modalities == m.towers.modalities
+    for name in ("joint", None):
+        assert all(torch.equal(m.embed(space=name, **{n: CELLS}), again.embed(space=name, **{n: CELLS})) for n in "ab")
+    assert torch.equal(m.embed(a=CELLS), again.embed(a=CELLS))
+    again.save(tmp_path / "again")
+    assert torch.equal(m.embed(a=CELLS), load(tmp_path / "again", device="cpu").embed(a=CELLS))
+
+
+def test_a_model_has_a_card(tmp_path: Path) -> None:
+    card = (model().save(tmp_path / "m", {"recall": 0.51234}) / "README.md").read_text()
+    assert "model.embed(a=[...])" in card
+    assert "| recall | 0.5123 |" in card
+    assert "Nodes: a (vectors), b (vectors). Pairs: a-b, a-a." in card
+    dashed = Model(Towers({"a-b": Vectors()}, [Pair("a-b", "a-b", name="p")])).save(tmp_path / "d")
+    assert 'model.embed(**{"a-b": [...]})' in (dashed / "README.md").read_text()
+
+
+def test_a_run_or_a_model_is_named_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    m = model()
+    m.save(tmp_path / "runs" / "one" / "model")
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/one", Path("runs/one/model"), tmp_path / "runs" / "one"):
+        assert torch.equal(load(name, device="cpu").embed(a=CELLS), m.embed(a=CELLS))
+
+
+def test_a_shared_tower_is_saved_once(tmp_path: Path) -> None:
+    nodes = {"q": Vectors(tower="t"), "k": Vectors(tower="t")}
+    m = Model(Towers(nodes, [Pair("q", "k")]))
+    m.save(tmp_path / "m")
+    names = load_file(tmp_path / "m" / "model.safetensors").keys()
+    assert {n for n in names if n.startswith("encoders.")} == {"encoders.t.net.0.weight", "encoders.t.net.0.bias"}
+    again = load(tmp_path / "m", device="cpu")
+    assert torch.equal(again.embed(q=CELLS), again.embed(k=CELLS))
+
+
+class Tied(Net):
+    """One tensor under two names, as language models have it."""
+
+    def __init__(self, settings: Vectors) -> None:
+        super().__init__(settings)
+        self.same = self.net[0]
+
+
+@register("tied")
+@dataclass(frozen=True)
+class TiedVectors(Vectors):
+    def build(self, weights: bool = True) -> nn.Module:
+        return Tied(self)
+
+
+def test_tensors_that_share_memory_are_saved_once_and_shared_again(tmp_path: Path) -> None:
+    m = Model(Towers({"t": TiedVectors()}, [Pair("t", "t")]))
+    m.save(tmp_path / "m")
+    assert sum(n.startswith("encoders.") for n in load_file(tmp_path / "m" / "model.safetensors")) == 2
+    again = load(tmp_path / "m", device="cpu")
+    assert torch.equal(again.embed(t=CELLS), m.embed(t=CELLS))
+    encoder: Any = again.towers.encoders["t"]
+    assert encoder.same.weight is encoder.net[0].weight
+
+
+@register("own")
+@dataclass(frozen=True)
+class Own(Vectors):
+    """An encoder may be a module of one's own."""
+
+    def build(self, weights: bool = True) -> nn.Module:
+        return self.encoder
+
+
+def test_an_encoder_of_ones_own_is_given_again(tmp_path: Path) -> None:
+    own = Own(encoder=Net(Vectors(width=3)))
+    m = Model(Towers({"a": own, "b": Vectors()}, [Pair("a", "b")]))
+    m.save(tmp_path / "m")
+    with pytest.raises(InputError, match=r"encoder of 'a' .*\(toys\.Net\): give it as load\(\.\.\., modalities=\{'a'"):
+        load(tmp_path / "m")
+    again = load(tmp_path / "m", modalities={"a": replace(own, encoder=Net(Vectors(width=3)))}, device="cpu")
+    assert torch.equal(again.embed(a=CELLS), m.embed(a=CELLS))
+    with pytest.raises(InputError, match=r"modalities= names \['c'\], but the model's nodes are \['a', 'b'\]"):
+        load(tmp_path / "m", modalities={"a": own, "c": own})
+
+
+@dataclass(frozen=True)
+class Bilinear:
+    """An objective that is not multicl's own, between spaces of unlike widths."""
+
+    scale: float = 2.0
+
+    def build(self, dims: tuple[int, int]) -> nn.Module:
+        return nn.Bilinear(*dims, 1)
+
+
+def test_an_objective_of_ones_own_is_no_obstacle(tmp_path: Path) -> None:
+    nodes = {"a": Vectors(width=3), "b": Vectors(width=5)}
+    m = Model(Towers(nodes, [Pair("a", "b", Bilinear(scale=3.0))], Head(layers=0)))
+    m.save(tmp_path / "m")
+    again = load(tmp_path / "m", device="cpu")
+    assert torch.equal(again.embed(b=CELLS), m.embed(b=CELLS))
+    again.save(tmp_path / "again")  # and it stays recorded
+    first, second = (json.loads((tmp_path / n / "config.json").read_text())["pairs"] for n in ("m", "again"))
+    assert first == second
+    assert first[0]["objective"] == {f"{Bilinear.__module__}.Bilinear": {"scale": 3.0}}
+
+
+def test_a_users_objective_may_have_the_name_of_one_of_multicls(tmp_path: Path) -> None:
+    homonym = type("InfoNCE", (Bilinear,), {})
+    m = Model(Towers({"a": Vectors(), "b": Vectors(width=5)}, [Pair("a", "b", homonym())], Head(layers=0)))
+    m.save(tmp_path / "m")
+    assert not isinstance(load(tmp_path / "m").towers.terms[0].objective, InfoNCE)
+
+
+def test_a_learnt_temperature_is_kept(tmp_path: Path) -> None:
+    m = Model(Towers({"a": Vectors()}, [Pair("a", "a", InfoNCE(learnable=True))]))
+    with torch.no_grad():
+        m.towers.objectives["a-a"].log_scale.fill_(1.5)
+    m.save(tmp_path / "m")
+    assert load(tmp_path / "m").towers.objectives["a-a"].log_scale.item() == 1.5
+
+
+def test_an_adapter_that_is_missing_is_named_with_its_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model().save(tmp_path / "m")
+    monkeypatch.setattr("multicl.adapters._registered", {})
+    with pytest.raises(InputError, match=r"node 'a': no adapter named 'vectors' is installed.*had it from toys"):
+        load(tmp_path / "m")
+
+
+def break_config(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: (p / "config.json").unlink(), "holds no model"),
+        (lambda p: (p / "config.json").write_text("{"), "holds no model"),
+        (lambda p: (p / "config.json").write_text('{"model_type": "bert"}'), "holds no model"),
+        (lambda p: break_config(p, format=2), "no config.json of a multicl model of format 1"),
+        (lambda p: break_config(p, heads=3), r"config\.json is damaged"),
+        (lambda p: break_config(p, pairs=[{"a": "a"}]), r"config\.json is damaged"),
+        (lambda p: (p / "model.safetensors").unlink(), r"model\.safetensors cannot be read"),
+        (lambda p: (p / "model.safetensors").write_bytes(b"x" * 99), r"model\.safetensors cannot be read"),
+        (
+            lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes()[:-9]),
+            r"model\.safetensors cannot be read",
+        ),
+        (
+            lambda p: break_config(p, heads={"joint": {"dim": 9}, "own": {"dim": 4}}),
+            r"does not fit its config\.json: 'heads\.a/joint\.\d\.bias' and \d+ more",
+        ),
+        (lambda p: break_config(p, heads={"joint": {"dmi": 9}}), r"unknown key 'heads\.joint\.dmi'"),
+    ],
+)
+def test_a_damaged_folder_is_refused(tmp_path: Path, damage: Any, message: str) -> None:
+    damage(model().save(tmp_path / "m"))
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "m")
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return pytest.fail, ("a pickle was read",)
+
+
+def test_a_pickle_is_never_read(tmp_path: Path) -> None:
+    folder = model().save(tmp_path / "m")
+    for name in ("pytorch_model.bin", "model.pt", "model.pkl"):
+        (folder / name).write_bytes(pickle.dumps(Bomb()))
+    assert load(folder).nodes == ["a", "b"]
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(InputError, match=r"model\.safetensors cannot be read"):
+        load(folder)
+
+
+def test_a_name_that_leads_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("./none", "/none/at/all", "just-a-word", "a/b/c"):
+        with pytest.raises(InputError, match=f"no such folder: {name}"):
+            load(name)
+    (tmp_path / "recipe.yaml").write_text("recipe: x\n")
+    with pytest.raises(InputError, match=r"holds no model yet: finish it with .*--resume auto"):
+        load(tmp_path)
+
+    def unreachable(*args: Any, **options: Any) -> str:
+        raise ConnectionError("hub.example is unreachable\nlong story")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    with pytest.raises(
+        InputError, match=r"^'user/model' is neither .* that the hub gives: hub\.example is unreachable$"
+    ):
+        load("user/model")
+
+
+def test_the_hub_gives_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = model().save(tmp_path / "m")
+    asked: dict[str, Any] = {}
+
+    def snapshot(name: str, **options: Any) -> str:
+        asked.update(options, name=name)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert load("user/model").nodes == ["a", "b"]
+    assert asked["name"] == "user/model"
+    assert not any(pattern.endswith((".bin", ".pt", ".py")) for pattern in asked["allow_patterns"])
+
+
+def test_saving_replaces_a_model_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    m = model()
+    m.save(tmp_path / "m")
+    model(space=None).save(tmp_path / "m")
+    assert load(tmp_path / "m").space is None
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="home exists and is no multicl model"):
+        m.save(home)
+    with pytest.raises(InputError, match="exists and is no multicl model"):
+        m.save(home / "thesis.tex")
+    assert (home / "thesis.tex").read_text() == "years of work"
+    monkeypatch.chdir(tmp_path / "m")
+    (tmp_path / "empty").mkdir()
+    assert m.save("../empty") == tmp_path / "empty"
+
+
+def test_a_modality_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    class Nameless(Vectors):
+        pass
+
+    with pytest.raises(InputError, match="Nameless is no registered adapter"):
+        Model(Towers({"a": Nameless()}, [Pair("a", "a")])).save(tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_public_names() -> None:
+    assert multicl.Model is Model
+    assert multicl.load is load

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+from toys import Vectors
+
+from multicl import InfoNCE, InputError, Pair
+from multicl.pairs import View, check_graph, column_of, core_view, full_graph, requested_views, tower_of
+
+
+def test_a_pair_of_one_node_asks_for_two_strong_views() -> None:
+    pair = Pair("image", "image")
+    assert (pair.name, pair.symmetric) == ("image-image", True)
+    assert pair.views == (View("image", "strong", 0), View("image", "strong", 1))
+
+
+def test_a_pair_of_two_nodes_asks_for_a_weak_view_of_each() -> None:
+    pair = Pair("image", "text")
+    assert (pair.name, pair.symmetric) == ("image-text", False)
+    assert pair.views == (View("image", "weak", 0), View("text", "weak", 0))
+
+
+def test_a_view_is_asked_for_once_however_many_pairs_use_it() -> None:
+    terms = [Pair("image", "image"), Pair("image", "text"), Pair("image", "audio", space="sound")]
+    assert requested_views(terms) == {
+        View("image", "strong", 0): ("joint",),
+        View("image", "strong", 1): ("joint",),
+        View("image", "weak", 0): ("joint", "sound"),
+        View("text", "weak", 0): ("joint",),
+        View("audio", "weak", 0): ("sound",),
+    }
+
+
+def test_the_full_graph_and_the_core_view() -> None:
+    sharp = InfoNCE(temperature=0.07)
+    assert [(p.a, p.b) for p in full_graph("rgb", "depth", "audio")] == [
+        ("rgb", "depth"),
+        ("rgb", "audio"),
+        ("depth", "audio"),
+    ]
+    star = core_view("image", of=("text", "audio"), objective=sharp)
+    assert [(p.a, p.b, p.objective) for p in star] == [("image", "text", sharp), ("image", "audio", sharp)]
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_a_weight_below_zero_is_refused(weight: float) -> None:
+    with pytest.raises(InputError, match="weight must be 0 or more, got"):
+        Pair("a", "b", weight=weight)
+
+
+@pytest.mark.parametrize("field", ["name", "space"])
+@pytest.mark.parametrize("value", ["two words", "a/b", "1st", "a.b"])
+def test_names_that_cannot_be_saved_are_refused(field: str, value: str) -> None:
+    with pytest.raises(InputError, match=f"'{value}': use letters"):
+        Pair("a", "b", **{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "terms", "message"),
+    [
+        (["a"], [], "terms is empty"),
+        (["image"], [Pair("image", "imge")], "names 'imge', but the nodes are .*did you mean 'image'"),
+        (["a", "b"], [Pair("a", "b"), Pair("a", "b", weight=2.0)], "two pairs are named 'a-b'"),
+        (["a", "b", "c"], [Pair("a", "b")], r"no pair uses \['c'\]"),
+        (["a b"], [Pair("a b", "a b", name="x")], "node 'a b': use letters"),
+    ],
+)
+def test_a_graph_that_cannot_be_trained_is_refused(nodes: list[str], terms: list[Pair], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_graph({node: Vectors() for node in nodes}, terms)
+
+
+def test_a_graph_that_can_be_trained_passes() -> None:
+    check_graph({"a": Vectors(), "b": Vectors()}, [Pair("a", "b"), Pair("a", "a"), Pair("b", "a", name="back")])
+
+
+def test_column_and_tower_are_the_nodes_name_or_what_the_adapter_says() -> None:
+    assert (column_of("a", Vectors()), tower_of("a", Vectors())) == ("a", "a")
+    named = Vectors(column="x", tower="shared")
+    assert (column_of("a", named), tower_of("a", named)) == ("x", "shared")

@@ -1,0 +1,476 @@
+from __future__ import annotations
+
+import gc
+import io
+import json
+import re
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from multicl import InputError
+from multicl.rows import Rows, is_null, open_rows, resolve_path
+
+CELLS = [{"name": "x", "n": 1}, {"name": "y", "n": 2}, {"name": None, "n": 3}]
+
+
+def png(value: int = 0) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4), (value, value, value)).save(out, "PNG")
+    return out.getvalue()
+
+
+def sound(kind: str = "WAV") -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, np.zeros(80, np.float32), 8000, format=kind)
+    return out.getvalue()
+
+
+def write(folder: Path, kind: str) -> Path:
+    path = folder / f"rows.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(CELLS), path)
+    elif kind in ("jsonl", "ndjson"):
+        path.write_text("".join(json.dumps(row) + "\n" for row in CELLS))
+    elif kind == "json":
+        path.write_text(json.dumps(CELLS))
+    elif kind == "csv":
+        path.write_text("name,n\nx,1\ny,2\n,3\n")
+    elif kind == "csv.gz":
+        pd.DataFrame(CELLS).to_csv(path, index=False)
+    elif kind == "tsv":
+        path.write_text("name\tn\nx\t1\ny\t2\n\t3\n")
+    else:
+        raise AssertionError(kind)
+    return path
+
+
+def tar(path: Path, **members: Callable[[int], bytes]) -> Path:
+    with tarfile.open(path, "w") as file:
+        for i in range(3):
+            for suffix, make in members.items():
+                content = make(i)
+                info = tarfile.TarInfo(f"{i:03}.{suffix}")
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+    return path
+
+
+def media(folder: Path, suffix: str, content: bytes) -> Path:
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        for i in range(2):
+            (folder / label / f"{i}.{suffix}").write_bytes(content)
+    return folder
+
+
+# Files
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "ndjson", "json", "csv", "csv.gz", "tsv"])
+def test_a_table_of_any_kind_gives_the_same_rows(tmp_path: Path, kind: str, streaming: bool) -> None:
+    rows = open_rows(write(tmp_path, kind), streaming=streaming)
+    assert rows.streaming == streaming
+    assert rows.names == ["name", "n"]
+    assert [dict(row) for row in rows] == CELLS
+    assert rows.base == tmp_path
+    if not streaming:
+        assert len(rows) == 3
+        assert rows.column("name") == ["x", "y", None]
+        assert rows.fetch([2, 0], ["n"]) == [{"n": 3}, {"n": 1}]
+
+
+def test_lines_of_a_text_file_are_a_column_named_text(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("one\ntwo\n")
+    assert open_rows(str(tmp_path / "lines.txt")).column("text") == ["one", "two"]
+
+
+def test_a_pattern_opens_several_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for i in (2, 0, 1):
+        (tmp_path / f"part-{i}.jsonl").write_text(json.dumps({"n": i}) + "\n")
+    assert open_rows(f"{tmp_path}/part-*.jsonl").column("n") == [0, 1, 2]
+
+
+def test_a_file_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "we[ird] folder"
+    folder.mkdir()
+    assert len(open_rows(write(folder, "csv").rename(folder / "x [1].csv"))) == 3
+
+
+def test_a_folder_of_tables_has_a_split_for_each(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("test", 2)):
+        pq.write_table(pa.table({"n": list(range(count))}), tmp_path / f"{split}.parquet")
+    assert len(open_rows(tmp_path)) == 3
+    assert len(open_rows(tmp_path, split="test")) == 2
+    assert open_rows(tmp_path, split="train[1:]+test[:1]").column("n") == [1, 2, 0]
+    with pytest.raises(InputError, match=r"split 'validation'.*\['train', 'test'\]"):
+        open_rows(tmp_path, split="validation")
+    with pytest.raises(InputError, match="'other'"):
+        open_rows(tmp_path, config="other")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(("suffix", "column"), [("png", "image"), ("wav", "audio"), ("flac", "audio")])
+def test_a_folder_of_media_gives_undecoded_files_and_labels(
+    tmp_path: Path, suffix: str, column: str, streaming: bool
+) -> None:
+    folder = media(tmp_path / "set", suffix, png() if suffix == "png" else sound(suffix.upper()))
+    rows = list(open_rows(folder, streaming=streaming))
+    assert [row["label"] for row in rows] == [0, 0, 1, 1]
+    assert rows[0][column] == {"bytes": None, "path": str(folder / "cat" / f"0.{suffix}")}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # `datasets` leaves the table of captions open
+def test_a_folder_of_media_with_captions(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(png())
+    (tmp_path / "metadata.csv").write_text("file_name,text\n0.png,hello\n")
+    row = open_rows(tmp_path).row(0)
+    assert row["text"] == "hello"
+    assert row["image"]["path"] == str(tmp_path / "0.png")
+    gc.collect()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_web_dataset_keeps_its_media_as_bytes(tmp_path: Path, streaming: bool) -> None:
+    path = tar(
+        tmp_path / "set.tar",
+        png=png,
+        flac=lambda i: sound("FLAC"),
+        wav=lambda i: sound("WAV"),
+        txt=lambda i: f"caption {i}".encode(),
+        cls=lambda i: str(i).encode(),
+    )
+    rows = list(open_rows(path, streaming=streaming))
+    assert [row["txt"] for row in rows] == ["caption 0", "caption 1", "caption 2"]
+    assert [row["cls"] for row in rows] == [0, 1, 2]
+    assert [row["png"]["bytes"] for row in rows] == [png(0), png(1), png(2)]
+    assert rows[1]["flac"]["bytes"] == sound("FLAC")
+    assert rows[2]["wav"]["bytes"] == sound("WAV")
+
+
+def test_media_of_a_parquet_set_stay_bytes_also_in_lists(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {
+            "image": datasets.Image(decode=False),
+            "audio": datasets.Audio(decode=False),
+            "views": datasets.List(datasets.Image(decode=False)),
+        }
+    )
+    cell = {"bytes": png(), "path": None}
+    made = datasets.Dataset.from_dict(
+        {"image": [cell], "audio": [{"bytes": sound(), "path": None}], "views": [[cell, cell]]}, features=features
+    )
+    decoding = {"image": datasets.Image(), "audio": datasets.Audio(), "views": datasets.List(datasets.Image())}
+    made.cast(datasets.Features(decoding)).to_parquet(tmp_path / "set.parquet")
+    row = open_rows(tmp_path / "set.parquet").row(0)
+    assert row == {"image": cell, "audio": {"bytes": sound(), "path": None}, "views": [cell, cell]}
+
+
+# What cannot be opened
+
+
+@pytest.mark.parametrize("name", ["gone.parquet", "gone/deeper/still", "gone-*.csv", "./gone", "~/gone-for-good", ""])
+def test_a_missing_file_or_folder_is_named(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no such file or folder: " + (re.escape(name) or "''")):
+        open_rows(name)
+
+
+def test_a_path_inside_a_folder_that_exists_is_no_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no such file or folder: data/train"):
+        open_rows("data/train")
+
+
+def test_a_file_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"x\.bin: a data file must end in one of .*'\.parquet'"):
+        open_rows(tmp_path / "x.bin")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("bad.parquet", b"PAR1 and then nothing of use"),
+        ("bad.jsonl", b'{"a": 1\nand then nothing of use'),
+        ("bad.tar", b"and then nothing of use" * 100),
+    ],
+)
+def test_a_corrupt_file_is_named(tmp_path: Path, name: str, content: bytes, streaming: bool) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"cannot read .*{name}.*: ") as caught:
+        open_rows(tmp_path / name, streaming=streaming)
+    assert "error occurred while generating" not in str(caught.value)
+
+
+def test_a_file_cut_short_breaks_its_stream_with_the_row(tmp_path: Path) -> None:
+    line = json.dumps({"text": "x" * 1000}) + "\n"
+    (tmp_path / "cut.jsonl").write_text(line * 20_000 + '{"text": "x')
+    rows = open_rows(tmp_path / "cut.jsonl", streaming=True)
+    with pytest.raises(InputError, match=r"cut\.jsonl: the stream broke after \d+ rows: .*JSON"):
+        list(rows)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["none.csv", "head.csv", "none.jsonl", "none.parquet"])
+def test_data_without_rows_is_refused(tmp_path: Path, name: str, streaming: bool) -> None:
+    path = tmp_path / name
+    path.write_text("a,b\n" if name == "head.csv" else "")
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"a": pa.array([], pa.int64())}), path)
+    with pytest.raises(InputError, match=f"{name} has no rows"):
+        open_rows(path, streaming=streaming)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="doesn't contain any data files"):
+        open_rows(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["test", "validation", "test[:1]", "train+test"])
+def test_one_file_has_no_held_out_split(tmp_path: Path, split: str) -> None:
+    with pytest.raises(InputError, match="is one file, all of it split 'train': it has no split"):
+        open_rows(write(tmp_path, "csv"), split=split)
+
+
+def test_a_slice_of_one_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "csv")
+    assert open_rows(path, split="train[1:]").column("n") == [2, 3]
+    with pytest.raises(InputError, match=r"train\[:x\]"):
+        open_rows(path, split="train[:x]")
+    with pytest.raises(InputError, match=r"a stream has no slices: split 'train\[:1\]'"):
+        open_rows(path, split="train[:1]", streaming=True)
+    with pytest.raises(InputError, match="no configuration 'en'"):
+        open_rows(path, config="en")
+
+
+@pytest.mark.parametrize("offline", [True, False])
+@pytest.mark.parametrize("name", ["cifar10", "somebody/something"])
+def test_a_hub_name_out_of_reach_fails_at_once(name: str, offline: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not offline:
+
+        def unreachable(*_: Any, **__: Any) -> None:
+            raise ConnectionError("name or service not known")
+
+        monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    began = time.perf_counter()
+    with pytest.raises(InputError, match=f"'{name}': there is no such file or folder, and the Hugging Face hub"):
+        open_rows(name)
+    assert time.perf_counter() - began < 5
+    assert offline == datasets.config.HF_HUB_OFFLINE
+
+
+# Objects
+
+
+class Dicts(torch.utils.data.Dataset[dict[str, Any]]):
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return CELLS[range(3)[index]]
+
+
+class Tuples(Dicts):
+    def __getitem__(self, index: int) -> Any:
+        return tuple(CELLS[range(3)[index]].values())
+
+
+class Flow(torch.utils.data.IterableDataset[dict[str, Any]]):
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        yield from CELLS
+
+
+class CountedFlow(Flow):
+    def __len__(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CELLS,
+        lambda: tuple(CELLS),
+        lambda: datasets.Dataset.from_list(CELLS),
+        lambda: datasets.Dataset.from_list(CELLS).with_format("numpy"),
+        lambda: datasets.DatasetDict(train=datasets.Dataset.from_list(CELLS)),
+        lambda: pd.DataFrame(CELLS),
+        Dicts,
+    ],
+)
+def test_rows_in_hand_of_any_kind(make: Callable[[], Any]) -> None:
+    rows = open_rows(make())
+    assert (rows.names, len(rows), rows.streaming) == (["name", "n"], 3, False)
+    assert [dict(row) for row in rows] == CELLS
+    assert rows.column("name") == ["x", "y", None]
+    assert [row["n"] for row in rows.fetch([2, 1], ["n"])] == [3, 2]
+    assert type(rows.row(0)["n"]) is int
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: datasets.Dataset.from_list(CELLS).to_iterable_dataset(),
+        lambda: datasets.IterableDataset.from_generator(lambda: iter(CELLS)),
+        lambda: datasets.IterableDatasetDict(train=datasets.Dataset.from_list(CELLS).to_iterable_dataset()),
+        Flow,
+        CountedFlow,
+    ],
+)
+def test_streams_in_hand_know_their_columns_and_begin_anew(make: Callable[[], Any]) -> None:
+    rows = open_rows(make())
+    assert (rows.names, rows.streaming) == (["name", "n"], True)
+    assert [dict(row) for row in rows] == CELLS
+    assert [dict(row) for row in rows] == CELLS
+    with pytest.raises(InputError, match="has no column 'image'"):
+        rows.resolve("image")
+    with pytest.raises(InputError, match="stream and has no length"):
+        len(rows)
+
+
+def test_a_users_transform_stays() -> None:
+    data = datasets.Dataset.from_list(CELLS).with_transform(lambda batch: {"twice": [2 * n for n in batch["n"]]})
+    rows = open_rows(data)
+    assert rows.row(1) == {"twice": 4}
+    assert rows.fetch([1, 2], ["twice"]) == [{"twice": 4}, {"twice": 6}]
+
+
+def test_rows_that_are_tuples_have_numbered_columns() -> None:
+    rows = open_rows(Tuples(), columns={"text": "0"})
+    assert rows.names == ["0", "1"]
+    assert rows.column("text") == ["x", "y", None]
+
+
+def test_rows_that_lack_keys_hold_nulls_and_all_names_are_known() -> None:
+    rows = open_rows([{"a": 1}] * 100 + [{"b": 2}])
+    assert rows.names == ["a", "b"]
+    assert rows.column("b") == [None] * 100 + [2]
+
+
+def test_a_frames_missing_cells_are_null_and_its_arrays_arrays() -> None:
+    frame = pd.DataFrame(
+        {
+            "text": ["x", None, np.nan],
+            "whole": pd.array([1, None, 3], dtype="Int64"),
+            "number": [0.5, np.nan, 2.0],
+            "wave": [np.arange(3.0), None, np.array([np.nan, 1.0])],
+            7: [1, 2, 3],
+        }
+    )
+    rows = open_rows(frame)
+    assert rows.names == ["text", "whole", "number", "wave", "7"]
+    assert rows.column("text") == ["x", None, None]
+    assert rows.column("whole") == [1, None, 3]
+    assert rows.column("number") == [0.5, None, 2.0]
+    assert rows.column("7") == [1, 2, 3]
+    waves = rows.column("wave")
+    assert waves[1] is None
+    assert [w.shape for w in (waves[0], waves[2])] == [(3,), (2,)]
+
+
+def test_a_frame_with_two_columns_of_one_name_is_refused() -> None:
+    with pytest.raises(InputError, match="two columns 'a'"):
+        open_rows(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+
+
+@pytest.mark.parametrize("data", [[], pd.DataFrame({"a": []}), datasets.Dataset.from_dict({"a": []})])
+def test_no_rows_in_hand_are_refused(data: Any) -> None:
+    with pytest.raises(InputError, match="has no rows"):
+        open_rows(data)
+
+
+def test_a_split_that_a_dict_lacks_is_refused() -> None:
+    with pytest.raises(InputError, match=r"no split 'test'; it has \['train'\]"):
+        open_rows(datasets.DatasetDict(train=datasets.Dataset.from_list(CELLS)), split="test")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (7, "cannot read rows from a int"),
+        ({"a": [1, 2]}, "cannot read rows from a dict"),
+        (b"abc", "cannot read rows from a bytes"),
+        (["one", "two"], "a row must be a dict of columns or a tuple, got str"),
+        ((row for row in CELLS), "a generator can be read only once"),
+    ],
+)
+def test_what_are_no_rows_is_refused(data: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_rows(data)
+
+
+# Columns and paths
+
+
+def test_columns_are_mapped_and_a_missing_one_is_named_with_the_nearest() -> None:
+    rows = open_rows([{"img": 1, "caption": "x"}], columns={"image": "img"})
+    assert rows.resolve("image") == "img"
+    assert (rows.has("caption"), rows.has("sound")) == (True, False)
+    with pytest.raises(InputError, match=r"no column 'captions', which 'text' reads; .*Did you mean 'caption'\?"):
+        rows.resolve("captions", ", which 'text' reads")
+    with pytest.raises(InputError, match=r"--data\.columns sound COLUMN"):
+        rows.resolve("sound")
+
+
+def test_a_mapped_column_that_another_set_lacks_gives_way_to_the_name_itself() -> None:
+    assert Rows([{"image": 1}], columns={"image": "img"}).resolve("image") == "image"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_paths_in_a_table_are_looked_for_beside_it(tmp_path: Path, kind: str) -> None:
+    absolute = str(tmp_path / "elsewhere.png")
+    for name in ("a.png", absolute):
+        row = f"image\n{name}\n" if kind == "csv" else json.dumps({"image": name}) + "\n"
+        (tmp_path / f"t.{kind}").write_text(row)
+        assert open_rows(tmp_path / f"t.{kind}").resolved("image", files=True) == [str(tmp_path / name)]
+        assert open_rows(tmp_path / f"t.{kind}").resolved("image", files=False) == [name]
+
+
+def test_only_relative_paths_are_resolved() -> None:
+    base = Path("/base")
+    held = {"bytes": b"x", "path": "a.png"}
+    for cell, found in [
+        ({"path": "a.png", "bytes": None}, {"path": "/base/a.png", "bytes": None}),
+        ({"path": "/a.png", "bytes": None}, {"path": "/a.png", "bytes": None}),
+        ({"path": "a.png"}, {"path": "/base/a.png"}),
+        (held, held),
+        (["a.png", {"path": "b.png"}], ["/base/a.png", {"path": "/base/b.png"}]),
+        ("https://host/a.png", "https://host/a.png"),
+        ([1.0, 2.0], [1.0, 2.0]),
+        (b"bytes", b"bytes"),
+        ("", ""),
+        (None, None),
+    ]:
+        assert resolve_path(cell, base, "files") == found
+        assert resolve_path(cell, base, "values") == cell
+        assert resolve_path(cell, None, "files") == cell
+
+
+def test_null_cells() -> None:
+    assert all(is_null(cell) for cell in (None, float("nan"), np.float32("nan"), np.float64("nan")))
+    assert not any(is_null(cell) for cell in (0, 0.0, "", "nan", [], np.zeros(2), torch.zeros(2), b""))
+
+
+def test_fifty_thousand_cells_of_bytes_are_read_within_seconds(tmp_path: Path) -> None:
+    cells = [{"bytes": i.to_bytes(4, "big") * 250, "path": None} for i in range(50_000)]
+    pq.write_table(pa.table({"image": cells}), tmp_path / "set.parquet")
+    rows = open_rows(tmp_path / "set.parquet")
+    began = time.perf_counter()
+    assert rows.column("image") == cells
+    assert time.perf_counter() - began < 5

@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from toys import rows
+
+from multicl import cli
+from multicl import run as runs
+from multicl.adapters import import_file
+from multicl.run import Run, execute, figures_table, launch, parse, recipe_class, to_json
+from multicl.types import InputError
+
+RECIPE = '''"""Toy (arXiv:0000.00000): two looks at one vector.
+
+    python toy_recipe.py --data.path rows.jsonl \\\\
+        --train.steps 20
+Expected: recall of 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from toys import Vectors
+
+import multicl
+from multicl import Head, InfoNCE, InputError, Optim, Pair, Train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(multicl.Run):
+    train: Train = Train(batch_size=16, steps=20, lr=1e-2, log_every=1)
+    optim: Optim = Optim(warmup=2)
+    head: Head = Head(dim=6, norm="batch")
+    a: Vectors = Vectors(dropout=0.2)
+    b: Vectors = Vectors(width=5)
+    objective: InfoNCE = InfoNCE(temperature=0.1, learnable=True)
+
+    def __post_init__(self):
+        if self.b.width == 13:
+            raise InputError("b.width must not be 13")
+
+    def modalities(self):
+        return {"a": self.a, "b": self.b}
+
+    def terms(self):
+        return [Pair("a", "b", self.objective), Pair("a", "a", self.objective)]
+
+    def measure(self, model):
+        held_out = list(self.data.open(self.data.test))
+        a, b = (model.embed(**{node: [row[node] for row in held_out]}) for node in "ab")
+        return {"recall": ((a @ b.T).argmax(1) == torch.arange(len(a))).float().mean(), "cosine": (a * b).sum(1).mean()}
+
+    def baseline(self):
+        return {"recall": 1 / 3}
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)
+'''
+COUNTED = ("step", "loss", "lr", "grad_norm", "a-b/loss", "a-b/temperature", "a-a/loss")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a user's recipe and data, where the user is."""
+    (tmp_path / "toy_recipe.py").write_text(RECIPE)
+    for name, seed in (("rows", 0), ("test", 1)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows(64, seed=seed)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    registered = dict(sys.modules)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the processes that are started: sums are the same bit for bit
+    yield tmp_path
+    torch.set_num_threads(threads)
+    for name in set(sys.modules) - set(registered):
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def recipe(home: Path) -> type[Run]:
+    cls: type[Run] = import_file(home / "toy_recipe.py").Recipe
+    return cls
+
+
+DATA = ["--data.path", "rows.jsonl", "--data.test", "test.jsonl"]
+
+
+def start(*argv: str) -> subprocess.Popen[str]:
+    support = str(Path(__file__).parents[1] / "support")
+    return subprocess.Popen(
+        [sys.executable, "-W", "error::DeprecationWarning:multicl", "toy_recipe.py", *DATA, *argv],
+        env={**os.environ, "PYTHONPATH": support, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def metrics(run: str) -> list[dict[str, Any]]:
+    lines = Path(run, "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k in COUNTED} for line in lines]
+
+
+def result_of(out: str) -> dict[str, Any]:
+    last = out.splitlines()[-1]
+    assert last.startswith("RESULT ")
+    return json.loads(last.removeprefix("RESULT "), parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))  # type: ignore[no-any-return]
+
+
+def test_every_recipe_understands_these_flags(recipe: type[Run]) -> None:
+    line = (
+        "--run DIR --resume auto --data.path X --data.columns a x b y --train.steps 3 --train.batch-size 8 "
+        "--train.lr 1e-3 --train.checkpoint-every 7 --train.seed 5 --train.mixed-precision bf16"
+    )
+    found = parse(recipe, line.split())
+    assert (found.run, found.resume) == (Path("DIR"), "auto")
+    assert (found.data.path, found.data.columns) == ("X", {"a": "x", "b": "y"})
+    train = found.train
+    assert (train.steps, train.batch_size, train.lr, train.checkpoint_every) == (3, 8, 1e-3, 7)
+    assert (train.seed, train.mixed_precision) == (5, "bf16")
+    assert parse(recipe, ["--train.steps", "None", "--train.epochs", "1.5"]).train.epochs == 1.5
+    assert parse(recipe, []) == recipe()
+
+
+def test_help_shows_the_header_line_for_line(recipe: type[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse(recipe, ["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    header, _, options = out.partition("usage:")
+    assert header.startswith(
+        "Toy (arXiv:0000.00000): two looks at one vector.\n\n"
+        "    python toy_recipe.py --data.path rows.jsonl \\\n        --train.steps 20\nExpected: recall of 1.\n"
+    )
+    assert "--config FILE.yaml" in header
+    assert "Rows of the loss, over all ranks together." in " ".join(options.replace("│", " ").split())
+
+
+def test_a_near_miss_is_hinted_at(recipe: type[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse(recipe, ["--train.batchsize", "3"])
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert "--train.batchsize" in err
+    assert "--train.batch-size" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--train.batch-size", "0"], "train.batch_size must be 1 or more, got 0"),
+        (["--b.width", "13"], "b.width must not be 13"),
+        (["--objective.temperature", "0"], "InfoNCE: temperature must be above 0, got 0.0"),
+        (["--config", "none.yaml"], "cannot read none.yaml: [Errno 2] No such file or directory: 'none.yaml'"),
+        (["--config", "bad.yaml"], "unknown key 'train.stesp'; did you mean 'train.steps'?"),
+        ([], "no data: give --data.path with a file, a folder or a hub name"),
+        (["--data.path", "no.jsonl"], "no such file or folder: no.jsonl"),
+        (
+            ["--run", "taken", *DATA],
+            "the run folder taken exists: give another --run, or --resume auto to go on with it",
+        ),
+        (
+            ["--run", "r", *DATA, "--train.batch-size", "99"],
+            "the batch (99) is larger than the data (64 rows of rows.jsonl)",
+        ),
+        (["--run", "r", *DATA, "--data.columns", "a", "x", "b", "b"], "has no column"),
+        (["--run", "r", *DATA, "--a.encoder", "resnet"], "unknown encoder 'resnet'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    recipe: type[Run], argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken").mkdir()
+    Path("taken/file").write_text("")
+    Path("bad.yaml").write_text("recipe: x\nrun: old\ntrain: {stesp: 3}\n")
+    if message == "has no column":  # a mapped name that is not there falls back to the node's own
+        Path("rows.jsonl").write_text(Path("rows.jsonl").read_text().replace('"a"', '"aa"'))
+    with pytest.raises(SystemExit) as stop:
+        launch(recipe, argv)
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    last = err.splitlines()[-1]
+    assert last.startswith("multicl: ")
+    assert message in last
+    assert "Traceback" not in err
+
+
+def test_only_the_first_process_says_what_is_wrong(
+    recipe: type[Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    for argv in (["--train.batch-size", "0"], ["--train.batchsize", "3"], ["--help"]):
+        with pytest.raises(SystemExit):
+            launch(recipe, argv)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_end_to_end_then_measured_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start("--run", "runs/one", "--train.checkpoint-every", "8")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    result = result_of(out)
+    assert json.loads((home / "runs/one/result.json").read_text()) == result
+    assert result["recipe"] == str(home / "toy_recipe.py")
+    assert (result["steps"], result["skipped"], result["baseline"]) == (20, 0, {"recall": 0.333333})
+    assert result["untrained"]["recall"] < 0.3
+    assert result["recall"] > 3 * result["untrained"]["recall"]
+    assert [row["step"] for row in metrics("runs/one")] == list(range(1, 21))
+    kept = yaml.safe_load((home / "runs/one/recipe.yaml").read_text())
+    assert (kept["recipe"], kept["resume"], kept["train"]["steps"]) == (str(home / "toy_recipe.py"), "never", 20)
+    assert f"| recall | {result['recall']:.4g} |" in (home / "runs/one/model/README.md").read_text()
+    table = [line.split() for line in out.splitlines() if line.startswith("recall")]
+    assert table == [["recall", "0.3333", f"{result['untrained']['recall']:.4f}", f"{result['recall']:.4f}"]]
+
+    figures = {"recall": result["recall"], "cosine": result["cosine"]}
+    cli.main(["eval", "runs/one"])
+    assert result_of(capsys.readouterr().out) == {"run": "runs/one", "space": "joint", **figures}
+    (home / "elsewhere").mkdir()  # a user's recipe file is found from there as well
+    monkeypatch.chdir(home / "elsewhere")
+    cli.main(["eval", "../runs/one", "--data", "../rows.jsonl", "--test", str(home / "test.jsonl")])
+    assert result_of(capsys.readouterr().out) == {"run": "../runs/one", "space": "joint", **figures}
+
+
+def test_a_killed_run_goes_on_to_the_figures_of_an_unbroken_one(home: Path, recipe: type[Run]) -> None:
+    argv = ["--train.steps", "200", "--train.checkpoint-every", "10"]
+    launch(recipe, [*DATA, *argv, "--run", "whole"])
+    process = start(*argv, "--run", "broken")
+    began = time.monotonic()
+    while not Path("broken/checkpoints/step-30").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() - began < 60
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("broken/model").exists()
+    with Path("broken/metrics.jsonl").open("a") as file:
+        file.write('{"step": 199, "lo')  # a row that the kill cut short
+    launch(recipe, [*DATA, *argv, "--run", "broken", "--resume", "auto"])
+    assert metrics("broken") == metrics("whole")
+    whole, broken = (json.loads(Path(run, "result.json").read_text()) for run in ("whole", "broken"))
+    assert whole.pop("seconds") > 0
+    assert broken.pop("seconds") > 0
+    assert whole == broken
+    weights = [Path(run, "model", "model.safetensors").read_bytes() for run in ("whole", "broken")]
+    assert weights[0] == weights[1]
+
+
+def test_a_finished_run_that_is_resumed_is_only_measured(
+    home: Path, recipe: type[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(recipe, [*DATA, "--run", "r"])
+    first = result_of(capsys.readouterr().out)
+    before = {p: p.stat().st_mtime_ns for p in sorted(Path("r").rglob("*"))}
+    launch(recipe, [*DATA, "--run", "r", "--resume", "auto"])
+    second = result_of(capsys.readouterr().out)
+    assert {p: p.stat().st_mtime_ns for p in sorted(Path("r").rglob("*"))} == before
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+def test_a_finished_run_may_go_on_for_longer_and_says_what_changed(
+    home: Path, recipe: type[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(recipe, [*DATA, "--run", "r"])
+    launch(recipe, [*DATA, "--run", "r", "--resume", "auto", "--train.steps", "24"])
+    assert "resumed with another train.steps: 20 -> 24" in capsys.readouterr().out
+    assert [row["step"] for row in metrics("r")] == list(range(1, 25))
+    assert yaml.safe_load(Path("r/recipe.yaml").read_text())["train"]["steps"] == 24
+    with pytest.raises(InputError, match="r has trained for 24 steps already, more than the 20 asked for"):
+        execute(parse(recipe, [*DATA, "--run", "r", "--resume", "auto"]))
+
+
+def test_resuming_with_another_architecture_is_refused_and_keeps_recipe_yaml(home: Path, recipe: type[Run]) -> None:
+    launch(recipe, [*DATA, "--run", "r"])
+    before = Path("r/recipe.yaml").read_text()
+    with pytest.raises(InputError, match="is of another recipe"):
+        execute(parse(recipe, [*DATA, "--run", "r", "--resume", "auto", "--train.steps", "24", "--b.width", "9"]))
+    assert Path("r/recipe.yaml").read_text() == before
+
+
+def test_a_run_is_launched_again_from_its_recipe_yaml(home: Path, recipe: type[Run]) -> None:
+    launch(recipe, [*DATA, "--run", "one", "--train.seed", "3"])
+    launch(recipe, ["--config", "one/recipe.yaml", "--run", "two"])
+    assert metrics("one") == metrics("two")
+    assert parse(recipe, ["--config", "one/recipe.yaml"]).run is None
+
+
+def test_a_run_without_a_name_gets_one_under_runs(home: Path, recipe: type[Run]) -> None:
+    launch(recipe, [*DATA, "--train.steps", "1"])
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.startswith("toy_recipe-20")
+    assert (folder / "result.json").exists()
+
+
+def test_without_a_folder_nothing_is_written(home: Path, recipe: type[Run]) -> None:
+    before = {p for p in home.rglob("*") if "cache" not in p.parts}
+    result = execute(parse(recipe, [*DATA, "--train.steps", "2"]))
+    assert result["steps"] == 2
+    assert {p for p in home.rglob("*") if "cache" not in p.parts} - before == set()
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    recipe: type[Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(recipe: Run) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "execute", stop)
+    with pytest.raises(SystemExit) as stopped:
+        launch(recipe, ["--run", "r"])
+    assert stopped.value.code == 130
+    assert "stopped; to go on: --run r --resume auto" in capsys.readouterr().err
+
+
+def test_a_recipe_may_finish_with_a_result_of_its_own(
+    home: Path, recipe: type[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def finish(settings: Run, result: dict[str, Any]) -> dict[str, Any]:
+        return {"run": str(settings.run), "recall": math.nan, "deep": {"x": math.inf}, "list": [math.nan, 1]}
+
+    launch(recipe, [*DATA, "--run", "r", "--train.steps", "1"], finish)
+    assert result_of(capsys.readouterr().out) == {"run": "r", "recall": None, "deep": {"x": None}, "list": [None, 1]}
+
+
+def test_recipes_are_found_by_name_or_file(home: Path, recipe: type[Run]) -> None:
+    assert recipe_class(str(home / "toy_recipe.py")) is recipe
+    other = home / "other.py"
+    other.write_text(RECIPE.replace("class Recipe", "class Mine").replace("launch(Recipe)", "launch(Mine)"))
+    mine = recipe_class(f"{other}:Mine")
+    assert mine.__name__ == "Mine"
+    assert runs._name_of(mine) == f"{other}:Mine"
+    for name, message in (
+        ("simclrr", "no recipe is named 'simclrr'"),
+        (str(home / "none.py"), r"none\.py: no such file"),
+        (str(other), r"other\.py has no class Recipe\(multicl\.Run\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            recipe_class(name)
+
+
+def test_an_unfinished_recipe_class_is_a_programmers_error() -> None:
+    with pytest.raises(NotImplementedError, match=r"Run must define modalities\(\)"):
+        Run().modalities()
+    with pytest.raises(NotImplementedError, match=r"Run must define terms\(\)"):
+        Run().terms()
+
+
+def test_figures_stand_side_by_side() -> None:
+    found = figures_table(
+        {
+            "baseline": {"image_to_text": 0.5},
+            "untrained": {"image_to_text": 1 / 3, "a_much_longer_name": -0.25},
+            "empty": {},
+            "after a long training": {"image_to_text": 1.0, "a_much_longer_name": 12345.678, "rows": 200},
+        }
+    )
+    assert found.splitlines() == [
+        "                     baseline  untrained  after a long training",
+        "image_to_text          0.5000     0.3333                 1.0000",
+        "a_much_longer_name          -    -0.2500             12345.6780",
+        "rows                        -          -                    200",
+    ]
+    assert figures_table({"trained": {}}) == ""
+
+
+def test_json_holds_no_figure_that_is_not_finite() -> None:
+    assert to_json({"a": math.nan, "b": [math.inf, 0.1], "c": (1, "x", None, True)}) == (
+        '{"a": null, "b": [null, 0.1], "c": [1, "x", null, true]}'
+    )

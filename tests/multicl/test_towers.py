@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from toys import Vectors, rows
+
+from multicl import Head, InputError, Pair
+from multicl.towers import Towers
+from multicl.types import Batch
+
+
+def test_nodes_that_name_one_tower_share_its_weights() -> None:
+    t = Towers({"term": Vectors(tower="text"), "definition": Vectors(tower="text")}, [Pair("term", "definition")])
+    assert list(t.encoders) == ["text"]
+    batch = Batch({"x": torch.tensor([r["a"] for r in rows(4)])})
+    (a,), (b,) = (t.embed(node, batch, ["joint"]) for node in ("term", "definition"))
+    assert torch.equal(a, b)
+
+
+def test_a_shared_tower_needs_equal_settings() -> None:
+    nodes = {"x": Vectors(tower="t", width=8), "y": Vectors(tower="t", width=9)}
+    with pytest.raises(InputError, match="share tower 't' but differ in width: 8 and 9"):
+        Towers(nodes, [Pair("x", "y")])
+
+
+def test_one_head_a_tower_and_space() -> None:
+    terms = [Pair("a", "b"), Pair("a", "a", space="own")]
+    t = Towers({"a": Vectors(), "b": Vectors()}, terms, {"own": Head(dim=3, layers=1)})
+    assert sorted(t.heads) == ["a/joint", "a/own", "b/joint"]
+    assert t.spaces_of("a") == ("joint", "own")
+    assert t.spaces_of("b") == ("joint",)
+    batch = Batch({"x": torch.zeros(2, 6)})
+    joint, own, features = t.embed("a", batch, ["joint", "own", None])
+    assert (joint.shape, own.shape, features.shape) == ((2, 128), (2, 3), (2, 8))
+
+
+def test_no_head_gives_the_features() -> None:
+    t = Towers({"a": Vectors()}, [Pair("a", "a")], Head(layers=0))
+    (z,) = t.embed("a", Batch({"x": torch.ones(2, 6)}), ["joint"])
+    assert z.shape == (2, 8)
+    assert t.dim("a", "joint") == 8
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+def test_heads_of_several_layers(norm: str) -> None:
+    head, dim = Head(dim=5, layers=3, hidden=7, norm=norm).build(4)  # type: ignore[arg-type]
+    assert dim == 5
+    assert head(torch.randn(6, 4)).shape == (6, 5)
+
+
+def test_heads_of_unknown_spaces_are_refused() -> None:
+    with pytest.raises(InputError, match=r"heads are given for \['jiont'\]"):
+        Towers({"a": Vectors()}, [Pair("a", "a")], {"jiont": Head()})

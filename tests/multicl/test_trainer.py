@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toys import Vectors, rows
+
+import multicl
+from multicl import Data, InfoNCE, InputError, Optim, Pair, Train, Trainer
+
+
+def trainer(data: Any = None, terms: list[Pair] | None = None, **options: Any) -> Trainer:
+    options.setdefault("train", Train(batch_size=16, steps=8, lr=1e-2, checkpoint_every=3, log_every=1))
+    modalities = {"a": Vectors(dropout=0.1), "b": Vectors(width=5)}
+    return Trainer(modalities, terms or [Pair("a", "b"), Pair("a", "a")], rows(64) if data is None else data, **options)
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def retrieval(model: multicl.Model, data: list[dict[str, Any]]) -> float:
+    a, b = model.embed(a=[r["a"] for r in data]), model.embed(b=[r["b"] for r in data])
+    return ((a @ b.T).argmax(1) == torch.arange(len(data))).float().mean().item()
+
+
+def test_training_teaches_unseen_rows_to_find_each_other() -> None:
+    data, held_out = rows(512, seed=0), rows(64, seed=1)
+    t = trainer(data, train=Train(batch_size=64, steps=150, lr=1e-2))
+    before = retrieval(t.model, held_out)
+    after = retrieval(t.fit(), held_out)
+    assert before < 0.2
+    assert after > 0.6
+
+
+def test_metrics_have_a_row_a_step_at_full_precision(tmp_path: Path) -> None:
+    trainer(run=tmp_path / "run").fit()
+    found = metrics(tmp_path / "run")
+    assert [row["step"] for row in found] == list(range(1, 9))
+    assert all({"loss", "lr", "grad_norm", "a-b/temperature", "rows_per_second"} <= row.keys() for row in found)
+    parts = [row["a-b/loss"] + row["a-a/loss"] for row in found]
+    assert [row["loss"] for row in found] == pytest.approx(parts, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path: Path, name: str) -> None:
+    optim = Optim(name=name)  # type: ignore[arg-type]
+    whole = trainer(run=tmp_path / "whole", optim=optim).fit()
+    broken = trainer(run=tmp_path / "broken", optim=optim)
+    step, calls = broken._step, []
+
+    def dies(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    broken._step = dies  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit()
+    with (tmp_path / "broken" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')  # a row that the kill cut short
+    resumed = trainer(run=tmp_path / "broken", optim=optim, resume=True).fit()
+    for (key, p), q in zip(whole.towers.state_dict().items(), resumed.towers.state_dict().values(), strict=True):
+        assert torch.equal(p, q), key
+    losses = [[row["loss"] for row in metrics(tmp_path / run)] for run in ("whole", "broken")]
+    assert losses[0] == losses[1]
+
+
+def test_resuming_a_folder_without_checkpoint_starts_anew(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 9.0}\n')
+    trainer(run=run, resume=True).fit()
+    assert [row["step"] for row in metrics(run)] == list(range(1, 9))
+    assert metrics(run)[0]["loss"] != 9
+
+
+def test_a_run_folder_that_exists_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match=re.escape(f"the run folder {tmp_path} exists")):
+        trainer(run=tmp_path)
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    with pytest.raises(InputError, match=r"the batch \(65\) is larger than the data \(64 rows"):
+        trainer(train=Train(batch_size=65))
+
+
+def test_cells_that_cannot_be_read_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = rows(64)
+    data[3]["a"] = [1.0]
+    data[9]["b"] = "three"
+    t = trainer(data, run=tmp_path / "run")
+    t.fit()
+    assert sorted((s.row, s.column) for s in t.skipped) == [(3, "a"), (9, "b")]
+    assert "row 3, column 'a': expected 6 numbers" in capsys.readouterr().out
+    named = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    assert {row["row"] for row in named} == {3, 9}
+
+
+def test_or_stop_the_run_with_their_row() -> None:
+    data = rows(16)
+    data[3]["a"] = [1.0]
+    t = trainer(data, train=Train(batch_size=16, steps=1))
+    t.settings = Data(on_error="raise")
+    with pytest.raises(InputError, match="row 3, column 'a': expected 6 numbers"):
+        t.fit()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    data = rows(16)
+    data[0]["a"] = [float("nan")] * 6
+    with pytest.raises(InputError, match="the loss is nan at step 1"):
+        trainer(data, train=Train(batch_size=16, steps=2)).fit()
+
+
+def test_unseen_settings_that_cannot_work() -> None:
+    for wrong, words in (
+        ({"batch_size": 0}, "train.batch_size must be 1 or more, got 0"),
+        ({"epochs": 0}, "train.epochs must be above 0"),
+        ({"lr": 0.0}, "train.lr must be above 0"),
+        ({"steps": -1}, "train.steps must be above 0"),
+    ):
+        with pytest.raises(InputError, match=words):
+            Train(**wrong)  # type: ignore[arg-type]
+
+
+def test_epochs_count_whole_batches() -> None:
+    assert trainer(train=Train(batch_size=20, epochs=2)).total == 6  # 64 rows: 3 batches an epoch
+    assert trainer(train=Train(batch_size=64)).total == 10
+    assert trainer(train=Train(batch_size=64, epochs=3, steps=2)).total == 2  # steps win
+
+
+def test_a_frozen_tower_keeps_its_weights_and_its_dropout_is_off() -> None:
+    t = trainer(optim=Optim(tower_lr={"a": 0.0}))
+    before = {name: p.detach().clone() for name, p in t.towers.encoders["a"].named_parameters()}
+    modes: list[dict[str, bool]] = []
+    t.towers.register_forward_hook(lambda *_: modes.append({k: e.training for k, e in t.towers.encoders.items()}))
+    t.fit()
+    assert modes == [{"a": False, "b": True}] * t.total
+    for name, p in t.towers.encoders["a"].named_parameters():
+        assert torch.equal(p, before[name])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"seed": 1}, "was trained with train.seed 0, not 1"),
+        ({"batch_size": 8}, "was trained with train.batch_size 16, not 8"),
+        ({"steps": 2}, "is beyond the 2 steps asked for"),
+    ],
+)
+def test_what_would_change_the_order_of_rows_is_refused_on_resume(
+    tmp_path: Path, changed: dict[str, Any], words: str
+) -> None:
+    train = Train(batch_size=16, steps=3, log_every=1)
+    trainer(run=tmp_path / "run", train=train).fit()
+    with pytest.raises(InputError, match=words):
+        trainer(run=tmp_path / "run", train=dataclasses.replace(train, **changed), resume=True).fit()
+
+
+def test_bf16_trains_and_losses_stay_float32(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer(run=run, train=Train(batch_size=16, steps=4, mixed_precision="bf16", log_every=1)).fit()
+    exact = tmp_path / "exact"
+    trainer(run=exact, train=Train(batch_size=16, steps=4, mixed_precision="no", log_every=1)).fit()
+    for a, b in zip(metrics(run), metrics(exact), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-2)
+    assert metrics(run)[0]["loss"] != metrics(exact)[0]["loss"]
+
+
+def test_repeated_contents_are_counted_and_never_negatives(capsys: pytest.CaptureFixture[str]) -> None:
+    data = [{"a": r["a"], "b": r["b"], "caption": f"caption {i // 2}"} for i, r in enumerate(rows(16))]
+    terms = [Pair("a", "b", InfoNCE(), ids="caption")]
+    t = trainer(data, terms, train=Train(batch_size=16, steps=1))
+    ids = t.reader.ids["a-b"]
+    assert (ids[0::2] == ids[1::2]).all()
+    assert len(set(ids.tolist())) == 8
+
+
+def test_trackers_log_what_metrics_hold(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run = tmp_path / "run"
+    trainer(run=run, train=Train(batch_size=16, steps=2, trackers=("tensorboard",))).fit()
+    assert list(run.rglob("events.out.tfevents*"))

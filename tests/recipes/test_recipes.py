@@ -1,0 +1,203 @@
+"""Every recipe from its command line to its model, on data of a few rows."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import media
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import multicl
+from multicl import cli
+from multicl.run import Run, parse
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+NAMES = ("simclr", "cmc", "simcse", "clip", "clap")
+BOTH = {f"{a}_recall@{k}" for a in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
+FIGURES = {
+    "simclr": {"knn_200"},
+    "cmc": {"knn_200_l", "knn_200_ab", "knn_200_l+ab"},
+    "simcse": {"sts_spearman"},
+    "clip": BOTH,
+    "clap": {name.replace("image", "audio") for name in BOTH},
+}
+BASELINES = {"simclr": {"knn_200"}, "cmc": {"knn_200_l+ab"}, "simcse": {"sts_spearman"}, "clip": set(), "clap": set()}
+NODES = {
+    "simclr": ["image"], "cmc": ["l", "ab"], "simcse": ["text"], "clip": ["image", "text"], "clap": ["audio", "text"],
+}  # fmt: skip
+BESIDE = {"recipe", "untrained", "baseline", "steps", "skipped", "seconds"}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A recipe that has run."""
+
+    name: str
+    folder: Path
+    launched: Any
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {name: value for name, value in self.launched.result.items() if name not in BESIDE}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def finished(request: pytest.FixtureRequest, launched: Any, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Each recipe's run, in turn."""
+    folder = tmp_path_factory.mktemp("runs") / request.param
+    flags = ("--train.log-every", "1", "--train.checkpoint-every", "2")
+    return Finished(request.param, folder, launched(request.param, "--run", str(folder), *flags))
+
+
+def test_the_last_line_has_the_figures_before_and_after(finished: Finished) -> None:
+    result = finished.launched.result
+    assert result["recipe"] == finished.name
+    assert finished.figures.keys() == result["untrained"].keys() == FIGURES[finished.name]
+    assert result["baseline"].keys() == BASELINES[finished.name]
+    low = -1 if finished.name == "simcse" else 0
+    for values in (finished.figures, result["untrained"], result["baseline"]):
+        assert all(isinstance(value, float) and low <= value <= 1 for value in values.values())
+    assert (result["steps"], result["skipped"]) == (4, 0)
+    assert result["seconds"] > 0
+    for words in ("untrained", "trained", *FIGURES[finished.name]):
+        assert words in finished.launched.out  # the table that stands before it
+
+
+def test_a_run_folder_holds_all_that_it_should(finished: Finished) -> None:
+    files = {str(path.relative_to(finished.folder)) for path in finished.folder.rglob("*") if path.is_file()}
+    assert {"recipe.yaml", "metrics.jsonl", "result.json", "model/config.json", "model/model.safetensors"} <= files
+    assert {path.name for path in (finished.folder / "checkpoints").iterdir()} == {"step-2", "step-4"}
+    assert json.loads((finished.folder / "result.json").read_text()) == finished.launched.result
+    rows = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(row["loss"] > 0 and len(str(row["loss"])) > 8 for row in rows)  # at full precision
+    card = (finished.folder / "model" / "README.md").read_text()
+    assert all(f"| {name} | {value:.4g} |" in card for name, value in finished.figures.items())
+    assert not {name for name in files if name.endswith((".pt", ".pth", ".bin", ".pkl"))}
+
+
+def test_eval_gives_the_figures_again(finished: Finished, call: Any) -> None:
+    found = call(lambda: cli.main(["eval", str(finished.folder)])).result
+    assert {name: value for name, value in found.items() if name not in ("run", "space")} == finished.figures
+
+
+def test_embed_writes_what_the_loaded_model_gives(finished: Finished, data: Path, tmp_path: Path, call: Any) -> None:
+    out = tmp_path / "vectors.parquet"
+    said = call(lambda: cli.main(["embed", str(finished.folder), "--data", f"{data}/test.parquet", "--out", str(out)]))
+    assert said.code == 0, said.err
+    model, table = multicl.load(finished.folder, device="cpu"), pq.read_table(out)
+    assert model.nodes == NODES[finished.name]
+    assert table.column("row").to_pylist() == list(range(12))
+    columns = {"l": "image", "ab": "image"}
+    for node in model.nodes:
+        vectors = torch.tensor(table.column(f"{node}_vector").to_pylist())
+        cells = [row[columns.get(node, node)] for row in media.rows(12, seed=1)]
+        assert torch.equal(vectors, model.embed_node(node, cells))
+        assert torch.allclose(vectors.norm(dim=1), torch.ones(12), atol=1e-5)
+        assert len(torch.unique(vectors, dim=0)) > 1
+    if finished.name not in ("cmc",):  # its column `image` is read by nodes of other names
+        assert table.column("label").to_pylist() == [i % 8 for i in range(12)]
+
+
+def test_a_finished_run_that_is_resumed_repeats_its_figures(finished: Finished, launched: Any) -> None:
+    weights = (finished.folder / "model" / "model.safetensors").read_bytes()
+    flags = ("--train.log-every", "1", "--train.checkpoint-every", "2")
+    again = launched(finished.name, "--run", str(finished.folder), *flags, "--resume", "auto")
+    assert {**again.result, "seconds": 0} == {**finished.launched.result, "seconds": 0}
+    assert (finished.folder / "model" / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("name", ["clip", "clap"])
+def test_training_teaches_what_is_named(name: str, launched: Any, tmp_path: Path) -> None:
+    words = ["--text.encoder", "words", "--text.width", "64"]
+    result = launched(name, "--run", str(tmp_path / "run"), *words, "--train.steps", "12").result
+    for figure in FIGURES[name]:
+        assert result[figure] >= result["untrained"][figure]
+        if figure.endswith("@1"):
+            assert result[figure] > 0.3 > result["untrained"][figure]  # chance: 1 / 12
+
+
+FLAGS = {
+    "--run": ("DIR", Path("DIR"), lambda r: r.run),
+    "--resume": ("auto", "auto", lambda r: r.resume),
+    "--data.path": ("some.parquet", "some.parquet", lambda r: r.data.path),
+    "--data.columns": ("image img text caption", {"image": "img", "text": "caption"}, lambda r: r.data.columns),
+    "--train.steps": ("7", 7, lambda r: r.train.steps),
+    "--train.epochs": ("1.5", 1.5, lambda r: r.train.epochs),
+    "--train.batch-size": ("48", 48, lambda r: r.train.batch_size),
+    "--train.lr": ("2e-4", 2e-4, lambda r: r.train.lr),
+    "--train.checkpoint-every": ("11", 11, lambda r: r.train.checkpoint_every),
+    "--train.seed": ("5", 5, lambda r: r.train.seed),
+    "--train.mixed-precision": ("bf16", "bf16", lambda r: r.train.mixed_precision),
+}
+
+
+@pytest.mark.parametrize("name", [*NAMES, "codes"])
+def test_every_recipe_understands_the_same_flags(name: str, recipe_of: Callable[[str], type[Run]]) -> None:
+    recipe = recipe_of(name)
+    for flag, (words, value, get) in FLAGS.items():
+        assert get(parse(recipe, [flag, *words.split()])) == value, flag
+    everything = [word for flag, (words, _, _) in FLAGS.items() for word in (flag, *words.split())]
+    settings = parse(recipe, everything)
+    assert [get(settings) for _, _, get in FLAGS.values()] == [value for _, value, _ in FLAGS.values()]
+
+
+@pytest.mark.parametrize("name", ["simclr", "clip"])
+def test_a_recorded_mapping_of_columns_can_be_replaced(
+    name: str, recipe_of: Callable[[str], type[Run]], tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"recipe: {name}\ndata: {{columns: {{image: img}}}}\n")
+    words = ["--config", str(tmp_path / "recipe.yaml"), "--data.columns", "image", "photo", "label", "kind"]
+    settings = parse(recipe_of(name), words)
+    assert settings.data.columns == {"image": "photo", "label": "kind"}
+
+
+def header(name: str) -> str:
+    found = ast.get_docstring(ast.parse((RECIPES / f"{name}.py").read_text(encoding="utf-8")))
+    assert found is not None
+    return found
+
+
+def commands(name: str) -> list[list[str]]:
+    """The command lines of a recipe's header, from the recipe's file on."""
+    lines = [line.strip() for line in header(name).replace("\\\n", " ").splitlines()]
+    found = [shlex.split(line, comments=True) for line in lines if re.match(r"(python|accelerate launch) ", line)]
+    return [words[words.index(f"recipes/{name}.py") + 1 :] for words in found]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_short_and_its_header_says_how_to_launch_it(
+    name: str, recipe_of: Callable[[str], type[Run]], call: Any
+) -> None:
+    assert len((RECIPES / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 80
+    first, _, rest = header(name).partition("\n")
+    titles = {"simclr": "SimCLR", "cmc": "CMC", "simcse": "SimCSE", "clip": "CLIP", "clap": "CLAP"}
+    assert re.match(rf"{titles[name]} \(arXiv:\d{{4}}\.\d{{5}}\): ", first)
+    assert f"recipes/{name}.py" in rest
+    said = call(lambda: parse(recipe_of(name), ["--help"]))
+    assert said.code == 0
+    shown, _, options = said.out.partition("usage:")
+    assert shown.startswith(header(name))
+    assert all(flag in options for flag in FLAGS if flag != "--data.columns")
+    assert "--data.columns" in options
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_commands_of_a_header_work(name: str, recipe_of: Callable[[str], type[Run]]) -> None:
+    lines = commands(name)
+    assert lines
+    for words in lines:
+        settings = parse(recipe_of(name), words)
+        assert settings.data.path is not None
+        for modality in settings.modalities().values():
+            if "/" not in modality.encoder and "bert" not in modality.encoder:  # no hub here
+                assert modality.build(weights=False).width > 0

@@ -1,0 +1,48 @@
+"""Run a function in several real processes over gloo; the function must live in an importable module."""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+
+
+def run_ranks(function: Callable[..., Any], world: int, *args: Any) -> list[Any]:
+    """[function(*args) of rank 0, of rank 1, ...]; results must pickle."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    context = mp.get_context("spawn")
+    queue = context.SimpleQueue()
+    processes = [context.Process(target=_rank, args=(function, r, world, port, args, queue)) for r in range(world)]
+    for p in processes:
+        p.start()
+    results: dict[int, Any] = dict(queue.get() for _ in range(world))
+    for p in processes:
+        p.join(60)
+    for rank, (ok, value) in sorted(results.items()):
+        assert ok, f"rank {rank} failed:\n{value}"
+    return [results[rank][1] for rank in range(world)]
+
+
+def _rank(function: Callable[..., Any], rank: int, world: int, port: int, args: Any, queue: Any) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world),
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true",
+    )  # fmt: skip
+    torch.set_num_threads(1)
+    try:
+        from accelerate import PartialState
+
+        PartialState(cpu=True)
+        result = True, function(*args)
+    except BaseException:
+        result = False, traceback.format_exc()
+    queue.put((rank, result))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
