@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from multicl.distributed import World
-from multicl.objectives.softmax import info_nce_loss, unit
+from multicl.objectives.softmax import info_nce_loss
+from multicl.objectives.softmax import unit as unit_rows
 from multicl.ops.contrast import Extra, Relation, Side, contrast
 from multicl.types import InputError
 
@@ -30,9 +31,10 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     """
     z1, z2 = _checked(z1, z2, similarity, equal_rows=True)
     row = _rows(z1)
-    both, draw = torch.cat([row, row]), torch.arange(2, device=row.device).repeat_interleave(len(row))
-    side = Side(both, both, draw)
-    stats = contrast(torch.cat([z1, z2]), None, _scale(temperature, z1), Relation(side, side))
+    both = torch.cat([row, row])
+    side = Side(both, both)
+    scale, unit = _scale(temperature, z1), similarity == "cosine"
+    stats = contrast(torch.cat([z1, z2]), None, scale, Relation(side, side), unit=unit)
     return info_nce_loss(stats, World.current())
 
 
@@ -60,8 +62,9 @@ def info_nce(
         keys, _ = _checked(extra_keys, a, similarity, equal_rows=False)
         nobody = torch.full((len(keys),), -1, device=a.device)
         extra = Extra(keys, nobody, nobody)
-    stats = contrast(a, b, _scale(temperature, a), Relation(side, side), extra_a=extra)
-    return info_nce_loss(stats, World.current(), both_directions)
+    scale, unit = _scale(temperature, a), similarity == "cosine"
+    stats = contrast(a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=unit)
+    return info_nce_loss(stats, World.current())
 
 
 def _checked(a: Tensor, b: Tensor, similarity: Similarity, equal_rows: bool) -> tuple[Tensor, Tensor]:
@@ -69,7 +72,7 @@ def _checked(a: Tensor, b: Tensor, similarity: Similarity, equal_rows: bool) -> 
         raise InputError(f"two [N, D] tensors are needed, got {list(a.shape)} and {list(b.shape)}")
     if similarity not in ("cosine", "dot"):
         raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
-    return (unit(a), unit(b)) if similarity == "cosine" else (a, b)
+    return (unit_rows(a), unit_rows(b)) if similarity == "cosine" else (a, b)
 
 
 def _scale(temperature: float | Tensor, like: Tensor) -> Tensor:

@@ -27,10 +27,10 @@ def unit(z: Tensor) -> Tensor:
     return nn.functional.normalize(z.masked_fill(short, 0.0), dim=1, eps=SHORTEST)
 
 
-def info_nce_loss(stats: Stats, world: World, both_directions: bool = True) -> Tensor:
+def info_nce_loss(stats: Stats, world: World) -> Tensor:
     """Mean over the rows that have positives of log-sum-exp - mean positive logit; mean of the two directions."""
     loss = _direction(stats.a, world)
-    if stats.b is None or not both_directions:
+    if stats.b is None:
         return loss
     return (loss + _direction(stats.b, world)) / 2
 
@@ -61,16 +61,17 @@ class SoftmaxObjective(nn.Module):
         scale = self.log_scale.exp()
         if self.settings.learnable:
             scale = scale.clamp(max=LARGEST_SCALE)
-        za, zb = (unit(v.z) if self.settings.similarity == "cosine" else v.z for v in (a, b))
+        cosine = self.settings.similarity == "cosine"
+        za, zb = (unit(v.z) if cosine else v.z for v in (a, b))
         if context.symmetric:
-            draw = torch.cat([torch.zeros_like(a.row), torch.ones_like(b.row)])
-            side = Side(torch.cat([a.row, b.row]), torch.cat([a.id, b.id]), draw)
+            side = Side(torch.cat([a.row, b.row]), torch.cat([a.id, b.id]))
             relation = Relation(side, side, context.equal_ids)
-            stats = contrast(torch.cat([za, zb]), None, scale, relation, world=context.world)
+            stats = contrast(torch.cat([za, zb]), None, scale, relation, unit=cosine, world=context.world)
         else:
             relation = Relation(Side(a.row, a.id), Side(b.row, b.id), context.equal_ids)
-            stats = contrast(za, zb, scale, relation, world=context.world)
-        loss = info_nce_loss(stats, context.world, self.settings.both_directions)
+            both = self.settings.both_directions
+            stats = contrast(za, zb, scale, relation, both=both, unit=cosine, world=context.world)
+        loss = info_nce_loss(stats, context.world)
         with torch.no_grad():
             share = (stats.a.positive / stats.a.positives.clamp(min=1) - stats.a.lse[0]).exp()
             confidence = context.world.mean(share, stats.a.valid)

@@ -20,21 +20,19 @@ from multicl.distributed import World
 
 @dataclass(frozen=True)
 class Side:
-    """What the relation must know of the rows of one side."""
+    """What the relation must know of the rows of one side. Equal rows are about one thing: they have equal ids."""
 
     row: Tensor
     """[N] int64 stable row of the data set."""
     id: Tensor
     """[N] int64 what the row is about."""
-    draw: Tensor | None = None
-    """[N] int64, for a symmetric matrix: a row is itself where both row and draw are equal."""
 
 
 @dataclass(frozen=True)
 class Relation:
     """Which keys are positive, negative or nothing to a query.
 
-    Self (same row and draw of one node): nowhere. Positive: same row, or equal id under `equal_ids="positive"`.
+    Self (the diagonal of a symmetric matrix): nowhere. Positive: same row, or equal id under `equal_ids="positive"`.
     Neither: equal id under "ignore". Negative: all else.
     """
 
@@ -89,6 +87,8 @@ def contrast(
     extra_b: Extra | None = None,
     tilts: Sequence[float] = (1.0,),
     positives_in_sum: bool = True,
+    both: bool = True,
+    unit: bool = False,
     world: World | None = None,
 ) -> Stats:
     """Row statistics of the logits scale * a @ b^T over the rows of all ranks.
@@ -97,10 +97,12 @@ def contrast(
         a: [Na, D] this rank's rows, unit vectors for cosine similarity. b: [Nb, D], or None: a symmetric matrix, a's
             rows against themselves but for self.
         scale: one element, 1 / temperature; may want a gradient.
-        relation: rows, ids and draws of both sides (of a alone, where b is None: pass it twice).
+        relation: rows and ids of both sides (of a alone, where b is None: pass it twice).
         extra_a: more keys for a's rows. extra_b: for b's.
         tilts: factors of the logits in the sums (hard-negative weights need exp((1 + beta) * logit) too).
         positives_in_sum: False leaves positives out of the sums (DCL, arXiv:2110.06848).
+        both: the sums of b's rows over a's keys too; without, Stats.b is None.
+        unit: rows are known to be unit vectors or zero, so that a logit is at most the scale.
 
     Returns:
         Stats. Gradients flow to a, b, scale and extras; each rank's backward gives its share of the sum over ranks,
@@ -112,11 +114,11 @@ def contrast(
         a = a.to(kind)
         how = (tilts, positives_in_sum, world)
         if b is None:
-            return Stats(_sums(a, a, scale, relation.a, relation.a, relation, extra_a, *how), None)
+            return Stats(_sums(a, a, scale, relation.a, relation.a, relation, extra_a, *how, symmetric=True), None)
         b = b.to(kind)
         return Stats(
             _sums(a, b, scale, relation.a, relation.b, relation, extra_a, *how),
-            _sums(b, a, scale, relation.b, relation.a, relation, extra_b, *how),
+            _sums(b, a, scale, relation.b, relation.a, relation, extra_b, *how) if both else None,
         )
 
 
@@ -131,6 +133,7 @@ def _sums(
     tilts: Sequence[float],
     positives_in_sum: bool,
     world: World,
+    symmetric: bool = False,
 ) -> Sums:
     keys_KD = world.gather(keys)
     row_K, id_K = world.gather(key.row), world.gather(key.id)
@@ -139,9 +142,11 @@ def _sums(
     same_id = query.id[:, None] == id_K
     positive = same_row | same_id if relation.equal_ids == "positive" else same_row
     allowed = positive | ~same_id
-    if query.draw is not None and key.draw is not None:
-        itself = same_row & (query.draw[:, None] == world.gather(key.draw))
-        positive, allowed = positive & ~itself, allowed & ~itself
+    if symmetric:
+        start = sum(world.counts(len(queries), queries.device)[: world.rank])
+        other = torch.ones_like(positive)
+        other[torch.arange(len(queries)), start + torch.arange(len(queries))] = False
+        positive, allowed = positive & other, allowed & other
     if extra is not None:
         logits_NX = scale.to(queries.dtype) * (queries @ extra.z.to(queries.dtype).T)
         same_row = query.row[:, None] == extra.row
