@@ -6,6 +6,7 @@ which DistributedDataParallel takes is exactly the one-process gradient. W enter
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,33 @@ class World:
         mine[self.rank] = rows
         return [int(n) for n in self.sum(mine)]
 
+    def max(self, x: Tensor) -> Tensor:
+        """Greatest over ranks of a tensor of one shape everywhere; no gradient."""
+        if self.size == 1:
+            return x.detach()
+        most = x.detach().clone()
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        return most
+
+    def all_rows(self, x: Tensor, counts: Sequence[int]) -> Tensor:
+        """[counts[r], ...] of each rank -> [sum counts, ...] in rank order; no gradient."""
+        if self.size == 1:
+            return x.detach()
+        padded = _padded(x.detach(), max(counts))  # ranks may hold unequal numbers of rows; collectives may not
+        every = padded.new_empty(self.size * max(counts), *x.shape[1:])
+        dist.all_gather_into_tensor(every, padded)
+        return torch.cat([part[:n] for part, n in zip(every.chunk(self.size), counts, strict=True)])
+
+    def sum_home(self, x: Tensor, counts: Sequence[int]) -> Tensor:
+        """[sum counts, ...] on every rank -> [counts[rank], ...]: this rank's rows, summed over ranks; no gradient."""
+        if self.size == 1:
+            return x.detach()
+        longest = max(counts)
+        parts = torch.cat([_padded(part, longest) for part in x.detach().split(list(counts))])
+        home = parts.new_empty(longest, *x.shape[1:])
+        dist.reduce_scatter_tensor(home, parts)
+        return home[: counts[self.rank]]
+
     def gather(self, x: Tensor) -> Tensor:
         """[n_r, ...] of each rank -> [sum n_r, ...] in rank order; ranks may hold different numbers of rows, or none.
 
@@ -73,6 +101,8 @@ class World:
         """
         kept = values.masked_fill(~valid, 0.0)
         count = self.sum(valid.sum()).clamp(min=1)
+        if self.size == 1:
+            return kept.sum() / count
         return _Total.apply(kept.sum() / count, self)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -92,17 +122,17 @@ class _Total(torch.autograd.Function):
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, world: World) -> Tensor:
-        counts = world.counts(x.shape[0], x.device)
-        ctx.world, ctx.counts = world, counts
-        longest = max(counts)  # gloo's all_gather refuses unequal shapes: pad, then cut
-        padded = x.new_zeros((longest, *x.shape[1:]))
-        padded[: x.shape[0]] = x
-        parts = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+        ctx.world, ctx.counts = world, world.counts(len(x), x.device)
+        return world.all_rows(x, ctx.counts)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        home = ctx.world.sum(grads[0].contiguous())
-        start = sum(ctx.counts[: ctx.world.rank])
-        return home[start : start + ctx.counts[ctx.world.rank]], None
+        return ctx.world.sum_home(grads[0], ctx.counts), None
+
+
+def _padded(x: Tensor, rows: int) -> Tensor:
+    if len(x) == rows:
+        return x.contiguous()
+    padded = x.new_zeros(rows, *x.shape[1:])
+    padded[: len(x)] = x
+    return padded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,28 @@ SHORTEST = 1e-6
 
 def unit(z: Tensor) -> Tensor:
     """[N, D] -> unit rows in float32 or better; a row of norm below 1e-6 becomes zero, with zero gradient."""
-    z = z.to(torch.promote_types(z.dtype, torch.float32))
-    norm = torch.linalg.vector_norm(z.detach(), dim=1, keepdim=True)
-    short = norm < SHORTEST
-    return nn.functional.normalize(z.masked_fill(short, 0.0), dim=1, eps=SHORTEST)
+    return _Unit.apply(z)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Unit(torch.autograd.Function):
+    """One pass each way; as a function of its own, less than half of the work of `normalize` and a mask."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        x = z.to(torch.promote_types(z.dtype, torch.float32))
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        inverse = norm.reciprocal().masked_fill_(norm < SHORTEST, 0.0)
+        u: Tensor = x * inverse
+        ctx.kind = z.dtype
+        ctx.save_for_backward(u, inverse)
+        return u
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        u, inverse = ctx.saved_tensors
+        along = (grads[0] * u).sum(1, keepdim=True)
+        grad: Tensor = (grads[0] - along * u) * inverse
+        return grad.to(ctx.kind)
 
 
 def info_nce_loss(stats: Stats, world: World) -> Tensor:

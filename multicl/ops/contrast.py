@@ -1,83 +1,35 @@
 """contrast: the one op behind every soft-max contrastive objective.
 
 It returns statistics of each row (log-sum-exp, sum over positives, number of positives); losses are plain autograd on
-those vectors. This is the plain form, which writes each rank's logits out: local rows x the keys of all ranks.
+those vectors. Logits live a tile at a time, are never kept, and both directions come from one pass over them.
+
+Across ranks: keys are gathered once; a rank walks its rows against all keys; columns' sums are summed over ranks; keys'
+gradients go home by one reduce-scatter. Of a symmetric matrix rank r walks its own block and those of the ranks after
+it, half-way round: each entry once.
 
 Dimensions: Na, Nb local rows of the two sides; Ka, Kb rows of all ranks; X extra keys; D width; T tilts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from multicl.distributed import World
+from multicl.ops import tiled
+from multicl.ops.once import once
+from multicl.ops.relation import Extra, Relation, Side, Stats, Sums
+from multicl.ops.running import NARROW, Running
+from multicl.ops.tiled import Block
+
+__all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "contrast"]
 
 
-@dataclass(frozen=True)
-class Side:
-    """What the relation must know of the rows of one side. Equal rows are about one thing: they have equal ids."""
-
-    row: Tensor
-    """[N] int64 stable row of the data set."""
-    id: Tensor
-    """[N] int64 what the row is about."""
-
-
-@dataclass(frozen=True)
-class Relation:
-    """Which keys are positive, negative or nothing to a query.
-
-    Self (the diagonal of a symmetric matrix): nowhere. Positive: same row, or equal id under `equal_ids="positive"`.
-    Neither: equal id under "ignore". Negative: all else.
-    """
-
-    a: Side
-    b: Side
-    equal_ids: Literal["positive", "ignore"] = "positive"
-
-
-@dataclass(frozen=True)
-class Extra:
-    """More keys for one side: a queue (replicated, detached) or mined negatives (this rank's, with gradients)."""
-
-    z: Tensor
-    """[X, D]"""
-    row: Tensor
-    id: Tensor
-    same_row: Literal["ignore", "negative"] = "ignore"
-    """A queue's key of the query's own row is no negative; a mined one is never positive by row."""
-
-
-@dataclass(frozen=True)
-class Sums:
-    """One direction's statistics, a value a local row; float32 (float64 for float64 input)."""
-
-    lse: Tensor
-    """[T, N] log of the sum of exp(tilt * logit) over the keys; 0 where a row has no key."""
-    positive: Tensor
-    """[N] sum of the positives' logits."""
-    positives: Tensor
-    """[N] how many positives, in the float type of the logits."""
-
-    @property
-    def valid(self) -> Tensor:
-        """[N] bool: rows that have a positive."""
-        return self.positives > 0
-
-
-@dataclass(frozen=True)
-class Stats:
-    """Sums of a's rows over b's keys and of b's rows over a's; b is None where the matrix is symmetric."""
-
-    a: Sums
-    b: Sums | None
-
-
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def contrast(
     a: Tensor,
     b: Tensor | None,
@@ -96,68 +48,178 @@ def contrast(
     Args:
         a: [Na, D] this rank's rows, unit vectors for cosine similarity. b: [Nb, D], or None: a symmetric matrix, a's
             rows against themselves but for self.
-        scale: one element, 1 / temperature; may want a gradient.
+        scale: one element, 1 / temperature; may want a gradient. The same on every rank.
         relation: rows and ids of both sides (of a alone, where b is None: pass it twice).
         extra_a: more keys for a's rows. extra_b: for b's.
-        tilts: factors of the logits in the sums (hard-negative weights need exp((1 + beta) * logit) too).
+        tilts: factors, 0 or more, of the logits in the sums (hard-negative weights need exp((1 + beta) * logit) too).
         positives_in_sum: False leaves positives out of the sums (DCL, arXiv:2110.06848).
         both: the sums of b's rows over a's keys too; without, Stats.b is None.
-        unit: rows are known to be unit vectors or zero, so that a logit is at most the scale.
+        unit: rows, extra ones too, are known to be unit vectors or zero, so that no logit exceeds the scale.
+        world: default: the process group there is.
 
     Returns:
-        Stats. Gradients flow to a, b, scale and extras; each rank's backward gives its share of the sum over ranks,
-        keys' gradients summed home.
+        Stats, float32 at least, also under autocast. Gradients flow to a, b, scale and extras; each rank's backward
+        gives its share of the sum over ranks, keys' gradients summed home. It cannot be differentiated twice:
+        `multicl.ops.plain` can.
     """
+    assert min(tilts) >= 0, f"tilts must be 0 or more, got {tilts}"
     world = world or World.current()
     with torch.autocast(a.device.type, enabled=False):  # bf16 logits at scale 100 are wrong by 0.3
         kind = torch.promote_types(a.dtype, torch.float32)
-        a = a.to(kind)
-        how = (tilts, positives_in_sum, world)
-        if b is None:
-            return Stats(_sums(a, a, scale, relation.a, relation.a, relation, extra_a, *how, symmetric=True), None)
-        b = b.to(kind)
-        return Stats(
-            _sums(a, b, scale, relation.a, relation.b, relation, extra_a, *how),
-            _sums(b, a, scale, relation.b, relation.a, relation, extra_b, *how) if both else None,
-        )
+        extras = (None if extra is None else extra.z for extra in (extra_a, extra_b))
+        given = (None if z is None else z.to(kind) for z in (a, b, scale, *extras))
+        call = _Call(relation, extra_a, extra_b, tuple(tilts), positives_in_sum, both, unit, world)
+        found = _Contrast.apply(call, *given)  # type: ignore[no-untyped-call]
+    sides = [Sums(*found[at : at + 3]) for at in range(0, len(found), 3)]
+    return Stats(sides[0], sides[1] if len(sides) > 1 else None)
 
 
-def _sums(
-    queries: Tensor,
-    keys: Tensor,
+@dataclass(frozen=True)
+class _Call:
+    """What is asked, but for the tensors."""
+
+    relation: Relation
+    extra_a: Extra | None
+    extra_b: Extra | None
+    tilts: tuple[float, ...]
+    positives_in_sum: bool
+    both: bool
+    unit: bool
+    world: World
+
+
+class _Walk(NamedTuple):
+    """A block, and whose its rows are: "a", "b" this rank's, "keys" all ranks', "xa", "xb" extra keys."""
+
+    block: Block
+    x: str
+    y: str
+    y_at: slice = slice(None)
+    """Which of the keys."""
+
+
+class _Contrast(torch.autograd.Function):
+    """Statistics stand in one row: of a symmetric matrix all ranks' rows, else this rank's a and then all ranks' b."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, call: _Call, a: Tensor, b: Tensor | None, scale: Tensor, xa: Tensor | None, xb: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        world, mine = call.world, a if b is None else b
+        counts = world.counts(len(mine), mine.device)
+        wide = not _bound(call, (a, b, xa, xb), scale) * max(call.tilts) <= NARROW  # NaN is wide, too
+        before = 0 if b is None else len(a)
+        shared = slice(before, before + sum(counts))
+        start = before + sum(counts[: world.rank])
+        own = [slice(start, start + len(mine))]
+        if b is not None:
+            own = [slice(0, before), *own][: 1 + call.both]
+        running = Running(shared.stop if b is None or call.both else before, call.tilts, wide, a)
+        ctx.walks = _walks(call, a, b, scale, xa, xb, counts, shared.start)
+        for walk in ctx.walks:
+            tiled.forward(walk.block, running)
+        if b is None or call.both:
+            running.sum_over_ranks(shared, world)
+        ctx.save_for_backward(a, b, scale, xa, xb)
+        ctx.call, ctx.running, ctx.counts, ctx.shared = call, running, counts, shared
+        lse = running.lse(call.positives_in_sum)
+        found = [(lse[:, at], running.positive[at], running.count[at]) for at in own]
+        ctx.mark_non_differentiable(*(sums[2] for sums in found))
+        return tuple(value for sums in found for value in sums)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            found = _Contrast._backward(ctx, *grads)
+        wants = next(z for z in ctx.saved_tensors if z is not None and z.requires_grad)
+        return once(found, wants, "multicl.ops.plain.contrast can be")
+
+    @staticmethod
+    def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        call, counts, world = ctx.call, ctx.counts, ctx.call.world
+        a, b, scale, _, _ = ctx.saved_tensors
+        _, wants_a, wants_b, _, wants_xa, wants_xb = ctx.needs_input_grad
+        parts = [torch.cat([grads[at], grads[at + 1][None]]) for at in range(0, len(grads), 3)]  # [T + 1, rows]
+        if world.size > 1 and (b is None or call.both):
+            parts[-1] = world.all_rows(parts[-1].T.contiguous(), counts).T
+        slope = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        slopes = ctx.running.slopes(slope[:-1], slope[-1], call.positives_in_sum)
+        wanted = {"keys": wants_a if b is None else wants_b, "xa": wants_xa, "xb": wants_xb}
+        home: dict[str, Tensor] = {}
+        d_scale = torch.zeros((), dtype=torch.float64, device=a.device)
+        for block, x, y, y_at in ctx.walks:
+            dx, dy = tiled.backward(block, slopes, block.symmetric or wanted[y])
+            if block.symmetric:
+                dx += dy
+            d_scale += ((b if x == "b" else a) * dx).sum(1).double().sum() / (2 if block.symmetric else 1)
+            dx *= scale
+            home[x] = home[x].add_(dx) if x in home else dx
+            if y == "keys" and world.size > 1 and wanted[y]:
+                every = home.setdefault("keys", dy.new_zeros(sum(counts), dy.shape[1]))
+                if not block.symmetric:
+                    every[y_at] += dy
+            elif not block.symmetric and wanted[y]:
+                home["b" if y == "keys" else y] = home["b"].add_(dy) if y == "keys" and "b" in home else dy
+        if "keys" in home:
+            mine = "a" if b is None else "b"
+            dy = world.sum_home(home["keys"], counts)
+            home[mine] = home[mine].add_(dy) if mine in home else dy
+        d_scale = d_scale.to(scale.dtype).view_as(scale)
+        return None, home.get("a"), home.get("b"), d_scale, home.get("xa"), home.get("xb")
+
+
+def _walks(
+    call: _Call,
+    a: Tensor,
+    b: Tensor | None,
     scale: Tensor,
-    query: Side,
-    key: Side,
-    relation: Relation,
-    extra: Extra | None,
-    tilts: Sequence[float],
-    positives_in_sum: bool,
-    world: World,
-    symmetric: bool = False,
-) -> Sums:
-    keys_KD = world.gather(keys)
-    row_K, id_K = world.gather(key.row), world.gather(key.id)
-    logits_NK = scale.to(queries.dtype) * (queries @ keys_KD.T)
-    same_row = query.row[:, None] == row_K
-    same_id = query.id[:, None] == id_K
-    positive = same_row | same_id if relation.equal_ids == "positive" else same_row
-    allowed = positive | ~same_id
-    if symmetric:
-        start = sum(world.counts(len(queries), queries.device)[: world.rank])
-        other = torch.ones_like(positive)
-        other[torch.arange(len(queries)), start + torch.arange(len(queries))] = False
-        positive, allowed = positive & other, allowed & other
-    if extra is not None:
-        logits_NX = scale.to(queries.dtype) * (queries @ extra.z.to(queries.dtype).T)
-        same_row = query.row[:, None] == extra.row
-        same_id = query.id[:, None] == extra.id
-        more = same_id & ~same_row if relation.equal_ids == "positive" else torch.zeros_like(same_id)
-        neither = (same_id & ~more) | (same_row if extra.same_row == "ignore" else torch.zeros_like(same_row))
-        logits_NK = torch.cat([logits_NK, logits_NX], 1)
-        positive = torch.cat([positive, more], 1)
-        allowed = torch.cat([allowed, ~neither], 1)
-    summed = allowed if positives_in_sum else allowed & ~positive
-    empty = ~summed.any(1)  # log of an empty sum: give 0 and no gradient rather than -inf and NaN
-    masked = logits_NK.masked_fill(~summed, -torch.inf).masked_fill(empty[:, None], 0.0)
-    lse = torch.stack([torch.logsumexp(tilt * masked, 1).masked_fill(empty, 0.0) for tilt in tilts])
-    return Sums(lse, logits_NK.masked_fill(~positive, 0.0).sum(1), positive.sum(1).to(logits_NK.dtype))
+    xa: Tensor | None,
+    xb: Tensor | None,
+    counts: Sequence[int],
+    before: int,
+) -> list[_Walk]:
+    """The blocks that this rank walks; statistics of the rows of all ranks stand after `before` others."""
+    world, relation, equal_ids = call.world, call.relation, call.relation.equal_ids
+    side = relation.a if b is None else relation.b
+    key = Side(world.all_rows(side.row, counts), world.all_rows(side.id, counts))
+    keys = world.all_rows(a if b is None else b, counts)
+    start = before + sum(counts[: world.rank])
+    x = a.detach() * scale.detach()
+    walks = []
+    if b is None:
+        for at, rank in _half_way_round(world, counts):
+            part = Side(key.row[at], key.id[at])
+            own = rank == world.rank
+            block = Block(x, keys[at], relation.a, part, equal_ids, rows=start, columns=at.start, symmetric=own)
+            walks.append(_Walk(block, "a", "keys", at))
+    else:
+        block = Block(x, keys, relation.a, key, equal_ids, columns=before if call.both else None)
+        walks.append(_Walk(block, "a", "keys"))
+    if xa is not None and call.extra_a is not None:
+        extra, at_a = call.extra_a, start if b is None else 0
+        key = Side(extra.row, extra.id)
+        walks.append(_Walk(Block(x, xa.detach(), relation.a, key, equal_ids, extra.same_row, at_a), "a", "xa"))
+    if xb is not None and call.extra_b is not None and b is not None and call.both:
+        extra, y = call.extra_b, b.detach() * scale.detach()
+        key = Side(extra.row, extra.id)
+        walks.append(_Walk(Block(y, xb.detach(), relation.b, key, equal_ids, extra.same_row, start), "b", "xb"))
+    return walks
+
+
+def _half_way_round(world: World, counts: Sequence[int]) -> Iterator[tuple[slice, int]]:
+    """The ranks whose rows this rank meets, so that every two ranks meet once: itself and the next half of the ring."""
+    for step in range(world.size // 2 + 1):
+        rank = (world.rank + step) % world.size
+        if 2 * step == world.size and rank < world.rank:
+            continue  # the two are opposite each other: the lower one does it
+        yield slice(sum(counts[:rank]), sum(counts[: rank + 1])), rank
+
+
+def _bound(call: _Call, rows: Iterable[Tensor | None], scale: Tensor) -> float:
+    """What no logit exceeds, on any rank."""
+    longest = 1.0
+    if not call.unit:
+        norms = [torch.linalg.vector_norm(z.detach(), dim=1).max() for z in rows if z is not None and len(z)]
+        most = torch.stack(norms).max() if norms else scale.new_zeros(())
+        longest = float(call.world.max(most))
+    return abs(float(scale)) * longest * longest

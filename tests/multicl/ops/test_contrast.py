@@ -1,112 +1,74 @@
+"""The tiled form against the plain one, in one process and over ranks."""
+
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import pytest
 import torch
+from contrasts import CASES, Case, compute, inputs, of_rank
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranks import run_ranks
 from torch import Tensor
 
-from multicl.ops.contrast import Extra, Relation, Side, contrast
+from multicl.ops import plain, tiled
+from multicl.ops.contrast import Relation, Side, contrast
 
 
-def reference(
-    logits: Tensor, positive: list[list[bool]], counted: list[list[bool]]
-) -> tuple[list[float], list[float], list[int]]:
-    """The definition, a row and a key at a time, in Python's floats."""
-    lse, sums, numbers = [], [], []
-    for i, row in enumerate(logits.tolist()):
-        total = sum(math.exp(x) for x, c in zip(row, counted[i], strict=True) if c)
-        lse.append(math.log(total) if total else 0.0)
-        sums.append(sum(x for x, p in zip(row, positive[i], strict=True) if p))
-        numbers.append(sum(positive[i]))
-    return lse, sums, numbers
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several tiles for a few rows, the last ones narrower."""
+    monkeypatch.setattr(tiled, "tile_size", lambda device: 4)
 
 
-@settings(max_examples=25, deadline=None)
+def same(found: dict[str, Tensor], wanted: dict[str, Tensor], rtol: float = 1e-9) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.isfinite(found[name]).all(), name
+        torch.testing.assert_close(found[name], value, rtol=rtol, atol=rtol, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@settings(max_examples=60, deadline=None)
 @given(
-    na=st.integers(1, 7),
-    nb=st.integers(1, 7),
-    seed=st.integers(0, 99),
-    equal_ids=st.sampled_from(["positive", "ignore"]),
-    tilt=st.sampled_from([1.0, 2.0]),
-    inside=st.booleans(),
-)
-def test_two_sides_match_the_definition(
-    na: int, nb: int, seed: int, equal_ids: Literal["positive", "ignore"], tilt: float, inside: bool
-) -> None:
-    g = torch.Generator().manual_seed(seed)
-    a, b = torch.randn(na, 3, dtype=torch.float64, generator=g), torch.randn(nb, 3, dtype=torch.float64, generator=g)
-    row_a, row_b = torch.randperm(8, generator=g)[:na], torch.randperm(8, generator=g)[:nb]
-    id_of = torch.randint(3, (8,), generator=g)
-    id_a, id_b = id_of[row_a], id_of[row_b]
-    relation = Relation(Side(row_a, id_a), Side(row_b, id_b), equal_ids)
-    stats = contrast(a, b, torch.tensor([1.5], dtype=torch.float64), relation, tilts=(tilt,), positives_in_sum=inside)
-    logits = 1.5 * a @ b.T
-
-    def is_positive(i: int, j: int) -> bool:
-        return bool(row_a[i] == row_b[j] or (equal_ids == "positive" and id_a[i] == id_b[j]))
-
-    def is_counted(i: int, j: int) -> bool:
-        if is_positive(i, j):
-            return inside
-        return bool(id_a[i] != id_b[j])
-
-    positive = [[is_positive(i, j) for j in range(nb)] for i in range(na)]
-    counted = [[is_counted(i, j) for j in range(nb)] for i in range(na)]
-    assert stats.b is not None
-    flipped = ([list(column) for column in zip(*m, strict=True)] for m in (positive, counted))
-    for sums, wanted_of in ((stats.a, (logits, positive, counted)), (stats.b, (logits.T, *flipped))):
-        lse, total, number = reference(wanted_of[0], wanted_of[1], wanted_of[2])
-        if tilt != 1:
-            lse, _, _ = reference(tilt * wanted_of[0], wanted_of[1], wanted_of[2])
-        torch.testing.assert_close(sums.lse[0], torch.tensor(lse, dtype=torch.float64))
-        torch.testing.assert_close(sums.positive, torch.tensor(total, dtype=torch.float64))
-        assert sums.positives.tolist() == number
+    na=st.integers(1, 10), nb=st.integers(1, 10), d=st.integers(1, 5), seed=st.integers(0, 99),
+    symmetric=st.booleans(), equal_ids=st.sampled_from(["positive", "ignore"]), inside=st.booleans(),
+    both=st.booleans(), tilts=st.sampled_from([(1.0,), (1.5, 0.5), (2.0, 0.0)]),
+    scale=st.sampled_from([0.1, 2.0, 100.0]), extra=st.sampled_from([None, "ignore", "negative"]),
+    classes=st.integers(1, 30),
+)  # fmt: skip
+def test_values_and_gradients_are_those_of_the_plain_form(
+    na: int, nb: int, d: int, seed: int, symmetric: bool, equal_ids: Literal["positive", "ignore"], inside: bool,
+    both: bool, tilts: tuple[float, ...], scale: float, extra: Literal["ignore", "negative"] | None, classes: int,
+) -> None:  # fmt: skip
+    case = Case(symmetric, equal_ids, tilts, inside, both, scale, extra)
+    given = inputs(case, na, nb, d, classes, seed)
+    same(compute(contrast, case, given), compute(plain.contrast, case, given))
 
 
-def test_a_symmetric_matrix_leaves_out_self_alone() -> None:
-    z = torch.randn(6, 4, dtype=torch.float64)
-    row = torch.tensor([0, 1, 2, 0, 1, 2])
-    side = Side(row, row)
-    stats = contrast(z, None, torch.ones(1, dtype=torch.float64), Relation(side, side))
-    assert stats.b is None
-    assert stats.a.positives.tolist() == [1] * 6
-    logits = z @ z.T
-    for i in range(6):
-        others = [logits[i, j] for j in range(6) if j != i]
-        torch.testing.assert_close(stats.a.lse[0, i], torch.logsumexp(torch.stack(others), 0))
-        torch.testing.assert_close(stats.a.positive[i], logits[i, (i + 3) % 6])
-
-
-def test_extra_keys_of_the_own_row_are_no_negatives() -> None:
-    a = torch.randn(3, 2, dtype=torch.float64)
-    side = Side(torch.arange(3), torch.arange(3) + 10)
-    queue = Extra(torch.randn(4, 2, dtype=torch.float64), torch.tensor([0, 7, 8, 9]), torch.tensor([10, 11, 50, 51]))
-    stats = contrast(a, a.flip(0), torch.ones((), dtype=torch.float64), Relation(side, side), extra_a=queue)
-    logits = torch.cat([a @ a.flip(0).T, a @ queue.z.T], 1)
-    counted = torch.ones(3, 7, dtype=torch.bool)
-    counted[0, 3] = False  # the key of its own row
-    torch.testing.assert_close(stats.a.lse[0], torch.logsumexp(logits.masked_fill(~counted, -torch.inf), 1))
-    assert stats.a.positives.tolist() == [1, 2, 1]  # row 1 has a key of its id in the queue
-
-
-def test_a_row_without_keys_has_no_gradient() -> None:
-    a = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
-    side = Side(torch.tensor([0, 1]), torch.tensor([5, 5]))
-    stats = contrast(a, None, torch.ones(1), Relation(side, side, "ignore"))
-    assert stats.a.lse.tolist() == [[0, 0]]
-    assert not stats.a.valid.any()
-    (grad,) = torch.autograd.grad(stats.a.lse.sum(), a)
-    assert grad.tolist() == [[0, 0], [0, 0]]
+@pytest.mark.parametrize("counts", [[5, 5], [6, 3], [0, 7], [4, 0, 5], [3, 2, 4, 1]])
+def test_ranks_give_what_one_process_gives(counts: list[int]) -> None:
+    counts_b = counts[::-1]
+    ranks = run_ranks(of_rank, len(counts), counts, counts_b)
+    for number, case in enumerate(CASES):
+        alone = compute(plain.contrast, case, inputs(case, sum(counts), sum(counts_b), 4, 9, number))
+        for name, wanted in alone.items():
+            parts = [torch.tensor(rank[number][name], dtype=torch.float64) for rank in ranks]
+            if name in ("d_scale", "d_x_a", "d_x_b"):  # each rank has its part of what all rows send there
+                found = torch.stack(parts).sum(0)
+            elif name[0] == "d":
+                found = torch.cat([part.reshape(-1, wanted.shape[1]) for part in parts])
+            else:
+                found = torch.cat([part.reshape(*wanted.shape[:-1], -1) for part in parts], -1)
+            torch.testing.assert_close(
+                found, wanted, rtol=1e-9, atol=1e-9, msg=lambda m, n=name, c=case: f"{c} {n}: {m}"
+            )
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
-    a, b = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    a, b = (torch.randn(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     scale = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
-    side = Side(torch.arange(4), torch.tensor([1, 1, 2, 3]))
+    side = Side(torch.arange(5), torch.tensor([1, 1, 2, 3, 4]))
 
     def both(a: Tensor, b: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
         stats = contrast(a, b, scale, Relation(side, side), tilts=(1.0, 1.5))
@@ -114,6 +76,15 @@ def test_gradients_are_those_of_finite_differences() -> None:
         return stats.a.lse, stats.a.positive, stats.b.lse, stats.b.positive
 
     assert torch.autograd.gradcheck(both, (a, b, scale))
+
+
+def test_it_cannot_be_differentiated_twice_and_says_so() -> None:
+    z = torch.randn(4, 3, requires_grad=True)
+    side = Side(torch.arange(4), torch.arange(4))
+    lse = contrast(z, z.flip(0), torch.ones(1), Relation(side, side)).a.lse.sum()
+    (grad,) = torch.autograd.grad(lse, z, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"cannot be differentiated again: multicl\.ops\.plain"):
+        grad.sum().backward()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -125,3 +96,54 @@ def test_sums_are_float32_at_least_also_under_autocast(dtype: torch.dtype) -> No
     assert stats.a.lse.dtype == torch.float32
     wanted = torch.logsumexp(100 * z.double() @ z.double().T, 1)
     torch.testing.assert_close(stats.a.lse[0].double(), wanted, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [2.0, 100.0])
+def test_a_row_and_a_column_far_below_all_others_keep_their_sums(scale: float) -> None:
+    """At scale 100 the best cosine of -0.9 is e^-190 of the greatest: one shift for all would lose it."""
+    z = torch.nn.functional.normalize(torch.randn(9, 16), dim=1)
+    a, b = z.clone(), z.clone()
+    base = torch.nn.functional.normalize(torch.ones(16), dim=0)
+    a[:], b[:] = (torch.nn.functional.normalize(base + 0.05 * torch.randn(9, 16), dim=1) for _ in range(2))
+    a[3], b[7] = -base, -base
+    side = Side(torch.arange(9), torch.arange(9))
+    a.requires_grad_()
+    stats = contrast(a, b, torch.tensor([scale]), Relation(side, side))
+    assert stats.b is not None
+    logits = scale * a.detach().double() @ b.double().T
+    for sums, wanted in ((stats.a, logits), (stats.b, logits.T)):
+        torch.testing.assert_close(sums.lse[0].double(), torch.logsumexp(wanted, 1), rtol=1e-5, atol=1e-5)
+    (grad,) = torch.autograd.grad(stats.a.lse.sum(), a)
+    torch.testing.assert_close(
+        grad.double(), scale * torch.softmax(logits, 1) @ b.double(), rtol=1e-4, atol=1e-4 * scale
+    )
+
+
+def test_the_gradient_of_a_positive_does_not_cancel() -> None:
+    """Where the others have 1e-9 of the sum, p - 1 in float32 would be 0 or off by all of its digits."""
+    a = torch.eye(2, 3)
+    b = torch.eye(2, 3)
+    side = Side(torch.arange(2), torch.arange(2))
+    x = a.clone().requires_grad_()
+    sums = contrast(x, b, torch.tensor([20.0]), Relation(side, side), both=False).a
+    (grad,) = torch.autograd.grad((sums.lse[0] - sums.positive).sum(), x)
+    p = 1 / (1 + torch.tensor(20.0, dtype=torch.float64).exp())
+    torch.testing.assert_close(
+        grad[0].double(), 20 * p * torch.tensor([-1.0, 1, 0], dtype=torch.float64), rtol=1e-5, atol=0
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of the compiler's own
+def test_a_model_around_it_compiles() -> None:
+    linear = torch.nn.Linear(4, 3)
+    side = Side(torch.arange(6), torch.arange(6))
+
+    def loss(x: Tensor) -> Tensor:
+        z = linear(x)
+        stats = contrast(z, z.flip(0), torch.ones(1), Relation(side, side))
+        return (stats.a.lse[0] - stats.a.positive).mean()
+
+    x = torch.randn(6, 4)
+    wanted = torch.autograd.grad(loss(x), linear.weight)[0]
+    compiled = torch.compile(loss, backend="aot_eager")
+    torch.testing.assert_close(torch.autograd.grad(compiled(x), linear.weight)[0], wanted)

@@ -1,0 +1,99 @@
+"""Which keys are positive, negative or nothing to a query, and what a row's statistics are: the nouns of `contrast`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Side:
+    """What the relation must know of the rows of one side. Equal rows are about one thing: they have equal ids."""
+
+    row: Tensor
+    """[N] int64 stable row of the data set."""
+    id: Tensor
+    """[N] int64 what the row is about."""
+
+    def __getitem__(self, at: slice) -> Side:
+        return Side(self.row[at], self.id[at])
+
+
+@dataclass(frozen=True)
+class Relation:
+    """The two sides, and what equal ids mean.
+
+    Self (the diagonal of a symmetric matrix): nowhere. Positive: same row, or equal id under `equal_ids="positive"`.
+    Neither: equal id under "ignore". Negative: all else.
+    """
+
+    a: Side
+    b: Side
+    equal_ids: Literal["positive", "ignore"] = "positive"
+
+
+@dataclass(frozen=True)
+class Extra:
+    """More keys for one side: a queue (the same on every rank, detached) or mined negatives (this rank's own).
+
+    Never positive by row; equal ids mean what they mean everywhere.
+    """
+
+    z: Tensor
+    """[X, D]; gradients flow to it where it wants them."""
+    row: Tensor
+    """[X] int64."""
+    id: Tensor
+    """[X] int64."""
+    same_row: Literal["ignore", "negative"] = "ignore"
+    """"ignore": a key of the query's own row counts nowhere (a queue). "negative": rows mean nothing, ids alone do."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """One direction's statistics, a value a local row; float32 (float64 for float64 input)."""
+
+    lse: Tensor
+    """[T, N] log of the sum of exp(tilt * logit) over the keys; 0 where a row has no key."""
+    positive: Tensor
+    """[N] sum of the positives' logits."""
+    positives: Tensor
+    """[N] how many positives, in the float type of the logits."""
+
+    @property
+    def valid(self) -> Tensor:
+        """[N] bool: rows that have a positive."""
+        return self.positives > 0
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Sums of a's rows over b's keys and of b's rows over a's; b is None where one direction is all there is."""
+
+    a: Sums
+    b: Sums | None
+
+
+def related(
+    query: Side,
+    key: Side,
+    equal_ids: Literal["positive", "ignore"],
+    own_row: Literal["positive", "ignore", "negative"],
+) -> tuple[Tensor | None, Tensor | None]:
+    """[n] queries and [k] keys -> [n, k] bool masks (positive, ignored), None where empty; all else is negative.
+
+    Args:
+        own_row: what a key of the query's own row is: "positive" between two sides; of extra keys see `Extra`.
+    """
+    same_id = query.id[:, None] == key.id
+    if equal_ids == "positive" and own_row != "ignore":  # equal rows have equal ids, where rows mean something
+        return same_id, None
+    if own_row == "negative":
+        return None, same_id
+    same_row = query.row[:, None] == key.row
+    if own_row == "positive":
+        return same_row, same_id & ~same_row
+    return (same_id & ~same_row, same_row) if equal_ids == "positive" else (None, same_id | same_row)

@@ -1,0 +1,124 @@
+"""The statistics of a side's rows: as they grow tile by tile, and what the way back must know of them.
+
+Dimensions: N rows of a side; T tilts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from multicl.distributed import World
+
+NARROW = 40.0
+"""Logits within +-40 are summed as they are: e^-40 to e^40 times any number of keys is well within float32. Others are
+wide: every row, and every column, then keeps a shift of its own, its greatest logit."""
+LOWEST = -1e30
+
+
+class Running:
+    """Sums over keys, for each of N rows: of a symmetric matrix all rows, else the queries and, after them, the keys.
+
+    Attributes:
+        others, inside: [T, N] sums of exp(tilt * (logit - shift)) over keys that are not positive, and over those that
+            are.
+        positive, count: [N] sum of the positives' logits, and their number.
+        shift: [N] greatest logit so far; None where logits are narrow, and the shift 0.
+    """
+
+    def __init__(self, size: int, tilts: Sequence[float], wide: bool, like: Tensor) -> None:
+        self.tilts = tuple(tilts)
+        counts = [len(self.tilts), len(self.tilts), 1, 1]
+        parts: tuple[Tensor, ...] = like.new_zeros(sum(counts), size).split(counts)
+        self.others, self.inside = parts[:2]
+        self.positive, self.count = parts[2][0], parts[3][0]
+        self.shift = like.new_full((size,), LOWEST) if wide else None
+
+    def raise_to(self, most: Tensor, at: slice) -> None:
+        """Let the shifts of rows `at` be at least `most`."""
+        assert self.shift is not None
+        old = self.shift[at]
+        new = torch.maximum(old, most)
+        for t, tilt in enumerate(self.tilts):
+            factor = (tilt * (old - new)).exp_()
+            self.others[t, at] *= factor
+            self.inside[t, at] *= factor
+        self.shift[at] = new
+
+    def add_positives(self, logits: Tensor, at: Tensor) -> None:
+        """Logits of positives, and the rows whose they are."""
+        self.positive.index_add_(0, at, logits)
+        self.count.index_add_(0, at, torch.ones_like(logits))
+
+    def sum_over_ranks(self, at: slice, world: World) -> None:
+        """Add up what every rank has for rows `at`, which all of them have in the same order."""
+        if world.size == 1:
+            return
+        if self.shift is not None:
+            self.raise_to(world.max(self.shift[at]), at)
+        parts = [self.others[:, at], self.inside[:, at], self.positive[None, at], self.count[None, at]]
+        for part, total in zip(parts, world.sum(torch.cat(parts)).split([len(part) for part in parts]), strict=True):
+            part.copy_(total)
+
+    def total(self, positives_in_sum: bool) -> Tensor:
+        """[T, N] the soft-max's denominators over exp(tilt * shift)."""
+        return self.others + self.inside if positives_in_sum else self.others
+
+    def lse(self, positives_in_sum: bool) -> Tensor:
+        """[T, N] logs of the denominators; 0 where a row has no key."""
+        total = self.total(positives_in_sum)
+        log: Tensor = total.log()
+        if self.shift is not None:
+            log += self._tilted(self.shift)
+        log.masked_fill_(total == 0, 0.0)
+        return log
+
+    def slopes(self, lse: Tensor, positive: Tensor, positives_in_sum: bool) -> Slopes:
+        """Gradients of a loss with respect to lse [T, N] and the sums of positives [N] -> its slopes."""
+        total = self.total(positives_in_sum)
+        empty = total == 0
+        tilted = self._tilted(lse)
+        share = (tilted / total).masked_fill_(empty, 0.0)
+        only: Tensor | None = None
+        if positives_in_sum:
+            only = (tilted.sum(0) + positive) - (share * self.others).sum(0)
+        if self.shift is None:
+            return Slopes(self.tilts, share, None, positive, only, self.count == 1)
+        wide_lse = self.lse(positives_in_sum).masked_fill_(empty, torch.inf)
+        return Slopes(self.tilts, tilted, wide_lse, positive, only, self.count == 1)
+
+    def _tilted(self, values: Tensor) -> Tensor:
+        """[T, N] or [N] values times the tilts."""
+        tilts: Tensor = values.new_tensor(self.tilts)
+        return values * tilts[:, None]
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """dL/dlogit of row i, key j: sum_t sums[t, i] * exp(tilt * logit - lse[t, i]), and more where j is positive."""
+
+    tilts: tuple[float, ...]
+    sums: Tensor
+    """[T, N]"""
+    lse: Tensor | None
+    """[T, N]; None where logits are narrow: `sums` have the denominator in them."""
+    positive: Tensor
+    """[N] what a positive's slope has on top."""
+    only: Tensor | None
+    """[N] the whole slope of a row's single positive: what all others have, negated. p - 1 would cancel for p near 1.
+    None where positives are not in the sums."""
+    single: Tensor
+    """[N] bool: rows of one positive."""
+
+    def of_positives(self, logits: Tensor, at: Tensor) -> Tensor:
+        """[P] slopes of positives with these logits [P], of the rows `at` [P]."""
+        slope = self.positive[at]
+        if self.only is None:
+            return slope
+        for t, tilt in enumerate(self.tilts):
+            exponent = tilt * logits if self.lse is None else tilt * logits - self.lse[t, at]
+            slope = slope + exponent.exp_() * self.sums[t, at]
+        return torch.where(self.single[at], self.only[at], slope)

@@ -1,0 +1,258 @@
+"""Logits walked a tile at a time, forward and backward, in torch's own products: memory grows with N * D, not N * N.
+
+A tile's row sums serve one direction and its column sums the other; of a symmetric matrix half the tiles are walked.
+Dimensions: N rows of a side; n queries and k keys of a block; T tilts; D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from multicl.ops.relation import Side, related
+from multicl.ops.running import Running, Slopes
+
+Places = tuple[Tensor, ...]
+"""(rows, columns) of some of a tile's entries."""
+KEPT = 2**20
+"""Entries of a block that are kept from the way there: small batches are most people's, and pay for each product."""
+
+
+def tile_size(device: torch.device) -> int:
+    """Rows and columns of a tile: on a CPU few enough for its cache, on a GPU enough to keep it busy."""
+    return 1024 if device.type == "cpu" else 8192
+
+
+class Tile(NamedTuple):
+    """Ranges of a block's queries and keys."""
+
+    rows: slice
+    columns: slice
+    diagonal: bool
+    """It lies on the diagonal of a symmetric matrix: it holds both directions itself, and its own diagonal is self."""
+
+
+class Positives(NamedTuple):
+    """A tile's P positives."""
+
+    places: Places
+    logits: Tensor
+    """[P]"""
+
+
+class Walked(NamedTuple):
+    """A tile with its logits."""
+
+    tile: Tile
+    logits: Tensor
+    """[n, k], -inf where an entry counts nowhere."""
+    positive: Positives | None
+
+
+class End(NamedTuple):
+    """One direction of a tile: the rows `at`, which lie along dimension `dim` of it."""
+
+    at: slice
+    dim: int
+
+    def along(self, values: Tensor) -> Tensor:
+        """Values [N] of the rows as they stand beside the tile: [n, 1] or [1, k]."""
+        return values[self.at].unsqueeze(1 - self.dim)
+
+    def of(self, places: Places) -> Tensor:
+        """[P] rows of some places."""
+        return places[self.dim] + self.at.start if self.at.start else places[self.dim]
+
+
+@dataclass
+class Block:
+    """Queries against keys: a part of the matrix."""
+
+    x: Tensor
+    """[n, D] queries, times the scale."""
+    y: Tensor
+    """[k, D] keys."""
+    query: Side
+    key: Side
+    equal_ids: Literal["positive", "ignore"]
+    own_row: Literal["positive", "ignore", "negative"] = "positive"
+    rows: int = 0
+    """Place of the first query among the rows whose statistics are kept."""
+    columns: int | None = None
+    """Place of the first key among them; None: the keys' own sums are not wanted."""
+    symmetric: bool = False
+    """The keys are the queries: tiles on and above the diagonal are walked."""
+    special: dict[tuple[int, int], tuple[Places | None, Places | None]] = field(default_factory=dict)
+    """Beginnings of tiles -> places of positives and of ignored entries, where they are few."""
+    kept: Walked | None = None
+    """Of a small block of one tile: what the way back needs of it; exponentials, where they serve it as they are."""
+
+    def tiles(self) -> Iterator[Tile]:
+        """The tiles that are walked."""
+        size = tile_size(self.x.device)
+        for i in range(0, len(self.x), size):
+            for j in range(i if self.symmetric else 0, len(self.y), size):
+                rows, columns = slice(i, min(i + size, len(self.x))), slice(j, min(j + size, len(self.y)))
+                yield Tile(rows, columns, self.symmetric and i == j)
+
+    def ends(self, tile: Tile) -> list[End]:
+        """The directions that a tile serves; of a diagonal tile both are given."""
+        found = [End(slice(tile.rows.start + self.rows, tile.rows.stop + self.rows), 0)]
+        if self.columns is not None:
+            found.append(End(slice(tile.columns.start + self.columns, tile.columns.stop + self.columns), 1))
+        return found
+
+    def walk(self, out: Tensor) -> Iterator[Walked]:
+        """Every tile with its logits, which are written to `out`."""
+        if self.kept is not None:
+            yield self.kept
+            return
+        for tile in self.tiles():
+            x, y = self.x[tile.rows], self.y[tile.columns]
+            logits = torch.mm(x, y.T, out=_part(out, len(x), len(y)))
+            positive, ignored = self.look(tile)
+            own = None if positive is None else Positives(positive, logits[positive])
+            if tile.diagonal:
+                logits.fill_diagonal_(-torch.inf)
+            if ignored is not None:
+                logits[ignored] = -torch.inf
+            yield Walked(tile, logits, own)
+
+    def look(self, tile: Tile) -> tuple[Places | None, Places | None]:
+        """The tile's positives and ignored entries; few are remembered, many are looked for again."""
+        key = (tile.rows.start, tile.columns.start)
+        if key in self.special:
+            return self.special[key]
+        positive, ignored = related(self.query[tile.rows], self.key[tile.columns], self.equal_ids, self.own_row)
+        if tile.diagonal and positive is not None:
+            positive.fill_diagonal_(False)
+        found = _places(positive), _places(ignored)
+        if sum(len(places[0]) for places in found if places is not None) <= 4 * tile_size(self.x.device):
+            self.special[key] = found
+        return found
+
+    def skip_unrelated(self) -> None:
+        """Find the tiles in which no two ids are equal: none of their entries is special."""
+        size = tile_size(self.x.device)
+        if max(len(self.x), len(self.y)) <= size or self.special:
+            return
+        codes = torch.unique(torch.cat([self.query.id, self.key.id]), return_inverse=True)[1]
+        queries, keys = codes.split([len(self.x), len(self.y)])
+        seen = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
+        hits = []
+        for part in queries.split(size):
+            seen.zero_()[part] = True
+            hits.append(torch.stack([hit.any() for hit in seen[keys].split(size)]))
+        shared = torch.stack(hits).tolist()
+        for tile in self.tiles():
+            if not shared[tile.rows.start // size][tile.columns.start // size]:
+                self.special[tile.rows.start, tile.columns.start] = (None, None)
+
+
+def forward(block: Block, running: Running) -> None:
+    """Add a block's logits to the statistics of its queries and, where it has columns, of its keys."""
+    if not (len(block.x) and len(block.y)):
+        return
+    block.skip_unrelated()
+    tilts, shift = running.tilts, running.shift
+    wide = shift is not None
+    held, spare = _buffers(block, several=wide or len(tilts) > 1)
+    for walked in block.walk(held):
+        tile, logits, positive = walked
+        ends = block.ends(tile)
+        if tile.diagonal:
+            del ends[1:]  # its rows meet all of its columns already
+        for end in ends:
+            if positive is not None:
+                running.add_positives(positive.logits, end.of(positive.places))
+            if wide:
+                running.raise_to(logits.amax(1 - end.dim), end.at)
+        for t, tilt in enumerate(tilts):
+            for group in _groups(ends, wide):
+                e = _exponentials(logits, tilt, None if shift is None else tilt * group[0].along(shift), spare)
+                if positive is not None:
+                    inside = e[positive.places]
+                    e[positive.places] = 0
+                for end in group:
+                    running.others[t, end.at] += e.sum(1 - end.dim)
+                    if positive is not None:
+                        running.inside[t].index_add_(0, end.of(positive.places), inside)
+        if logits.numel() == len(block.x) * len(block.y) <= KEPT:
+            block.kept = walked
+
+
+def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:
+    """Slopes of the statistics -> (dL/dx over the scale [n, D], dL/dy [k, D]) of the block's queries and keys.
+
+    Of a symmetric block both are over the scale, and their sum is what its rows get.
+    """
+    dx, dy = torch.zeros_like(block.x), torch.zeros_like(block.y)
+    if not (len(block.x) and len(block.y)):
+        return dx, dy
+    x = block.y if block.symmetric else block.x
+    tilts, lse = slopes.tilts, slopes.lse
+    several, kept = lse is not None or len(tilts) > 1, block.kept is not None
+    held, spare = _buffers(block, several or kept)
+    whole = torch.empty_like(held) if several else spare
+    for tile, logits, positive in block.walk(held):
+        ends = block.ends(tile)
+        weights: Tensor | None = None
+        for t, tilt in enumerate(tilts):
+            for group in _groups(ends, lse is not None):
+                out = whole if weights is None else spare
+                e = logits
+                if several or not kept:
+                    e = _exponentials(logits, tilt, None if lse is None else group[0].along(lse[t]), out)
+                factor, *more = (end.along(slopes.sums[t]) for end in group)
+                e = torch.mul(e, factor + more[0] if more else factor, out=_part(out, *e.shape))
+                weights = e if weights is None else weights.add_(e)
+        assert weights is not None
+        if positive is not None:
+            slope, *more = (slopes.of_positives(positive.logits, end.of(positive.places)) for end in ends)
+            weights[positive.places] = slope + more[0] if more else slope
+        dx[tile.rows].addmm_(weights, block.y[tile.columns])
+        if wants_y and not tile.diagonal:
+            dy[tile.columns].addmm_(weights.T, x[tile.rows])
+    return dx, dy
+
+
+def _groups(ends: list[End], wide: bool) -> list[list[End]]:
+    """Ends that share their exponentials: wide ones have shifts of their own."""
+    return [[end] for end in ends] if wide else [ends]
+
+
+def _places(mask: Tensor | None) -> Places | None:
+    places = None if mask is None else mask.nonzero(as_tuple=True)
+    return places if places is not None and len(places[0]) else None
+
+
+def _exponentials(logits: Tensor, tilt: float, shift: Tensor | None, out: Tensor) -> Tensor:
+    """exp(tilt * logits - shift), written to `out`, which may be where the logits are; 0 for logits of -inf."""
+    out = _part(out, *logits.shape)
+    if tilt == 0:
+        torch.eq(logits, -torch.inf, out=out)  # 0 * -inf is NaN
+        torch.mul(out.neg_(), 1e38, out=out)
+    elif tilt == 1 and shift is not None:
+        torch.sub(logits, shift, out=out)
+        return out.exp_()
+    elif tilt != 1 or out.data_ptr() != logits.data_ptr():
+        torch.mul(logits, tilt, out=out)
+    if shift is not None:
+        out -= shift
+    return out.exp_()
+
+
+def _buffers(block: Block, several: bool) -> tuple[Tensor, Tensor]:
+    """Room for a tile, and for another one, or the same."""
+    size = tile_size(block.x.device)
+    first = block.x.new_empty(min(size, len(block.x)) * min(size, len(block.y)))
+    return first, torch.empty_like(first) if several else first
+
+
+def _part(buffer: Tensor, rows: int, columns: int) -> Tensor:
+    """The buffer's beginning as a matrix."""
+    return buffer[: rows * columns].view(rows, columns)
