@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from multicl.adapters import register
     from multicl.data import Data
     from multicl.model import Model, load
-    from multicl.objectives import InfoNCE
+    from multicl.objectives import Decoupled, HardNegative, InfoNCE, Margin, NTXent, Sigmoid, SupCon
     from multicl.optim import Optim
     from multicl.pairs import Pair, core_view, full_graph
     from multicl.run import Run, launch
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "BadSample", "Batch", "Data", "Head", "InfoNCE", "InputError", "Modality", "Model", "Optim", "Pair", "Run",
-    "Train", "Trainer",
+    "BadSample", "Batch", "Data", "Decoupled", "HardNegative", "Head", "InfoNCE", "InputError", "Margin", "Modality",
+    "Model", "NTXent", "Optim", "Pair", "Run", "Sigmoid", "SupCon", "Train", "Trainer",
     "core_view", "full_graph", "launch", "load", "register",
 ]  # fmt: skip
 _HOMES = {
-    "BadSample": "types", "Batch": "types", "Data": "data", "Head": "towers", "InfoNCE": "objectives",
-    "InputError": "types", "Modality": "types", "Model": "model", "Optim": "optim", "Pair": "pairs", "Run": "run",
-    "Train": "trainer",
-    "Trainer": "trainer", "core_view": "pairs", "full_graph": "pairs", "launch": "run", "load": "model",
-    "register": "adapters",
+    "BadSample": "types", "Batch": "types", "Data": "data", "Decoupled": "objectives", "HardNegative": "objectives",
+    "Head": "towers", "InfoNCE": "objectives", "InputError": "types", "Margin": "objectives", "Modality": "types",
+    "Model": "model", "NTXent": "objectives", "Optim": "optim", "Pair": "pairs", "Run": "run", "Sigmoid": "objectives",
+    "SupCon": "objectives", "Train": "trainer", "Trainer": "trainer", "core_view": "pairs", "full_graph": "pairs",
+    "launch": "run", "load": "model", "register": "adapters",
 }  # fmt: skip
 
 

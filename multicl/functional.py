@@ -1,20 +1,32 @@
 """The objectives as plain functions of tensors, for people who have a loop of their own.
 
-Any float dtype, [N, D]; means over rows. Under torch.distributed the rows of all ranks are contrasted, and each rank's
-gradient is W times its share: DistributedDataParallel's mean is the one-process gradient.
+Any float dtype, [N, D]; sums in float32, or in float64 for float64. Means over rows. `similarity`: "cosine", where a
+vector of norm below 1e-6 has cosine 0 and no gradient, or "dot", the vectors as they are. A temperature, scale or bias
+may be a number, or a tensor of one element that wants a gradient.
+
+Under torch.distributed the rows of all ranks are contrasted, and no row of one rank is a row of another; ranks may hold
+different numbers of rows, or none. Each rank's gradient is W times its share: DistributedDataParallel's mean is the
+one-process gradient.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from multicl.distributed import World
+from multicl.objectives.distance import margin_rows
+from multicl.objectives.hard_negative import check_negatives
+from multicl.objectives.margin import check_margin
+from multicl.objectives.negatives import DecoupledRows, HardRows, RowLoss, negatives_loss
 from multicl.objectives.softmax import info_nce_loss
 from multicl.objectives.softmax import unit as unit_rows
 from multicl.ops.contrast import Extra, Relation, Side, contrast
+from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
 from multicl.types import InputError
 
 Similarity = Literal["cosine", "dot"]
@@ -24,17 +36,13 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     """NT-Xent (SimCLR, arXiv:2002.05709, equation 1): row i of z1 and of z2 are two views of one thing.
 
     Args:
-        z1, z2: [N, D]. temperature: above 0; a tensor may want a gradient.
+        z1, z2: [N, D]. temperature: above 0.
 
     Returns:
         Scalar: the mean over the 2N rows of this and every other rank.
     """
-    z1, z2 = _checked(z1, z2, similarity, equal_rows=True)
-    row = _rows(z1)
-    both = torch.cat([row, row])
-    side = Side(both, both)
-    scale, unit = _scale(temperature, z1), similarity == "cosine"
-    stats = contrast(torch.cat([z1, z2]), None, scale, Relation(side, side), unit=unit)
+    z, relation = _two_views(z1, z2, similarity)
+    stats = contrast(z, None, _scale(temperature, z), relation, unit=similarity == "cosine")
     return info_nce_loss(stats, World.current())
 
 
@@ -50,39 +58,181 @@ def info_nce(
     """InfoNCE (arXiv:1807.03748), CLIP's symmetric form by default: row i of a and of b belong together.
 
     Args:
-        a, b: [N, D]. extra_keys: [X, D] negatives for a's rows (a queue, mined ones). temperature: as in `nt_xent`.
+        a, b: [N, D]. extra_keys: [X, D] negatives for a's rows (a queue, mined ones). temperature: above 0.
 
     Returns:
         Scalar: the mean over rows of a->b, or of both directions.
     """
-    a, b = _checked(a, b, similarity, equal_rows=True)
-    side = Side(_rows(a), _rows(a))
+    a, b = _sides(a, b, similarity)
+    side = _side(a)
     extra = None
     if extra_keys is not None:
-        keys, _ = _checked(extra_keys, a, similarity, equal_rows=False)
-        nobody = torch.full((len(keys),), -1, device=a.device)
-        extra = Extra(keys, nobody, nobody)
-    scale, unit = _scale(temperature, a), similarity == "cosine"
-    stats = contrast(a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=unit)
+        _check_shapes(extra_keys, a, equal_rows=False)
+        nobody = torch.full((len(extra_keys),), -1, device=a.device)
+        extra = Extra(_vectors(extra_keys, similarity), nobody, nobody)
+    unit = similarity == "cosine"
+    scale, relation = _scale(temperature, a), Relation(side, side)
+    stats = contrast(a, b, scale, relation, extra_a=extra, both=both_directions, unit=unit)
     return info_nce_loss(stats, World.current())
 
 
-def _checked(a: Tensor, b: Tensor, similarity: Similarity, equal_rows: bool) -> tuple[Tensor, Tensor]:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or (equal_rows and len(a) != len(b)):
-        raise InputError(f"two [N, D] tensors are needed, got {list(a.shape)} and {list(b.shape)}")
+def sup_con(
+    z: Tensor,
+    labels: Tensor | Sequence[int],
+    temperature: float | Tensor = 0.1,
+    *,
+    similarity: Similarity = "cosine",
+) -> Tensor:
+    """SupCon (arXiv:2004.11362, equation 2: L_out): rows of one label are positives of each other.
+
+    Args:
+        z: [N, D], every view a row of its own. labels: [N] integers; below 0: unlabelled, each a class of its own.
+            temperature: above 0.
+
+    Returns:
+        Scalar: the mean over the rows that have a positive; 0 where none has.
+    """
+    z = _vectors(z, similarity)
+    side = _side(z)
+    label = torch.as_tensor(labels, device=z.device)
+    if label.shape != z.shape[:1] or (len(z) and label.dtype.is_floating_point):
+        raise InputError(f"labels must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
+    ids = torch.where(label < 0, -1 - side.row, label.long())
+    relation = Relation(Side(side.row, ids), Side(side.row, ids))
+    stats = contrast(z, None, _scale(temperature, z), relation, unit=similarity == "cosine")
+    return info_nce_loss(stats, World.current())
+
+
+def sigmoid_loss(
+    a: Tensor, b: Tensor, scale: float | Tensor, bias: float | Tensor, *, similarity: Similarity = "cosine"
+) -> Tensor:
+    """SigLIP's loss (arXiv:2303.15343): -1/B sum_ij log sigmoid(y_ij (scale * cos_ij + bias)).
+
+    Args:
+        a, b: [N, D]; y_ij is 1 where i = j, -1 elsewhere. scale: above 0; the paper begins at 10, bias at -10.
+
+    Returns:
+        Scalar; B is the number of rows of all ranks.
+    """
+    a, b = _sides(a, b, similarity)
+    side = _side(a)
+    scale, bias = _scalar(scale, "scale", a), _scalar(bias, "bias", a, any_sign=True)
+    loss: Tensor = sigmoid_op(a, b, scale, bias, Relation(side, side))
+    return loss
+
+
+def margin_contrastive(a: Tensor, b: Tensor, similar: Tensor, margin: float = 1.0) -> Tensor:
+    """The margin loss of Hadsell, Chopra and LeCun 2006, on the Euclidean distance D of the vectors as given.
+
+    Args:
+        a, b: [N, D]. similar: [N] bool, whether row i of a and of b should be near. margin: above 0.
+
+    Returns:
+        Scalar: the mean over rows of D^2 / 2 where similar, max(0, margin - D)^2 / 2 elsewhere.
+    """
+    check_margin(margin)
+    a, b = _sides(a, b, "dot")
+    similar = torch.as_tensor(similar, device=a.device)
+    if similar.dtype != torch.bool or similar.shape != a.shape[:1]:
+        raise InputError(f"similar must be {len(a)} booleans, one a row, got {list(similar.shape)} {similar.dtype}")
+    loss, _ = margin_rows(a, b, similar, margin)
+    return World.current().mean(loss, torch.ones_like(similar))
+
+
+def hard_negative(
+    z1: Tensor,
+    z2: Tensor,
+    temperature: float | Tensor = 0.5,
+    beta: float = 1.0,
+    tau_plus: float = 0.1,
+    *,
+    similarity: Similarity = "cosine",
+) -> Tensor:
+    """Debiased contrast with hard negatives (arXiv:2010.04592): NT-Xent whose near negatives weigh more.
+
+    Args:
+        z1, z2: [N, D], two views of each row. temperature: above 0. beta: 0 or more, the weight of near negatives.
+            tau_plus: in [0, 1), the share of negatives that are positives in truth.
+
+    Returns:
+        Scalar: the mean over the 2N rows; 0 where there is but one row, which has no negative.
+    """
+    check_negatives(beta, tau_plus)
+    return _against_negatives(z1, z2, temperature, HardRows(beta, tau_plus), similarity)
+
+
+def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor, *, similarity: Similarity = "cosine") -> Tensor:
+    """DCL (arXiv:2110.06848): NT-Xent that leaves the positive out of the denominator.
+
+    Args:
+        z1, z2: [N, D], two views of each row. temperature: above 0.
+
+    Returns:
+        Scalar: the mean over the 2N rows; 0 where there is but one row, which has no negative.
+    """
+    return _against_negatives(z1, z2, temperature, DecoupledRows(), similarity)
+
+
+def _against_negatives(
+    z1: Tensor, z2: Tensor, temperature: float | Tensor, rows: RowLoss, similarity: Similarity
+) -> Tensor:
+    z, relation = _two_views(z1, z2, similarity)
+    scale, unit = _scale(temperature, z), similarity == "cosine"
+    stats = contrast(z, None, scale, relation, tilts=rows.tilts, positives_in_sum=False, unit=unit)
+    return negatives_loss(stats, relation, scale, rows, World.current())
+
+
+def _two_views(z1: Tensor, z2: Tensor, similarity: Similarity) -> tuple[Tensor, Relation]:
+    """One matrix [2N, D] of both views, whose rows i and N + i are one thing."""
+    z1, z2 = _sides(z1, z2, similarity)
+    row = torch.cat([_side(z1).row] * 2)
+    return torch.cat([z1, z2]), Relation(Side(row, row), Side(row, row))
+
+
+def _sides(a: Tensor, b: Tensor, similarity: Similarity) -> tuple[Tensor, Tensor]:
+    _check_shapes(a, b, equal_rows=True)
+    a, b = _vectors(a, similarity), _vectors(b, similarity)
+    kind = torch.promote_types(a.dtype, b.dtype)
+    return a.to(kind), b.to(kind)
+
+
+def _vectors(z: Tensor, similarity: Similarity) -> Tensor:
+    """[N, D] in float32 or better, unit vectors where the similarity is the cosine."""
     if similarity not in ("cosine", "dot"):
         raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
-    return (unit_rows(a), unit_rows(b)) if similarity == "cosine" else (a, b)
+    if z.ndim != 2 or not z.is_floating_point():
+        raise InputError(f"a float tensor [N, D] is needed, got {list(z.shape)} {z.dtype}")
+    return unit_rows(z) if similarity == "cosine" else z.to(torch.promote_types(z.dtype, torch.float32))
+
+
+def _check_shapes(a: Tensor, b: Tensor, equal_rows: bool) -> None:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or (equal_rows and len(a) != len(b)):
+        raise InputError(f"two [N, D] tensors are needed, got {list(a.shape)} and {list(b.shape)}")
 
 
 def _scale(temperature: float | Tensor, like: Tensor) -> Tensor:
-    if not isinstance(temperature, Tensor):
-        if not temperature > 0:
-            raise InputError(f"temperature must be above 0, got {temperature}")
-        temperature = torch.tensor(temperature, dtype=like.dtype, device=like.device)
-    return 1 / temperature
+    return 1 / _scalar(temperature, "temperature", like)
 
 
-def _rows(z: Tensor) -> Tensor:
-    """Distinct row numbers over all ranks."""
-    return torch.arange(len(z), device=z.device) + (World.current().rank << 40)
+def _scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = False) -> Tensor:
+    """[1] of the dtype and on the device of `like`.
+
+    Raises:
+        InputError: more than one element; not a number; 0 or below, unless any sign will do. A tensor on a GPU is not
+            looked into: that would wait for the device.
+    """
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise InputError(f"{name} must be one number, got a tensor {list(value.shape)}")
+    if not isinstance(value, Tensor) or value.device.type == "cpu":
+        number = float(value.detach() if isinstance(value, Tensor) else value)
+        if not (math.isfinite(number) if any_sign else 0 < number < math.inf):
+            raise InputError(f"{name} must be {'finite' if any_sign else 'above 0'}, got {number}")
+    if isinstance(value, Tensor):
+        return value.to(like).reshape(1)
+    return torch.full((1,), value, dtype=like.dtype, device=like.device)
+
+
+def _side(z: Tensor) -> Side:
+    """Row numbers that are distinct over all ranks, and as ids the same."""
+    row = torch.arange(len(z), device=z.device) + (World.current().rank << 40)
+    return Side(row, row)

@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Literal
 
 from multicl.objectives.info_nce import InfoNCE
+from multicl.objectives.nt_xent import NTXent
 from multicl.types import InputError, Kind, Modality, Objective
 
 
@@ -38,6 +39,8 @@ class Pair:
             object.__setattr__(self, "name", f"{self.a}-{self.b}")
         if not self.weight >= 0:
             raise InputError(f"pair {self.name!r}: weight must be 0 or more, got {self.weight}")
+        if isinstance(self.objective, NTXent) and not self.symmetric:
+            raise InputError(f"pair {self.name!r}: NTXent compares two views of one node; for two nodes, use InfoNCE")
         for name in (self.name, self.space):
             if not name.replace("-", "_").isidentifier():
                 raise InputError(f"pair name or space {name!r}: use letters, digits, _ and -")

@@ -1,5 +1,11 @@
 """Objectives: one idea of one paper a file. Settings import no torch; the modules that they build do."""
 
+from multicl.objectives.decoupled import Decoupled
+from multicl.objectives.hard_negative import HardNegative
 from multicl.objectives.info_nce import InfoNCE
+from multicl.objectives.margin import Margin
+from multicl.objectives.nt_xent import NTXent
+from multicl.objectives.sigmoid import Sigmoid
+from multicl.objectives.sup_con import SupCon
 
-__all__ = ["InfoNCE"]
+__all__ = ["Decoupled", "HardNegative", "InfoNCE", "Margin", "NTXent", "Sigmoid", "SupCon"]

@@ -1,21 +1,19 @@
-"""The module that InfoNCE's settings build, and its arithmetic on row statistics."""
+"""The module that the settings of InfoNCE, NT-Xent and SupCon build, and its arithmetic on row statistics."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from multicl.distributed import World
+from multicl.objectives.temperature import Tempered
+from multicl.objectives.tempered import TemperedModule
 from multicl.ops.contrast import Relation, Side, Stats, Sums, contrast
-from multicl.types import Context, Embedded
+from multicl.types import Context, Embedded, InputError
 
-if TYPE_CHECKING:
-    from multicl.objectives.info_nce import InfoNCE
-
-LARGEST_SCALE = 100.0  # CLIP: a learnt temperature stays at 0.01 or more
 SHORTEST = 1e-6
 
 
@@ -53,44 +51,64 @@ def info_nce_loss(stats: Stats, world: World) -> Tensor:
     return (loss + _direction(stats.b, world)) / 2
 
 
+def mean_positive(sums: Sums) -> Tensor:
+    """[N] mean of the positives' logits; 0 where a row has none."""
+    return sums.positive / sums.positives.clamp(min=1)
+
+
 def _direction(sums: Sums, world: World) -> Tensor:
-    return world.mean(sums.lse[0] - sums.positive / sums.positives.clamp(min=1), sums.valid)
+    return world.mean(sums.lse[0] - mean_positive(sums), sums.valid)
 
 
-class SoftmaxObjective(nn.Module):
-    """Two views in, a loss out; owns the temperature."""
+def contrast_views(
+    a: Embedded,
+    b: Embedded,
+    scale: Tensor,
+    context: Context,
+    similarity: str,
+    *,
+    both: bool = True,
+    tilts: Sequence[float] = (1.0,),
+    positives_in_sum: bool = True,
+) -> tuple[Stats, Relation]:
+    """`contrast` of two views: of one node in one symmetric matrix of both, of two nodes across."""
+    cosine = similarity == "cosine"
+    za, zb = (unit(v.z) if cosine else v.z for v in (a, b))
+    queries: Tensor = za
+    keys: Tensor | None = zb
+    relation = Relation(Side(a.row, a.id), Side(b.row, b.id), context.equal_ids)
+    if context.symmetric:
+        side = Side(torch.cat([a.row, b.row]), torch.cat([a.id, b.id]))
+        queries, keys, relation = torch.cat([za, zb]), None, Relation(side, side, context.equal_ids)
+    stats = contrast(
+        queries, keys, scale, relation, tilts=tilts, positives_in_sum=positives_in_sum, both=both, unit=cosine,
+        world=context.world,
+    )  # fmt: skip
+    return stats, relation
 
-    log_scale: Tensor
 
-    def __init__(self, settings: InfoNCE) -> None:
-        super().__init__()
-        self.settings = settings
-        log_scale = torch.tensor([-math.log(settings.temperature)])
-        if settings.learnable:
-            self.log_scale = nn.Parameter(log_scale)
-        else:
-            self.register_buffer("log_scale", log_scale, persistent=False)
+class SoftmaxObjective(TemperedModule):
+    """Two views in, a loss out.
+
+    Args:
+        both_directions: of two nodes. one_node: refuse two.
+    """
+
+    def __init__(self, settings: Tempered, both_directions: bool = True, one_node: bool = False) -> None:
+        super().__init__(settings)
+        self.both_directions, self.one_node = both_directions, one_node
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
         """Give "loss", "temperature" and "confidence".
 
         The last is the positives' mean share of the soft-max; chance is about 1 / batch.
         """
-        scale = self.log_scale.exp()
-        if self.settings.learnable:
-            scale = scale.clamp(max=LARGEST_SCALE)
-        cosine = self.settings.similarity == "cosine"
-        za, zb = (unit(v.z) if cosine else v.z for v in (a, b))
-        if context.symmetric:
-            side = Side(torch.cat([a.row, b.row]), torch.cat([a.id, b.id]))
-            relation = Relation(side, side, context.equal_ids)
-            stats = contrast(torch.cat([za, zb]), None, scale, relation, unit=cosine, world=context.world)
-        else:
-            relation = Relation(Side(a.row, a.id), Side(b.row, b.id), context.equal_ids)
-            both = self.settings.both_directions
-            stats = contrast(za, zb, scale, relation, both=both, unit=cosine, world=context.world)
+        if self.one_node and not context.symmetric:
+            raise InputError(f"{type(self.settings).__name__} compares two views of one node; for two, use InfoNCE")
+        scale = self.scale(context, a.z)
+        stats, _ = contrast_views(a, b, scale, context, self.settings.similarity, both=self.both_directions)
         loss = info_nce_loss(stats, context.world)
         with torch.no_grad():
-            share = (stats.a.positive / stats.a.positives.clamp(min=1) - stats.a.lse[0]).exp()
+            share = (mean_positive(stats.a) - stats.a.lse[0]).exp()
             confidence = context.world.mean(share, stats.a.valid)
         return {"loss": loss, "temperature": 1 / scale.detach().squeeze(), "confidence": confidence}

@@ -114,7 +114,7 @@ class _Contrast(torch.autograd.Function):
         own = [slice(start, start + len(mine))]
         if b is not None:
             own = [slice(0, before), *own][: 1 + call.both]
-        running = Running(shared.stop if b is None or call.both else before, call.tilts, wide, a)
+        running = Running(shared.stop if b is None or call.both else before, call.tilts, call.positives_in_sum, wide, a)
         ctx.walks = _walks(call, a, b, scale, xa, xb, counts, shared.start)
         for walk in ctx.walks:
             tiled.forward(walk.block, running)
@@ -122,7 +122,7 @@ class _Contrast(torch.autograd.Function):
             running.sum_over_ranks(shared, world)
         ctx.save_for_backward(a, b, scale, xa, xb)
         ctx.call, ctx.running, ctx.counts, ctx.shared = call, running, counts, shared
-        lse = running.lse(call.positives_in_sum)
+        lse = running.lse()
         found = [(lse[:, at], running.positive[at], running.count[at]) for at in own]
         ctx.mark_non_differentiable(*(sums[2] for sums in found))
         return tuple(value for sums in found for value in sums)
@@ -143,7 +143,7 @@ class _Contrast(torch.autograd.Function):
         if world.size > 1 and (b is None or call.both):
             parts[-1] = world.all_rows(parts[-1].T.contiguous(), counts).T
         slope = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-        slopes = ctx.running.slopes(slope[:-1], slope[-1], call.positives_in_sum)
+        slopes = ctx.running.slopes(slope[:-1], slope[-1])
         wanted = {"keys": wants_a if b is None else wants_b, "xa": wants_xa, "xb": wants_xb}
         home: dict[str, Tensor] = {}
         d_scale = torch.zeros((), dtype=torch.float64, device=a.device)

@@ -26,11 +26,11 @@ class Running:
         others, inside: [T, N] sums of exp(tilt * (logit - shift)) over keys that are not positive, and over those that
             are.
         positive, count: [N] sum of the positives' logits, and their number.
-        shift: [N] greatest logit so far; None where logits are narrow, and the shift 0.
+        shift: [N] greatest summed logit so far; None where logits are narrow, and the shift 0.
     """
 
-    def __init__(self, size: int, tilts: Sequence[float], wide: bool, like: Tensor) -> None:
-        self.tilts = tuple(tilts)
+    def __init__(self, size: int, tilts: Sequence[float], positives_in_sum: bool, wide: bool, like: Tensor) -> None:
+        self.tilts, self.positives_in_sum = tuple(tilts), positives_in_sum
         counts = [len(self.tilts), len(self.tilts), 1, 1]
         parts: tuple[Tensor, ...] = like.new_zeros(sum(counts), size).split(counts)
         self.others, self.inside = parts[:2]
@@ -63,31 +63,31 @@ class Running:
         for part, total in zip(parts, world.sum(torch.cat(parts)).split([len(part) for part in parts]), strict=True):
             part.copy_(total)
 
-    def total(self, positives_in_sum: bool) -> Tensor:
+    def total(self) -> Tensor:
         """[T, N] the soft-max's denominators over exp(tilt * shift)."""
-        return self.others + self.inside if positives_in_sum else self.others
+        return self.others + self.inside if self.positives_in_sum else self.others
 
-    def lse(self, positives_in_sum: bool) -> Tensor:
+    def lse(self) -> Tensor:
         """[T, N] logs of the denominators; 0 where a row has no key."""
-        total = self.total(positives_in_sum)
+        total = self.total()
         log: Tensor = total.log()
         if self.shift is not None:
             log += self._tilted(self.shift)
         log.masked_fill_(total == 0, 0.0)
         return log
 
-    def slopes(self, lse: Tensor, positive: Tensor, positives_in_sum: bool) -> Slopes:
+    def slopes(self, lse: Tensor, positive: Tensor) -> Slopes:
         """Gradients of a loss with respect to lse [T, N] and the sums of positives [N] -> its slopes."""
-        total = self.total(positives_in_sum)
+        total = self.total()
         empty = total == 0
         tilted = self._tilted(lse)
         share = (tilted / total).masked_fill_(empty, 0.0)
         only: Tensor | None = None
-        if positives_in_sum:
+        if self.positives_in_sum:
             only = (tilted.sum(0) + positive) - (share * self.others).sum(0)
         if self.shift is None:
             return Slopes(self.tilts, share, None, positive, only, self.count == 1)
-        wide_lse = self.lse(positives_in_sum).masked_fill_(empty, torch.inf)
+        wide_lse = self.lse().masked_fill_(empty, torch.inf)
         return Slopes(self.tilts, tilted, wide_lse, positive, only, self.count == 1)
 
     def _tilted(self, values: Tensor) -> Tensor:

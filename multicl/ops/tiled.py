@@ -166,6 +166,8 @@ def forward(block: Block, running: Running) -> None:
         ends = block.ends(tile)
         if tile.diagonal:
             del ends[1:]  # its rows meet all of its columns already
+        if wide and positive is not None and not running.positives_in_sum:
+            logits[positive.places] = -torch.inf  # beside a great positive the sum of all others would underflow
         for end in ends:
             if positive is not None:
                 running.add_positives(positive.logits, end.of(positive.places))

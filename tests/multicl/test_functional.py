@@ -1,91 +1,308 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
+from typing import Any
 
 import pytest
+import slow
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from multicl import functional
 from multicl.types import InputError
 
+NAMES = ("nt_xent", "info_nce", "sup_con", "sigmoid_loss", "hard_negative", "decoupled")
+"""The functions of similarities; margin_contrastive has tests of its own."""
 
-def slow_nt_xent(z1: torch.Tensor, z2: torch.Tensor, temperature: float) -> float:
-    """SimCLR's equation 1, term by term."""
-    z = [v / v.norm() for v in torch.cat([z1, z2])]
-    n, terms = len(z1), []
-    for i in range(2 * n):
-        partner = (i + n) % (2 * n)
-        below = sum(math.exp(float(z[i] @ z[k]) / temperature) for k in range(2 * n) if k != i)
-        terms.append(-math.log(math.exp(float(z[i] @ z[partner]) / temperature) / below))
-    return sum(terms) / len(terms)
+
+def draw(n: int, d: int, seed: int, noise: float) -> tuple[Tensor, Tensor]:
+    """Two views [n, d], float32: the second is the first with noise."""
+    g = torch.Generator().manual_seed(seed)
+    a = torch.randn(n, d, generator=g)
+    return a, a + noise * torch.randn(n, d, generator=g)
+
+
+def evaluate(
+    module: ModuleType, name: str, a: Tensor, b: Tensor, temperature: float, dtype: torch.dtype, **more: Any
+) -> list[Tensor]:
+    """[loss, gradients of a, b, the scale 1 / temperature and, of the sigmoid, the bias], all in float64."""
+    a, b = (x.to(dtype).requires_grad_() for x in (a, b))
+    scale = torch.tensor([1 / temperature]).to(dtype).requires_grad_()
+    leaves = [a, b, scale]
+    if name == "sigmoid_loss":
+        leaves.append(torch.tensor([-4.0], dtype=dtype, requires_grad=True))
+        loss = module.sigmoid_loss(a, b, scale, leaves[-1], **more)
+    elif name == "sup_con":
+        labels = [i % 4 - 1 for i in range(2 * len(a))]
+        loss = module.sup_con(torch.cat([a, b]), labels, 1 / scale, **more)
+    else:
+        loss = getattr(module, name)(a, b, 1 / scale, **more)
+    grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+    return [x.detach().double() for x in (loss, *grads)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=15, deadline=None)
+@given(
+    n=st.integers(1, 9),
+    d=st.integers(2, 6),
+    log_temperature=st.floats(-2, 1),
+    seed=st.integers(0, 99),
+    cosine=st.booleans(),
+)
+def test_in_float64_values_and_gradients_are_the_papers(
+    name: str, n: int, d: int, log_temperature: float, seed: int, cosine: bool
+) -> None:
+    temperature = 10**log_temperature
+    if not cosine:
+        temperature = max(temperature, 0.2)  # the references' exp overflows
+    views = draw(n, d, seed, 0.5)
+    wanted = evaluate(slow, name, *views, temperature, torch.float64, cosine=cosine)
+    similarity = "cosine" if cosine else "dot"
+    found = evaluate(functional, name, *views, temperature, torch.float64, similarity=similarity)
+    for got, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-7, atol=1e-9)
+
+
+def assert_exact(found: list[Tensor], wanted: list[Tensor], scale: float, n: int, slack: float = 1) -> None:
+    """To 1e-5 of each tensor's norm; where the loss is below 0.1, absolutely: 1e-5, and 1e-5 * scale / n of gradients.
+
+    The gradients of scale and bias are sums of terms of both signs, each at most 1 in size: of 0.1 at least.
+    """
+    small = wanted[0].abs() < 0.1
+    for k, (got, right) in enumerate(zip(found, wanted, strict=True)):
+        least = 0.1 if k > 2 else 0.0
+        limit = 1e-5 * max(right.norm().item(), least)
+        if small:
+            limit = 1e-5 if k == 0 else max(1e-5 * scale / n, 1e-6 if k > 2 else 0)
+        assert (got - right).norm().item() <= slack * limit, (k, got, right)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    n=st.sampled_from([1, 2, 3, 7, 16, 33]),
+    d=st.sampled_from([2, 3, 17, 128, 1024]),
+    log_temperature=st.floats(-2, 1),
+    noise=st.sampled_from([0.05, 0.5, 2.0, 100.0]),
+    seed=st.integers(0, 99),
+)
+def test_float32_is_exact(name: str, n: int, d: int, log_temperature: float, noise: float, seed: int) -> None:
+    if name == "sigmoid_loss":  # the gradient of a lone parallel pair is beyond float32's reach, at any loss
+        noise = max(noise, 0.5)
+    views, temperature = draw(n, d, seed, noise), 10**log_temperature
+    found = evaluate(functional, name, *views, temperature, torch.float32)
+    wanted = evaluate(slow, name, *views, temperature, torch.float64)
+    slack = 4 if name == "hard_negative" else 1  # a difference of two sums
+    assert_exact(found, wanted, 1 / temperature, n, slack)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("side", ["row", "column"])
+def test_a_scale_of_100_and_a_best_cosine_of_minus_0_9(name: str, side: str) -> None:
+    a, b = (torch.tensor([1.0, 0, 0]) + 0.02 * x for x in draw(12, 3, 0, 0.5))
+    a[4] = torch.tensor([-0.9, math.sqrt(1 - 0.9**2), 0])
+    best = (slow.units(a) @ slow.units(b).T).max(1).values
+    assert best[4] == pytest.approx(-0.9, abs=0.03)  # exp(-190) beside the others' 1
+    assert best.sort().values[1] > 0.99
+    if side == "column":
+        a, b = b, a
+    found = evaluate(functional, name, a, b, 0.01, torch.float32)
+    assert_exact(found, evaluate(slow, name, a, b, 0.01, torch.float64), 100, 12, 4 if name == "hard_negative" else 1)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "margin_contrastive"])
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    a, b = (x.double().requires_grad_() for x in draw(4, 3, 3, 1.0))
+    number = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+
+    def of(a: Tensor, b: Tensor, number: Tensor) -> Tensor:
+        if name == "sup_con":
+            return functional.sup_con(torch.cat([a, b]), [0, 1, -1, 0, 2, 2, 0, -1], number)
+        if name == "sigmoid_loss":
+            return functional.sigmoid_loss(a, b, 1 / number, -number)
+        if name == "margin_contrastive":
+            return functional.margin_contrastive(a, b, torch.tensor([True, False, False, True]), 5.0)
+        return getattr(functional, name)(a, b, number)
+
+    wanted = (a, b) if name == "margin_contrastive" else (a, b, number)
+    assert torch.autograd.gradcheck(lambda *x: of(*x, *((number,) if len(x) == 2 else ())), wanted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("zeros", [[1], [0, 1, 2, 3, 4]])
+def test_a_zero_vector_has_cosine_zero_and_no_gradient(name: str, zeros: list[int]) -> None:
+    a, b = draw(5, 4, 1, 1.0)
+    a[zeros] = 0
+    found = evaluate(functional, name, a, b, 0.1, torch.float32)
+    assert all(torch.isfinite(x).all() for x in found)
+    assert found[1][zeros].abs().max() == 0
+    assert_exact(found, evaluate(slow, name, a, b, 0.1, torch.float64), 10, 5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_any_float_type_is_summed_in_float32_or_better(name: str, dtype: torch.dtype, similarity: str) -> None:
+    a, b = (x.to(dtype) for x in draw(6, 3, 2, 0.3))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = _plain(name, a, b, similarity)
+    wanted = _plain(name, a.double(), b.double(), similarity)
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def _plain(name: str, a: Tensor, b: Tensor, similarity: Any) -> Tensor:
+    if name == "sup_con":
+        return functional.sup_con(a, [0, 0, 1, 1, 1, -1], 0.07, similarity=similarity)
+    if name == "sigmoid_loss":
+        return functional.sigmoid_loss(a, b, 14.3, -10.0, similarity=similarity)
+    return getattr(functional, name)(a, b, 0.07, similarity=similarity)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_temperature_of_any_shape_and_type_has_a_gradient(name: str) -> None:
+    a, b = draw(5, 3, 0, 0.5)
+    grads = []
+    for number in (torch.tensor(0.5), torch.tensor([0.5]), torch.tensor([[0.5]], dtype=torch.bfloat16)):
+        leaf = number.requires_grad_()
+        if name == "sup_con":
+            loss = functional.sup_con(a, [0, 0, 1, 1, 1], leaf)
+        elif name == "sigmoid_loss":
+            loss = functional.sigmoid_loss(a, b, leaf, -1)
+        else:
+            loss = getattr(functional, name)(a, b, leaf)
+        (grad,) = torch.autograd.grad(loss, leaf)
+        assert grad.shape == number.shape
+        grads.append(grad.float().item())
+    assert grads[0] != 0
+    assert grads == pytest.approx([grads[0]] * 3, rel=1e-2)
+
+
+# The worked checks.
+
+
+def test_parallel_vectors_have_cosine_1() -> None:
+    a, b = torch.tensor([[1.0, 2.0, 3.0], [3.0, 0.0, -1.0]]), torch.tensor([[2.0, 4.0, 6.0], [0.0, 1.0, 0.0]])
+    # cosines [[1, 2 / sqrt 14], [0, 0]], so row 0's loss is log(e + e^(2 / sqrt 14)) - 1
+    wanted = (math.log(math.e + math.exp(2 / math.sqrt(14))) - 1 + math.log(2)) / 2
+    assert functional.info_nce(a, b, 1.0, both_directions=False).item() == pytest.approx(wanted, rel=1e-6)
+    apart = functional.margin_contrastive(slow.units(a[:1]), slow.units(b[:1]), torch.tensor([True]))
+    assert apart.item() == pytest.approx(0, abs=1e-12)
+
+
+def test_two_of_four_vectors_are_a_pair_and_two_belong_to_nobody() -> None:
+    z, temperature = torch.randn(4, 6, dtype=torch.float64), 0.3
+    cos = (slow.units(z) @ slow.units(z).T).tolist()
+    e = [[math.exp(c / temperature) for c in row] for row in cos]
+    first = -math.log(e[0][1] / (e[0][1] + e[0][2] + e[0][3]))
+    second = -math.log(e[1][0] / (e[1][0] + e[1][2] + e[1][3]))
+    loss = functional.sup_con(z, [0, 0, -1, -1], temperature)
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-12)
+
+
+def test_sup_con_of_two_views_a_label_is_nt_xent() -> None:
+    z1, z2 = draw(6, 4, 0, 1.0)
+    labels = torch.arange(6).repeat(2)
+    torch.testing.assert_close(functional.sup_con(torch.cat([z1, z2]), labels, 0.5), functional.nt_xent(z1, z2, 0.5))
+
+
+def test_sup_con_without_positives_is_zero_with_zero_gradient() -> None:
+    z = torch.randn(4, 3, requires_grad=True)
+    loss = functional.sup_con(z, [-1, -1, 3, 5])
+    assert loss.item() == 0
+    assert torch.autograd.grad(loss, z)[0].abs().max() == 0
+
+
+def test_hard_negatives_without_weights_and_bias_are_nt_xent() -> None:
+    z1, z2 = draw(6, 4, 0, 1.0)
+    plain = functional.hard_negative(z1, z2, 0.5, beta=0, tau_plus=0)
+    torch.testing.assert_close(plain, functional.nt_xent(z1, z2, 0.5))
 
 
 @settings(max_examples=20, deadline=None)
-@given(n=st.integers(1, 9), d=st.integers(2, 6), temperature=st.floats(0.1, 5), seed=st.integers(0, 50))
-def test_nt_xent_is_equation_1(n: int, d: int, temperature: float, seed: int) -> None:
-    g = torch.Generator().manual_seed(seed)
-    z1, z2 = (torch.randn(n, d, dtype=torch.float64, generator=g) for _ in range(2))
-    assert functional.nt_xent(z1, z2, temperature).item() == pytest.approx(slow_nt_xent(z1, z2, temperature), abs=1e-9)
+@given(n=st.integers(2, 6), beta=st.floats(0, 4), tau_plus=st.floats(0, 0.6), seed=st.integers(0, 99))
+def test_hard_negatives_are_the_authors_code(n: int, beta: float, tau_plus: float, seed: int) -> None:
+    z1, z2 = (x.double() for x in draw(n, 3, seed, 0.5))
+    wanted = slow.hard_negative(z1, z2, torch.tensor(0.4, dtype=torch.float64), beta, tau_plus)
+    found = functional.hard_negative(z1, z2, 0.4, beta, tau_plus)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-9)
 
 
-@pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_info_nce_is_cross_entropy_in_both_directions(similarity: str) -> None:
-    a, b = (torch.randn(6, 4, dtype=torch.float64) for _ in range(2))
-    u, v = (torch.nn.functional.normalize(x, dim=1) for x in (a, b)) if similarity == "cosine" else (a, b)
-    logits, target = u @ v.T / 0.2, torch.arange(6)
-    there, back = (torch.nn.functional.cross_entropy(m, target) for m in (logits, logits.T))
-    loss = functional.info_nce(a, b, 0.2, similarity=similarity)  # type: ignore[arg-type]
-    torch.testing.assert_close(loss, (there + back) / 2)
-    one_way = functional.info_nce(a, b, 0.2, both_directions=False, similarity=similarity)  # type: ignore[arg-type]
-    torch.testing.assert_close(one_way, there)
+def test_one_row_has_no_negative() -> None:
+    z = torch.randn(1, 4, requires_grad=True)
+    for loss in (functional.nt_xent(z, z), functional.decoupled(z, z, 0.1), functional.hard_negative(z, z)):
+        assert loss.item() == pytest.approx(0)
+        assert torch.autograd.grad(loss, z)[0].abs().max() < 1e-6
 
 
-def test_extra_keys_are_negatives_of_a() -> None:
-    a, b, keys = (torch.nn.functional.normalize(torch.randn(n, 4, dtype=torch.float64), dim=1) for n in (5, 5, 3))
+@pytest.mark.parametrize("name", [*NAMES, "margin_contrastive"])
+def test_no_rows_at_all_give_zero(name: str) -> None:
+    z = torch.zeros(0, 4, requires_grad=True)
+    more: dict[str, Any] = {
+        "sup_con": ([],), "sigmoid_loss": (z, 10, -10), "margin_contrastive": (z, torch.zeros(0, dtype=torch.bool)),
+        "decoupled": (z, 0.1),
+    }  # fmt: skip
+    loss = getattr(functional, name)(z, *more.get(name, (z,)))
+    assert loss.item() == 0
+    assert torch.autograd.grad(loss, z)[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_margin_loss_is_hadsells(dtype: torch.dtype) -> None:
+    a, b = (x.to(dtype).requires_grad_() for x in draw(9, 3, 5, 0.4))
+    with torch.no_grad():
+        b[3] = b[4] = a[3]  # a distance of 0 (row 3), and one beyond the margin
+        b[4] += 9
+    similar = [i % 2 == 0 for i in range(9)]
+    loss = functional.margin_contrastive(a, b, torch.tensor(similar), 1.5)
+    found = [loss, *torch.autograd.grad(loss, [a, b])]
+    loss = slow.margin_contrastive(a, b, similar, 1.5)
+    wanted = [loss, *torch.autograd.grad(loss, [a, b])]
+    for got, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(got, right)
+    assert found[1][3].tolist() == [0, 0, 0]
+
+
+def test_info_nce_one_way_with_extra_keys() -> None:
+    a, b, keys = (slow.units(torch.randn(n, 4, dtype=torch.float64)) for n in (5, 5, 3))
     logits = torch.cat([a @ b.T, a @ keys.T], 1) / 0.1
     wanted = torch.nn.functional.cross_entropy(logits, torch.arange(5))
-    torch.testing.assert_close(functional.info_nce(a, b, 0.1, both_directions=False, extra_keys=keys), wanted)
+    torch.testing.assert_close(functional.info_nce(a, b, 0.1, both_directions=False, extra_keys=3 * keys), wanted)
 
 
-def test_gradients_of_inputs_and_temperature() -> None:
-    a, b = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    temperature = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(functional.nt_xent, (a, b, temperature))
-    assert torch.autograd.gradcheck(functional.info_nce, (a, b, temperature))
-
-
-def test_a_zero_vector_has_cosine_zero_and_no_gradient() -> None:
-    a, b = torch.randn(3, 4), torch.randn(3, 4)
-    a[1] = 0
-    a.requires_grad_()
-    loss = functional.info_nce(a, b)
-    (grad,) = torch.autograd.grad(loss, a)
-    assert torch.isfinite(loss)
-    assert torch.isfinite(grad).all()
-    assert grad[1].tolist() == [0, 0, 0, 0]
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_any_float_type(dtype: torch.dtype) -> None:
-    loss = functional.nt_xent(torch.randn(4, 3).to(dtype), torch.randn(4, 3).to(dtype))
-    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-
-
-def test_one_row_of_two_views_has_no_negative() -> None:
-    z = torch.randn(1, 4)
-    assert functional.nt_xent(z, z).item() == pytest.approx(0)
+THREE, FOUR = torch.ones(3, 2), torch.ones(4, 2)
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "temperature", "words"),
+    ("name", "arguments", "words"),
     [
-        (torch.zeros(3, 2), torch.zeros(4, 2), 0.1, r"\[3, 2\] and \[4, 2\]"),
-        (torch.zeros(3), torch.zeros(3), 0.1, r"\[3\] and \[3\]"),
-        (torch.zeros(3, 2), torch.zeros(3, 2), 0.0, "above 0, got 0.0"),
+        ("info_nce", (THREE, FOUR, 0.1), r"\[3, 2\] and \[4, 2\]"),
+        ("nt_xent", (torch.zeros(3), torch.zeros(3)), r"\[3\] and \[3\]"),
+        ("info_nce", (THREE, THREE, 0.1, True, torch.ones(4, 3)), r"\[4, 3\] and \[3, 2\]"),
+        ("nt_xent", (THREE.long(), THREE.long()), r"a float tensor .* torch.int64"),
+        ("info_nce", (THREE, THREE, 0.0), "temperature must be above 0, got 0.0"),
+        ("nt_xent", (THREE, THREE, torch.tensor(-1.0)), "temperature must be above 0, got -1.0"),
+        ("nt_xent", (THREE, THREE, math.nan), "temperature must be above 0, got nan"),
+        ("decoupled", (THREE, THREE, torch.ones(3)), r"temperature must be one number, got a tensor \[3\]"),
+        ("sup_con", (THREE, [0, 1]), r"labels must be 3 integers, one a row, got \[2\]"),
+        ("sup_con", (THREE, torch.ones(3)), r"labels must be 3 integers, one a row, got \[3\] torch.float32"),
+        ("sigmoid_loss", (THREE, THREE, -1, 0), "scale must be above 0, got -1"),
+        ("sigmoid_loss", (THREE, THREE, 1, math.inf), "bias must be finite, got inf"),
+        ("margin_contrastive", (THREE, THREE, torch.ones(3)), r"similar must be 3 booleans, one a row, got \[3\]"),
+        ("margin_contrastive", (THREE, THREE, torch.ones(3) > 0, 0), "margin must be above 0, got 0"),
+        ("hard_negative", (THREE, THREE, 0.5, -1), "beta must be 0 or more, got -1"),
+        ("hard_negative", (THREE, THREE, 0.5, 1, 1.0), r"tau_plus must be in \[0, 1\), got 1.0"),
     ],
 )
-def test_wrong_input_is_named(a: torch.Tensor, b: torch.Tensor, temperature: float, words: str) -> None:
+def test_wrong_input_is_named(name: str, arguments: tuple[Any, ...], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        functional.info_nce(a, b, temperature)
+        getattr(functional, name)(*arguments)
+
+
+def test_an_unknown_similarity_is_named() -> None:
+    with pytest.raises(InputError, match="'cosine' or 'dot', got 'l2'"):
+        functional.nt_xent(THREE, THREE, similarity="l2")  # type: ignore[arg-type]

@@ -1,0 +1,60 @@
+"""The module that Margin's settings build, and its arithmetic."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from multicl.objectives.margin import Margin
+from multicl.types import Context, Embedded
+
+
+def margin_rows(a: Tensor, b: Tensor, similar: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """The loss of each pair of rows, and its Euclidean distance; float32 or better.
+
+    Args:
+        a, b: [N, D]. similar: [N] bool.
+
+    Returns:
+        [N] losses, [N] distances. Rows that coincide have no direction in which to part: zero gradient.
+    """
+    away = a.to(torch.promote_types(a.dtype, torch.float32)) - b.to(torch.promote_types(b.dtype, torch.float32))
+    distance = torch.linalg.vector_norm(away, dim=1)
+    return torch.where(similar, away.square().sum(1), (margin - distance).clamp(min=0).square()) / 2, distance
+
+
+class MarginObjective(nn.Module):
+    """Two views in, a loss out."""
+
+    def __init__(self, settings: Margin) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
+        """Give "loss" and the mean distances "similar_distance" and "other_distance"."""
+        world = context.world
+        a, b = _aligned(a, b)
+        start = sum(world.counts(len(a), a.z.device)[: world.rank])
+        z, row, ids = world.gather(b.z), world.gather(b.row), world.gather(b.id)
+        following = (start + 1 + torch.arange(len(a), device=a.z.device)) % max(len(z), 1)
+        same = a.id == ids[following]
+        counts = a.row != row[following]  # the next of a batch of one row is that row itself
+        if context.equal_ids == "ignore":
+            counts = counts & ~same
+        own = torch.ones_like(same)
+        similar, counted = torch.cat([own, same]), torch.cat([own, counts])
+        twice, others = torch.cat([a.z, a.z]), torch.cat([b.z, z[following]])
+        loss, distance = margin_rows(twice, others, similar, self.settings.margin)
+        distance = distance.detach()
+        return {
+            "loss": world.mean(loss, counted),
+            "similar_distance": world.mean(distance, counted & similar),
+            "other_distance": world.mean(distance, counted & ~similar),
+        }
+
+
+def _aligned(a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:
+    """The rows that both sides have, in the order of a."""
+    a, b = a[torch.isin(a.row, b.row)], b[torch.isin(b.row, a.row)]
+    order = b.row.argsort()
+    return a, b[order[torch.searchsorted(b.row[order], a.row)]]

@@ -1,0 +1,56 @@
+"""Debiased contrast with hard negatives (Robinson et al. 2021, arXiv:2010.04592).
+
+    L = mean_i -log  e^{s_i+ / T} / (e^{s_i+ / T} + N_i G_i)
+
+G_i is the mean of exp(s_ij / T) over the N_i negatives, weighted by exp(beta s_ij / T) and freed of the tau_plus of
+them that are positives in truth, at least exp(-1 / T) as in the paper's code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
+
+from multicl.objectives.temperature import Tempered, one_width
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class HardNegative(Tempered):
+    """Settings of the objective; beta=0 and tau_plus=0 make it NT-Xent. A row that has no negative counts nowhere.
+
+    Where a row has several positives, their mean logit stands for s_i+ / T.
+    """
+
+    temperature: float = 0.5
+    _: KW_ONLY
+    beta: float = 1.0
+    """How much the negatives nearest to a row outweigh the others; 0: not at all."""
+    tau_plus: float = 0.1
+    """The share of the negatives that are positives in truth, in [0, 1); 1 / classes where classes are balanced."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_negatives(self.beta, self.tau_plus)
+
+    def build(self, dims: tuple[int, int]) -> nn.Module:
+        """The module; InputError where the two sides differ in width."""
+        from multicl.objectives.negatives import HardRows, NegativesObjective
+
+        one_width(self, dims)
+        return NegativesObjective(self, HardRows(self.beta, self.tau_plus))
+
+
+def check_negatives(beta: float, tau_plus: float) -> None:
+    """Refuse weights of negatives that mean nothing.
+
+    Raises:
+        InputError: beta below 0; tau_plus outside [0, 1).
+    """
+    if not beta >= 0:
+        raise InputError(f"hard negatives: beta must be 0 or more, got {beta}")
+    if not 0 <= tau_plus < 1:
+        raise InputError(f"hard negatives: tau_plus must be in [0, 1), got {tau_plus}")

@@ -1,0 +1,100 @@
+"""Every objective and every function on the rows of one rank; alone (a world of one) on all rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from multicl import Decoupled, HardNegative, InfoNCE, Margin, NTXent, Sigmoid, SupCon, functional
+from multicl.distributed import World
+from multicl.types import Context, Embedded, Objective
+
+OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
+    "info_nce": (InfoNCE(0.2, learnable=True), {}),
+    "info_nce, ids ignored": (InfoNCE(0.2, learnable=True), {"equal_ids": "ignore"}),
+    "info_nce, dot": (InfoNCE(0.5, similarity="dot", both_directions=False), {}),
+    "nt_xent": (NTXent(0.5, learnable=True), {"symmetric": True}),
+    "sup_con": (SupCon(0.3, learnable=True), {"symmetric": True}),
+    "sigmoid": (Sigmoid(bias=-2.0), {}),
+    "sigmoid, ids ignored": (Sigmoid(bias=-2.0), {"equal_ids": "ignore"}),
+    "margin": (Margin(2.0), {}),
+    "margin, ids ignored": (Margin(2.0), {"equal_ids": "ignore"}),
+    "hard_negative": (HardNegative(0.5, learnable=True, beta=1.5), {"symmetric": True}),
+    "hard_negative, two nodes": (HardNegative(0.5, learnable=True), {}),
+    "decoupled": (Decoupled(0.3, learnable=True), {"symmetric": True}),
+    "decoupled, two nodes": (Decoupled(0.3, learnable=True), {"equal_ids": "ignore"}),
+}
+FUNCTIONS = ("nt_xent", "info_nce", "sup_con", "sigmoid_loss", "margin_contrastive", "hard_negative", "decoupled")
+
+
+class Model(nn.Module):
+    """One linear encoder and an objective, as DDP sees them."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(4, 5)
+        self.objective = objective.build((5, 5))
+        with torch.no_grad():
+            self.encoder.weight.copy_(torch.linspace(-1, 1, 20).sin().reshape(5, 4))
+            self.encoder.bias.zero_()
+        self.double()
+
+    def forward(self, x: Tensor, y: Tensor, row: Tensor, ids: Tensor, context: Context) -> Tensor:
+        a, b = (Embedded(self.encoder(v), row, ids) for v in (x, y))
+        return self.objective(a, b, context)["loss"]
+
+
+def data(rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x, y [N, 4], rows and ids [N]; ids repeat."""
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(rows, 4, dtype=torch.float64, generator=g)
+    y = x + torch.randn(rows, 4, dtype=torch.float64, generator=g)
+    row = 3 * torch.arange(rows)
+    return x, y, row, row // 6
+
+
+def outcomes(counts_of: list[list[int]]) -> list[dict[str, list[Any]]]:
+    """For each split of rows over ranks: objective -> loss and DDP's gradients; function -> loss and leaves' shares."""
+    return [{**_objectives(counts), **_functions(counts)} for counts in counts_of]
+
+
+def _objectives(counts: list[int]) -> dict[str, list[Any]]:
+    world = World.current()
+    mine = slice(sum(counts[: world.rank]), sum(counts[: world.rank + 1]))
+    part = [t[mine] for t in data(sum(counts))]
+    found: dict[str, list[Any]] = {}
+    for name, (objective, how) in OBJECTIVES.items():
+        model = Model(objective)
+        wrapped = nn.parallel.DistributedDataParallel(model) if world.size > 1 else model
+        loss = wrapped(*part, Context(world, **how))
+        loss.backward()
+        found[name] = [loss.item(), *(p.grad.tolist() for p in model.parameters())]
+    return found
+
+
+def _functions(counts: list[int]) -> dict[str, list[Any]]:
+    world = World.current()
+    mine = slice(sum(counts[: world.rank]), sum(counts[: world.rank + 1]))
+    x, y, row, ids = (t[mine] for t in data(sum(counts)))
+    found: dict[str, list[Any]] = {}
+    for name in FUNCTIONS:
+        a, b = (v.clone().requires_grad_() for v in (x, y))
+        number = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+        leaves = [a, b, number]
+        if name == "sup_con":
+            labels = torch.where(ids == 1, -1, ids)
+            loss = functional.sup_con(torch.cat([a, b]), torch.cat([labels, labels]), number)
+        elif name == "sigmoid_loss":
+            bias = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
+            leaves.append(bias)
+            loss = functional.sigmoid_loss(a, b, number, bias)
+        elif name == "margin_contrastive":
+            leaves.pop()
+            loss = functional.margin_contrastive(a, b, row % 2 == 0, 2.0)
+        else:
+            loss = getattr(functional, name)(a, b, number)
+        grads = torch.autograd.grad(loss, leaves)
+        found[f"functional.{name}"] = [loss.item(), *((g / world.size).tolist() for g in grads)]
+    return found
