@@ -27,6 +27,7 @@ from multicl.objectives.softmax import info_nce_loss
 from multicl.objectives.softmax import unit as unit_rows
 from multicl.ops.contrast import Extra, Relation, Side, contrast
 from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
+from multicl.ops.small import is_small, paired_loss
 from multicl.types import InputError
 
 Similarity = Literal["cosine", "dot"]
@@ -42,8 +43,10 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
         Scalar: the mean over the 2N rows of this and every other rank.
     """
     z, relation = _two_views(z1, z2, similarity)
-    stats = contrast(z, None, _scale(temperature, z), relation, unit=similarity == "cosine")
-    return info_nce_loss(stats, World.current())
+    scale, unit, world = _scale(temperature, z), similarity == "cosine", World.current()
+    if unit and world.size == 1 and is_small(len(z), scale):
+        return paired_loss(z, None, scale)
+    return info_nce_loss(contrast(z, None, scale, relation, unit=unit, world=world), world)
 
 
 def info_nce(
@@ -64,16 +67,16 @@ def info_nce(
         Scalar: the mean over rows of a->b, or of both directions.
     """
     a, b = _sides(a, b, similarity)
-    side = _side(a)
-    extra = None
+    scale, unit, world = _scale(temperature, a), similarity == "cosine", World.current()
+    if unit and extra_keys is None and world.size == 1 and is_small(len(a), scale):
+        return paired_loss(a, b, scale, both_directions)
+    side, extra = _side(a), None
     if extra_keys is not None:
         _check_shapes(extra_keys, a, equal_rows=False)
         nobody = torch.full((len(extra_keys),), -1, device=a.device)
         extra = Extra(_vectors(extra_keys, similarity), nobody, nobody)
-    unit = similarity == "cosine"
-    scale, relation = _scale(temperature, a), Relation(side, side)
-    stats = contrast(a, b, scale, relation, extra_a=extra, both=both_directions, unit=unit)
-    return info_nce_loss(stats, World.current())
+    stats = contrast(a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=unit, world=world)
+    return info_nce_loss(stats, world)
 
 
 def sup_con(

@@ -1,0 +1,54 @@
+"""The form for small batches against the plain form of the op."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from multicl.ops.plain import contrast
+from multicl.ops.relation import Relation, Side
+from multicl.ops.small import LARGEST, is_small, paired_loss
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 9), d=st.integers(1, 6), seed=st.integers(0, 99), scale=st.floats(0.1, 40),
+    how=st.sampled_from(["two views", "one direction", "both directions"]),
+)  # fmt: skip
+def test_values_and_gradients_are_those_of_the_plain_form(n: int, d: int, seed: int, scale: float, how: str) -> None:
+    g = torch.Generator().manual_seed(seed)
+    rows = 2 * n if how == "two views" else n
+    a, b = (normalize(torch.randn(rows, d, dtype=torch.float64, generator=g), dim=1).requires_grad_() for _ in range(2))
+    s = torch.tensor([scale], dtype=torch.float64, requires_grad=True)
+    row = torch.arange(n).repeat(rows // n)
+    keys = None if how == "two views" else b
+    side = Side(row, row)
+    stats = contrast(a, keys, s, Relation(side, side), both=how == "both directions")
+    directions = [stats.a] if stats.b is None else [stats.a, stats.b]
+    wanted = torch.stack([(sums.lse[0] - sums.positive).mean() for sums in directions]).mean()
+    found = paired_loss(a, keys, s, both=how == "both directions")
+    torch.testing.assert_close(found, wanted)
+    inputs = [z for z in (a, keys, s) if z is not None]
+    for mine, theirs in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(wanted, inputs), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_what_is_small() -> None:
+    one = torch.ones(1)
+    assert is_small(1024, one)
+    assert LARGEST < 1025**2
+    assert not is_small(1025, one)
+    assert not is_small(0, one)
+    assert is_small(9, 40 * one)
+    assert not is_small(9, 41 * one)  # exponentials would leave float32's range
+    assert not is_small(9, torch.nan * one)
+
+
+def test_it_cannot_be_differentiated_twice_and_says_so() -> None:
+    z = normalize(torch.randn(4, 3), dim=1).requires_grad_()
+    (grad,) = torch.autograd.grad(paired_loss(z, None, torch.ones(1)), z, create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        grad.sum().backward()
