@@ -70,11 +70,11 @@ def info_nce(
     scale, unit, world = _scale(temperature, a), similarity == "cosine", World.current()
     if unit and extra_keys is None and world.size == 1 and is_small(len(a), scale):
         return paired_loss(a, b, scale, both_directions)
-    side, extra = _side(a), None
+    side, extra = _side(a), []
     if extra_keys is not None:
         _check_shapes(extra_keys, a, equal_rows=False)
         nobody = torch.full((len(extra_keys),), -1, device=a.device)
-        extra = Extra(_vectors(extra_keys, similarity), nobody, nobody)
+        extra = [Extra(_vectors(extra_keys, similarity), nobody, nobody)]
     stats = contrast(a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=unit, world=world)
     return info_nce_loss(stats, world)
 

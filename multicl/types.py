@@ -124,6 +124,23 @@ class Embedded:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """More keys for one side: a queue (the same on every rank, detached), mined or explicit negatives (with gradients).
+
+    Never positive by row; equal ids mean what they mean everywhere.
+    """
+
+    z: Tensor
+    """[X, D] as a head gives it; the objective normalises."""
+    row: Tensor
+    """[X] int64."""
+    id: Tensor
+    """[X] int64."""
+    same_row: Literal["ignore", "negative"] = "ignore"
+    """"ignore": a key of the query's own row counts nowhere (a queue). "negative": rows mean nothing, ids alone do."""
+
+
+@dataclass(frozen=True)
 class Context:
     """What an objective may know beside its two views."""
 
@@ -134,6 +151,21 @@ class Context:
     symmetric: bool = False
     """Both views are draws of one node: they stand on both sides of one symmetric matrix (NT-Xent)."""
     equal_ids: Literal["positive", "ignore"] = "positive"
+    extra_a: tuple[Extra, ...] = ()
+    """More keys for the rows of a; where the views are symmetric, for both."""
+    extra_b: tuple[Extra, ...] = ()
+    """More keys for the rows of b."""
+
+    def refuse_extras(self, objective: str) -> None:
+        """For objectives that know no keys beyond the two views.
+
+        Raises:
+            InputError: there are some.
+        """
+        if self.extra_a or self.extra_b:
+            raise InputError(
+                f"{objective} takes no queue and no explicit negatives: use a soft-max objective (InfoNCE)"
+            )
 
 
 class Objective(Protocol):

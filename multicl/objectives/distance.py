@@ -32,6 +32,7 @@ class MarginObjective(nn.Module):
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
         """Give "loss" and the mean distances "similar_distance" and "other_distance"."""
+        context.refuse_extras("Margin")
         world = context.world
         a, b = _aligned(a, b)
         start = sum(world.counts(len(a), a.z.device)[: world.rank])

@@ -28,6 +28,7 @@ class SigmoidObjective(TemperedModule):
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
         """Give "loss", "temperature" and "bias"."""
+        context.refuse_extras("Sigmoid")
         scale = self.scale(context, a.z)
         za, zb = (unit(v.z) if self.settings.similarity == "cosine" else v.z for v in (a, b))
         relation = Relation(Side(a.row, a.id), Side(b.row, b.id), context.equal_ids)

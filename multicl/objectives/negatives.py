@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from multicl.objectives.softmax import contrast_views, mean_positive
 from multicl.objectives.temperature import Tempered
 from multicl.objectives.tempered import TemperedModule
 from multicl.ops.contrast import Relation, Side, Stats, Sums
-from multicl.types import Context, Embedded
+from multicl.types import Context, Embedded, Extra
 
 
 class RowLoss(Protocol):
@@ -71,20 +72,32 @@ class HardRows:
         return -logsigmoid(positive - log_ng)
 
 
-def negatives_loss(stats: Stats, relation: Relation, scale: Tensor, rows: RowLoss, world: World) -> Tensor:
+def negatives_loss(
+    stats: Stats,
+    relation: Relation,
+    scale: Tensor,
+    rows: RowLoss,
+    world: World,
+    extra_a: Sequence[Extra] = (),
+    extra_b: Sequence[Extra] = (),
+) -> Tensor:
     """Mean over the rows that have a positive and a negative; mean of the two directions.
 
     Args:
-        stats: of `contrast` with the tilts of `rows` and positives_in_sum=False. relation: the one given to it.
+        stats: of `contrast` with the tilts of `rows` and positives_in_sum=False. relation, extra_a, extra_b: those
+            given to it.
     """
-    loss = _direction(stats.a, relation.a, relation.b, scale, rows, world)
+    loss = _direction(stats.a, relation.a, relation.b, extra_a, scale, rows, world)
     if stats.b is None:
         return loss
-    return (loss + _direction(stats.b, relation.b, relation.a, scale, rows, world)) / 2
+    return (loss + _direction(stats.b, relation.b, relation.a, extra_b, scale, rows, world)) / 2
 
 
-def _direction(sums: Sums, query: Side, key: Side, scale: Tensor, rows: RowLoss, world: World) -> Tensor:
-    ids = world.gather(key.id).sort().values  # keys of a row's own id are positive, ignored or self: no negatives
+def _direction(
+    sums: Sums, query: Side, key: Side, extras: Sequence[Extra], scale: Tensor, rows: RowLoss, world: World
+) -> Tensor:
+    # Keys of a row's own id are positive, ignored or self, wherever they come from: no negatives.
+    ids = torch.cat([world.gather(key.id), *(extra.id for extra in extras)]).sort().values
     equal = torch.searchsorted(ids, query.id, right=True) - torch.searchsorted(ids, query.id)
     negatives = len(ids) - equal
     return world.mean(rows(sums, negatives, scale), sums.valid & (negatives > 0))
@@ -103,5 +116,5 @@ class NegativesObjective(TemperedModule):
         stats, relation = contrast_views(
             a, b, scale, context, self.settings.similarity, tilts=self.rows.tilts, positives_in_sum=False
         )
-        loss = negatives_loss(stats, relation, scale, self.rows, context.world)
+        loss = negatives_loss(stats, relation, scale, self.rows, context.world, context.extra_a, context.extra_b)
         return {"loss": loss, "temperature": 1 / scale.detach().squeeze()}

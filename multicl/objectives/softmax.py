@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -80,9 +81,13 @@ def contrast_views(
     if context.symmetric:
         side = Side(torch.cat([a.row, b.row]), torch.cat([a.id, b.id]))
         queries, keys, relation = torch.cat([za, zb]), None, Relation(side, side, context.equal_ids)
+    extra_a, extra_b = (
+        [replace(extra, z=unit(extra.z)) if cosine else extra for extra in extras]
+        for extras in (context.extra_a, context.extra_b)
+    )
     stats = contrast(
-        queries, keys, scale, relation, tilts=tilts, positives_in_sum=positives_in_sum, both=both, unit=cosine,
-        world=context.world,
+        queries, keys, scale, relation, extra_a, extra_b, tilts=tilts, positives_in_sum=positives_in_sum, both=both,
+        unit=cosine, world=context.world,
     )  # fmt: skip
     return stats, relation
 

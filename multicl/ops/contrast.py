@@ -35,8 +35,8 @@ def contrast(
     b: Tensor | None,
     scale: Tensor,
     relation: Relation,
-    extra_a: Extra | None = None,
-    extra_b: Extra | None = None,
+    extra_a: Sequence[Extra] = (),
+    extra_b: Sequence[Extra] = (),
     tilts: Sequence[float] = (1.0,),
     positives_in_sum: bool = True,
     both: bool = True,
@@ -66,9 +66,10 @@ def contrast(
     world = world or World.current()
     with torch.autocast(a.device.type, enabled=False):  # bf16 logits at scale 100 are wrong by 0.3
         kind = torch.promote_types(a.dtype, torch.float32)
-        extras = (None if extra is None else extra.z for extra in (extra_a, extra_b))
-        given = (None if z is None else z.to(kind) for z in (a, b, scale, *extras))
-        call = _Call(relation, extra_a, extra_b, tuple(tilts), positives_in_sum, both, unit, world)
+        extras = [("a", extra) for extra in extra_a]
+        extras += [("b", extra) for extra in extra_b if both and b is not None]
+        given = (None if z is None else z.to(kind) for z in (a, b, scale, *(extra.z for _, extra in extras)))
+        call = _Call(relation, tuple(extras), tuple(tilts), positives_in_sum, both, unit, world)
         found = _Contrast.apply(call, *given)  # type: ignore[no-untyped-call]
     sides = [Sums(*found[at : at + 3]) for at in range(0, len(found), 3)]
     return Stats(sides[0], sides[1] if len(sides) > 1 else None)
@@ -79,8 +80,8 @@ class _Call:
     """What is asked, but for the tensors."""
 
     relation: Relation
-    extra_a: Extra | None
-    extra_b: Extra | None
+    extras: tuple[tuple[str, Extra], ...]
+    """Of "a" or of "b"."""
     tilts: tuple[float, ...]
     positives_in_sum: bool
     both: bool
@@ -89,11 +90,11 @@ class _Call:
 
 
 class _Walk(NamedTuple):
-    """A block, and whose its rows are: "a", "b" this rank's, "keys" all ranks', "xa", "xb" extra keys."""
+    """A block, and whose its rows are: "a", "b" this rank's, "keys" all ranks', a number that of extra keys."""
 
     block: Block
     x: str
-    y: str
+    y: str | int
     y_at: slice = slice(None)
     """Which of the keys."""
 
@@ -103,11 +104,11 @@ class _Contrast(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, call: _Call, a: Tensor, b: Tensor | None, scale: Tensor, xa: Tensor | None, xb: Tensor | None
+        ctx: Any, call: _Call, a: Tensor, b: Tensor | None, scale: Tensor, *extras: Tensor
     ) -> tuple[Tensor, ...]:
         world, mine = call.world, a if b is None else b
         counts = world.counts(len(mine), mine.device)
-        wide = not _bound(call, (a, b, xa, xb), scale) * max(call.tilts) <= NARROW  # NaN is wide, too
+        wide = not _bound(call, (a, b, *extras), scale) * max(call.tilts) <= NARROW  # NaN is wide, too
         before = 0 if b is None else len(a)
         shared = slice(before, before + sum(counts))
         start = before + sum(counts[: world.rank])
@@ -115,12 +116,12 @@ class _Contrast(torch.autograd.Function):
         if b is not None:
             own = [slice(0, before), *own][: 1 + call.both]
         running = Running(shared.stop if b is None or call.both else before, call.tilts, call.positives_in_sum, wide, a)
-        ctx.walks = _walks(call, a, b, scale, xa, xb, counts, shared.start)
+        ctx.walks = _walks(call, a, b, scale, extras, counts, shared.start)
         for walk in ctx.walks:
             tiled.forward(walk.block, running)
         if b is None or call.both:
             running.sum_over_ranks(shared, world)
-        ctx.save_for_backward(a, b, scale, xa, xb)
+        ctx.save_for_backward(a, b, scale, *extras)
         ctx.call, ctx.running, ctx.counts, ctx.shared = call, running, counts, shared
         lse = running.lse()
         found = [(lse[:, at], running.positive[at], running.count[at]) for at in own]
@@ -137,15 +138,16 @@ class _Contrast(torch.autograd.Function):
     @staticmethod
     def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         call, counts, world = ctx.call, ctx.counts, ctx.call.world
-        a, b, scale, _, _ = ctx.saved_tensors
-        _, wants_a, wants_b, _, wants_xa, wants_xb = ctx.needs_input_grad
+        a, b, scale, *extras = ctx.saved_tensors
+        _, wants_a, wants_b, _, *wants_extras = ctx.needs_input_grad
         parts = [torch.cat([grads[at], grads[at + 1][None]]) for at in range(0, len(grads), 3)]  # [T + 1, rows]
         if world.size > 1 and (b is None or call.both):
             parts[-1] = world.all_rows(parts[-1].T.contiguous(), counts).T
         slope = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
         slopes = ctx.running.slopes(slope[:-1], slope[-1])
-        wanted = {"keys": wants_a if b is None else wants_b, "xa": wants_xa, "xb": wants_xb}
-        home: dict[str, Tensor] = {}
+        wanted: dict[str | int, bool] = dict(enumerate(wants_extras))
+        wanted["keys"] = wants_a if b is None else wants_b
+        home: dict[str | int, Tensor] = {}
         d_scale = torch.zeros((), dtype=torch.float64, device=a.device)
         for block, x, y, y_at in ctx.walks:
             dx, dy = tiled.backward(block, slopes, block.symmetric or wanted[y])
@@ -165,7 +167,7 @@ class _Contrast(torch.autograd.Function):
             dy = world.sum_home(home["keys"], counts)
             home[mine] = home[mine].add_(dy) if mine in home else dy
         d_scale = d_scale.to(scale.dtype).view_as(scale)
-        return None, home.get("a"), home.get("b"), d_scale, home.get("xa"), home.get("xb")
+        return None, home.get("a"), home.get("b"), d_scale, *(home.get(number) for number in range(len(extras)))
 
 
 def _walks(
@@ -173,8 +175,7 @@ def _walks(
     a: Tensor,
     b: Tensor | None,
     scale: Tensor,
-    xa: Tensor | None,
-    xb: Tensor | None,
+    extras: Sequence[Tensor],
     counts: Sequence[int],
     before: int,
 ) -> list[_Walk]:
@@ -195,14 +196,12 @@ def _walks(
     else:
         block = Block(x, keys, relation.a, key, equal_ids, columns=before if call.both else None)
         walks.append(_Walk(block, "a", "keys"))
-    if xa is not None and call.extra_a is not None:
-        extra, at_a = call.extra_a, start if b is None else 0
+    for number, ((name, extra), z) in enumerate(zip(call.extras, extras, strict=True)):
+        of_b = name == "b" and b is not None
+        queries = b.detach() * scale.detach() if of_b and b is not None else x
+        query, rows = (relation.b, start) if of_b else (relation.a, start if b is None else 0)
         key = Side(extra.row, extra.id)
-        walks.append(_Walk(Block(x, xa.detach(), relation.a, key, equal_ids, extra.same_row, at_a), "a", "xa"))
-    if xb is not None and call.extra_b is not None and b is not None and call.both:
-        extra, y = call.extra_b, b.detach() * scale.detach()
-        key = Side(extra.row, extra.id)
-        walks.append(_Walk(Block(y, xb.detach(), relation.b, key, equal_ids, extra.same_row, start), "b", "xb"))
+        walks.append(_Walk(Block(queries, z.detach(), query, key, equal_ids, extra.same_row, rows), name, number))
     return walks
 
 

@@ -20,8 +20,8 @@ def contrast(
     b: Tensor | None,
     scale: Tensor,
     relation: Relation,
-    extra_a: Extra | None = None,
-    extra_b: Extra | None = None,
+    extra_a: Sequence[Extra] = (),
+    extra_b: Sequence[Extra] = (),
     tilts: Sequence[float] = (1.0,),
     positives_in_sum: bool = True,
     both: bool = True,
@@ -45,7 +45,7 @@ def _sums(
     scale: Tensor,
     query: Side,
     key: Side,
-    extra: Extra | None,
+    extras: Sequence[Extra],
     equal_ids: Literal["positive", "ignore"],
     tilts: Sequence[float],
     positives_in_sum: bool,
@@ -60,7 +60,7 @@ def _sums(
         start = sum(world.counts(len(queries), queries.device)[: world.rank])
         at = torch.arange(len(queries), device=queries.device)
         positive[at, start + at], ignored[at, start + at] = False, True
-    if extra is not None:
+    for extra in extras:
         more, neither = _masks(query, Side(extra.row, extra.id), equal_ids, extra.same_row)
         logits = torch.cat([logits, scale * (queries @ extra.z.to(queries.dtype).T)], 1)
         positive, ignored = torch.cat([positive, more], 1), torch.cat([ignored, neither], 1)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from multicl.types import Extra
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+__all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "related"]
 
 
 @dataclass(frozen=True)
@@ -33,23 +37,6 @@ class Relation:
     a: Side
     b: Side
     equal_ids: Literal["positive", "ignore"] = "positive"
-
-
-@dataclass(frozen=True)
-class Extra:
-    """More keys for one side: a queue (the same on every rank, detached) or mined negatives (this rank's own).
-
-    Never positive by row; equal ids mean what they mean everywhere.
-    """
-
-    z: Tensor
-    """[X, D]; gradients flow to it where it wants them."""
-    row: Tensor
-    """[X] int64."""
-    id: Tensor
-    """[X] int64."""
-    same_row: Literal["ignore", "negative"] = "ignore"
-    """"ignore": a key of the query's own row counts nowhere (a queue). "negative": rows mean nothing, ids alone do."""
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,11 @@ class _Paired(torch.autograd.Function):
             place.zero_()
         others = [e.sum(dim) for dim in ((1, 0) if both else (1,))]
         totals = [other + inside for other in others]
-        mean = sum(total.log().sum() for total in totals) / len(totals) - sum(logits)
+        logs = [total.log().sum() for total in totals]
+        denominators = (logs[0] + logs[1]) / 2 if both else logs[0]
         ctx.symmetric = b is None
         ctx.save_for_backward(a, b, scale, x, e, *others, *totals)
-        loss: Tensor = mean / len(a)
+        loss: Tensor = (denominators - (logits[0] + logits[1] if b is None else logits[0])) / len(a)
         return loss
 
     @staticmethod

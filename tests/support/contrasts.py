@@ -69,8 +69,12 @@ def compute(
     a, b = given["a"][at_a].clone().requires_grad_(), given["b"][at_b].clone().requires_grad_()
     scale, x_a, x_b = (given[name].clone().requires_grad_() for name in ("scale", "x_a", "x_b"))
     side_a, side_b = Side(given["row_a"][at_a], given["id_a"][at_a]), Side(given["row_b"][at_b], given["id_b"][at_b])
-    extra_a = Extra(x_a, given["row_x_a"], given["id_x_a"], case.extra) if case.extra else None
-    extra_b = Extra(x_b, given["row_x_b"], given["id_x_b"], case.extra) if case.extra and not case.symmetric else None
+    extra_a, extra_b = (
+        [Extra(z, given[f"row_{name}"], given[f"id_{name}"], case.extra)] if case.extra else []
+        for name, z in (("x_a", x_a), ("x_b", x_b))
+    )
+    if case.extra and case.symmetric:  # two kinds of more keys at once
+        extra_a, extra_b = [*extra_a, Extra(x_b, given["row_x_b"], given["id_x_b"])], []
     relation = Relation(side_a, side_a if case.symmetric else side_b, case.equal_ids)
     more = {} if case.scale < 40 or op is not contrast else {"unit": True}
     stats = op(

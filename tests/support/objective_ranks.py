@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from multicl import Decoupled, HardNegative, InfoNCE, Margin, NTXent, Sigmoid, SupCon, functional
 from multicl.distributed import World
-from multicl.types import Context, Embedded, Objective
+from multicl.types import Context, Embedded, Extra, Objective
 
 OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "info_nce": (InfoNCE(0.2, learnable=True), {}),
@@ -25,6 +26,11 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "hard_negative, two nodes": (HardNegative(0.5, learnable=True), {}),
     "decoupled": (Decoupled(0.3, learnable=True), {"symmetric": True}),
     "decoupled, two nodes": (Decoupled(0.3, learnable=True), {"equal_ids": "ignore"}),
+    "info_nce, queue and explicit negatives": (InfoNCE(0.2, learnable=True), {"more": True}),
+    "nt_xent, queue and explicit negatives": (NTXent(0.5, learnable=True), {"symmetric": True, "more": True}),
+    "sup_con, queue and explicit negatives": (SupCon(0.3, learnable=True), {"symmetric": True, "more": True}),
+    "hard_negative, queue and explicit negatives": (HardNegative(0.5, learnable=True), {"more": True}),
+    "decoupled, queue and explicit negatives": (Decoupled(0.3, learnable=True), {"symmetric": True, "more": True}),
 }
 FUNCTIONS = ("nt_xent", "info_nce", "sup_con", "sigmoid_loss", "margin_contrastive", "hard_negative", "decoupled")
 
@@ -41,9 +47,22 @@ class Model(nn.Module):
             self.encoder.bias.zero_()
         self.double()
 
-    def forward(self, x: Tensor, y: Tensor, row: Tensor, ids: Tensor, context: Context) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, row: Tensor, ids: Tensor, context: Context, more: bool) -> Tensor:
         a, b = (Embedded(self.encoder(v), row, ids) for v in (x, y))
+        if more:
+            extras = (self.queue(), self.explicit(x - y, row, context.world))
+            context = replace(context, extra_a=extras, extra_b=() if context.symmetric else extras[:1])
         return self.objective(a, b, context)["loss"]
+
+    def queue(self) -> Extra:
+        """Keys of earlier steps, the same on every rank: rows that are in the batch, too, among them."""
+        row = 3 * torch.arange(0, 12, 2)
+        z = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        return Extra(z, row, row // 6)
+
+    def explicit(self, x: Tensor, row: Tensor, world: World) -> Extra:
+        """A negative that comes with each row, for the rows of all ranks; its gradient goes home."""
+        return Extra(world.gather(self.encoder(x)), world.gather(row), world.gather(1000 + row), "negative")
 
 
 def data(rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -68,7 +87,9 @@ def _objectives(counts: list[int]) -> dict[str, list[Any]]:
     for name, (objective, how) in OBJECTIVES.items():
         model = Model(objective)
         wrapped = nn.parallel.DistributedDataParallel(model) if world.size > 1 else model
-        loss = wrapped(*part, Context(world, **how))
+        how = dict(how)
+        more = how.pop("more", False)
+        loss = wrapped(*part, Context(world, **how), more)
         loss.backward()
         found[name] = [loss.item(), *(p.grad.tolist() for p in model.parameters())]
     return found

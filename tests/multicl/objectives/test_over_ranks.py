@@ -17,7 +17,7 @@ def close(found: Any, wanted: Any, name: str) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("splits", [[[4, 4], [3, 5], [0, 6]], [[2, 2, 2], [4, 0, 3], [0, 1, 0]]])
+@pytest.mark.parametrize("splits", [[[4, 4], [3, 5], [0, 6]], [[2, 2, 2], [4, 0, 3], [0, 1, 0]], [[2, 1, 0, 3]]])
 def test_every_objective_and_function_over_ranks(splits: list[list[int]]) -> None:
     results = run_ranks(outcomes, len(splits[0]), splits)
     for at, counts in enumerate(splits):

@@ -85,7 +85,7 @@ def test_extra_keys_of_the_own_row_are_no_negatives() -> None:
     a = torch.randn(3, 2, dtype=torch.float64)
     side = Side(torch.arange(3), torch.arange(3) + 10)
     queue = Extra(torch.randn(4, 2, dtype=torch.float64), torch.tensor([0, 7, 8, 9]), torch.tensor([10, 11, 50, 51]))
-    stats = contrast(a, a.flip(0), torch.ones((), dtype=torch.float64), Relation(side, side), extra_a=queue)
+    stats = contrast(a, a.flip(0), torch.ones((), dtype=torch.float64), Relation(side, side), extra_a=[queue])
     logits = torch.cat([a @ a.flip(0).T, a @ queue.z.T], 1)
     counted = torch.ones(3, 7, dtype=torch.bool)
     counted[0, 3] = False  # the key of its own row
