@@ -55,9 +55,10 @@ def measure(name: str) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or list(BUDGETS)
     before = RESULTS / "recipes.json"
     kept = json.loads(before.read_text())["rows"] if before.exists() else []
-    measured = {name: measure(name) for name in wanted}
-    every = [r for name in BUDGETS for r in measured.get(name) or [k for k in kept if k["recipe"] == name]]
-    finish("recipes", every)
+    measured: dict[str, list[dict[str, Any]]] = {}
+    for wanted in sys.argv[1:] or list(BUDGETS):
+        measured[wanted] = measure(wanted)
+        every = [r for name in BUDGETS for r in measured.get(name) or [k for k in kept if k["recipe"] == name]]
+        finish("recipes", every)  # after each, so that a run that is broken off leaves what it has
