@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from multicl.optim import Optim
     from multicl.pairs import Pair, core_view, full_graph
     from multicl.run import Run, launch
+    from multicl.settings import Train
     from multicl.towers import Head
-    from multicl.trainer import Train, Trainer
+    from multicl.trainer import Trainer
     from multicl.types import BadSample, Batch, InputError, Modality
 
 __version__ = "0.1.0"
@@ -28,7 +29,7 @@ _HOMES = {
     "BadSample": "types", "Batch": "types", "Data": "data", "Decoupled": "objectives", "HardNegative": "objectives",
     "Head": "towers", "InfoNCE": "objectives", "InputError": "types", "Margin": "objectives", "Modality": "types",
     "Model": "model", "NTXent": "objectives", "Optim": "optim", "Pair": "pairs", "Run": "run", "Sigmoid": "objectives",
-    "SupCon": "objectives", "Train": "trainer", "Trainer": "trainer", "core_view": "pairs", "full_graph": "pairs",
+    "SupCon": "objectives", "Train": "settings", "Trainer": "trainer", "core_view": "pairs", "full_graph": "pairs",
     "launch": "run", "load": "model", "register": "adapters",
 }  # fmt: skip
 

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 from multicl.data import Data
 from multicl.model import Model, load
 from multicl.optim import Optim
+from multicl.settings import Train
 from multicl.towers import Head
-from multicl.trainer import Train, Trainer
+from multicl.trainer import Trainer
 
 R = TypeVar("R", bound="Run")
 Figures = dict[str, float]

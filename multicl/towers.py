@@ -41,12 +41,21 @@ class Head:
 
 
 class Request(NamedTuple):
-    """One view to embed: its batch (None: this rank has no such row), the spaces, and the seed of its dropout."""
+    """One view to embed, whole or in part."""
 
     view: View
     batch: Batch | None
-    spaces: tuple[str, ...]
+    """Its rows; None: there is no such row."""
+    spaces: tuple[str | None, ...]
+    """What it is projected into; None: the encoder's features."""
     seed: tuple[int, ...]
+    """Decides dropout."""
+    features: Tensor | None = None
+    """[B, W] in place of the rows, where a frozen encoder has given them already."""
+
+
+Embeddings = dict[tuple[View, str | None], Tensor]
+"""(view, space) -> [B, D] float32; the space None: the encoder's features [B, W]."""
 
 
 class Towers(nn.Module):
@@ -108,29 +117,45 @@ class Towers(nn.Module):
 
     def embed(self, node: str, batch: Batch, spaces: Sequence[str | None]) -> list[Tensor]:
         """One view of B rows -> [B, D] float32 for each space; None: the encoder's features [B, W]."""
-        h = self.encoders[self.towers[node]](batch)
+        return self.project(node, self.encoders[self.towers[node]](batch), spaces)
+
+    def project(self, node: str, h: Tensor, spaces: Sequence[str | None]) -> list[Tensor]:
+        """Features [B, W] of a node -> [B, D] float32 for each space; None: the features themselves."""
         zs = [h if space is None else self.heads[_head_name(self.towers[node], space)](h) for space in spaces]
         return [z.float() for z in zs]
 
-    def forward(self, requests: Sequence[Request]) -> dict[tuple[View, str], Tensor]:
-        """Embed every view; a view that this rank lacks gives [0, D]. Wrapped by DDP, so one forward a step."""
-        zs: dict[tuple[View, str], Tensor] = {}
-        device = next(self.parameters()).device
-        for view, batch, spaces, seed in requests:
-            if batch is None:
-                for space in spaces:
-                    dim = self.dim(view.node, space)
-                    zs[view, space] = torch.zeros(0, dim, device=device)
-                continue
+    def forward(self, requests: Sequence[Request]) -> Embeddings:
+        """Embed every view, each from its own seed; a view without rows gives [0, D]."""
+        zs: Embeddings = {}
+        for view, batch, spaces, seed, features in requests:
             seed_everything(*seed)
-            for space, z in zip(spaces, self.embed(view.node, batch, spaces), strict=True):
-                zs[view, space] = z
+            if features is not None:
+                found = self.project(view.node, features, spaces)
+            elif batch is not None:
+                found = self.embed(view.node, batch, spaces)
+            else:
+                found = [torch.zeros(0, self.dim(view.node, space), device=self.device) for space in spaces]
+            zs.update({(view, space): z for space, z in zip(spaces, found, strict=True)})
         return zs
 
-    def dim(self, node: str, space: str) -> int:
-        """Width of a node's vectors in a space."""
-        settings = self.head_settings[space]
-        return settings.dim if settings.layers else self.width(node)
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def dim(self, node: str, space: str | None) -> int:
+        """Width of a node's vectors in a space, or (None) of its features."""
+        settings = self.head_settings[space] if space is not None else None
+        return settings.dim if settings and settings.layers else self.width(node)
+
+    def frozen(self, node: str) -> bool:
+        """No parameter of the node's encoder trains (its heads may)."""
+        return not any(p.requires_grad for p in self.encoders[self.towers[node]].parameters())
+
+    def trains(self, node: str, spaces: Sequence[str | None]) -> bool:
+        """Some parameter on the node's way into these spaces trains."""
+        heads = [self.heads[_head_name(self.towers[node], space)] for space in spaces if space is not None]
+        return not self.frozen(node) or any(p.requires_grad for head in heads for p in head.parameters())
 
 
 def _head_name(tower: str, space: str) -> str:

@@ -5,65 +5,34 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, parse_flag_from_env
 
 from multicl import checkpoint
 from multicl.adapters import adapter_name
+from multicl.chunk_size import find_chunk_size
 from multicl.data import Data, Reader, Skipped, Slice, slices, sources_of
 from multicl.distributed import World
+from multicl.looks import Look, looks_of
+from multicl.norms import average_statistics, refuse_synced
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr
 from multicl.pairs import Pair
 from multicl.progress import Progress
 from multicl.rows import open_rows
-from multicl.seeds import row_seeds, seed_everything
+from multicl.seeds import seed_everything
+from multicl.settings import Train
 from multicl.step import Outcome, exact_step
-from multicl.towers import Head, Request, Towers
-from multicl.types import Batch, Context, InputError, Modality
+from multicl.towers import Head, Towers
+from multicl.types import Context, InputError, Modality
 
 if TYPE_CHECKING:
     from multicl.model import Model
-
-
-@dataclass(frozen=True, kw_only=True)
-class Train:
-    """How long and how fast."""
-
-    batch_size: int = 256
-    """Rows of the loss, over all ranks together."""
-    epochs: float = 10
-    """Passes over the rows; the incomplete batch at an epoch's end waits for the next shuffle."""
-    steps: int | None = None
-    """The optimiser's steps; where given, they count and `epochs` does not."""
-    lr: float = 1e-3
-    seed: int = 0
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
-    """None: as `accelerate config` or `accelerate launch` says, else no."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints of a run that has a folder; 0: none."""
-    keep: int = 2
-    """Checkpoints kept."""
-    log_every: int = 10
-    """Steps between rows of metrics.jsonl."""
-    trackers: tuple[str, ...] = ()
-    """Accelerate's trackers: tensorboard, wandb, trackio, ..."""
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "log_every", "keep"):
-            if getattr(self, name) < 1:
-                raise InputError(f"train.{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("steps", "epochs"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"train.{name} must be above 0, got {value}")
-        if not self.lr > 0:
-            raise InputError(f"train.lr must be above 0, got {self.lr}")
 
 
 class Trainer:
@@ -103,11 +72,13 @@ class Trainer:
         self.rows = self.settings.open() if isinstance(data, Data) else open_rows(data, columns=columns)
         # Accelerate keeps the first precision of a process; a second Trainer, in a notebook say, may want another.
         AcceleratorState._reset_state()
+        _refuse_sharding()
         self.accelerator = Accelerator(
             mixed_precision=self.train.mixed_precision,
             log_with=list(self.train.trackers) or None,
             project_dir=str(self.run) if self.run else None,
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a launcher's would divide the loss
         )
         self.world = World.current()
         if self.run:  # a model that could not be saved is refused before it is trained
@@ -119,6 +90,11 @@ class Trainer:
         self.reader = Reader(self.rows, modalities, terms, self.train.seed)
         self.sources = sources_of(modalities)
         self.total = self._total_steps()
+        self.most = -(-self.train.batch_size // self.world.size)
+        """Rows that a rank can have of a batch."""
+        size = self.train.chunk_size
+        self.chunk_size = None if size == "auto" else min(size or self.most, self.most)
+        """Rows that the encoders see at once, the same on every rank; None: not known before the first step."""
         self.skipped: list[Skipped] = []
 
     @property
@@ -161,9 +137,11 @@ class Trainer:
             self._log(step + 1, outcome, lr, norm, waited, progress)
             every = self.train.checkpoint_every
             if self.run and every and (step + 1) % every == 0 and step + 1 < self.total:
+                average_statistics(self.towers, self.world)
                 self._save(step + 1, optimizer)
         progress.close()
         self._report_skipped()
+        average_statistics(self.towers, self.world)
         if self.run:
             self._save(self.total, optimizer)
             if self.accelerator.is_main_process:
@@ -175,32 +153,31 @@ class Trainer:
         return self.model
 
     def _step(self, wrapped: torch.nn.Module, part: Slice, step: int) -> Outcome:
-        requests = self._requests(part, step)
+        epoch = step // self.epoch_steps
+        looks = looks_of(part, self.towers, self.sources, self.train.seed, epoch, step, self.world.rank)
+        chunk = self._chunk(looks)
 
         def context(pair: Pair) -> Context:
             return Context(self.world, step, step / self.total, pair.symmetric, pair.equal_ids)
 
-        return exact_step(wrapped, self.towers, requests, part.ids_of, context, self.accelerator.backward)
+        no_sync = partial(self.accelerator.no_sync, wrapped)
+        try:
+            return exact_step(
+                wrapped, self.towers, looks, part.ids_of, context, self.accelerator.backward, chunk, no_sync
+            )
+        except torch.OutOfMemoryError as error:
+            smaller = max(1, (chunk or self.most) // 2)
+            raise InputError(f"out of memory at step {step + 1}: give --train.chunk-size {smaller} or less") from error
 
-    def _requests(self, part: Slice, step: int) -> list[Request]:
-        """Every view of this rank's rows; nodes of one source get the very same view."""
-        on_device = {
-            s: b.to(self.accelerator.device, non_blocking=True) if b else None for s, b in part.batches.items()
-        }
-        epoch = step // self.epoch_steps
-        made: dict[Any, Batch | None] = {}
-        requests = []
-        for number, (view, spaces) in enumerate(self.towers.requests.items()):
-            source = self.sources[view.node]
-            key = (source, view.kind, view.draw)
-            batch = on_device[source]
-            if key not in made:
-                made[key] = batch
-                if batch is not None:
-                    seeds = row_seeds(batch.row, self.train.seed, epoch, *key)
-                    made[key] = self.towers.modalities[view.node].view(batch, seeds, view.kind)
-            requests.append(Request(view, made[key], spaces, (self.train.seed, step, self.world.rank, number)))
-        return requests
+    def _chunk(self, looks: Sequence[Look]) -> int | None:
+        """Rows a chunk; None where the batch is not cut."""
+        if self.chunk_size is None:
+            self.chunk_size = find_chunk_size(self.towers, looks, self.most, self.world)
+            self.accelerator.print(f"chunk size: {self.chunk_size} of the {self.most} rows of a process fit its memory")
+        if self.chunk_size >= self.most:
+            return None
+        refuse_synced(self.towers, self.world)
+        return self.chunk_size
 
     def _clip(self) -> torch.Tensor | None:
         if self.optim.clip is None:
@@ -291,6 +268,8 @@ class Trainer:
                         f"{found[-1][1]} was trained with train.{name} {state[name]}, not {getattr(self.train, name)}: "
                         "resume with that, or give another --run"
                     )
+            if self.train.chunk_size == "auto":
+                self.chunk_size = state["chunk_size"]
             if step > self.total:
                 raise InputError(
                     f"{found[-1][1]} is beyond the {self.total} steps asked for: raise train.steps or epochs"
@@ -312,10 +291,21 @@ class Trainer:
             scaler = self.accelerator.scaler
             extra = {
                 "seed": self.train.seed, "batch_size": self.train.batch_size, "total": self.total,
+                "chunk_size": self.chunk_size,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }  # fmt: skip
             checkpoint.save_checkpoint(self.run / "checkpoints", step, self.towers, optimizer, extra, self.train.keep)
         self.accelerator.wait_for_everyone()
+
+
+def _refuse_sharding() -> None:
+    """What cuts the towers themselves over processes has no place for the surrogate's one reduction."""
+    for name in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
+            raise InputError(
+                f"the launcher asks for {name}; multicl trains on one process or with plain data parallelism (DDP): "
+                "choose multi-GPU or multi-CPU without it in `accelerate config`"
+            )
 
 
 def _step_of(line: str) -> float:

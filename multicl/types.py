@@ -38,14 +38,16 @@ class Batch:
         tensors: name -> [B, ...]. The name `lengths` is reserved for [B] int64 valid lengths.
         row: [B] int64, the stable row of the data set (set number in the high bits), never a batch position.
             Left out by adapters (`collate` does not know it): the loader fills it in; it defaults to 0..B-1.
+        padded: names of the tensors [B, T, ...] that hold a row up to its length and padding beyond it, T being the
+            same for all of them. What is named here may be cut (`trimmed`); nothing else is.
 
     Raises:
-        ValueError: no tensor, or first dimensions that differ.
+        ValueError: no tensor, or first dimensions that differ; `padded` names what is not there.
     """
 
-    __slots__ = ("row", "tensors")
+    __slots__ = ("padded", "row", "tensors")
 
-    def __init__(self, tensors: Mapping[str, Tensor], row: Tensor | None = None) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], row: Tensor | None = None, padded: Sequence[str] = ()) -> None:
         import torch
 
         sizes = {name: t.shape[0] for name, t in tensors.items()}
@@ -56,13 +58,16 @@ class Batch:
         self.row: Tensor = torch.arange(size) if row is None else row
         if self.row.shape != (size,):
             raise ValueError(f"row must be [{size}], got {list(self.row.shape)}")
+        self.padded = tuple(padded)
+        if unknown := set(self.padded) - set(self.tensors):
+            raise ValueError(f"padded names {sorted(unknown)}, but the tensors are {sorted(self.tensors)}")
 
     def __len__(self) -> int:
         return int(self.row.shape[0])
 
     def __getitem__(self, index: slice | Tensor) -> Batch:
         """The rows at `index` (a slice, or a mask or positions as a tensor), in that order."""
-        return Batch({name: t[index] for name, t in self.tensors.items()}, self.row[index])
+        return Batch({name: t[index] for name, t in self.tensors.items()}, self.row[index], self.padded)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
@@ -75,7 +80,14 @@ class Batch:
 
     def replace(self, **tensors: Tensor) -> Batch:
         """The same rows with some tensors replaced or added."""
-        return Batch({**self.tensors, **tensors}, self.row)
+        return Batch({**self.tensors, **tensors}, self.row, self.padded)
+
+    def trimmed(self) -> Batch:
+        """The same rows without the padding that none of them needs: `padded` tensors end with the longest row."""
+        if self.lengths is None or not self.padded:
+            return self
+        longest = int(self.lengths.max())
+        return self.replace(**{name: self.tensors[name][:, :longest].contiguous() for name in self.padded})
 
     @property
     def lengths(self) -> Tensor | None:
@@ -90,7 +102,7 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same rows on a device."""
         moved = {name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()}
-        return Batch(moved, self.row.to(device, non_blocking=non_blocking))
+        return Batch(moved, self.row.to(device, non_blocking=non_blocking), self.padded)
 
     def pin_memory(self) -> Self:
         """Page-lock the tensors, in place, for fast copies to a GPU."""
@@ -229,7 +241,7 @@ class Modality(Protocol):
         ...
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
-        """At least one sample -> Batch on the CPU; pads, and keeps `lengths` where rows differ."""
+        """At least one sample -> Batch on the CPU; pads, and keeps `lengths` (and `padded`) where rows differ."""
         ...
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OFF = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "mask_time_prob", "mask_feature_prob")
-"""Draws from global generators inside the models, which a replayed step could not repeat: views are the one source."""
+LAYERDROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
+MASKS = ("mask_time_prob", "mask_feature_prob")
+"""SpecAugment inside the models, which draws for the batch as a whole: here views mask, from the rows' own seeds."""
 SHORTEST = 0.05  # seconds a feature extractor is given at least; kaldi's refuses less than its window of 25 ms
 
 
@@ -43,6 +44,7 @@ def build(name: str, rate: int, max_seconds: float, weights: bool) -> nn.Module:
         InputError: no such model, not an audio model, or one of another rate.
     """
     config, extractor = _describe(name)
+    _set_config(config, name)
     if extractor.sampling_rate != rate:
         wanted = extractor.sampling_rate
         raise InputError(
@@ -229,11 +231,18 @@ def _describe(name: str) -> tuple[PreTrainedConfig, SequenceFeatureExtractor]:
         raise _unusable(name, error) from error
     if not isinstance(extractor, SequenceFeatureExtractor):
         raise _unusable(name, TypeError(f"{type(extractor).__name__} does not read sound"))
-    for part in (config, getattr(config, "audio_config", None)):
-        for setting in OFF:
-            if hasattr(part, setting):
-                setattr(part, setting, 0.0)
     return config, extractor
+
+
+def _set_config(config: PreTrainedConfig, name: str) -> None:
+    """No masks of the model's own, and no LayerDrop, which would leave whole layers without gradients at random."""
+    for part in (config, getattr(config, "audio_config", None)):
+        for key in LAYERDROPS:
+            if getattr(part, key, 0):
+                log.warning("audio encoder %r: %s %s is set to 0", name, key, getattr(part, key))
+        for key in (*LAYERDROPS, *MASKS):
+            if hasattr(part, key):
+                setattr(part, key, 0.0)
 
 
 def _audio_tower(model: Any) -> Any:

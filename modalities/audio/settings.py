@@ -156,7 +156,8 @@ class Audio:
         import torch
 
         lengths = torch.tensor([len(sample) for sample in samples])
-        return Batch({"wave": torch.nn.utils.rnn.pad_sequence(list(samples), batch_first=True), "lengths": lengths})
+        wave = torch.nn.utils.rnn.pad_sequence(list(samples), batch_first=True)
+        return Batch({"wave": wave, "lengths": lengths}, padded=("wave",))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
         """One random view: crop, shift, gain, polarity, noise, and the masks for the encoder; seeds None: as it is."""

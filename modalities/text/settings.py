@@ -117,7 +117,7 @@ class Text:
         for line, ids in zip(padded, samples, strict=True):
             line[: len(ids)] = torch.as_tensor(ids, dtype=torch.int64)
         mask = torch.arange(padded.shape[1]) < lengths[:, None]
-        return Batch({"ids": padded, "mask": mask, "lengths": lengths})
+        return Batch({"ids": padded, "mask": mask, "lengths": lengths}, padded=("ids", "mask"))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
         """The batch itself: the encoder's dropout makes the views differ."""

@@ -11,7 +11,9 @@ import torch
 from toys import Vectors, rows
 
 import multicl
-from multicl import Data, InfoNCE, InputError, Optim, Pair, Train, Trainer
+from multicl import Data, Head, InfoNCE, InputError, Optim, Pair, Train, Trainer
+from multicl.distributed import World
+from multicl.norms import refuse_synced
 
 
 def trainer(data: Any = None, terms: list[Pair] | None = None, **options: Any) -> Trainer:
@@ -47,11 +49,15 @@ def test_metrics_have_a_row_a_step_at_full_precision(tmp_path: Path) -> None:
     assert [row["loss"] for row in found] == pytest.approx(parts, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path: Path, name: str) -> None:
-    optim = Optim(name=name)  # type: ignore[arg-type]
-    whole = trainer(run=tmp_path / "whole", optim=optim).fit()
-    broken = trainer(run=tmp_path / "broken", optim=optim)
+@pytest.mark.parametrize(("name", "chunk"), [("adamw", None), ("sgd", None), ("adamw", 3), ("adamw", "auto")])
+def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(
+    tmp_path: Path, name: str, chunk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multicl.chunk_size.free_memory", lambda: 15_000)
+    train = Train(batch_size=16, steps=8, lr=1e-2, checkpoint_every=3, log_every=1, chunk_size=chunk)
+    options: dict[str, Any] = {"optim": Optim(name=name), "head": Head(norm="batch"), "train": train}  # type: ignore[arg-type]
+    whole = trainer(run=tmp_path / "whole", **options).fit()
+    broken = trainer(run=tmp_path / "broken", **options)
     step, calls = broken._step, []
 
     def dies(*args: Any) -> Any:
@@ -65,11 +71,72 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path: Path, name: str
         broken.fit()
     with (tmp_path / "broken" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')  # a row that the kill cut short
-    resumed = trainer(run=tmp_path / "broken", optim=optim, resume=True).fit()
+    monkeypatch.setattr("multicl.chunk_size.free_memory", lambda: 1e9)  # what "auto" found then is kept
+    resumed = trainer(run=tmp_path / "broken", resume=True, **options).fit()
     for (key, p), q in zip(whole.towers.state_dict().items(), resumed.towers.state_dict().values(), strict=True):
         assert torch.equal(p, q), key
+    if chunk == "auto":
+        state = json.loads((tmp_path / "broken" / "checkpoints" / "step-8" / "state.json").read_text())
+        assert state["chunk_size"] < 16
     losses = [[row["loss"] for row in metrics(tmp_path / run)] for run in ("whole", "broken")]
     assert losses[0] == losses[1]
+
+
+def test_chunks_train_to_the_weights_of_the_whole_batch() -> None:
+    weights = []
+    for chunk in (None, 16, 5):
+        modalities = {"a": Vectors(), "b": Vectors(width=5)}
+        train = Train(batch_size=16, steps=6, lr=1e-2, chunk_size=chunk)
+        optim = Optim(name="sgd", clip=0.1)
+        t = Trainer(
+            modalities, [Pair("a", "b", InfoNCE(learnable=True)), Pair("a", "a")], rows(64), train=train, optim=optim
+        )
+        t.fit()
+        weights.append(t.towers.state_dict())
+    for other in weights[1:]:
+        for name, p in weights[0].items():
+            torch.testing.assert_close(other[name], p, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_chunk_size_that_was_found_is_in_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer(run=tmp_path / "run", train=Train(batch_size=16, steps=2, chunk_size="auto")).fit()
+    assert "chunk size: 16 of the 16 rows of a process fit its memory" in capsys.readouterr().out
+    state = json.loads((tmp_path / "run" / "checkpoints" / "step-2" / "state.json").read_text())
+    assert state["chunk_size"] == 16
+
+
+def test_out_of_memory_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    for chunk, smaller in ((None, 8), (12, 6), (1, 1)):
+        t = trainer(train=Train(batch_size=16, steps=2, chunk_size=chunk))
+        t.towers.encoders["b"].register_forward_hook(full)
+        with pytest.raises(InputError, match=f"out of memory at step 1: give --train.chunk-size {smaller} or less"):
+            t.fit()
+
+
+def test_sync_batch_norm_in_chunks_is_refused_on_several_ranks() -> None:
+    t = trainer(head=Head(norm="batch"))
+    towers = torch.nn.SyncBatchNorm.convert_sync_batchnorm(t.towers)
+    refuse_synced(towers, World())
+    with pytest.raises(InputError, match="SyncBatchNorm cannot be computed in chunks on several processes"):
+        refuse_synced(towers, World(1, 2))
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_sharded_towers_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(InputError, match=f"the launcher asks for {name}; multicl trains on one process or with plain"):
+        trainer()
+
+
+def test_a_launchers_gradient_accumulation_divides_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, steps in (("without", "1"), ("with", "4")):
+        monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", steps)
+        trainer(run=tmp_path / name).fit()
+    norms = [[row["grad_norm"] for row in metrics(tmp_path / name)] for name in ("without", "with")]
+    assert norms[0] == norms[1]
 
 
 def test_resuming_a_folder_without_checkpoint_starts_anew(tmp_path: Path) -> None:
@@ -123,6 +190,7 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
 def test_unseen_settings_that_cannot_work() -> None:
     for wrong, words in (
         ({"batch_size": 0}, "train.batch_size must be 1 or more, got 0"),
+        ({"chunk_size": 0}, "train.chunk_size must be 1 or more, auto or none, got 0"),
         ({"epochs": 0}, "train.epochs must be above 0"),
         ({"lr": 0.0}, "train.lr must be above 0"),
         ({"steps": -1}, "train.steps must be above 0"),

@@ -13,18 +13,22 @@ import torch.multiprocessing as mp
 
 
 def run_ranks(function: Callable[..., Any], world: int, *args: Any) -> list[Any]:
-    """[function(*args) of rank 0, of rank 1, ...]; results must pickle."""
+    """[function(*args) of rank 0, of rank 1, ...]; results must pickle. What hangs or dies fails in two minutes."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     context = mp.get_context("spawn")
-    queue = context.SimpleQueue()
+    queue = context.Queue()
     processes = [context.Process(target=_rank, args=(function, r, world, port, args, queue)) for r in range(world)]
     for p in processes:
         p.start()
-    results: dict[int, Any] = dict(queue.get() for _ in range(world))
-    for p in processes:
-        p.join(60)
+    try:
+        results: dict[int, Any] = dict(queue.get(timeout=120) for _ in range(world))
+        for p in processes:
+            p.join(60)
+    finally:
+        for p in processes:
+            p.kill()
     for rank, (ok, value) in sorted(results.items()):
         assert ok, f"rank {rank} failed:\n{value}"
     return [results[rank][1] for rank in range(world)]

@@ -135,6 +135,13 @@ def test_training_draws_from_no_numpy_generator(folders, name):
     assert torch.equal(*out)
 
 
+@pytest.mark.parametrize(("name", "key"), [("wav2vec2 group", "layerdrop"), ("whisper", "encoder_layerdrop")])
+def test_layer_drop_is_set_to_0_with_a_note(folders, name, key, caplog):
+    encoder = audio_of(folders(name)).build()
+    assert getattr(encoder.model.config, key) == 0
+    assert f"{key} 0.5 is set to 0" in caplog.text
+
+
 @pytest.mark.parametrize("name", WAVES)
 def test_a_waveform_model_is_the_reference_on_one_clip(folders, name):
     model, extractor = MODELS[name]()

@@ -96,3 +96,4 @@ def test_collate_pads_with_zeros_to_the_longest():
     assert batch.get("wave").shape == (3, 5)
     assert batch.lengths.dtype == torch.int64
     assert batch.lengths.tolist() == [3, 5, 1]
+    assert batch[torch.tensor([2, 0])].trimmed().get("wave").tolist() == [[1, 0, 0], [1, 1, 1]]

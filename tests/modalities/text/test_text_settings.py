@@ -164,6 +164,8 @@ def test_collate_pads_to_the_longest() -> None:
     assert batch.get("mask").dtype == torch.bool
     assert batch.get("mask").sum(1).tolist() == batch.get("lengths").tolist() == [4, 2, 8]
     assert batch.get("ids")[1].tolist() == [1, ord("a") + 2, 0, 0, 0, 0, 0, 0]
+    shorter = batch[:2].trimmed()
+    assert shorter.get("ids").shape == shorter.get("mask").shape == (2, 4)
 
 
 def test_a_view_is_the_batch() -> None:

@@ -1,0 +1,55 @@
+"""A look's rows in pieces that fit the memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from multicl.looks import Look
+from multicl.towers import Request
+from multicl.types import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a look; their draws are the chunk's own."""
+
+    look: Look
+    number: int
+    rows: slice | Tensor
+    """Their positions in the look's batch."""
+
+    def batch(self) -> Batch:
+        """The view of these rows, without padding that only others need."""
+        assert self.look.batch is not None
+        return self.look.view(self.look.batch[self.rows].trimmed())
+
+    @property
+    def readers(self) -> list[Request]:
+        """The look's, with the chunk's seeds."""
+        return [reader._replace(seed=(*reader.seed, self.number)) for reader in self.look.readers]
+
+    def requests(self) -> list[Request]:
+        """The chunk's rows to embed."""
+        batch = self.batch()
+        return [reader._replace(batch=batch) for reader in self.readers]
+
+
+def cut(look: Look, size: int) -> list[Chunk]:
+    """Chunks of at most `size` rows, as equal as can be: BatchNorm wants no chunk of a single row left over.
+
+    Rows that have lengths are sorted, longest first, so that chunks hold next to no padding and the first of them needs
+    the most memory.
+    """
+    if look.batch is None:
+        return []
+    count = -(-len(look) // size)
+    lengths = look.batch.lengths
+    if lengths is not None:
+        order = lengths.cpu().argsort(descending=True, stable=True)
+        return [Chunk(look, number, rows) for number, rows in enumerate(order.tensor_split(count))]
+    edges = [number * len(look) // count for number in range(count + 1)]
+    return [Chunk(look, number, slice(edges[number], edges[number + 1])) for number in range(count)]

@@ -1,0 +1,101 @@
+"""The two passes over a step's chunks: embed all of them without gradients, then replay each to send its gradient home.
+
+A chunk's draws come from a seed of its own, so that both passes drop the same units and neither keeps a random state.
+The encoders' memory is that of one chunk, whatever the batch (GradCache, arXiv:2101.06983).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from multicl.chunks import Chunk
+from multicl.looks import Look
+from multicl.norms import statistics_held
+from multicl.pairs import View
+from multicl.towers import Embeddings, Request, Towers
+
+Gradients = Mapping[tuple[View, str | None], Tensor]
+"""(view, space) -> [B, D] float32: the loss's gradient with respect to the view's embeddings."""
+NoSync = Callable[[], AbstractContextManager[None]]
+"""Within it, DDP adds up gradients and reduces nothing."""
+
+
+@torch.no_grad()
+def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk]) -> Embeddings:
+    """Every look's views, chunk by chunk; rows stay in the order of their batch.
+
+    What a frozen encoder gives is kept too (space None): no replay computes it again.
+
+    Args:
+        towers: not wrapped; their `forward` autocasts where Accelerate made it so.
+    """
+    embedded: Embeddings = {}
+    for look in looks:
+        for reader in look.readers:
+            for space in _kept(towers, reader):
+                dim = towers.dim(reader.view.node, space)
+                embedded[reader.view, space] = torch.zeros(len(look), dim, device=towers.device)
+    for chunk in chunks:
+        requests = [request._replace(spaces=_kept(towers, request)) for request in chunk.requests()]
+        for key, z in towers(requests).items():
+            embedded[key][chunk.rows] = z
+    return embedded
+
+
+def replay(
+    wrapped: nn.Module,
+    towers: Towers,
+    chunks: Sequence[Chunk],
+    embedded: Embeddings,
+    grads: Gradients,
+    rest: Tensor,
+    backward: Callable[[Tensor], None],
+    no_sync: NoSync,
+) -> None:
+    """Compute each chunk again, with gradients, and add what it sends home to the parameters' `.grad`.
+
+    DDP reduces once, with the last chunk. `rest` goes with it and reaches every parameter that trains, so that DDP
+    waits for none whose chunks came earlier or not at all.
+    """
+    todo = [chunk for chunk in chunks if any(_trains(towers, reader) for reader in chunk.look.readers)]
+    last = todo.pop() if todo else None
+    with statistics_held(towers):
+        for chunk in todo:
+            with no_sync():
+                backward(surrogate(wrapped(_again(towers, chunk, embedded)), grads, chunk.rows))
+        if last is None:  # this rank has nothing to send, but is waited for
+            backward(rest + surrogate(wrapped([]), grads))
+        else:
+            backward(rest + surrogate(wrapped(_again(towers, last, embedded)), grads, last.rows))
+
+
+def surrogate(embedded: Embeddings, grads: Gradients, rows: slice | Tensor = slice(None)) -> Tensor:
+    """sum <z, dL/dz> over the views: its gradient is the loss's, and it needs no other rows."""
+    parts = [(z * grads[key][rows]).sum() for key, z in embedded.items()]
+    return torch.stack(parts).sum() if parts else torch.zeros(())
+
+
+def _kept(towers: Towers, request: Request) -> tuple[str | None, ...]:
+    return (*request.spaces, None) if towers.frozen(request.view.node) else request.spaces
+
+
+def _trains(towers: Towers, request: Request) -> bool:
+    return towers.trains(request.view.node, request.spaces)
+
+
+def _again(towers: Towers, chunk: Chunk, embedded: Embeddings) -> list[Request]:
+    """What of a chunk has gradients: from its rows, or from the features that a frozen encoder has given."""
+    again: list[Request] = []
+    batch = None
+    for reader in chunk.readers:
+        if towers.frozen(reader.view.node):
+            if _trains(towers, reader):
+                again.append(reader._replace(features=embedded[reader.view, None][chunk.rows]))
+        else:
+            batch = chunk.batch() if batch is None else batch
+            again.append(reader._replace(batch=batch))
+    return again

@@ -1,0 +1,49 @@
+"""What a run says about its training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from multicl.types import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How long and how fast."""
+
+    batch_size: int = 256
+    """Rows of the loss, over all ranks together."""
+    chunk_size: int | Literal["auto"] | None = None
+    """Rows that the encoders of a rank hold in memory at once, for a batch that does not fit: the loss still sees all
+    of it, and the encoders' forward is computed twice. None: the whole batch. "auto": what fits, found before the first
+    step and kept in the checkpoint."""
+    epochs: float = 10
+    """Passes over the rows; the incomplete batch at an epoch's end waits for the next shuffle."""
+    steps: int | None = None
+    """The optimiser's steps; where given, they count and `epochs` does not."""
+    lr: float = 1e-3
+    seed: int = 0
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """None: as `accelerate config` or `accelerate launch` says, else no."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints of a run that has a folder; 0: none."""
+    keep: int = 2
+    """Checkpoints kept."""
+    log_every: int = 10
+    """Steps between rows of metrics.jsonl."""
+    trackers: tuple[str, ...] = ()
+    """Accelerate's trackers: tensorboard, wandb, trackio, ..."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name} must be 1 or more, got {getattr(self, name)}")
+        if self.chunk_size is not None and self.chunk_size != "auto" and self.chunk_size < 1:
+            raise InputError(f"train.chunk_size must be 1 or more, auto or none, got {self.chunk_size}")
+        for name in ("steps", "epochs"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"train.{name} must be above 0, got {value}")
+        if not self.lr > 0:
+            raise InputError(f"train.lr must be above 0, got {self.lr}")
