@@ -1,7 +1,7 @@
 """How fast are the losses, how much memory do they take, and who is right?
 
     pip install -e '.[bench]'                       # the peers; one that is missing is named and left out
-    python benchmarks/loss.py                       # everything (hours on two cores: see --dry-run)
+    python benchmarks/loss.py                       # everything, for some two hours on two cores; alone on them
     python benchmarks/loss.py --quick               # small batches
     python benchmarks/loss.py --only info_nce --batch 16384 --dim 256
 
@@ -131,6 +131,7 @@ def _rounds(
         turn = [name for name in workers if r < rounds[name]]
         first = r % max(1, len(turn))
         for name in turn[first:] + turn[:first]:
+            time.sleep(0.005)  # the threads of the one before spin on for a moment
             try:
                 block = workers[name].ask("block", calls[name], times=calls[name])
             except GoneError as gone:  # it stood the first run and fell later: no time is better than half of one

@@ -25,12 +25,12 @@ from losses.inputs import SYMMETRIC, Inputs
 Step = Callable[[], tuple[Tensor, Tensor]]
 
 
-def full_walk(loss: str, x: Inputs, tile: int = 1024) -> Step:
+def full_walk(loss: str, x: Inputs, tile: int = 512) -> Step:
     """The four products over all tiles, as a step to be timed; it gives dX and dY."""
     return _walk(loss, x, tile, half=False)
 
 
-def half_walk(loss: str, x: Inputs, tile: int = 1024) -> Step:
+def half_walk(loss: str, x: Inputs, tile: int = 512) -> Step:
     """The four products over the tiles on and above the diagonal of a symmetric loss; it gives dX twice."""
     assert loss in SYMMETRIC, loss
     return _walk(loss, x, tile, half=True)
