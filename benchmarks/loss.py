@@ -97,34 +97,45 @@ def _too_much(cell: Cell, name: str, options: argparse.Namespace, before: Iterab
     return None
 
 
+def _ask(
+    workers: dict[str, Worker], found: dict[str, dict[str, Any]], name: str, question: str, *args: Any, times: int = 1
+) -> Any:
+    """A worker's answer; one that has none is noted and leaves."""
+    try:
+        return workers[name].ask(question, *args, times=times)
+    except GoneError as gone:
+        found[name]["note"] = f"not run: {gone}"
+        workers.pop(name).close()
+        return None
+
+
 def _first(
     cell: Cell, workers: dict[str, Worker], found: dict[str, dict[str, Any]], options: argparse.Namespace, folder: Path
 ) -> None:
     """One run of each: memory, a first idea of the time, and agreement where the reference does not take too long."""
-    right = folder / "right.safetensors"
-    if cell.batch <= options.reference:
-        judge = Worker(cell, "floor", options.threads, 3600)
-        judge.ask("save_reference", str(right))
-        judge.close()
+    for name in list(workers):  # nobody is measured while others load their libraries
+        _ask(workers, found, name, "ready")
     for name in list(workers):
-        row = found[name]
-        try:
-            seconds, peak = workers[name].ask("first")
-            row |= {"seconds": seconds, "extra MB": None if peak is None else peak / 2**20}
-            if right.exists() and not name.startswith("floor"):
-                row["loss off"], row["gradient off"] = workers[name].ask("agreement", str(right))
-        except GoneError as gone:
-            row["note"] = f"not run: {gone}"
-            workers.pop(name).close()
+        if answer := _ask(workers, found, name, "first"):
+            found[name]["seconds"], peak = answer
+            found[name]["extra MB"] = None if peak is None else peak / 2**20
+    if cell.batch > options.reference:
+        return
+    right = str(folder / "right.safetensors")
+    judge = Worker(cell, "floor", options.threads, 3600)  # any implementation can; this one needs no peer
+    judge.ask("save_reference", right)
+    judge.close()
+    for name in [name for name in workers if not name.startswith("floor")]:
+        if answer := _ask(workers, found, name, "agreement", right):
+            found[name]["loss off"], found[name]["gradient off"] = answer
 
 
 def _rounds(
     workers: dict[str, Worker], found: dict[str, dict[str, Any]], times: dict[str, list[float]], share: float
 ) -> None:
     calls, rounds = {}, {}
-    for name in workers:  # a second run tells better than the first what a call takes
+    for name in workers:
         seconds = found[name].pop("seconds")
-        seconds = min(workers[name].ask("block", 3)) if seconds < 1 else seconds
         calls[name] = max(1, min(200, round(BLOCK / seconds)))
         rounds[name] = max(LEAST, min(ROUNDS, int(share / (calls[name] * seconds))))
     for r in range(max(rounds.values(), default=0)):
@@ -132,23 +143,18 @@ def _rounds(
         first = r % max(1, len(turn))
         for name in turn[first:] + turn[:first]:
             time.sleep(0.005)  # the threads of the one before spin on for a moment
-            try:
-                block = workers[name].ask("block", calls[name], times=calls[name])
-            except GoneError as gone:  # it stood the first run and fell later: no time is better than half of one
-                found[name]["note"] = f"not run: {gone}"
-                times.pop(name, None)
-                workers.pop(name).close()
-            else:
+            if block := _ask(workers, found, name, "block", calls[name], times=calls[name]):
                 times.setdefault(name, []).append(median(block))
     for name, seconds in times.items():
-        found[name] |= {"ms": 1000 * median(seconds), "rounds": len(seconds), "calls": calls[name]}
+        if name in workers:
+            found[name] |= {"ms": 1000 * median(seconds), "rounds": len(seconds), "calls": calls[name]}
 
 
 def _ratios(found: dict[str, dict[str, Any]], times: dict[str, list[float]]) -> None:
-    if "multicl" not in times:
-        return
-    ours = found["multicl"]
+    ours = found.get("multicl", {})
     for name, seconds in times.items():
+        if "ms" not in ours or "ms" not in found[name]:
+            continue
         found[name]["time / ours"] = median(t / o for t, o in zip(seconds, times["multicl"], strict=False))
         if found[name]["extra MB"] and ours["extra MB"] and not name.startswith("floor"):
             found[name]["memory / ours"] = found[name]["extra MB"] / ours["extra MB"]
@@ -192,19 +198,21 @@ def main() -> None:
     if busy > 0.5:
         print(f"other programs are running (load {busy:.1f}): times will be wrong", file=sys.stderr)
     rows: list[dict[str, Any]] = []
-    for cell in cells:
-        start = time.perf_counter()
-        new = measure(cell, given, rows)
-        rows += new
-        print(table(new), file=sys.stderr)
-        print(f"{time.perf_counter() - start:.0f} s\n", file=sys.stderr, flush=True)
-    done = {tuple(cell) for cell in cells}
-    every = [row for row in old if (row["loss"], row["B"], row["D"]) not in done] + rows
-    every.sort(key=lambda row: (list(LOSSES).index(row["loss"]), row["D"], row["B"]))
-    asked = targets(every)
-    print(table(asked))
-    titles = {loss: {name: i.title for name, i in peers.items()} for loss, peers in LOSSES.items()}
-    finish("loss", every, folder, targets=asked, titles=titles, threads=given.threads, load_before=busy)
+    try:
+        for cell in cells:
+            start = time.perf_counter()
+            new = measure(cell, given, rows)
+            rows += new
+            print(table(new), file=sys.stderr)
+            print(f"{time.perf_counter() - start:.0f} s\n", file=sys.stderr, flush=True)
+    finally:  # what was measured before an interrupt is kept
+        done = {(row["loss"], row["B"], row["D"]) for row in rows}
+        every = [row for row in old if (row["loss"], row["B"], row["D"]) not in done] + rows
+        every.sort(key=lambda row: (list(LOSSES).index(row["loss"]), row["D"], row["B"]))
+        asked = targets(every)
+        print(table(asked))
+        titles = {loss: {name: i.title for name, i in peers.items()} for loss, peers in LOSSES.items()}
+        finish("loss", every, folder, targets=asked, titles=titles, threads=given.threads, load_before=busy)
 
 
 if __name__ == "__main__":

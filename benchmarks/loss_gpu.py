@@ -178,7 +178,7 @@ def main() -> None:
     p.add_argument("--implementations", nargs="+", choices=list(IMPLEMENTATIONS), default=list(IMPLEMENTATIONS))
     p.add_argument("--device", default="cuda")
     p.add_argument("--square", type=int, default=8192, help="side of the matrices that tell the rate")
-    p.add_argument("--reference", type=int, default=32768, help="largest B that is compared with float64")
+    p.add_argument("--reference", type=int, default=131072, help="largest B that is compared with float64")
     p.add_argument("--results", type=Path, default=RESULTS, help="folder of loss_gpu.json")
     options = p.parse_args()
     device = torch.device(options.device)

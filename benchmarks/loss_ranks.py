@@ -25,7 +25,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from common import RESULTS, finish
 from losses.inputs import TEMPERATURE, Inputs, make_inputs
-from losses.memory import extra_peak
 from losses.reference import differences, reference
 from losses.traffic import Traffic
 from torch import Tensor
@@ -77,13 +76,11 @@ def _side_by_side(loss: str, options: argparse.Namespace) -> list[dict[str, Any]
     mine = slice(dist.get_rank() * n, (dist.get_rank() + 1) * n)
     whole = make_inputs(loss, options.batch, options.dim)
     leaves = [x.detach()[mine].clone().requires_grad_() for x in (whole.a, whole.b)]
-    for form in FORMS[loss].values():  # loads the libraries: not a part of anyone's memory
-        _step(form, [x.detach()[:8].requires_grad_() for x in leaves], whole)()
     steps = {name: _step(form, leaves, whole) for name, form in FORMS[loss].items()}
     found: dict[str, dict[str, Any]] = {}
     right = _right(loss, options, mine) if options.batch <= options.reference else None
     for name, step in steps.items():
-        found[name] = {"loss": loss, "form": name, "extra MB": _peak(step)}
+        found[name] = {"loss": loss, "form": name}
         traffic = Traffic()
         with traffic:
             value, grads = step()
@@ -112,11 +109,6 @@ def _step(form: Callable[..., Tensor], leaves: list[Tensor], whole: Inputs) -> C
         return value.detach(), torch.autograd.grad(value, learnt)
 
     return step
-
-
-def _peak(step: Callable[[], Any]) -> float | None:
-    peak = extra_peak(step)
-    return None if peak is None else peak / 2**20
 
 
 def _mean(grads: Sequence[Tensor]) -> list[Tensor]:
@@ -151,7 +143,7 @@ def measure(world: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for each in zip(*ranks, strict=True):
         row = {"ranks": world, "threads": threads, **each[0]}
-        for key in ("seconds", "sent MB", "extra MB", "gradient off"):
+        for key in ("seconds", "sent MB", "gradient off"):
             if all(r.get(key) is not None for r in each):
                 row[key] = max(r[key] for r in each)
         rows.append(row)
