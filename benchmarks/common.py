@@ -53,11 +53,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(line, wide, strict=True)).rstrip() for line in cells)
 
 
-def finish(name: str, rows: Sequence[dict[str, Any]], **more: Any) -> None:
-    """Print the table and a last line `RESULT {json}`; write benchmarks/results/NAME.json."""
+def finish(name: str, rows: Sequence[dict[str, Any]], folder: Path | None = RESULTS, **more: Any) -> None:
+    """Print the table and a last line `RESULT {json}`; write FOLDER/NAME.json, or nothing where folder is None."""
     result = {"benchmark": name, "machine": machine(), "rows": list(rows), **more}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    if folder:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(table(rows))
     print("RESULT " + json.dumps(result), flush=True)
 

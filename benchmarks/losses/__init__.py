@@ -1,0 +1,1 @@
+"""What the benchmarks of the losses share: inputs, implementations, a float64 reference, floors, memory, processes."""

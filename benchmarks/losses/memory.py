@@ -1,0 +1,40 @@
+"""Extra peak memory of a call: the resident set's high-water mark, which Linux resets on demand."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def extra_peak(call: Callable[[], object]) -> int | None:
+    """Bytes by which the call's peak passes what was resident before it; None where the kernel cannot say.
+
+    What the call returns is kept until the peak is read: results (gradients) count, for everyone alike. Measure a
+    call's first run: later ones find memory that the allocator has kept, and seem to need less.
+    """
+    gc.collect()
+    try:
+        RESET.write_text("5")  # the mark falls to what is resident now
+    except OSError:
+        return None
+    before = _mark()
+    result = call()
+    extra = _mark() - before
+    del result
+    return extra
+
+
+def available() -> int | None:
+    """Bytes that may be taken without swapping; None where the kernel does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def _mark() -> int:
+    return next(int(line.split()[1]) * 1024 for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
