@@ -3,7 +3,7 @@
 The matrix is never written out: memory is O((N + K) D). A tile is made once, for loss and gradients together: three
 matrix products in all, the least that there can be.
 
-Dimensions: N local rows, K rows of all ranks on the other side, D width; n, k rows of one tile.
+Dimensions: N local rows, K rows of all ranks on the other side, D width.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import softplus
 
 from multicl.distributed import World
 from multicl.ops.once import once
-from multicl.ops.relation import Relation
-
-TILE = 512
+from multicl.ops.relation import Relation, Side
+from multicl.ops.tiled import Block, buffers
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -40,11 +39,10 @@ def sigmoid_loss(
     with torch.autocast(a.device.type, enabled=False):
         kind = torch.promote_types(a.dtype, torch.float32)
         a, keys = a.to(kind), world.gather(b.to(kind))
-        row, ids = world.gather(relation.b.row), world.gather(relation.b.id)
-        rows = (relation.a.row, row) if relation.equal_ids == "ignore" else None
+        key = Side(world.gather(relation.b.row), world.gather(relation.b.id))
         scale, bias = scale.to(kind).reshape(1), bias.to(kind).reshape(1)
         wanted = torch.is_grad_enabled()
-        total = _Sigmoid.apply(a, keys, scale, bias, (relation.a.id, ids), rows, wanted)  # type: ignore[no-untyped-call]
+        total = _Sigmoid.apply(a, keys, scale, bias, key, relation, wanted)  # type: ignore[no-untyped-call]
         each = (total / max(len(a), 1)).expand(len(a))  # rows carry equal parts of the sum: their mean is sum / B
         return world.mean(each, torch.ones_like(each, dtype=torch.bool))
 
@@ -54,45 +52,34 @@ class _Sigmoid(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        a_ND: Tensor,
-        keys_KD: Tensor,
-        scale: Tensor,
-        bias: Tensor,
-        ids: tuple[Tensor, Tensor],
-        rows: tuple[Tensor, Tensor] | None,
-        wanted: bool,
+        ctx: Any, a: Tensor, keys: Tensor, scale: Tensor, bias: Tensor, key: Side, relation: Relation, wanted: bool
     ) -> Tensor:
-        """Walk the tiles. ids, rows: of a and of the keys; rows given: equal ids of other rows count nowhere."""
+        """Of a logit l: softplus(l), and sigmoid(l) as its slope; of a positive's, softplus(-l) and -sigmoid(-l)."""
+        block = Block(a * scale, keys, relation.a, key, relation.equal_ids)
         wanted = wanted and any(ctx.needs_input_grad)
-        scaled_ND = a_ND * scale
-        loss_N = a_ND.new_zeros(len(a_ND))
-        grad_a = torch.zeros_like(a_ND) if wanted else None
-        grad_keys = torch.zeros_like(keys_KD)
-        grad_bias = torch.zeros_like(bias)
-        for i in range(0, len(a_ND), TILE):
-            for k in range(0, len(keys_KD), TILE):
-                mine, theirs = slice(i, i + TILE), slice(k, k + TILE)
-                logits_nk = torch.addmm(bias, scaled_ND[mine], keys_KD[theirs].T)
-                positive = same = ids[0][mine, None] == ids[1][theirs]
-                if rows is not None:  # equal rows have equal ids
-                    positive = rows[0][mine, None] == rows[1][theirs]
-                agreed = torch.where(positive, logits_nk, -logits_nk)  # y * logit
-                if rows is not None:
-                    agreed.masked_fill_(same & ~positive, torch.inf)  # no loss, no gradient
-                loss_N[mine] -= logsigmoid(agreed).sum(1)
-                if grad_a is None:
-                    continue
-                slope_nk = torch.sigmoid_(agreed.neg_())
-                slope_nk = torch.where(positive, -slope_nk, slope_nk)  # of the loss with respect to the logit
-                grad_a[mine].addmm_(slope_nk, keys_KD[theirs])
-                grad_keys[theirs].addmm_(slope_nk.T, a_ND[mine])
-                grad_bias += slope_nk.sum()
-        if grad_a is not None:
-            grad_scale = (grad_a * a_ND).sum().reshape(1)  # sum_ij slope_ij cos_ij
-            wants = next(x for x in (a_ND, keys_KD, scale, bias) if x.requires_grad)
+        loss = a.new_zeros(len(a))
+        grad_a, grad_keys, grad_bias = torch.zeros_like(a), torch.zeros_like(keys), torch.zeros_like(bias)
+        if len(a) and len(keys):
+            block.skip_unrelated()
+            for tile, logits, positive in block.walk(buffers(block, several=False)[0]):
+                logits += bias
+                if positive is not None:
+                    own = positive.logits + bias
+                    logits[positive.places] = -torch.inf
+                    loss.index_add_(0, positive.places[0] + tile.rows.start, softplus(-own, threshold=40))
+                loss[tile.rows] += softplus(logits, threshold=40).sum(1)
+                if wanted:
+                    slope = logits.sigmoid_()
+                    if positive is not None:
+                        slope[positive.places] = -torch.sigmoid(-own)
+                    grad_a[tile.rows].addmm_(slope, keys[tile.columns])
+                    grad_keys[tile.columns].addmm_(slope.T, a[tile.rows])
+                    grad_bias += slope.sum()
+        if wanted:
+            grad_scale = (grad_a * a).sum(1).double().sum().to(scale.dtype).reshape(1)  # sum_ij slope_ij cos_ij
+            wants = next(x for x in (a, keys, scale, bias) if x.requires_grad)
             ctx.save_for_backward(grad_a.mul_(scale), grad_keys.mul_(scale), grad_scale, grad_bias, wants)
-        return loss_N.sum()
+        return loss.sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -160,7 +160,7 @@ def forward(block: Block, running: Running) -> None:
     block.skip_unrelated()
     tilts, shift = running.tilts, running.shift
     wide = shift is not None
-    held, spare = _buffers(block, several=wide or len(tilts) > 1)
+    held, spare = buffers(block, several=wide or len(tilts) > 1)
     for walked in block.walk(held):
         tile, logits, positive = walked
         ends = block.ends(tile)
@@ -198,7 +198,7 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
     x = block.y if block.symmetric else block.x
     tilts, lse = slopes.tilts, slopes.lse
     several, kept = lse is not None or len(tilts) > 1, block.kept is not None
-    held, spare = _buffers(block, several or kept)
+    held, spare = buffers(block, several or kept)
     whole = torch.empty_like(held) if several else spare
     for tile, logits, positive in block.walk(held):
         ends = block.ends(tile)
@@ -248,7 +248,7 @@ def _exponentials(logits: Tensor, tilt: float, shift: Tensor | None, out: Tensor
     return out.exp_()
 
 
-def _buffers(block: Block, several: bool) -> tuple[Tensor, Tensor]:
+def buffers(block: Block, several: bool) -> tuple[Tensor, Tensor]:
     """Room for a tile, and for another one, or the same."""
     size = tile_size(block.x.device)
     first = block.x.new_empty(min(size, len(block.x)) * min(size, len(block.y)))
