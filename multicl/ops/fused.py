@@ -8,8 +8,8 @@ with the roles swapped and a symmetric matrix is walked whole: twice the product
 Backward: a kernel makes a panel's logits again and writes their slopes, and two library products take it from there.
 
 The floor of both is 8 * N * K * D operations, of bf16 products where they are allowed. Neither the speed nor the sizes
-of tiles have been measured so far: the kernels are tested through Triton's interpreter and compiled for sm_80 and
-sm_90, no more.
+of tiles have been measured so far, nor have the kernels run on a GPU: they are tested through Triton's interpreter, and
+compiled for sm_80 and sm_90.
 
 Dimensions: N rows of a side; n queries and k keys of a block; T tilts; D width; S spans of columns.
 """

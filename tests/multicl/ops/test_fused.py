@@ -61,7 +61,7 @@ def test_interpreted_kernels_give_what_the_plain_form_gives(
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     numbers = covering()
     if products != torch.float32:  # at a scale of 100, what rounding does to logits is more than that
-        numbers = [number for number in numbers if CASES[number].scale < 40]
+        numbers = [number for number in numbers if CASES[number].scale < 40][::2]
     if len(counts_a) > 1:
         numbers = numbers[::3]
     ranks = run_ranks(of_interpreter, len(counts_a), numbers, counts_a, counts_b, 19, products, deterministic)
@@ -80,8 +80,7 @@ def test_interpreted_kernels_give_what_the_plain_form_gives(
         same(found, wanted, case, tolerance, number)
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("products", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("products", "capability"), [(torch.float32, 80), (torch.bfloat16, 90)])
 def test_kernels_compile(
     products: torch.dtype, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
