@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from multicl.distributed import World
-from multicl.ops import tiled
+from multicl.ops import fused
 from multicl.ops.once import once
 from multicl.ops.relation import Extra, Relation, Side, Stats, Sums
 from multicl.ops.running import NARROW, Running
@@ -58,18 +58,21 @@ def contrast(
         world: default: the process group there is.
 
     Returns:
-        Stats, float32 at least, also under autocast. Gradients flow to a, b, scale and extras; each rank's backward
+        Stats, float32 at least, also under autocast; on a GPU the products of bf16 or half rows, and all of them under
+        autocast, are of bf16 (see `multicl.ops.fused`). Gradients flow to a, b, scale and extras; each rank's backward
         gives its share of the sum over ranks, keys' gradients summed home. It cannot be differentiated twice:
         `multicl.ops.plain` can.
     """
     assert min(tilts) >= 0, f"tilts must be 0 or more, got {tilts}"
     world = world or World.current()
+    low = a.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled(a.device.type)
     with torch.autocast(a.device.type, enabled=False):  # bf16 logits at scale 100 are wrong by 0.3
         kind = torch.promote_types(a.dtype, torch.float32)
         extras = [("a", extra) for extra in extra_a]
         extras += [("b", extra) for extra in extra_b if both and b is not None]
         given = (None if z is None else z.to(kind) for z in (a, b, scale, *(extra.z for _, extra in extras)))
-        call = _Call(relation, tuple(extras), tuple(tilts), positives_in_sum, both, unit, world)
+        form = fused.form(a.device, kind, tilts, low)
+        call = _Call(relation, tuple(extras), tuple(tilts), positives_in_sum, both, unit, world, form)
         found = _Contrast.apply(call, *given)  # type: ignore[no-untyped-call]
     sides = [Sums(*found[at : at + 3]) for at in range(0, len(found), 3)]
     return Stats(sides[0], sides[1] if len(sides) > 1 else None)
@@ -87,6 +90,7 @@ class _Call:
     both: bool
     unit: bool
     world: World
+    form: fused.Form
 
 
 class _Walk(NamedTuple):
@@ -118,7 +122,7 @@ class _Contrast(torch.autograd.Function):
         running = Running(shared.stop if b is None or call.both else before, call.tilts, call.positives_in_sum, wide, a)
         ctx.walks = _walks(call, a, b, scale, extras, counts, shared.start)
         for walk in ctx.walks:
-            tiled.forward(walk.block, running)
+            call.form.forward(walk.block, running)
         if b is None or call.both:
             running.sum_over_ranks(shared, world)
         ctx.save_for_backward(a, b, scale, *extras)
@@ -150,7 +154,7 @@ class _Contrast(torch.autograd.Function):
         home: dict[str | int, Tensor] = {}
         d_scale = torch.zeros((), dtype=torch.float64, device=a.device)
         for block, x, y, y_at in ctx.walks:
-            dx, dy = tiled.backward(block, slopes, block.symmetric or wanted[y])
+            dx, dy = call.form.backward(block, slopes, block.symmetric or wanted[y])
             if block.symmetric:
                 dx += dy
             d_scale += ((b if x == "b" else a) * dx).sum(1).double().sum() / (2 if block.symmetric else 1)

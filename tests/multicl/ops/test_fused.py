@@ -1,0 +1,146 @@
+"""The Triton form against the plain one: interpreted on a CPU, compiled for GPUs that are away, run where one is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from contrasts import CASES, Case, compute, inputs
+from kernels import of_interpreter, single
+from ranks import run_ranks
+from torch import Tensor
+
+from multicl.ops import fused, plain, tiled
+from multicl.ops.contrast import Relation, Side, contrast
+
+triton = pytest.importorskip("triton")
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def covering() -> list[int]:
+    """A few cases, among which every two values of two settings meet."""
+
+    def pairs(case: Case) -> set[Any]:
+        values = list(vars(case).items())
+        return {(one, other) for one in values for other in values if one[0] < other[0]}
+
+    left = set().union(*map(pairs, CASES))
+    chosen = []
+    while left:
+        chosen.append(max(range(len(CASES)), key=lambda number: len(pairs(CASES[number]) & left)))
+        left -= pairs(CASES[chosen[-1]])
+    return chosen
+
+
+def same(found: dict[str, Tensor], wanted: dict[str, Tensor], case: Case, tolerance: float, what: object = "") -> None:
+    """By norm; the scale's gradient is a sum of both signs, and is measured by its summands."""
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        size = value.norm()
+        if name == "d_scale":
+            size = sum(wanted[n].norm() * len(wanted[n]) ** 0.5 for n in ("d_a", "d_b")) / case.scale
+        error = (found[name].double().cpu().reshape(value.shape) - value).norm()
+        assert error <= tolerance * size, f"{what} {case} {name}: {error} of {size}"
+
+
+@pytest.mark.parametrize(
+    ("counts_a", "counts_b", "products", "tolerance", "deterministic"),
+    [
+        ([18], [35], torch.float32, 1e-5, False),
+        ([18], [35], torch.float16, 1e-2, True),  # the interpreter knows no products of bfloat16
+        ([20, 6], [0, 17], torch.float32, 1e-5, False),
+    ],
+)
+def test_interpreted_kernels_give_what_the_plain_form_gives(
+    counts_a: list[int], counts_b: list[int], products: torch.dtype, tolerance: float, deterministic: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    numbers = covering()
+    if products != torch.float32:  # at a scale of 100, what rounding does to logits is more than that
+        numbers = [number for number in numbers if CASES[number].scale < 40][::2]
+    if len(counts_a) > 1:
+        numbers = numbers[::3]
+    ranks = run_ranks(of_interpreter, len(counts_a), numbers, counts_a, counts_b, 19, products, deterministic)
+    for at, number in enumerate(numbers):
+        case = CASES[number]
+        wanted = compute(plain.contrast, case, inputs(case, sum(counts_a), sum(counts_b), 19, 30, number))
+        found = {}
+        for name, value in wanted.items():
+            parts = [torch.tensor(rank[at][name], dtype=torch.float64) for rank in ranks]
+            if name in ("d_scale", "d_x_a", "d_x_b"):  # each rank has its part of what all rows send there
+                found[name] = torch.stack(parts).sum(0)
+            elif name[0] == "d":
+                found[name] = torch.cat([part.reshape(-1, value.shape[1]) for part in parts])
+            else:
+                found[name] = torch.cat([part.reshape(*value.shape[:-1], -1) for part in parts], -1)
+        same(found, wanted, case, tolerance, number)
+
+
+@pytest.mark.parametrize(("products", "capability"), [(torch.float32, 80), (torch.bfloat16, 90)])
+def test_kernels_compile(
+    products: torch.dtype, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter takes more than the compiler does; memory of a tile is that of the smaller GPUs."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from multicl.ops import kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    sizes = fused.sizes(products)._asdict()
+    options = {name: sizes.pop(name) for name in ("num_warps", "num_stages")}
+    settled = dict(
+        WIDTH=512, TILTS=1, WIDE=False, COLUMNS=True, SELF="left out", INSIDE=True, EQUAL="positive", OWN="positive",
+        PRECISION="tf32x3", **sizes,
+    )  # fmt: skip
+    kinds = dict.fromkeys(["n", "k", "size", "span", "stride", "row_at", "column_at"], "i32")
+    kinds |= {"x": "*bf16", "y": "*bf16", "out": "*bf16"} if products == torch.bfloat16 else {}
+    kinds |= {"tilt_0": "fp32", "tilt_1": "fp32", "single": "*i1"}
+    kinds |= dict.fromkeys(["x_row", "x_id", "y_row", "y_id"], "*i64") | dict.fromkeys(settled, "constexpr")
+    for kernel in (kernels.sums, kernels.weights):
+        signature = {name: kinds.get(name, "*fp32") for name in kernel.arg_names}
+        source = ASTSource(kernel, signature, settled)
+        made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+        assert made.metadata.shared <= 100_000
+
+
+def test_it_is_taken_on_a_gpu_alone() -> None:
+    assert fused.form(torch.device("cpu"), torch.float32, (1.0,), False) is tiled
+
+
+@gpu
+@pytest.mark.parametrize("number", covering())
+@pytest.mark.parametrize("shape", [(1, 1, 2), (130, 257, 19), (300, 200, 1024)])
+def test_kernels_give_what_the_plain_form_gives(number: int, shape: tuple[int, int, int]) -> None:
+    case = CASES[number]
+    given = inputs(case, *shape, 30, number)
+    same(compute(contrast, case, single(given, "cuda")), compute(plain.contrast, case, given), case, 2e-5)
+
+
+@gpu
+@pytest.mark.parametrize("number", covering())
+def test_bfloat16_is_right_to_a_hundredth(number: int) -> None:
+    case = replace(CASES[number], scale=3.0)
+    given = inputs(case, 300, 200, 128, 30, number)
+    wanted = compute(plain.contrast, case, given)
+    with torch.autocast("cuda", torch.bfloat16):
+        found = compute(contrast, case, single(given, "cuda"))
+    same(found, wanted, case, 1e-2)
+
+
+@gpu
+def test_sums_of_columns_are_the_same_without_atomics() -> None:
+    z = torch.nn.functional.normalize(torch.randn(300, 64, device="cuda"), dim=1)
+    side = Side(torch.arange(300, device="cuda"), torch.arange(300, device="cuda"))
+    runs = []
+    for exact in (False, True, True):
+        torch.use_deterministic_algorithms(exact)
+        stats = contrast(z, z.flip(0), torch.ones(1, device="cuda"), Relation(side, side))
+        runs.append(stats.b.lse if stats.b else None)
+    torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(runs[0], runs[1])
+    assert torch.equal(runs[1], runs[2])  # type: ignore[arg-type]
