@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from multicl.ops.tiled import Block
 
 PROGRAMS = 1024
 """As many as keep a GPU busy: where there are fewer row blocks, columns are cut into spans."""
+SWITCH = "MULTICL_TRITON"
+"""Environment variable; "1" lets this form run. Off until a GPU has passed the tests: `tiled` runs there, too."""
 
 
 class Form(Protocol):
@@ -46,12 +49,21 @@ class Form(Protocol):
 
 
 def form(device: torch.device, kind: torch.dtype, tilts: Sequence[float], low: bool) -> Form:
-    """The fused form where it can run: compute capability 8.0, Triton, float32, one or two tilts above 0. Else `tiled`.
+    """The fused form where asked for and able: compute capability 8.0, Triton, float32, one or two tilts above 0.
+
+    Else `tiled`.
 
     Args:
         low: bf16 products will do. Else they are those of float32.
     """
-    if device.type != "cuda" or kind != torch.float32 or len(tilts) > 2 or min(tilts) == 0 or not _runs_on(device):
+    if (
+        os.environ.get(SWITCH) != "1"
+        or device.type != "cuda"
+        or kind != torch.float32
+        or len(tilts) > 2
+        or min(tilts) == 0
+        or not _runs_on(device)
+    ):
         return tiled
     return Fused(torch.bfloat16 if low else torch.float32)
 

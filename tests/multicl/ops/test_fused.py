@@ -17,6 +17,13 @@ from multicl.ops import fused, plain, tiled
 from multicl.ops.contrast import Relation, Side, contrast
 
 triton = pytest.importorskip("triton")
+
+
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(fused.SWITCH, "1")
+
+
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -108,8 +115,10 @@ def test_kernels_compile(
         assert made.metadata.shared <= 100_000
 
 
-def test_it_is_taken_on_a_gpu_alone() -> None:
+def test_it_is_taken_on_a_gpu_alone_and_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fused.form(torch.device("cpu"), torch.float32, (1.0,), False) is tiled
+    monkeypatch.delenv(fused.SWITCH)
+    assert fused.form(torch.device("cuda"), torch.float32, (1.0,), False) is tiled
 
 
 @gpu
