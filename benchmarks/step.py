@@ -1,0 +1,224 @@
+"""What does the exact step cost: in memory as the batch grows, and in time over a bare PyTorch loop?
+
+    python benchmarks/step.py [--batches 256 1024 4096 16384] [--chunk 64] [--steps 8] [--rounds 4]
+
+Memory: the extra peak of the first step of pictures (32 x 32, `Image("small")`) with texts (`Text("words")`), each in a
+process of its own, rows already loaded; at a chunk of 64 rows, and in one piece up to a batch of `--whole`. It should
+grow by the embeddings alone (z and its gradient, of both sides; the rows as loaded are not the step's).
+
+Time: medians of the intervals from step to step, loading, clipping and optimiser included, of `Trainer.fit` in one
+piece and in chunks, and of a loop of plain PyTorch with the same towers, rows, views and loss; the three take turns.
+Wall-clock time, and the processor's, which feels other processes less. Computing the encoders' forward twice makes 4/3
+where a backward costs two forwards and views cost nothing. glibc is told to keep what is freed: giving pages back and
+taking them anew was a quarter of a step for all three, and more or less of it by luck.
+
+Data and weights are random: neither changes what is measured. CPU, all cores; the figures want a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import finish
+
+from multicl import InfoNCE, Optim, Pair, Train, Trainer
+from multicl.distributed import World
+from multicl.modalities.image import Image
+from multicl.modalities.text import Text
+from multicl.optim import build_optimizer
+from multicl.types import Context, Embedded, Modality
+
+DIM = 128
+KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**32)}
+Stamp = tuple[float, float]
+"""Seconds of the clock on the wall and of the processor."""
+CLIP: dict[str, Modality] = {"image": Image("small"), "text": Text("words")}
+GRAPHS: dict[str, tuple[dict[str, Modality], list[Pair], int, int]] = {  # nodes, pairs, batch, chunk
+    "image-text, small nets": (CLIP, [Pair("image", "text", InfoNCE(0.07, learnable=True))], 256, 64),
+    "image-image, ResNet-18": (
+        {"image": Image("resnet18", stem="cifar", pretrained=False)},
+        [Pair("image", "image", InfoNCE(0.5))],
+        32,
+        16,
+    ),
+    "text-text, 4-layer transformer": ({"text": Text("small")}, [Pair("text", "text", InfoNCE(0.05))], 64, 16),
+}
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    """Random pictures, and texts of 2 to 20 words."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghij"), 5)) for _ in range(500)]
+    return [
+        {
+            "image": rng.integers(0, 256, (32, 32, 3), dtype=np.uint8),
+            "text": " ".join(rng.choice(words, rng.integers(2, 21))),
+        }
+        for _ in range(count)
+    ]
+
+
+# Memory
+
+
+def peak(batch: int, chunk: int | None) -> dict[str, Any]:
+    """Extra peak and seconds of one step, in a process of its own."""
+    measured = child("--measure", str(batch), str(chunk or 0))
+    return {"what": "memory", "batch": batch, "chunk": chunk or "whole", **measured}
+
+
+def child(*arguments: str, **environment: str) -> Any:
+    """What this file prints last, as JSON, when called so."""
+    command = [sys.executable, __file__, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **environment})
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(batch: int, chunk: int | None) -> dict[str, float | None]:
+    """The step alone: forward and backward of the rows that are there."""
+    nodes, terms, *_ = GRAPHS["image-text, small nets"]
+    trainer = Trainer(nodes, terms, rows(batch), train=Train(batch_size=batch, steps=1, chunk_size=chunk))
+    part = next(trainer._slices(0))
+    trainer.towers.train()
+    small = Trainer(nodes, terms, rows(8), train=Train(batch_size=8, steps=1, chunk_size=4))
+    small._step(small.towers, next(small._slices(0)), 0)  # libraries load what they need
+    marked = _reset_mark()
+    before = _mark() if marked else 0
+    began = time.perf_counter()
+    trainer._step(trainer.towers, part, 0)
+    seconds = time.perf_counter() - began
+    extra = (_mark() - before) / 2**20 if marked else None
+    return {"extra MB": extra, "embeddings MB": 4 * batch * DIM * 4 / 2**20, "seconds": seconds}
+
+
+def _reset_mark() -> bool:
+    """Linux: the resident set's high-water mark falls to what is resident now."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        return True
+    return False
+
+
+def _mark() -> int:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+# Time
+
+
+def trainer_steps(graph: str, chunk: int | None, steps: int) -> list[Stamp]:
+    """Times of each step of `fit`, from one's beginning to the next one's."""
+    trainer = _trainer(graph, chunk, steps)
+    stamps: list[Stamp] = []
+    step = trainer._step
+
+    def stamped(*args: Any) -> Any:
+        stamps.append(_now())
+        return step(*args)
+
+    trainer._step = stamped  # type: ignore[method-assign]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        trainer.fit()
+    return _between(stamps)
+
+
+def bare_steps(graph: str, steps: int) -> list[Stamp]:
+    """The same of a plain loop over the same towers, rows, views and loss."""
+    trainer = _trainer(graph, None, steps)
+    towers = trainer.towers.train()
+    optimizer = build_optimizer(towers, Optim(), 1e-3)
+    (pair,) = towers.terms
+    context = Context(World(), symmetric=pair.symmetric)
+    stamps: list[Stamp] = []
+    for part in trainer._slices(0):
+        stamps.append(_now())
+        sides = []
+        for view in pair.views:
+            batch = part.batches[view.node]
+            assert batch is not None
+            seen = towers.modalities[view.node].view(batch, batch.row * 977 + view.draw, view.kind)
+            (z,) = towers.embed(view.node, seen, ["joint"])
+            sides.append(Embedded(z, batch.row, part.ids_of(pair, batch.row)))
+        loss = towers.objectives[pair.name](*sides, context)["loss"]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return _between(stamps)
+
+
+def times(graph: str, steps: int, rounds: int) -> list[dict[str, Any]]:
+    """Medians over the rounds' steps, the first of each round left out."""
+    *_, batch, chunk = GRAPHS[graph]
+    ways = {
+        "bare loop": lambda: bare_steps(graph, steps),
+        "whole": lambda: trainer_steps(graph, None, steps),
+        chunk: lambda: trainer_steps(graph, chunk, steps),
+    }
+    found: dict[Any, list[Stamp]] = {way: [] for way in ways}
+    for turn in range(rounds):
+        for way in list(ways)[:: -1 if turn % 2 else 1]:
+            found[way] += ways[way]()[1:]
+    wall, cpu = ({way: statistics.median(step[at] for step in each) for way, each in found.items()} for at in (0, 1))
+    return [
+        {
+            "what": graph,
+            "batch": batch,
+            "chunk": way,
+            "seconds": wall[way],
+            "over bare": wall[way] / wall["bare loop"],
+            "processor's": cpu[way] / cpu["bare loop"],
+        }
+        for way in ways
+    ]
+
+
+def _now() -> Stamp:
+    return time.perf_counter(), time.process_time()
+
+
+def _between(stamps: list[Stamp]) -> list[Stamp]:
+    return [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(stamps)]
+
+
+def _trainer(graph: str, chunk: int | None, steps: int) -> Trainer:
+    nodes, terms, batch, _ = GRAPHS[graph]
+    return Trainer(nodes, terms, rows(2 * batch), train=Train(batch_size=batch, steps=steps, chunk_size=chunk))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, nargs="*", default=[256, 1024, 4096, 16384])
+    parser.add_argument("--chunk", type=int, default=64, help="rows a chunk where memory is measured")
+    parser.add_argument("--whole", type=int, default=4096, help="largest batch that is tried in one piece")
+    parser.add_argument("--graphs", nargs="*", choices=list(GRAPHS), default=list(GRAPHS))
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--measure", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--time", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.measure:
+        print(json.dumps(measure(asked.measure[0], asked.measure[1] or None)))
+        sys.exit()
+    if asked.time:
+        print(json.dumps(times(asked.time, asked.steps, asked.rounds)))
+        sys.exit()
+    table = [peak(batch, asked.chunk) for batch in asked.batches]
+    table += [peak(batch, None) for batch in asked.batches if batch <= asked.whole]
+    for graph in asked.graphs:
+        table += child("--time", graph, "--steps", str(asked.steps), "--rounds", str(asked.rounds), **KEEPING)
+    finish("step", table)
