@@ -19,7 +19,7 @@ from typing import Any
 from common import RESULTS, data_folder, finish
 
 ROOT = Path(__file__).parent.parent
-CIFAR = "--train.batch-size 256 --train.steps 300 --train.lr 1e-3 --bank 20000"
+CIFAR = "--train.batch-size 256 --train.steps 600 --train.lr 1e-3 --bank 20000"
 BUDGETS = {
     "codes": "",
     "simclr": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",

@@ -2,6 +2,9 @@
 
 accelerate launch recipes/clip.py --data.path pairs.parquet --data.columns image img text caption
 python recipes/clip.py --data.path emoji/ --data.columns image google --train.epochs 60
+
+Measured with the second command on 1,525 emoji, 381 concepts held out, from scratch on 2 CPU cores: recall@1 20 % both
+ways, recall@10 37 %; untrained 0.5 and 2.6 %, chance 0.3 and 2.6 %.
 """
 
 from __future__ import annotations

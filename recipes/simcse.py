@@ -3,6 +3,9 @@ r"""SimCSE (arXiv:2104.08821): dropout is the augmentation.
 accelerate launch recipes/simcse.py --data.path wiki1m_for_simcse.txt --train.epochs 1
 python recipes/simcse.py --data.path wordnet/ --data.columns text definition --sts stsb/ \
     --text.encoder words --text.pooling mean --head.layers 0 --train.batch-size 256 --train.steps 1000 --train.lr 1e-3
+
+Measured with the second command (WordNet's definitions, STS-B test, a bag of hashed words as encoder), 2 minutes on 2
+CPU cores: Spearman 0.605; untrained 0.584, counts of words 0.503.
 """
 
 from __future__ import annotations
