@@ -27,12 +27,12 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from common import finish
+from losses.memory import extra_peak
 
 from multicl import InfoNCE, Optim, Pair, Train, Trainer
 from multicl.distributed import World
@@ -95,26 +95,13 @@ def measure(batch: int, chunk: int | None) -> dict[str, float | None]:
     trainer.towers.train()
     small = Trainer(nodes, terms, rows(8), train=Train(batch_size=8, steps=1, chunk_size=4))
     small._step(small.towers, next(small._slices(0)), 0)  # libraries load what they need
-    marked = _reset_mark()
-    before = _mark() if marked else 0
     began = time.perf_counter()
-    trainer._step(trainer.towers, part, 0)
-    seconds = time.perf_counter() - began
-    extra = (_mark() - before) / 2**20 if marked else None
-    return {"extra MB": extra, "embeddings MB": 4 * batch * DIM * 4 / 2**20, "seconds": seconds}
-
-
-def _reset_mark() -> bool:
-    """Linux: the resident set's high-water mark falls to what is resident now."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-        return True
-    return False
-
-
-def _mark() -> int:
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    extra = extra_peak(lambda: trainer._step(trainer.towers, part, 0))
+    return {
+        "extra MB": None if extra is None else extra / 2**20,
+        "embeddings MB": 4 * batch * DIM * 4 / 2**20,
+        "seconds": time.perf_counter() - began,
+    }
 
 
 # Time

@@ -16,8 +16,8 @@ class Train:
     """Rows of the loss, over all ranks together."""
     chunk_size: int | Literal["auto"] | None = None
     """Rows that the encoders of a rank hold in memory at once, for a batch that does not fit: the loss still sees all
-    of it, and the encoders' forward is computed twice. None: the whole batch. "auto": what fits, found before the first
-    step and kept in the checkpoint."""
+    of it, and the encoders' forward is computed twice; BatchNorm normalises over a chunk. None: the whole batch.
+    "auto": what fits, found before the first step and kept in the checkpoint."""
     epochs: float = 10
     """Passes over the rows; the incomplete batch at an epoch's end waits for the next shuffle."""
     steps: int | None = None
