@@ -42,11 +42,11 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     Returns:
         Scalar: the mean over the 2N rows of this and every other rank.
     """
-    z, relation = _two_views(z1, z2, similarity)
+    z = torch.cat(_sides(z1, z2, similarity))
     scale, unit, world = _scale(temperature, z), similarity == "cosine", World.current()
     if unit and world.size == 1 and is_small(len(z), scale):
         return paired_loss(z, None, scale)
-    return info_nce_loss(contrast(z, None, scale, relation, unit=unit, world=world), world)
+    return info_nce_loss(contrast(z, None, scale, _two_views(z), unit=unit, world=world), world)
 
 
 def info_nce(
@@ -179,17 +179,17 @@ def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor, *, similarity
 def _against_negatives(
     z1: Tensor, z2: Tensor, temperature: float | Tensor, rows: RowLoss, similarity: Similarity
 ) -> Tensor:
-    z, relation = _two_views(z1, z2, similarity)
+    z = torch.cat(_sides(z1, z2, similarity))
+    relation = _two_views(z)
     scale, unit = _scale(temperature, z), similarity == "cosine"
     stats = contrast(z, None, scale, relation, tilts=rows.tilts, positives_in_sum=False, unit=unit)
     return negatives_loss(stats, relation, scale, rows, World.current())
 
 
-def _two_views(z1: Tensor, z2: Tensor, similarity: Similarity) -> tuple[Tensor, Relation]:
-    """One matrix [2N, D] of both views, whose rows i and N + i are one thing."""
-    z1, z2 = _sides(z1, z2, similarity)
-    row = torch.cat([_side(z1).row] * 2)
-    return torch.cat([z1, z2]), Relation(Side(row, row), Side(row, row))
+def _two_views(z: Tensor) -> Relation:
+    """Of two views [2N, D] in one matrix: rows i and N + i are one thing."""
+    row = torch.cat([_side(z[: len(z) // 2]).row] * 2)
+    return Relation(Side(row, row), Side(row, row))
 
 
 def _sides(a: Tensor, b: Tensor, similarity: Similarity) -> tuple[Tensor, Tensor]:

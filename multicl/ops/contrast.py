@@ -126,7 +126,7 @@ class _Contrast(torch.autograd.Function):
         if b is None or call.both:
             running.sum_over_ranks(shared, world)
         ctx.save_for_backward(a, b, scale, *extras)
-        ctx.call, ctx.running, ctx.counts, ctx.shared = call, running, counts, shared
+        ctx.call, ctx.running, ctx.counts = call, running, counts
         lse = running.lse()
         found = [(lse[:, at], running.positive[at], running.count[at]) for at in own]
         ctx.mark_non_differentiable(*(sums[2] for sums in found))
