@@ -134,7 +134,7 @@ def bare_steps(graph: str, steps: int) -> list[Stamp]:
     for part in trainer._slices(0):
         stamps.append(_now())
         sides = []
-        for view in pair.views:
+        for view in (pair.calls[0].a, pair.calls[0].b):
             batch = part.batches[view.node]
             assert batch is not None
             seen = towers.modalities[view.node].view(batch, batch.row * 977 + view.draw, view.kind)

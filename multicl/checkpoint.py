@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,18 @@ FORMAT = 1
 
 
 def save_checkpoint(
-    folder: Path, step: int, towers: nn.Module, optimizer: torch.optim.Optimizer, extra: dict[str, Any], keep: int = 2
+    folder: Path,
+    step: int,
+    towers: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    extra: Mapping[str, Any],
+    keep: int = 2,
+    kept: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write `folder/step-N` and remove all but the last `keep`.
 
     Args:
-        extra: more to keep, as JSON.
+        extra: more to keep, as JSON. kept: more tensors (momentum towers, queues).
     """
     folder.mkdir(parents=True, exist_ok=True)
     for torn in folder.glob(".step-*"):  # of a run that was killed while it wrote
@@ -40,6 +47,7 @@ def save_checkpoint(
     beside.mkdir()
     tensors, scalars = _optimizer_state(towers, optimizer)
     tensors |= {f"towers:{name}": _copy(t) for name, t in towers.state_dict().items()}
+    tensors |= {f"kept:{name}": _copy(t) for name, t in (kept or {}).items()}
     save_file(tensors, beside / "state.safetensors")
     state = {**extra, "format": FORMAT, "step": step, "optimizer": type(optimizer).__name__, "scalars": scalars}
     (beside / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
@@ -70,7 +78,7 @@ def load_checkpoint(path: Path, towers: nn.Module, optimizer: torch.optim.Optimi
     """Put a checkpoint's state into towers and optimiser, in place; neither is touched where it does not fit.
 
     Returns:
-        What `state.json` holds, `step` among it.
+        What `state.json` holds, `step` among it, and under "kept" the tensors that were given as `kept`.
 
     Raises:
         InputError: it is not readable, or belongs to another architecture or optimiser.
@@ -97,7 +105,8 @@ def load_checkpoint(path: Path, towers: nn.Module, optimizer: torch.optim.Optimi
         )
     towers.load_state_dict(weights)
     _load_optimizer(towers, optimizer, tensors, state["scalars"])
-    return state
+    kept = {name.removeprefix("kept:"): t for name, t in tensors.items() if name.startswith("kept:")}
+    return {**state, "kept": kept}
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:

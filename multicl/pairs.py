@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import combinations
 from typing import Literal
@@ -31,14 +31,41 @@ class Pair:
     """A column of labels, caption or image ids: rows of equal id are positives of each other. Null, -1: unlabelled."""
     equal_ids: Literal["positive", "ignore"] = "positive"
     """"ignore": rows of equal id are neither positive nor negative."""
+    negatives: str | None = None
+    """A node whose rows arrive as explicit hard negatives of a's rows; null where a row has none."""
+    keys: Literal["online", "momentum"] = "online"
+    """"momentum": what rows are compared with comes from a slowly moving copy of the towers (MoCo), and only the rows
+    that ask get gradients."""
+    queue: int = 0
+    """So many of the last batches' keys are more negatives, for each side that has keys; 0: none."""
+    draws: int = 2
+    """Of a pair of one node: so many strong views, each compared with each."""
+    local_draws: int = 0
+    """Of a pair of one node: so many small views (multi-crop), which are compared with the strong ones alone."""
     space: str = "joint"
     """One projection head per (tower, space)."""
+    keys_from: Literal["both", "all"] = "both"
+    """"all": rows that lack one side are keys, too."""
 
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", f"{self.a}-{self.b}")
         if not self.weight >= 0:
             raise InputError(f"pair {self.name!r}: weight must be 0 or more, got {self.weight}")
+        if self.queue < 0:
+            raise InputError(f"pair {self.name!r}: queue must be 0 or more, got {self.queue}")
+        if self.draws < 2 or self.local_draws < 0:
+            raise InputError(
+                f"pair {self.name!r}: draws must be 2 or more and local_draws 0 or more, got {self.draws} and "
+                f"{self.local_draws}"
+            )
+        if (self.draws > 2 or self.local_draws) and not self.symmetric:
+            raise InputError(f"pair {self.name!r}: several draws are for a pair of one node, not of two")
+        if isinstance(self.objective, NTXent) and (self.keys == "momentum" or self.local_draws):
+            raise InputError(
+                f"pair {self.name!r}: NTXent knows no keys apart from its queries, as keys='momentum' and local_draws "
+                "have them: use InfoNCE"
+            )
         if isinstance(self.objective, NTXent) and not self.symmetric:
             raise InputError(f"pair {self.name!r}: NTXent compares two views of one node; for two nodes, use InfoNCE")
         for name in (self.name, self.space):
@@ -51,11 +78,14 @@ class Pair:
         return self.a == self.b
 
     @property
-    def views(self) -> tuple[View, View]:
-        """The two views that this pair compares."""
-        if self.symmetric:
-            return View(self.a, "strong", 0), View(self.b, "strong", 1)
-        return View(self.a, "weak", 0), View(self.b, "weak", 0)
+    def both_directions(self) -> bool:
+        """Either side's rows ask; the objective may say that only a's do."""
+        return bool(getattr(self.objective, "both_directions", True))
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """What the objective is called with, one after the other; the pair's loss is their weighted sum."""
+        return tuple(_calls(self))
 
 
 @dataclass(frozen=True)
@@ -65,6 +95,39 @@ class View:
     node: str
     kind: Kind
     draw: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One comparison of a pair."""
+
+    a: View
+    b: View
+    both: bool = True
+    """Either side's rows ask; False: a's alone, and b's are their keys."""
+    weight: float = 1.0
+    momentum: bool = False
+    """The rows of b come from the momentum towers."""
+
+
+def _calls(pair: Pair) -> Iterator[Call]:
+    if not pair.symmetric:
+        views = [View(pair.a, "weak", 0), View(pair.b, "weak", 0)]
+    else:
+        views = [View(pair.a, "strong", draw) for draw in range(pair.draws)]
+    crops = [View(pair.a, "local", draw) for draw in range(pair.local_draws)]
+    ways: list[Call] = []
+    for first, second in combinations(views, 2):
+        if pair.keys == "online":
+            ways.append(Call(first, second))
+        else:
+            ways.append(Call(first, second, both=False, momentum=True))
+            if pair.both_directions:
+                ways.append(Call(second, first, both=False, momentum=True))
+    ways += [Call(crop, view, both=False, momentum=pair.keys == "momentum") for crop in crops for view in views]
+    shares = [2 if way.both else 1 for way in ways]  # every direction weighs the same
+    for way, share in zip(ways, shares, strict=True):
+        yield replace(way, weight=share / sum(shares))
 
 
 def full_graph(*nodes: str, objective: Objective | None = None) -> list[Pair]:
@@ -77,13 +140,28 @@ def core_view(core: str, *, of: Sequence[str], objective: Objective | None = Non
     return [Pair(core, other, objective or InfoNCE()) for other in of]
 
 
-def requested_views(terms: Sequence[Pair]) -> dict[View, tuple[str, ...]]:
-    """Every view that the graph asks for, in the order of the terms -> the spaces it is projected into."""
+def requested_views(terms: Sequence[Pair], momentum: bool = False) -> dict[View, tuple[str, ...]]:
+    """Every view that the graph asks for, in the order of the terms -> the spaces it is projected into.
+
+    Args:
+        momentum: the views that the momentum towers embed, instead of those that train.
+    """
     spaces: dict[View, dict[str, None]] = {}
     for pair in terms:
-        for view in pair.views:
-            spaces.setdefault(view, {})[pair.space] = None
+        for call in pair.calls:
+            if not momentum:
+                spaces.setdefault(call.a, {})[pair.space] = None
+            if momentum == call.momentum:
+                spaces.setdefault(call.b, {})[pair.space] = None
+        if pair.negatives and not momentum:
+            spaces.setdefault(negatives_view(pair), {})[pair.space] = None
     return {view: tuple(names) for view, names in spaces.items()}
+
+
+def negatives_view(pair: Pair) -> View:
+    """The view that brings a pair's explicit negatives."""
+    assert pair.negatives
+    return View(pair.negatives, "weak", 0)
 
 
 def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Pair]) -> None:
@@ -98,7 +176,7 @@ def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Pair]) -> No
         if not node.replace("-", "_").isidentifier():
             raise InputError(f"node {node!r}: use letters, digits, _ and -")
     for pair in terms:
-        for node in (pair.a, pair.b):
+        for node in filter(None, (pair.a, pair.b, pair.negatives)):
             if node not in modalities:
                 near = get_close_matches(node, modalities, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -106,7 +184,7 @@ def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Pair]) -> No
     names = [pair.name for pair in terms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"two pairs are named {twice[0]!r}: give one of them another name=")
-    if alone := set(modalities) - {node for pair in terms for node in (pair.a, pair.b)}:
+    if alone := set(modalities) - {node for pair in terms for node in (pair.a, pair.b, pair.negatives)}:
         raise InputError(f"no pair uses {sorted(alone)}: add a Pair or leave the modality out")
 
 

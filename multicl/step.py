@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from multicl.chunks import cut
 from multicl.looks import Look
-from multicl.pairs import Pair, View
+from multicl.pairs import Call, Pair, View
 from multicl.replay import NoSync, embed, replay, surrogate
 from multicl.towers import Embeddings, Towers
 from multicl.types import Context, Embedded
@@ -53,7 +53,7 @@ def exact_step(
     towers: Towers,
     looks: Sequence[Look],
     ids: Ids,
-    context: Callable[[Pair], Context],
+    context: Callable[[Pair, Call], Context],
     backward: Callable[[Tensor], None],
     chunk: int | None = None,
     no_sync: NoSync = nullcontext,
@@ -62,7 +62,7 @@ def exact_step(
 
     Args:
         wrapped: `towers` as Accelerate prepared it (autocast, DDP). looks: every view of this rank's rows.
-        ids: what rows are about, for each pair. context: of each pair. backward: Accelerate's (it scales for fp16).
+        ids: what rows are about, for each pair. context: of each call of a pair. backward: Accelerate's (it scales for fp16).
         chunk: rows that encoders see at once; None: all, and nothing is computed twice. Either None on every rank or
             on none of them: DDP's own collectives come before the loss's in the one case, after them in the other.
         no_sync: DDP's, of `wrapped`.
@@ -92,7 +92,7 @@ def contrast_all(
     embedded: Embeddings,
     rows: Mapping[View, Tensor],
     ids: Ids,
-    context: Callable[[Pair], Context],
+    context: Callable[[Pair, Call], Context],
 ) -> Contrasted:
     """The pairs' losses on all embeddings, and the gradients of their weighted sum."""
     leaves = {key: z.detach().requires_grad_() for key, z in embedded.items() if key[1] is not None}
@@ -103,15 +103,20 @@ def contrast_all(
     wanted = [*leaves.values(), *(p for p, _ in own)]
     sums = [*grads.values(), *(grad for _, grad in own)]
     for pair in towers.terms:
-        a, b = (_side(pair, leaves[view, pair.space], rows[view], ids) for view in pair.views)
-        a, b = _both(a, b)
-        values = towers.objectives[pair.name](a, b, context(pair))
-        found = torch.autograd.grad(pair.weight * values["loss"], wanted, allow_unused=True)
-        for mine, grad in zip(sums, found, strict=True):
-            if grad is not None:
-                mine += grad
-        logged[pair.name] = {name: value.detach() for name, value in values.items()}
-        total += pair.weight * values["loss"].detach()
+        values: dict[str, Tensor] = {}
+        for call in pair.calls:
+            a, b = (_side(pair, leaves[view, pair.space], rows[view], ids) for view in (call.a, call.b))
+            if pair.keys_from == "both":
+                a, b = _both(a, b)
+            told = towers.objectives[pair.name](a, b, context(pair, call))
+            found = torch.autograd.grad(pair.weight * call.weight * told["loss"], wanted, allow_unused=True)
+            for mine, grad in zip(sums, found, strict=True):
+                if grad is not None:
+                    mine += grad
+            for name, value in told.items():
+                values[name] = values.get(name, 0) + call.weight * value.detach()
+        logged[pair.name] = values
+        total += pair.weight * values["loss"]
     return Contrasted(Outcome(total, logged), grads, own)
 
 

@@ -93,13 +93,13 @@ class Towers(nn.Module):
             self.encoders[tower] = modality.build(weights)
         self.heads = nn.ModuleDict()
         dims: dict[tuple[str, str], int] = {}
-        for view, spaces in self.requests.items():
-            tower = self.towers[view.node]
-            for space in spaces:
-                if (tower, space) not in dims:
-                    head, dim = self.head_settings[space].build(self.width(view.node))
-                    self.heads[_head_name(tower, space)] = head
-                    dims[tower, space] = dim
+        for pair in terms:
+            for node in filter(None, (pair.a, pair.b, pair.negatives)):
+                tower = self.towers[node]
+                if (tower, pair.space) not in dims:
+                    head, dim = self.head_settings[pair.space].build(self.width(node))
+                    self.heads[_head_name(tower, pair.space)] = head
+                    dims[tower, pair.space] = dim
         self.objectives = nn.ModuleDict()
         for pair in terms:
             sides = dims[self.towers[pair.a], pair.space], dims[self.towers[pair.b], pair.space]

@@ -22,7 +22,7 @@ from multicl.distributed import World
 from multicl.looks import Look, looks_of
 from multicl.norms import average_statistics, refuse_synced
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr
-from multicl.pairs import Pair
+from multicl.pairs import Call, Pair
 from multicl.progress import Progress
 from multicl.rows import open_rows
 from multicl.seeds import seed_everything
@@ -157,8 +157,9 @@ class Trainer:
         looks = looks_of(part, self.towers, self.sources, self.train.seed, epoch, step, self.world.rank)
         chunk = self._chunk(looks)
 
-        def context(pair: Pair) -> Context:
-            return Context(self.world, step, step / self.total, pair.symmetric, pair.equal_ids)
+        def context(pair: Pair, call: Call) -> Context:
+            symmetric = pair.symmetric and call.both
+            return Context(self.world, step, step / self.total, symmetric, call.both, pair.equal_ids)
 
         no_sync = partial(self.accelerator.no_sync, wrapped)
         try:

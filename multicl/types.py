@@ -18,7 +18,8 @@ if TYPE_CHECKING:  # torch is imported by whoever computes, so that `multicl --h
 
     from multicl.distributed import World
 
-Kind = Literal["strong", "weak"]
+Kind = Literal["strong", "weak", "local"]
+"""Of a view: strong beside another view of the same, weak beside a caption, local: a small part (multi-crop)."""
 Sample = Any
 """What `Modality.load` makes of one cell and `Modality.collate` understands; picklable."""
 
@@ -162,6 +163,8 @@ class Context:
     """Share of the run that is done, in [0, 1], for schedules."""
     symmetric: bool = False
     """Both views are draws of one node: they stand on both sides of one symmetric matrix (NT-Xent)."""
+    both: bool = True
+    """Either side's rows ask; False: b holds keys alone (a momentum encoder's, or whole views beside local ones)."""
     equal_ids: Literal["positive", "ignore"] = "positive"
     extra_a: tuple[Extra, ...] = ()
     """More keys for the rows of a; where the views are symmetric, for both."""
@@ -250,7 +253,8 @@ class Modality(Protocol):
         Args:
             seeds: [B] int64, one a row: equal seeds give equal draws on any device and in any grouping of rows.
                 None: the deterministic view of evaluation.
-            kind: "strong" for two views of one thing, "weak" beside a caption.
+            kind: "strong" for two views of one thing, "weak" beside a caption, "local" for a small part of it, which may
+                have another shape; an adapter that knows no parts gives a strong one.
         """
         ...
 

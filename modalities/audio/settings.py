@@ -165,7 +165,7 @@ class Audio:
             return batch
         from multicl.modalities.audio.augment import augment
 
-        settings = self.strong if kind == "strong" else self.weak
+        settings = self.weak if kind == "weak" else self.strong
         return augment(
             batch, seeds, settings, None if self.seconds is None else max(1, round(self.seconds * self.rate))
         )

@@ -174,7 +174,7 @@ class Image:
         pixels = batch.get("pixels")
         if seeds is None:
             return batch.replace(pixels=views.to_float(pixels))
-        settings = self.strong if kind == "strong" else self.weak
+        settings = self.weak if kind == "weak" else self.strong
         return batch.replace(pixels=views.random_view(pixels, seeds, settings))
 
     def build(self, weights: bool = True) -> nn.Module:

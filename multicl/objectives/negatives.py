@@ -114,7 +114,8 @@ class NegativesObjective(TemperedModule):
         """Give "loss" and "temperature"."""
         scale = self.scale(context, a.z)
         stats, relation = contrast_views(
-            a, b, scale, context, self.settings.similarity, tilts=self.rows.tilts, positives_in_sum=False
-        )
+            a, b, scale, context, self.settings.similarity, both=context.both, tilts=self.rows.tilts,
+            positives_in_sum=False,
+        )  # fmt: skip
         loss = negatives_loss(stats, relation, scale, self.rows, context.world, context.extra_a, context.extra_b)
         return {"loss": loss, "temperature": 1 / scale.detach().squeeze()}

@@ -40,7 +40,7 @@ class _Unit(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         u, inverse = ctx.saved_tensors
         along = (grads[0] * u).sum(1, keepdim=True)
-        grad: Tensor = (grads[0] - along * u) * inverse
+        grad = torch.addcmul(grads[0], along, u, value=-1).mul_(inverse)  # in place: rows are what takes memory here
         return grad.to(ctx.kind)
 
 
@@ -111,7 +111,8 @@ class SoftmaxObjective(TemperedModule):
         if self.one_node and not context.symmetric:
             raise InputError(f"{type(self.settings).__name__} compares two views of one node; for two, use InfoNCE")
         scale = self.scale(context, a.z)
-        stats, _ = contrast_views(a, b, scale, context, self.settings.similarity, both=self.both_directions)
+        both = self.both_directions and context.both
+        stats, _ = contrast_views(a, b, scale, context, self.settings.similarity, both=both)
         loss = info_nce_loss(stats, context.world)
         with torch.no_grad():
             share = (mean_positive(stats.a) - stats.a.lse[0]).exp()

@@ -58,10 +58,11 @@ def test_training_goes_on_bit_for_bit(tmp_path: Path, kind: str) -> None:
     train(*whole, 0, 6)
     first = make(kind)
     train(*first, 0, 3)
-    path = save_checkpoint(tmp_path, 3, *first, {"seed": 7})
+    path = save_checkpoint(tmp_path, 3, *first, {"seed": 7}, kept={"queue:z": torch.arange(3.0)})
     again = make(kind, seed=1)
     train(*again, 10, 11)  # a state of its own, which loading replaces
     state = load_checkpoint(path, *again)
+    assert torch.equal(state["kept"]["queue:z"], torch.arange(3.0))
     assert (state["step"], state["seed"]) == (3, 7)
     assert same(first[0], again[0])
     train(*again, 3, 6)

@@ -3,20 +3,20 @@ from __future__ import annotations
 import pytest
 from toys import Vectors
 
-from multicl import InfoNCE, InputError, Pair
-from multicl.pairs import View, check_graph, column_of, core_view, full_graph, requested_views, tower_of
+from multicl import InfoNCE, InputError, NTXent, Pair
+from multicl.pairs import Call, View, check_graph, column_of, core_view, full_graph, requested_views, tower_of
 
 
 def test_a_pair_of_one_node_asks_for_two_strong_views() -> None:
     pair = Pair("image", "image")
     assert (pair.name, pair.symmetric) == ("image-image", True)
-    assert pair.views == (View("image", "strong", 0), View("image", "strong", 1))
+    assert pair.calls == (Call(View("image", "strong", 0), View("image", "strong", 1)),)
 
 
 def test_a_pair_of_two_nodes_asks_for_a_weak_view_of_each() -> None:
     pair = Pair("image", "text")
     assert (pair.name, pair.symmetric) == ("image-text", False)
-    assert pair.views == (View("image", "weak", 0), View("text", "weak", 0))
+    assert pair.calls == (Call(View("image", "weak", 0), View("text", "weak", 0)),)
 
 
 def test_a_view_is_asked_for_once_however_many_pairs_use_it() -> None:
@@ -77,3 +77,58 @@ def test_column_and_tower_are_the_nodes_name_or_what_the_adapter_says() -> None:
     assert (column_of("a", Vectors()), tower_of("a", Vectors())) == ("a", "a")
     named = Vectors(column="x", tower="shared")
     assert (column_of("a", named), tower_of("a", named)) == ("x", "shared")
+
+
+def test_every_draw_meets_every_other_and_crops_meet_whole_views_alone() -> None:
+    calls = Pair("image", "image", draws=2, local_draws=2).calls
+    whole, crops = [View("image", "strong", d) for d in (0, 1)], [View("image", "local", d) for d in (0, 1)]
+    assert calls[0] == Call(whole[0], whole[1], both=True, weight=2 / 6)
+    assert list(calls[1:]) == [Call(crop, view, both=False, weight=1 / 6) for crop in crops for view in whole]
+    assert [(c.a.draw, c.b.draw) for c in Pair("image", "image", draws=3).calls] == [(0, 1), (0, 2), (1, 2)]
+
+
+def test_momentum_keys_are_asked_for_each_way_and_never_train() -> None:
+    pair = Pair("image", "text", keys="momentum")
+    image, text = View("image", "weak", 0), View("text", "weak", 0)
+    assert pair.calls == (
+        Call(image, text, both=False, weight=0.5, momentum=True),
+        Call(text, image, both=False, weight=0.5, momentum=True),
+    )
+    one_way = Pair("image", "image", InfoNCE(both_directions=False), keys="momentum")
+    first, second = View("image", "strong", 0), View("image", "strong", 1)
+    assert requested_views([one_way]) == {first: ("joint",)}
+    assert requested_views([one_way], momentum=True) == {second: ("joint",)}
+
+
+def test_explicit_negatives_are_a_view_of_their_node() -> None:
+    pair = Pair("anchor", "positive", negatives="negative")
+    assert View("negative", "weak", 0) in requested_views([pair])
+    check_graph({"anchor": Vectors(), "positive": Vectors(), "negative": Vectors()}, [pair])
+    with pytest.raises(InputError, match="names 'negativ', but the nodes are .*did you mean 'negative'"):
+        check_graph(
+            {"anchor": Vectors(), "positive": Vectors(), "negative": Vectors()},
+            [Pair("anchor", "positive", negatives="negativ"), Pair("negative", "negative")],
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"queue": -1}, "queue must be 0 or more, got -1"),
+        ({"draws": 1}, "draws must be 2 or more"),
+        ({"local_draws": -1}, "local_draws 0 or more, got 2 and -1"),
+    ],
+)
+def test_options_of_a_pair_that_cannot_be_are_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Pair("a", "a", **options)  # type: ignore[arg-type]
+
+
+def test_several_draws_are_of_one_node() -> None:
+    with pytest.raises(InputError, match="several draws are for a pair of one node"):
+        Pair("a", "b", local_draws=2)
+
+
+def test_nt_xent_has_no_keys_of_its_own() -> None:
+    with pytest.raises(InputError, match="use InfoNCE"):
+        Pair("a", "a", NTXent(), keys="momentum")

@@ -124,8 +124,8 @@ def looks(
     ]
 
 
-def context(pair: Pair) -> Context:
-    return Context(World.current(), symmetric=pair.symmetric)
+def context(pair: Pair, call: Call) -> Context:
+    return Context(World.current(), symmetric=pair.symmetric and call.both, both=call.both)
 
 
 def step(towers: Towers, seen: list[Look], chunk: int | None = None, **options: Any) -> tuple[Outcome, Grads]:
@@ -159,9 +159,10 @@ def kept(towers: Towers, seen: list[Look], chunk: int | None = None) -> tuple[Te
     row = {r.view: look.batch.row if look.batch is not None else torch.arange(0) for look in seen for r in look.readers}
     total = torch.zeros(())
     for pair in towers.terms:  # one backward a pair, and all embeddings in it: ranks must meet in the same order
-        a, b = (Embedded(z[view, pair.space], row[view], row[view] + 100) for view in pair.views)
+        (call,) = pair.calls
+        a, b = (Embedded(z[view, pair.space], row[view], row[view] + 100) for view in (call.a, call.b))
         a, b = a[torch.isin(a.row, b.row)], b[torch.isin(b.row, a.row)]
-        loss = pair.weight * towers.objectives[pair.name](a, b, context(pair))["loss"]
+        loss = pair.weight * towers.objectives[pair.name](a, b, context(pair, call))["loss"]
         loss.backward(retain_graph=True)
         total = total + loss.detach()
     trained = [(name, p) for name, p in towers.named_parameters() if p.requires_grad]
