@@ -104,7 +104,7 @@ def test_explicit_negatives_are_a_view_of_their_node() -> None:
     pair = Pair("anchor", "positive", negatives="negative")
     assert View("negative", "weak", 0) in requested_views([pair])
     check_graph({"anchor": Vectors(), "positive": Vectors(), "negative": Vectors()}, [pair])
-    with pytest.raises(InputError, match="names 'negativ', but the nodes are .*did you mean 'negative'"):
+    with pytest.raises(InputError, match=r"names 'negativ', but the nodes are .*did you mean 'negative'"):
         check_graph(
             {"anchor": Vectors(), "positive": Vectors(), "negative": Vectors()},
             [Pair("anchor", "positive", negatives="negativ"), Pair("negative", "negative")],

@@ -16,6 +16,7 @@ from multicl import Head, InfoNCE, Pair
 from multicl.chunks import cut
 from multicl.distributed import World
 from multicl.looks import Look
+from multicl.pairs import Call
 from multicl.seeds import seed_everything
 from multicl.step import Outcome, exact_step
 from multicl.towers import Embeddings, Request, Towers
