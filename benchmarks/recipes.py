@@ -23,6 +23,7 @@ CIFAR = "--train.batch-size 256 --train.steps 600 --train.lr 1e-3 --bank 20000"
 BUDGETS = {
     "codes": "",
     "simclr": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
+    "moco": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
     "cmc": f"--data.path DATA/cifar10 --l.encoder small --l.stem default --ab.encoder small --ab.stem default {CIFAR}",
     "simcse": "--data.path DATA/wordnet --data.columns text definition --sts DATA/stsb --text.encoder words "
     "--text.pooling mean --head.layers 0 --train.batch-size 256 --train.steps 1000 --train.lr 1e-3",

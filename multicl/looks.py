@@ -36,16 +36,17 @@ class Look:
 
 
 def looks_of(
-    part: Slice, towers: Towers, sources: Mapping[str, str], seed: int, epoch: int, step: int, rank: int
+    part: Slice, towers: Towers, sources: Mapping[str, str], seed: int, epoch: int, step: int, rank: int, first: int = 0
 ) -> list[Look]:
     """Every view that the graph asks of a slice; nodes of one source read the very same.
 
     Args:
         sources: node -> key of its source, as `data.sources_of` has it.
         seed: the run's. With the epoch it decides what views draw, with step and rank what dropout draws.
+        first: number of the first view; towers that share their rows drop out different units by different numbers.
     """
     readers: dict[tuple[str, Kind, int], list[Request]] = {}
-    for number, (view, spaces) in enumerate(towers.requests.items()):
+    for number, (view, spaces) in enumerate(towers.requests.items(), first):
         request = Request(view, None, spaces, (seed, step, rank, number))
         readers.setdefault((sources[view.node], view.kind, view.draw), []).append(request)
 

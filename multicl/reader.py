@@ -6,8 +6,9 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,12 @@ from multicl.pairs import Pair, column_of
 from multicl.rows import Row, Rows, is_null, resolve_path
 from multicl.seeds import Draws
 from multicl.types import BadSample, Batch, Modality, Sample
+
+
+def negatives_of(pair: Pair) -> str:
+    """The name under which a slice has the ids of a pair's explicit negatives."""
+    return f"{pair.name}/negatives"
+
 
 SLOW = 2e-3
 """Seconds to load a row, above which loader processes help."""
@@ -45,16 +52,16 @@ class Slice:
     row: Tensor
     """[n] int64 of all rows of the slice."""
     ids: dict[str, Tensor]
-    """Pair -> [n] int64 ids of those rows."""
+    """Pair -> [n] int64 ids of those rows, or of their explicit negatives (`negatives_of`)."""
     skipped: tuple[Skipped, ...] = ()
     epoch: int = 0
 
-    def ids_of(self, pair: Pair, row: Tensor) -> Tensor:
-        """[B] ids of some of the rows, in their order, on their device."""
+    def ids_of(self, pair: Pair, row: Tensor, negatives: bool = False) -> Tensor:
+        """[B] ids of some of the rows, or of the explicit negatives they bring, in their order, on their device."""
         order = torch.argsort(self.row)
         at = order[torch.searchsorted(self.row[order], row.cpu())]
         assert torch.equal(self.row[at], row.cpu()), "rows of another slice"
-        return self.ids[pair.name][at].to(row.device)
+        return self.ids[negatives_of(pair) if negatives else pair.name][at].to(row.device)
 
     def pin_memory(self) -> Slice:
         """Page-locked tensors, for fast copies to a GPU."""
@@ -109,31 +116,48 @@ class Reader:
         return self.__dict__ | {"cache": {}, "modalities": {s: _without_module(m) for s, m in self.modalities.items()}}
 
     def _all_ids(self) -> dict[str, identity.Ids]:
-        """[N] ids of every row, for each pair; equal demands are computed once."""
-        numbers = range(len(self.rows))
-        done: dict[Any, identity.Ids] = {}
+        """[N] ids of every row, for each pair, and of its explicit negatives; equal demands are computed once."""
+        done: dict[Any, tuple[identity.Ids, identity.Ids]] = {}
+        found: dict[str, identity.Ids] = {}
         for pair in self.terms:
             key = self._demand(pair)
-            if key in done:
-                continue
-            if pair.ids:
-                done[key] = identity.label_ids(self.rows.cells(self.label_columns[pair.name]), numbers)
-            elif pair.symmetric:
-                done[key] = identity.row_ids(numbers)
-            else:
-                cells = [self.rows.cells(column) for column in key]
-                done[key], shared = identity.content_ids(cells, numbers)
-                if shared:
-                    self.notes.append(
-                        f"pair {pair.name!r}: {shared} of {len(self.rows)} rows repeat a text or a file; "
-                        f"repeats are {'positives' if pair.equal_ids == 'positive' else 'left out'}, never negatives"
-                    )
-        return {pair.name: done[self._demand(pair)] for pair in self.terms}
+            if key not in done:
+                done[key] = self._ids_of_all(pair)
+            found[pair.name], negatives = done[key]
+            if pair.negatives:
+                found[negatives_of(pair)] = negatives
+        return found
+
+    def _ids_of_all(self, pair: Pair) -> tuple[identity.Ids, identity.Ids]:
+        """[N] ids of every row, and of the explicit negatives that rows bring, which are about something else."""
+        rows = len(self.rows)
+        numbers, others = range(rows), range(rows, 2 * rows)
+        if pair.ids:
+            return identity.label_ids(self.rows.cells(self.label_columns[pair.name]), numbers), identity.row_ids(others)
+        if pair.symmetric:
+            return identity.row_ids(numbers), identity.row_ids(others)
+        cells: list[Iterable[Any]] = [self.rows.cells(self.columns[node]) for node in (pair.a, pair.b)]
+        if pair.negatives:  # one that repeats a row's own text is no negative of that row
+            cells = [
+                chain(cells[0], repeat(None, rows)),
+                chain(cells[1], self.rows.cells(self.columns[pair.negatives])),
+            ]
+            numbers = range(2 * rows)
+        ids, shared = identity.content_ids(cells, numbers)
+        if shared:
+            self.notes.append(
+                f"pair {pair.name!r}: {shared} of {len(numbers)} rows repeat a text or a file; "
+                f"repeats are {'positives' if pair.equal_ids == 'positive' else 'left out'}, never negatives"
+            )
+        return ids[:rows], ids[rows:]
 
     def _demand(self, pair: Pair) -> Any:
         if pair.ids:
             return ("label", self.label_columns[pair.name])
-        return None if pair.symmetric else tuple(sorted({self.columns[pair.a], self.columns[pair.b]}))
+        if pair.symmetric:
+            return None
+        columns = [self.columns[pair.a], self.columns[pair.b]]  # whose order matters for negatives alone
+        return (*columns, self.columns[pair.negatives]) if pair.negatives else tuple(sorted(columns))
 
     def slice(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> Slice:
         """The slice of these row numbers (of a stream: with the rows themselves)."""
@@ -154,7 +178,7 @@ class Reader:
                 batch = modality.collate(samples)
                 batch.row = torch.tensor(present, dtype=torch.int64)
                 batches[source] = batch
-        ids = {pair.name: torch.from_numpy(self._ids(pair, numbers, fetched)) for pair in self.terms}
+        ids = {name: torch.from_numpy(found) for name, found in self._ids(numbers, fetched).items()}
         return Slice(batches, torch.tensor(list(numbers), dtype=torch.int64), ids, tuple(skipped), epoch)
 
     def _fetch(self, numbers: Sequence[int]) -> dict[int, Row]:
@@ -188,16 +212,25 @@ class Reader:
             self.room -= size
         return found
 
-    def _ids(self, pair: Pair, numbers: Sequence[int], fetched: Mapping[int, Row]) -> identity.Ids:
+    def _ids(self, numbers: Sequence[int], fetched: Mapping[int, Row]) -> dict[str, identity.Ids]:
         if not self.rows.streaming:
-            return self.ids[pair.name][np.asarray(numbers, dtype=np.int64)]
-        if pair.ids:
-            column = self.label_columns[pair.name]
-            return identity.label_ids([fetched[n].get(column) for n in numbers], numbers)
-        if pair.symmetric:
-            return identity.row_ids(numbers)
-        # A stream cannot be searched for repeats ahead: one text or file of the second node is one thing.
-        keys = [identity.content_key(fetched[n].get(self.columns[pair.b])) for n in numbers]
+            at = np.asarray(numbers, dtype=np.int64)
+            return {name: every[at] for name, every in self.ids.items()}
+        found: dict[str, identity.Ids] = {}
+        for pair in self.terms:
+            if pair.ids:
+                column = self.label_columns[pair.name]
+                found[pair.name] = identity.label_ids([fetched[n].get(column) for n in numbers], numbers)
+            elif pair.symmetric:
+                found[pair.name] = identity.row_ids(numbers)
+            else:  # a stream cannot be searched for repeats ahead: one text or file of the second node is one thing
+                found[pair.name] = self._contents(pair.b, numbers, fetched)
+            if pair.negatives:
+                found[negatives_of(pair)] = self._contents(pair.negatives, numbers, fetched)
+        return found
+
+    def _contents(self, node: str, numbers: Sequence[int], fetched: Mapping[int, Row]) -> identity.Ids:
+        keys = [identity.content_key(fetched[n].get(self.columns[node])) for n in numbers]
         return np.array([identity.row_id(n) if k is None else k for k, n in zip(keys, numbers, strict=True)])
 
     def decodes_on(self, room: float) -> bool:

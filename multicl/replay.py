@@ -25,10 +25,10 @@ NoSync = Callable[[], AbstractContextManager[None]]
 
 
 @torch.no_grad()
-def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk]) -> Embeddings:
+def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk], replayed: bool = True) -> Embeddings:
     """Every look's views, chunk by chunk; rows stay in the order of their batch.
 
-    What a frozen encoder gives is kept too (space None): no replay computes it again.
+    What a frozen encoder gives is kept too (space None), where chunks are to be `replayed`: it is not computed again.
 
     Args:
         towers: not wrapped; their `forward` autocasts where Accelerate made it so.
@@ -36,11 +36,13 @@ def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk]) -> Emb
     embedded: Embeddings = {}
     for look in looks:
         for reader in look.readers:
-            for space in _kept(towers, reader):
+            for space in _kept(towers, reader) if replayed else reader.spaces:
                 dim = towers.dim(reader.view.node, space)
                 embedded[reader.view, space] = torch.zeros(len(look), dim, device=towers.device)
     for chunk in chunks:
-        requests = [request._replace(spaces=_kept(towers, request)) for request in chunk.requests()]
+        requests = chunk.requests()
+        if replayed:
+            requests = [request._replace(spaces=_kept(towers, request)) for request in requests]
         for key, z in towers(requests).items():
             embedded[key][chunk.rows] = z
     return embedded

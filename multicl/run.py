@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 from multicl.data import Data
 from multicl.model import Model, load
 from multicl.optim import Optim
-from multicl.settings import Train
+from multicl.settings import Momentum, Train
 from multicl.towers import Head
 from multicl.trainer import Trainer
 
@@ -46,6 +46,7 @@ class Run:
     train: Train = field(default_factory=Train)
     optim: Optim = field(default_factory=Optim)
     head: Head = field(default_factory=Head)
+    momentum: Momentum = field(default_factory=Momentum)
 
     space: ClassVar[str | None] = "joint"
     """What the model compares by default: a pair's space, or None for the encoders' features (SimCLR-like recipes)."""
@@ -74,7 +75,7 @@ class Run:
         """The trainer of these settings."""
         return Trainer(
             self.modalities(), self.terms(), self.rows(), train=self.train, optim=self.optim, head=self.head,
-            run=self.run, resume=self.resume == "auto", space=self.space,
+            momentum=self.momentum, run=self.run, resume=self.resume == "auto", space=self.space,
         )  # fmt: skip
 
 

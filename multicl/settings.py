@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from multicl.types import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Momentum:
+    """How slowly momentum towers follow the trained ones, where a pair has `keys="momentum"`."""
+
+    rate: float = 0.999
+    """What they keep of themselves at each step, in [0, 1]; MoCo's 0.999."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """"cosine": from `rate` up to 1 over the run (BYOL, MoCo v3)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate <= 1:
+            raise InputError(f"momentum.rate must be in [0, 1], got {self.rate}")
+
+    def at(self, progress: float) -> float:
+        """The rate when that share of the run is done."""
+        if self.schedule == "constant":
+            return self.rate
+        return 1 - (1 - self.rate) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,42 +10,19 @@ where there is neither dropout nor BatchNorm, and always equal to the same chunk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from multicl.chunks import cut
+from multicl.graph_loss import Contexts, Ids, Outcome, Sides, graph_loss, rows_of
 from multicl.looks import Look
-from multicl.pairs import Call, Pair, View
+from multicl.memory import Memory
 from multicl.replay import NoSync, embed, replay, surrogate
-from multicl.towers import Embeddings, Towers
-from multicl.types import Context, Embedded
-
-Ids = Callable[[Pair, Tensor], Tensor]
-"""(pair, [B] rows) -> [B] int64 ids."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a step tells: the loss, and for each pair what its objective logs, as scalars on the device."""
-
-    loss: Tensor
-    logged: dict[str, dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Contrasted:
-    """The loss of all pairs and where it pulls."""
-
-    outcome: Outcome
-    grads: Embeddings
-    """dL/dz of each view and space."""
-    own: list[tuple[nn.Parameter, Tensor]]
-    """The objectives' parameters with their gradients."""
+from multicl.towers import Towers
 
 
 def exact_step(
@@ -53,26 +30,32 @@ def exact_step(
     towers: Towers,
     looks: Sequence[Look],
     ids: Ids,
-    context: Callable[[Pair, Call], Context],
+    contexts: Contexts,
     backward: Callable[[Tensor], None],
     chunk: int | None = None,
     no_sync: NoSync = nullcontext,
+    memory: Memory | None = None,
+    key_looks: Sequence[Look] = (),
 ) -> Outcome:
     """Forward and backward of all pairs; gradients are added to the parameters' `.grad`.
 
     Args:
         wrapped: `towers` as Accelerate prepared it (autocast, DDP). looks: every view of this rank's rows.
-        ids: what rows are about, for each pair. context: of each call of a pair. backward: Accelerate's (it scales for fp16).
+        ids: what rows are about. contexts: of each call of a pair. backward: Accelerate's (it scales for fp16).
         chunk: rows that encoders see at once; None: all, and nothing is computed twice. Either None on every rank or
             on none of them: DDP's own collectives come before the loss's in the one case, after them in the other.
         no_sync: DDP's, of `wrapped`.
+        memory: momentum towers, queues; this step's keys are put into the queues. key_looks: what the momentum towers
+            embed, of the same rows.
     """
     if chunk is None:
         embedded = wrapped([request for look in looks for request in look.requests()])
     else:
         chunks = [part for look in looks for part in cut(look, chunk)]
         embedded = embed(towers, looks, chunks)
-    found = contrast_all(towers, embedded, _rows(looks), ids, context)
+    keys = memory.embed(key_looks, chunk) if memory is not None else {}
+    sides = Sides(embedded, rows_of([*looks, *key_looks]), ids, keys)
+    found = graph_loss(towers, sides, contexts, memory)
     trained = [p for p in towers.parameters() if p.requires_grad]
     rest: Tensor = _Reached.apply(*trained)  # type: ignore[no-untyped-call]
     for p, grad in found.own:
@@ -87,39 +70,6 @@ def exact_step(
     return found.outcome
 
 
-def contrast_all(
-    towers: Towers,
-    embedded: Embeddings,
-    rows: Mapping[View, Tensor],
-    ids: Ids,
-    context: Callable[[Pair, Call], Context],
-) -> Contrasted:
-    """The pairs' losses on all embeddings, and the gradients of their weighted sum."""
-    leaves = {key: z.detach().requires_grad_() for key, z in embedded.items() if key[1] is not None}
-    grads = {key: torch.zeros_like(z) for key, z in leaves.items()}
-    own = [(p, torch.zeros_like(p)) for p in towers.objectives.parameters() if p.requires_grad]
-    logged: dict[str, dict[str, Tensor]] = {}
-    total = torch.zeros((), device=towers.device)
-    wanted = [*leaves.values(), *(p for p, _ in own)]
-    sums = [*grads.values(), *(grad for _, grad in own)]
-    for pair in towers.terms:
-        values: dict[str, Tensor] = {}
-        for call in pair.calls:
-            a, b = (_side(pair, leaves[view, pair.space], rows[view], ids) for view in (call.a, call.b))
-            if pair.keys_from == "both":
-                a, b = _both(a, b)
-            told = towers.objectives[pair.name](a, b, context(pair, call))
-            found = torch.autograd.grad(pair.weight * call.weight * told["loss"], wanted, allow_unused=True)
-            for mine, grad in zip(sums, found, strict=True):
-                if grad is not None:
-                    mine += grad
-            for name, value in told.items():
-                values[name] = values.get(name, 0) + call.weight * value.detach()
-        logged[pair.name] = values
-        total += pair.weight * values["loss"]
-    return Contrasted(Outcome(total, logged), grads, own)
-
-
 class _Reached(torch.autograd.Function):
     """Zero, by way of every parameter: DDP counts them all as done, and no tensor of zeros is made for each."""
 
@@ -130,19 +80,3 @@ class _Reached(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
         return (None,) * len(ctx.needs_input_grad)
-
-
-def _rows(looks: Sequence[Look]) -> dict[View, Tensor]:
-    none = torch.zeros(0, dtype=torch.int64)
-    return {reader.view: none if look.batch is None else look.batch.row for look in looks for reader in look.readers}
-
-
-def _side(pair: Pair, z: Tensor, row: Tensor, ids: Ids) -> Embedded:
-    return Embedded(z, row.to(z.device), ids(pair, row).to(z.device))
-
-
-def _both(a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:
-    """The rows that both sides have."""
-    if a.row.shape == b.row.shape and torch.equal(a.row, b.row):
-        return a, b
-    return a[torch.isin(a.row, b.row)], b[torch.isin(b.row, a.row)]

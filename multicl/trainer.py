@@ -19,15 +19,17 @@ from multicl.adapters import adapter_name
 from multicl.chunk_size import find_chunk_size
 from multicl.data import Data, Reader, Skipped, Slice, slices, sources_of
 from multicl.distributed import World
+from multicl.graph_loss import Outcome
 from multicl.looks import Look, looks_of
+from multicl.memory import Memory
 from multicl.norms import average_statistics, refuse_synced
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr
 from multicl.pairs import Call, Pair
 from multicl.progress import Progress
 from multicl.rows import open_rows
 from multicl.seeds import seed_everything
-from multicl.settings import Train
-from multicl.step import Outcome, exact_step
+from multicl.settings import Momentum, Train
+from multicl.step import exact_step
 from multicl.towers import Head, Towers
 from multicl.types import Context, InputError, Modality
 
@@ -61,11 +63,12 @@ class Trainer:
         train: Train | None = None,
         optim: Optim | None = None,
         head: Head | Mapping[str, Head] | None = None,
+        momentum: Momentum | None = None,
         run: str | Path | None = None,
         resume: bool = False,
         space: str | None = "joint",
     ) -> None:
-        self.train, self.optim = train or Train(), optim or Optim()
+        self.train, self.optim, self.momentum = train or Train(), optim or Optim(), momentum
         self.run = Path(run) if run is not None else None
         self.resume, self.space = resume, space
         self.settings = data if isinstance(data, Data) else Data(columns=dict(columns or {}))
@@ -112,12 +115,13 @@ class Trainer:
         for encoder in self.towers.encoders.values():
             if not any(p.requires_grad for p in encoder.parameters()):
                 encoder.eval()  # a frozen tower neither drops out nor moves its statistics
+        self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast)
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
         if self.train.trackers:
             self.accelerator.init_trackers(self.run.name if self.run else "multicl")
         note = self.accelerator.print
-        for line in self.reader.notes:
+        for line in (*self.reader.notes, *self.memory.notes(self.train.batch_size, self.total - start)):
             note(line)
         if self.resume and start:
             note(f"resumed at step {start} of {self.total}")
@@ -134,14 +138,16 @@ class Trainer:
             norm = self._clip()
             prepared.step()
             prepared.zero_grad()
+            if not self.accelerator.optimizer_step_was_skipped:
+                self.memory.follow(self.towers, (step + 1) / self.total)
             self._log(step + 1, outcome, lr, norm, waited, progress)
             every = self.train.checkpoint_every
             if self.run and every and (step + 1) % every == 0 and step + 1 < self.total:
-                average_statistics(self.towers, self.world)
+                self._average()
                 self._save(step + 1, optimizer)
         progress.close()
         self._report_skipped()
-        average_statistics(self.towers, self.world)
+        self._average()
         if self.run:
             self._save(self.total, optimizer)
             if self.accelerator.is_main_process:
@@ -154,7 +160,10 @@ class Trainer:
 
     def _step(self, wrapped: torch.nn.Module, part: Slice, step: int) -> Outcome:
         epoch = step // self.epoch_steps
-        looks = looks_of(part, self.towers, self.sources, self.train.seed, epoch, step, self.world.rank)
+        memory, when = self.memory, (self.train.seed, epoch, step, self.world.rank)
+        looks, key_looks = looks_of(part, self.towers, self.sources, *when), list[Look]()
+        if memory.towers is not None:
+            key_looks = looks_of(part, memory.towers, self.sources, *when, first=len(self.towers.requests))
         chunk = self._chunk(looks)
 
         def context(pair: Pair, call: Call) -> Context:
@@ -164,8 +173,9 @@ class Trainer:
         no_sync = partial(self.accelerator.no_sync, wrapped)
         try:
             return exact_step(
-                wrapped, self.towers, looks, part.ids_of, context, self.accelerator.backward, chunk, no_sync
-            )
+                wrapped, self.towers, looks, part.ids_of, context, self.accelerator.backward, chunk, no_sync,
+                memory, key_looks,
+            )  # fmt: skip
         except torch.OutOfMemoryError as error:
             smaller = max(1, (chunk or self.most) // 2)
             raise InputError(f"out of memory at step {step + 1}: give --train.chunk-size {smaller} or less") from error
@@ -179,6 +189,12 @@ class Trainer:
             return None
         refuse_synced(self.towers, self.world)
         return self.chunk_size
+
+    def _average(self) -> None:
+        """Before towers are saved: BatchNorm's statistics are their mean over ranks."""
+        average_statistics(self.towers, self.world)
+        if self.memory.towers is not None:
+            average_statistics(self.memory.towers, self.world)
 
     def _clip(self) -> torch.Tensor | None:
         if self.optim.clip is None:
@@ -275,6 +291,7 @@ class Trainer:
                 raise InputError(
                     f"{found[-1][1]} is beyond the {self.total} steps asked for: raise train.steps or epochs"
                 )
+            self.memory.load(state["kept"])
             if self.accelerator.scaler is not None and state.get("scaler"):
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         metrics = self.run / "metrics.jsonl" if self.run else None
@@ -295,7 +312,9 @@ class Trainer:
                 "chunk_size": self.chunk_size,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }  # fmt: skip
-            checkpoint.save_checkpoint(self.run / "checkpoints", step, self.towers, optimizer, extra, self.train.keep)
+            checkpoint.save_checkpoint(
+                self.run / "checkpoints", step, self.towers, optimizer, extra, self.train.keep, self.memory.state()
+            )
         self.accelerator.wait_for_everyone()
 
 

@@ -535,3 +535,22 @@ def test_data_opens_a_split_or_another_file(tmp_path: Path, monkeypatch: pytest.
         Data().open()
     with pytest.raises(InputError, match=r"no such file or folder: gone\.csv"):
         data.open("gone.csv")
+
+
+def test_explicit_negatives_are_about_something_else_unless_they_repeat_a_rows_text() -> None:
+    cells = [
+        {"q": "one", "t": "first", "n": "other"},
+        {"q": "two", "t": "second", "n": "first"},  # the first row's text
+        {"q": "three", "t": "third", "n": None},
+    ]
+    nodes = {node: Vectors(column=node) for node in "qtn"}
+    pair = Pair("q", "t", negatives="n")
+    labelled = Pair("q", "t", negatives="n", ids="q", name="labelled")
+    within = Pair("q", "q", negatives="n")
+    made = Reader(open_rows(cells), nodes, [pair, labelled, within])
+    rows, negatives = made.ids["q-t"].tolist(), made.ids["q-t/negatives"].tolist()
+    assert negatives[1] == rows[0]
+    assert len({*rows, *negatives}) == 5
+    assert len({*made.ids["labelled"].tolist(), *made.ids["labelled/negatives"].tolist()}) == 6
+    assert len({*made.ids["q-q"].tolist(), *made.ids["q-q/negatives"].tolist()}) == 6
+    assert len({*made.ids["q-q"].tolist()} & {*rows}) == 2  # rows that repeat nothing are themselves

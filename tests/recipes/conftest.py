@@ -20,6 +20,7 @@ from multicl.run import Run, launch
 BYTES = "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1"
 TINY = {
     "simclr": "--image.encoder small --image.stem default --image.size 16 --bank 32",
+    "moco": "--image.encoder small --image.stem default --image.size 16 --bank 32 --queue 20",
     "cmc": "--l.encoder small --l.stem default --l.size 16 --ab.encoder small --ab.stem default --ab.size 16 --bank 32",
     "simcse": "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1 --head.dim 8",
     "clip": f"--image.size 16 {BYTES}",

@@ -125,6 +125,13 @@ def looks(
     ]
 
 
+class Ids:
+    """Rows that are each their own, and negatives that are nobody's."""
+
+    def __call__(self, pair: Pair, row: Tensor, negatives: bool = False) -> Tensor:
+        return row + 100 + 10_000 * negatives
+
+
 def context(pair: Pair, call: Call) -> Context:
     return Context(World.current(), symmetric=pair.symmetric and call.both, both=call.both)
 
@@ -134,7 +141,7 @@ def step(towers: Towers, seen: list[Look], chunk: int | None = None, **options: 
     towers.zero_grad()
     options = {"wrapped": towers, "backward": torch.Tensor.backward, **options}
     outcome = exact_step(
-        options.pop("wrapped"), towers, seen, lambda pair, row: row + 100, context, options.pop("backward"), chunk,
+        options.pop("wrapped"), towers, seen, Ids(), context, options.pop("backward"), chunk,
         **options,
     )  # fmt: skip
     return outcome, grads_of(towers)

@@ -1,0 +1,58 @@
+"""A queue of keys from the last batches, more negatives than a batch has (MoCo, arXiv:1911.05722, section 3.2).
+
+The same on every rank. It starts empty and gives what it holds, so that nothing random is ever taken for data. Plain
+tensors, outside of any module's buffers: nobody broadcasts, averages or casts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from multicl.types import Embedded, Extra
+
+
+class Queue:
+    """The last `size` keys.
+
+    Args:
+        size: 1 or more. dim: D, width of a key.
+    """
+
+    def __init__(self, size: int, dim: int, device: torch.device | str = "cpu") -> None:
+        self.z = torch.zeros(size, dim, device=device)
+        self.row = torch.zeros(size, dtype=torch.int64, device=device)
+        self.id = torch.zeros(size, dtype=torch.int64, device=device)
+        self.at, self.filled = 0, 0
+
+    def __len__(self) -> int:
+        return self.filled
+
+    def keys(self) -> Extra:
+        """What it holds, [filled, D]; views of memory that `push` writes over."""
+        held = slice(0, self.filled)
+        return Extra(self.z[held], self.row[held], self.id[held])
+
+    @torch.no_grad()
+    def push(self, keys: Embedded) -> None:
+        """Put any number of keys in, [B, D], in place of the oldest; of more than `size`, the last."""
+        size = len(self.z)
+        taken = slice(max(0, len(keys) - size), len(keys))
+        count = taken.stop - taken.start
+        places = (self.at + torch.arange(count, device=self.z.device)) % size
+        self.z[places] = keys.z[taken].to(self.z.dtype)
+        self.row[places], self.id[places] = keys.row[taken], keys.id[taken]
+        self.at = (self.at + count) % size
+        self.filled = min(size, self.filled + count)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that it is, for a checkpoint."""
+        return {"z": self.z, "row": self.row, "id": self.id, "pointer": torch.tensor([self.at, self.filled])}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Become what `state` gave; KeyError or RuntimeError where that was of another kind or size."""
+        for mine, name in ((self.z, "z"), (self.row, "row"), (self.id, "id")):
+            mine.copy_(state[name])
+        self.at, self.filled = state["pointer"].tolist()

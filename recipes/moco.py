@@ -1,0 +1,38 @@
+r"""MoCo v2 (arXiv:1911.05722, arXiv:2003.04297): keys from slowly moving towers, and a queue of earlier batches' keys.
+
+accelerate launch recipes/moco.py --data.path uoft-cs/cifar10 --data.columns image img
+python recipes/moco.py --image.encoder small --image.stem default --train.batch-size 256 --train.steps 600 \
+    --bank 20000
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import multicl
+from multicl import Head, InfoNCE, Momentum, Pair, Train
+from multicl.recipes import simclr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(simclr.Recipe):
+    """MoCo on pictures with labels for the probe; the numbers are those of its authors' CIFAR-10 demo."""
+
+    objective: InfoNCE = InfoNCE(0.1, both_directions=False)
+    """both_directions: each view asks for the other's key, not the first alone (their "symmetric loss")."""
+    queue: int = 4096
+    """Keys of earlier batches; 65,536 for ImageNet."""
+    keys: Literal["momentum", "online"] = "momentum"
+    """"online": the queue holds the trained towers' own embeddings (XBM, arXiv:1912.06798)."""
+    momentum: Momentum = Momentum(rate=0.99)
+    train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
+    head: Head = Head(dim=128, layers=2)
+
+    def terms(self) -> list[Pair]:
+        """InfoNCE of two strong views against momentum keys and the queue."""
+        return [Pair("image", "image", self.objective, keys=self.keys, queue=self.queue)]
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multicl.queue import Queue
+from multicl.types import Embedded
+
+
+def keys(first: int, n: int, dim: int = 2) -> Embedded:
+    row = torch.arange(first, first + n)
+    return Embedded(row[:, None] * torch.ones(dim), row, row + 100)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 9), counts=st.lists(st.integers(0, 21), max_size=8))
+def test_it_holds_the_last_keys_whatever_the_batches_and_the_size(size: int, counts: list[int]) -> None:
+    queue, every = Queue(size, 2), list[int]()
+    for n in counts:
+        queue.push(keys(len(every), n))
+        every += range(len(every), len(every) + n)
+    held = queue.keys()
+    assert sorted(held.row.tolist()) == every[-size:]
+    assert len(queue) == min(size, len(every))
+    assert torch.equal(held.z, held.row[:, None] * torch.ones(2))
+    assert torch.equal(held.id, held.row + 100)
+
+
+def test_what_it_starts_from_is_never_taken_for_data() -> None:
+    assert [len(t) for t in (Queue(5, 2).keys().z, Queue(5, 2).keys().row)] == [0, 0]
+
+
+def test_lightly_a_resumed_queue_goes_on_where_it_was() -> None:
+    whole, first, again = Queue(4, 2), Queue(4, 2), Queue(4, 2)
+    for queue in (whole, first):
+        queue.push(keys(0, 3))
+        queue.push(keys(3, 3))
+    again.load({name: t.clone() for name, t in first.state().items()})
+    for queue in (whole, again):
+        queue.push(keys(6, 1))
+    for name, t in whole.state().items():
+        assert torch.equal(t, again.state()[name]), name
+
+
+def test_another_size_does_not_load() -> None:
+    with pytest.raises(RuntimeError):
+        Queue(3, 2).load(Queue(4, 2).state())
