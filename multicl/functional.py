@@ -27,7 +27,7 @@ from multicl.objectives.softmax import info_nce_loss
 from multicl.objectives.softmax import unit as unit_rows
 from multicl.ops.contrast import Extra, Relation, Side, contrast
 from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
-from multicl.ops.small import is_small, paired_loss
+from multicl.ops.small import LARGEST, is_small, paired_loss, paired_sigmoid
 from multicl.types import InputError
 
 Similarity = Literal["cosine", "dot"]
@@ -118,8 +118,10 @@ def sigmoid_loss(
         Scalar; B is the number of rows of all ranks.
     """
     a, b = _sides(a, b, similarity)
-    side = _side(a)
     scale, bias = _scalar(scale, "scale", a), _scalar(bias, "bias", a, any_sign=True)
+    if World.current().size == 1 and 0 < len(a) ** 2 <= LARGEST:
+        return paired_sigmoid(a, b, scale, bias)
+    side = _side(a)
     loss: Tensor = sigmoid_op(a, b, scale, bias, Relation(side, side))
     return loss
 

@@ -1,4 +1,4 @@
-"""NT-Xent and InfoNCE of a small batch in one process, whose rows are about different things: the matrix written out.
+"""Losses of a small batch in one process, whose rows are about different things: the matrix written out.
 
 Small batches are most people's, and there not the products cost but the steps around them: this form takes as few of
 them as can be. Same values and gradients as by way of `contrast`, which does all else.
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from multicl.ops.once import once
 from multicl.ops.running import NARROW
@@ -85,6 +86,45 @@ class _Paired(torch.autograd.Function):
             db = None if b is None else slope.T @ x
             found = (da.mul_(scale), db, d_scale, None)
         return once(found, next(z for z in (a, b, scale) if z is not None and z.requires_grad), "contrast can be")
+
+
+def paired_sigmoid(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """-1/N sum_ij log sigmoid(y_ij (scale * a_i . b_j + bias)), y_ij = 1 where i = j, else -1.
+
+    Args:
+        a, b: [N, D] unit vectors, N 1 or more and N * N at most LARGEST. scale, bias: [1].
+
+    Returns:
+        Scalar in the type of a.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        loss: Tensor = _PairedSigmoid.apply(a, b, scale, bias)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _PairedSigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        logits = torch.addmm(bias, a * scale, b.T)
+        logits.diagonal().neg_()  # of a positive, log sigmoid(l) = -softplus(-l)
+        loss: Tensor = softplus(logits, threshold=40).sum() / len(a)
+        slope = logits.sigmoid_()
+        slope.diagonal().neg_()
+        ctx.save_for_backward(a, b, scale, bias, slope)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, scale, bias, slope = ctx.saved_tensors
+        with torch.no_grad():
+            each = grads[0] / len(a)
+            da = slope @ b
+            d_scale = ((a * da).sum() * each).view_as(scale) if ctx.needs_input_grad[2] else None
+            d_bias = (slope.sum() * each).view_as(bias) if ctx.needs_input_grad[3] else None
+            shared = scale * each
+            found = (da.mul_(shared), (slope.T @ a).mul_(shared), d_scale, d_bias)
+        wants = next(z for z in (a, b, scale, bias) if z.requires_grad)
+        return once(found, wants, "the form over ranks and tiles cannot be either")
 
 
 def _positives(matrix: Tensor, symmetric: bool) -> tuple[Tensor, ...]:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import normalize
+from torch.nn.functional import logsigmoid, normalize
 
 from multicl.ops.plain import contrast
 from multicl.ops.relation import Relation, Side
-from multicl.ops.small import LARGEST, is_small, paired_loss
+from multicl.ops.small import LARGEST, is_small, paired_loss, paired_sigmoid
 
 
 @settings(max_examples=40, deadline=None)
@@ -36,6 +36,22 @@ def test_values_and_gradients_are_those_of_the_plain_form(n: int, d: int, seed: 
         torch.testing.assert_close(mine, theirs)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 9), d=st.integers(1, 6), seed=st.integers(0, 99), scale=st.floats(0.1, 100),
+    bias=st.floats(-20, 20),
+)  # fmt: skip
+def test_the_sigmoid_loss_is_its_formula(n: int, d: int, seed: int, scale: float, bias: float) -> None:
+    g = torch.Generator().manual_seed(seed)
+    a, b = (normalize(torch.randn(n, d, dtype=torch.float64, generator=g), dim=1).requires_grad_() for _ in range(2))
+    s, t = (torch.tensor([x], dtype=torch.float64, requires_grad=True) for x in (scale, bias))
+    wanted = -logsigmoid((2 * torch.eye(n) - 1) * (s * (a @ b.T) + t)).sum() / n
+    found = paired_sigmoid(a, b, s, t)
+    torch.testing.assert_close(found, wanted)
+    for mine, theirs in zip(*(torch.autograd.grad(loss, (a, b, s, t)) for loss in (found, wanted)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 def test_what_is_small() -> None:
     one = torch.ones(1)
     assert is_small(1024, one)
@@ -49,6 +65,7 @@ def test_what_is_small() -> None:
 
 def test_it_cannot_be_differentiated_twice_and_says_so() -> None:
     z = normalize(torch.randn(4, 3), dim=1).requires_grad_()
-    (grad,) = torch.autograd.grad(paired_loss(z, None, torch.ones(1)), z, create_graph=True)
-    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
-        grad.sum().backward()
+    for loss in (paired_loss(z, None, torch.ones(1)), paired_sigmoid(z, z, torch.ones(1), torch.ones(1))):
+        (grad,) = torch.autograd.grad(loss, z, create_graph=True)
+        with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+            grad.sum().backward()
