@@ -24,10 +24,13 @@ BUDGETS = {
     "codes": "",
     "simclr": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
     "moco": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
+    "supcon": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
     "cmc": f"--data.path DATA/cifar10 --l.encoder small --l.stem default --ab.encoder small --ab.stem default {CIFAR}",
+    "simclr_audio": "--data.path DATA/spoken_digits --audio.rate 8000 --group speaker --train.epochs 60",
     "simcse": "--data.path DATA/wordnet --data.columns text definition --sts DATA/stsb --text.encoder words "
     "--text.pooling mean --head.layers 0 --train.batch-size 256 --train.steps 1000 --train.lr 1e-3",
     "clip": "--data.path DATA/emoji --data.columns image google --train.epochs 60",
+    "siglip": "--data.path DATA/emoji --data.columns image google --train.epochs 60",
     "clap": "--data.path DATA/prompts --audio.rate 8000",
 }
 

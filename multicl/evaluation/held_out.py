@@ -66,6 +66,26 @@ def knn(
     return {f"knn_{k}": knn_accuracy(x, labels, y, truth, k=k)}
 
 
+def leave_one_out(
+    embed: Embed, modalities: dict[str, Modality], node: str, rows: Rows, label: str, group: str, k: int = 5
+) -> Figures:
+    """k-nearest-neighbour accuracy of the rows of one group (a speaker, say) among the rows of all others, for each.
+
+    Returns:
+        "knn_K_GROUP" of each group, worst first, and "knn_K_worst".
+    """
+    x, labels, groups = _embedded(embed, modalities, [node], rows, label, group)
+    found: Figures = {}
+    if len(set(groups)) < 2:
+        raise InputError(f"{rows.label}: column {group!r} holds one group; leaving it out leaves nothing")
+    for name in dict.fromkeys(groups):
+        inside = torch.tensor([g == name for g in groups])
+        bank, asked = ([v for v, i in zip(labels, inside, strict=True) if i == side] for side in (False, True))
+        found[f"knn_{k}_{name}"] = knn_accuracy(x[~inside], bank, x[inside], asked, k=k)
+    worst = sorted(found.items(), key=lambda item: item[1])
+    return {f"knn_{k}_worst": worst[0][1], **dict(worst)}
+
+
 def crossing(
     embed: Embed, modalities: dict[str, Modality], a: str, b: str, rows: Rows, ids: str | None = None,
     ks: Sequence[int] = (1, 5, 10), drop: set[Any] | None = None,
@@ -106,11 +126,18 @@ def sts(embed: Embed, node: str, rows: Rows) -> Figures:
 def _joined(
     embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, label: str
 ) -> tuple[Tensor, list[Any]]:
-    labels, skipped = rows.column(label), dict[int, str]()
+    x, labels = _embedded(embed, modalities, nodes, rows, label)
+    return x, labels
+
+
+def _embedded(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, *columns: str) -> Any:
+    """[N, D] the nodes' vectors side by side, and the cells of columns, of the rows that can be read."""
+    skipped = dict[int, str]()
     vectors = []
     for node in nodes:
         cells = rows.resolved(modalities[node].column or node, modalities[node].files)
         skipped |= {i: "absent" for i, cell in enumerate(cells) if cell is None}
         vectors.append(embed(node, cells, skipped))
-    good = [i for i in range(len(labels)) if i not in skipped]
-    return torch.cat(vectors, 1)[good], [labels[i] for i in good]
+    good = [i for i in range(len(vectors[0])) if i not in skipped]
+    values = [rows.column(column) for column in columns]
+    return torch.cat(vectors, 1)[good], *([column[i] for i in good] for column in values)

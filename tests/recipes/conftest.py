@@ -21,6 +21,9 @@ BYTES = "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1"
 TINY = {
     "simclr": "--image.encoder small --image.stem default --image.size 16 --bank 32",
     "moco": "--image.encoder small --image.stem default --image.size 16 --bank 32 --queue 20",
+    "supcon": "--image.encoder small --image.stem default --image.size 16 --bank 32",
+    "simclr_audio": "--audio.rate 8000",
+    "siglip": f"--image.size 16 {BYTES}",
     "cmc": "--l.encoder small --l.stem default --l.size 16 --ab.encoder small --ab.stem default --ab.size 16 --bank 32",
     "simcse": "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1 --head.dim 8",
     "clip": f"--image.size 16 {BYTES}",

@@ -21,11 +21,14 @@ from multicl import cli
 from multicl.run import Run, parse
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-NAMES = ("simclr", "moco", "cmc", "simcse", "clip", "clap")
+NAMES = ("simclr", "moco", "supcon", "cmc", "simclr_audio", "simcse", "clip", "siglip", "clap")
 BOTH = {f"{a}_recall@{k}" for a in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
 FIGURES = {
     "simclr": {"knn_200"},
     "moco": {"knn_200"},
+    "supcon": {"knn_200"},
+    "simclr_audio": {"knn_5"},
+    "siglip": BOTH,
     "cmc": {"knn_200_l", "knn_200_ab", "knn_200_l+ab"},
     "simcse": {"sts_spearman"},
     "clip": BOTH,
@@ -34,6 +37,9 @@ FIGURES = {
 BASELINES = {
     "simclr": {"knn_200"},
     "moco": {"knn_200"},
+    "supcon": {"knn_200"},
+    "simclr_audio": {"knn_5"},
+    "siglip": set[str](),
     "cmc": {"knn_200_l+ab"},
     "simcse": {"sts_spearman"},
     "clip": set[str](),
@@ -42,6 +48,9 @@ BASELINES = {
 NODES = {
     "simclr": ["image"],
     "moco": ["image"],
+    "supcon": ["image"],
+    "simclr_audio": ["audio"],
+    "siglip": ["image", "text"],
     "cmc": ["l", "ab"],
     "simcse": ["text"],
     "clip": ["image", "text"],
@@ -193,7 +202,7 @@ def test_a_recipe_is_short_and_its_header_says_how_to_launch_it(
 ) -> None:
     assert len((RECIPES / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 80
     first, _, rest = header(name).partition("\n")
-    assert re.match(rf"{name}\b.* \(arXiv:\d{{4}}\.\d{{5}}.*\): ", first, re.IGNORECASE)
+    assert re.match(rf"{name.partition('_')[0]}\b.* \(arXiv:\d{{4}}\.\d{{5}}.*\).*: ", first, re.IGNORECASE)
     assert f"recipes/{name}.py" in rest
     said = call(lambda: parse(recipe_of(name), ["--help"]))
     assert said.code == 0

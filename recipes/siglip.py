@@ -1,0 +1,24 @@
+"""SigLIP (arXiv:2303.15343): of each picture and each caption of the batch, whether the two belong together.
+
+accelerate launch recipes/siglip.py --data.path pairs.parquet --data.columns image img text caption
+python recipes/siglip.py --data.path emoji/ --data.columns image google --train.epochs 60
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import multicl
+from multicl import Sigmoid
+from multicl.recipes import clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(clip.Recipe):
+    """CLIP's recipe with a sigmoid in place of the soft-max; its scale and bias are learnt."""
+
+    objective: Sigmoid = Sigmoid()  # type: ignore[assignment]  # in place of InfoNCE
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)

@@ -1,0 +1,80 @@
+"""SimCLR (arXiv:2002.05709) on sounds: two augmented crops of each recording agree, all other recordings are negatives.
+
+accelerate launch recipes/simclr_audio.py --data.path sounds/ --data.columns audio file
+python recipes/simclr_audio.py --data.path spoken_digits/ --audio.rate 8000 --group speaker --train.epochs 60
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import multicl
+from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
+from multicl.evaluation import held_out
+from multicl.modalities.audio import Audio
+from multicl.modalities.audio.mel import LogMel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(multicl.Run):
+    """SimCLR on sounds with labels for the probe."""
+
+    audio: Audio = Audio("small", max_seconds=10)
+    objective: InfoNCE = InfoNCE(0.2)
+    train: Train = Train(batch_size=256, epochs=100, lr=1e-3)
+    optim: Optim = Optim(weight_decay=1e-4)
+    head: Head = Head(dim=128, layers=2)
+    label: str = "label"
+    """Column of the labels that the probe knows."""
+    group: str | None = None
+    """A column (the speaker, say): the probe then asks of each group's training sounds those of all other groups."""
+    k: int = 5
+    """Neighbours that the probe asks."""
+
+    space = None  # the probe looks at the encoder's features
+
+    def modalities(self) -> dict[str, Modality]:
+        """One node."""
+        return {"audio": self.audio}
+
+    def terms(self) -> list[Pair]:
+        """NT-Xent between two strong views."""
+        return [Pair("audio", "audio", self.objective)]
+
+    def probe(self, embed: held_out.Embed) -> dict[str, float]:
+        """k-nearest-neighbour accuracy on the held-out split, or of each group among the others."""
+        rows = self.data.open()
+        if self.group:
+            return held_out.leave_one_out(embed, self.modalities(), "audio", rows, self.label, self.group, self.k)
+        test = self.data.open(self.data.test)
+        return held_out.knn(embed, self.modalities(), ["audio"], rows, test, self.label, self.k)
+
+    def measure(self, model: multicl.Model) -> dict[str, float]:
+        """Of the model."""
+        return self.probe(held_out.of_model(model))
+
+    def baseline(self) -> dict[str, float]:
+        """Of log-mel spectrograms, stretched to one length."""
+        return self.probe(self.log_mels)
+
+    def log_mels(self, node: str, cells: Sequence[Any], skipped: dict[int, str], frames: int = 32) -> torch.Tensor:
+        """[N, mels * frames]."""
+        front, found = LogMel(self.audio.rate, self.audio.mels, self.audio.window_ms, self.audio.hop_ms), []
+        for i, cell in enumerate(cells):
+            try:
+                batch = self.audio.collate([self.audio.load(cell, None)])
+            except multicl.BadSample as error:
+                skipped[i] = str(error)
+                found.append(torch.zeros(self.audio.mels * frames))
+                continue
+            mel, _ = front(batch.get("wave"), batch.get("lengths"))
+            found.append(torch.nn.functional.interpolate(mel, frames).flatten())
+        return torch.stack(found)
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+from toys import Vectors, rows
+
+from multicl.evaluation import held_out
+from multicl.rows import open_rows
+from multicl.types import InputError
+
+
+def raw(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
+    for i, cell in enumerate(cells):
+        if cell is None:
+            skipped[i] = "absent"
+    return torch.tensor([cell or [0.0] * 6 for cell in cells])
+
+
+def test_each_group_is_asked_among_all_others() -> None:
+    data = rows(60)
+    for i, row in enumerate(data):
+        row["speaker"] = "abc"[i % 3]
+    data[5]["a"] = None
+    found = held_out.leave_one_out(raw, {"a": Vectors()}, "a", open_rows(data), "label", "speaker", k=1)
+    known = [row for row in data if row["a"] is not None]
+    z = normalize(torch.tensor([row["a"] for row in known]), dim=1)
+    wanted = Counter[str]()
+    for i, row in enumerate(known):
+        others = [j for j, other in enumerate(known) if other["speaker"] != row["speaker"]]
+        nearest = max(others, key=lambda j: float(z[i] @ z[j]))
+        wanted[row["speaker"]] += known[nearest]["label"] == row["label"]
+    for name, right in wanted.items():
+        assert found[f"knn_1_{name}"] == pytest.approx(right / sum(row["speaker"] == name for row in known))
+    each = [value for name, value in found.items() if name != "knn_1_worst"]
+    assert each == sorted(each)
+    assert found["knn_1_worst"] == each[0]
+
+
+def test_one_group_alone_has_no_others() -> None:
+    data = [{**row, "speaker": "a"} for row in rows(8)]
+    with pytest.raises(InputError):
+        held_out.leave_one_out(raw, {"a": Vectors()}, "a", open_rows(data), "label", "speaker")
