@@ -5,7 +5,8 @@ from multicl.objectives.hard_negative import HardNegative
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.margin import Margin
 from multicl.objectives.nt_xent import NTXent
+from multicl.objectives.prototypes import SwAV
 from multicl.objectives.sigmoid import Sigmoid
 from multicl.objectives.sup_con import SupCon
 
-__all__ = ["Decoupled", "HardNegative", "InfoNCE", "Margin", "NTXent", "Sigmoid", "SupCon"]
+__all__ = ["Decoupled", "HardNegative", "InfoNCE", "Margin", "NTXent", "Sigmoid", "SupCon", "SwAV"]

@@ -34,7 +34,7 @@ class MarginObjective(nn.Module):
         """Give "loss" and the mean distances "similar_distance" and "other_distance"."""
         context.refuse_extras("Margin")
         world = context.world
-        a, b = _aligned(a, b)
+        a, b = aligned(a, b)
         start = sum(world.counts(len(a), a.z.device)[: world.rank])
         z, row, ids = world.gather(b.z), world.gather(b.row), world.gather(b.id)
         following = (start + 1 + torch.arange(len(a), device=a.z.device)) % max(len(z), 1)
@@ -54,7 +54,7 @@ class MarginObjective(nn.Module):
         }
 
 
-def _aligned(a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:
+def aligned(a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:
     """The rows that both sides have, in the order of a."""
     a, b = a[torch.isin(a.row, b.row)], b[torch.isin(b.row, a.row)]
     order = b.row.argsort()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from multicl import Decoupled, HardNegative, InfoNCE, Margin, NTXent, Sigmoid, SupCon, functional
+from multicl import Decoupled, HardNegative, InfoNCE, Margin, NTXent, Sigmoid, SupCon, SwAV, functional
 from multicl.distributed import World
 from multicl.types import Context, Embedded, Extra, Objective
 
@@ -22,15 +22,18 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "sigmoid, ids ignored": (Sigmoid(bias=-2.0), {"equal_ids": "ignore"}),
     "margin": (Margin(2.0), {}),
     "margin, ids ignored": (Margin(2.0), {"equal_ids": "ignore"}),
+    "swav": (SwAV(7, frozen_steps=0), {"symmetric": True}),
+    "swav, small views": (SwAV(7, frozen_steps=0), {"both": False}),
+    "swav, queue": (SwAV(7, frozen_steps=0), {"more": "queue"}),
     "hard_negative": (HardNegative(0.5, learnable=True, beta=1.5), {"symmetric": True}),
     "hard_negative, two nodes": (HardNegative(0.5, learnable=True), {}),
     "decoupled": (Decoupled(0.3, learnable=True), {"symmetric": True}),
     "decoupled, two nodes": (Decoupled(0.3, learnable=True), {"equal_ids": "ignore"}),
-    "info_nce, queue and explicit negatives": (InfoNCE(0.2, learnable=True), {"more": True}),
-    "nt_xent, queue and explicit negatives": (NTXent(0.5, learnable=True), {"symmetric": True, "more": True}),
-    "sup_con, queue and explicit negatives": (SupCon(0.3, learnable=True), {"symmetric": True, "more": True}),
-    "hard_negative, queue and explicit negatives": (HardNegative(0.5, learnable=True), {"more": True}),
-    "decoupled, queue and explicit negatives": (Decoupled(0.3, learnable=True), {"symmetric": True, "more": True}),
+    "info_nce, queue and explicit negatives": (InfoNCE(0.2, learnable=True), {"more": "all"}),
+    "nt_xent, queue and explicit negatives": (NTXent(0.5, learnable=True), {"symmetric": True, "more": "all"}),
+    "sup_con, queue and explicit negatives": (SupCon(0.3, learnable=True), {"symmetric": True, "more": "all"}),
+    "hard_negative, queue and explicit negatives": (HardNegative(0.5, learnable=True), {"more": "all"}),
+    "decoupled, queue and explicit negatives": (Decoupled(0.3, learnable=True), {"symmetric": True, "more": "all"}),
 }
 FUNCTIONS = ("nt_xent", "info_nce", "sup_con", "sigmoid_loss", "margin_contrastive", "hard_negative", "decoupled")
 
@@ -41,17 +44,20 @@ class Model(nn.Module):
     def __init__(self, objective: Objective) -> None:
         super().__init__()
         self.encoder = nn.Linear(4, 5)
+        torch.manual_seed(0)
         self.objective = objective.build((5, 5))
         with torch.no_grad():
             self.encoder.weight.copy_(torch.linspace(-1, 1, 20).sin().reshape(5, 4))
             self.encoder.bias.zero_()
         self.double()
 
-    def forward(self, x: Tensor, y: Tensor, row: Tensor, ids: Tensor, context: Context, more: bool) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, row: Tensor, ids: Tensor, context: Context, more: str) -> Tensor:
         a, b = (Embedded(self.encoder(v), row, ids) for v in (x, y))
-        if more:
+        if more == "all":
             extras = (self.queue(), self.explicit(x - y, row, context.world))
             context = replace(context, extra_a=extras, extra_b=() if context.symmetric else extras[:1])
+        if more == "queue":
+            context = replace(context, extra_a=(self.queue(),), extra_b=(self.queue(),))
         return self.objective(a, b, context)["loss"]
 
     def queue(self) -> Extra:
@@ -88,7 +94,7 @@ def _objectives(counts: list[int]) -> dict[str, list[Any]]:
         model = Model(objective)
         wrapped = nn.parallel.DistributedDataParallel(model) if world.size > 1 else model
         how = dict(how)
-        more = how.pop("more", False)
+        more = how.pop("more", "")
         loss = wrapped(*part, Context(world, **how), more)
         loss.backward()
         found[name] = [loss.item(), *(p.grad.tolist() for p in model.parameters())]

@@ -1,0 +1,96 @@
+"""The module that SwAV's settings build, and the codes it predicts. B rows of this rank, K prototypes, D width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from multicl.distributed import World
+from multicl.objectives.distance import aligned
+from multicl.objectives.prototypes import SwAV
+from multicl.objectives.softmax import unit
+from multicl.types import Context, Embedded, Extra, InputError
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, iterations: int, world: World) -> Tensor:
+    """Codes of rows: prototypes get equally many of all ranks' rows, as nearly as the iterations come to it.
+
+    The steps are those of the paper's pseudo-code, on logarithms: no score is too large or too small for them.
+
+    Args:
+        scores: [B, K] of this rank's rows, divided by epsilon already.
+
+    Returns:
+        [B, K] that sum to 1 over K.
+    """
+    codes = scores
+    for _ in range(iterations):
+        codes = codes - _log_sum_of_ranks(codes, world)
+        codes = codes - codes.logsumexp(1, keepdim=True)
+    return codes.exp()
+
+
+def _log_sum_of_ranks(x: Tensor, world: World) -> Tensor:
+    """[B, K] -> [K] log of the sum of exp over the rows of all ranks."""
+    lowest = x.new_full((1, x.shape[1]), torch.finfo(x.dtype).min)  # a rank may have no row
+    most = world.max(torch.cat([x, lowest]).amax(0))
+    return most + world.sum((x - most).exp().sum(0)).log()
+
+
+class SwAVObjective(nn.Module):
+    """Two views in, a loss out.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, settings: SwAV, width: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.prototypes = nn.Parameter(nn.functional.normalize(torch.randn(settings.prototypes, width), dim=1))
+
+    def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
+        """Give "loss" and "prototypes_used", the perplexity of the mean prediction: 1 (collapsed) to all of them.
+
+        Where only a's rows ask (`context.both` is false), b gives codes alone.
+        """
+        if any(extra.same_row == "negative" for extra in (*context.extra_a, *context.extra_b)):
+            raise InputError("SwAV takes no explicit negatives: use a soft-max objective (InfoNCE)")
+        world, settings = context.world, self.settings
+        a, b = aligned(a, b)
+        centres = unit(self.prototypes)
+        if context.step < settings.frozen_steps:
+            centres = centres.detach()
+        scores_a = unit(a.z) @ centres.T  # [B, K]
+        scores_b = unit(b.z if context.both else b.z.detach()) @ centres.T
+        log_p = (scores_a / settings.temperature).log_softmax(1)
+        loss = self._predicted(log_p, self._codes(scores_b, centres, context.extra_a, world), world)
+        if context.both:
+            extras = context.extra_a if context.symmetric else context.extra_b
+            codes = self._codes(scores_a, centres, extras, world)
+            loss = (loss + self._predicted((scores_b / settings.temperature).log_softmax(1), codes, world)) / 2
+        return {"loss": loss, "prototypes_used": _perplexity(log_p, world)}
+
+    @torch.no_grad()
+    def _codes(self, scores: Tensor, centres: Tensor, extras: Sequence[Extra], world: World) -> Tensor:
+        """[B, K] of rows with these scores; a queue's keys are clustered with them."""
+        queued = [unit(extra.z[world.rank :: world.size]) @ centres.T for extra in extras]  # of each rank its part
+        every = torch.cat([scores.detach(), *queued]) / self.settings.epsilon
+        return sinkhorn(every, self.settings.iterations, world)[: len(scores)]
+
+    @staticmethod
+    def _predicted(log_p: Tensor, codes: Tensor, world: World) -> Tensor:
+        """Mean cross-entropy over the rows of all ranks."""
+        each = -(codes * log_p).sum(1)
+        return world.mean(each, torch.ones_like(each, dtype=torch.bool))
+
+
+@torch.no_grad()
+def _perplexity(log_p: Tensor, world: World) -> Tensor:
+    """exp of the entropy of the mean over all ranks' rows."""
+    total = world.sum(torch.cat([log_p.exp().sum(0), log_p.new_tensor([len(log_p)])]))
+    mean = total[:-1] / total[-1:].clamp(min=1)
+    return torch.special.entr(mean).sum().exp()

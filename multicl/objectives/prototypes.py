@@ -1,0 +1,55 @@
+"""SwAV (arXiv:2006.09882): two views of a row belong to the same prototypes; clusters in place of negatives.
+
+    L = -1/N sum_i sum_k q_ik log softmax_k(a_i . c_k / T);   q: the codes of b
+
+Codes spread the rows of all ranks evenly over the prototypes: a few steps of Sinkhorn and Knopp's on
+exp(b_i . c_k / epsilon). Rows and prototypes are unit vectors; ids mean nothing. Whole views predict each other, and
+small ones (a pair's `local_draws`) predict whole ones. Codes have no gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
+
+from multicl.objectives.temperature import one_width
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class SwAV:
+    """Settings of the objective; the defaults are the paper's for ImageNet. Small data wants fewer prototypes.
+
+    With fewer rows than prototypes in a batch (of all ranks), give the pair a `queue`: its keys are clustered, too.
+    """
+
+    prototypes: int = 3000
+    """How many; the paper finds that it matters little once there are clearly more than classes."""
+    _: KW_ONLY
+    temperature: float = 0.1
+    """Of the soft-max that predicts the codes."""
+    epsilon: float = 0.05
+    """Smoothness of the codes: near 0 they are one-hot, far above it all prototypes share each row."""
+    iterations: int = 3
+    """Of Sinkhorn and Knopp: how nearly all prototypes get equally many rows."""
+    frozen_steps: int = 313
+    """For so many first steps the prototypes do not move; the paper's 313 are an epoch of ImageNet."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("prototypes", 2), ("iterations", 1), ("frozen_steps", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"SwAV: {name} must be {least} or more, got {getattr(self, name)}")
+        for name in ("temperature", "epsilon"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"SwAV: {name} must be above 0, got {getattr(self, name)}")
+
+    def build(self, dims: tuple[int, int]) -> nn.Module:
+        """The module; InputError where the two sides differ in width."""
+        from multicl.objectives.clusters import SwAVObjective
+
+        one_width(self, dims)
+        return SwAVObjective(self, dims[0])
