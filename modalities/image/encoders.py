@@ -27,7 +27,7 @@ class ImageEncoder(nn.Module):
     Args:
         net: normalised float [B, C, h, w] -> [B, W] or [B, W, ...], which is averaged.
         channels: what the net looks at.
-        shape: h and w.
+        shape: h and w; others are tried on the net when they first come.
         stats: normalisation of RGB; Lab has its own.
         name: of the net, for errors.
 
@@ -45,11 +45,13 @@ class ImageEncoder(nn.Module):
         which = {"rgb": slice(0, 3), "L": slice(0, 1), "ab": slice(1, 3)}[channels]
         self.register_buffer("mean", mean[which], persistent=False)
         self.register_buffer("std", std[which], persistent=False)
-        self.width = self._measure(shape, name)
+        self.name, self.shapes = name, {shape}
+        self.width = self._measure(shape)
 
     def forward(self, batch: Batch) -> Tensor:
         """The features, [B, width]."""
         x = batch.get("pixels")
+        self._accept((x.shape[2], x.shape[3]))
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             x = to_float(x)
             if self.channels != "rgb":
@@ -62,7 +64,18 @@ class ImageEncoder(nn.Module):
         h: Tensor = self.net(x)
         return h.flatten(2).mean(2) if h.ndim > 2 else h
 
-    def _measure(self, shape: tuple[int, int], name: str) -> int:
+    def _accept(self, shape: tuple[int, int]) -> None:
+        """Refuse pictures of a size that the net cannot take, or answers with features of another width."""
+        if shape in self.shapes:
+            return
+        if (width := self._measure(shape)) != self.width:
+            raise InputError(
+                f"the encoder {self.name} gives {width} features of pictures of {shape[0]} x {shape[1]} pixels, and "
+                f"{self.width} of others: give local_size= the value of size=, or another encoder"
+            )
+        self.shapes.add(shape)
+
+    def _measure(self, shape: tuple[int, int]) -> int:
         """Width of the features, seen on two black pictures."""
         modes = [(module, module.training) for module in self.modules()]
         device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
@@ -74,15 +87,15 @@ class ImageEncoder(nn.Module):
         except Exception as error:  # whatever the net makes of a size that it was not made for
             asked = f"{CHANNELS[self.channels]} x {shape[0]} x {shape[1]}"
             raise InputError(
-                f"the encoder {name} cannot take pictures of {asked} (channels, height, width): {error}; "
-                "give it another size= or channels="
+                f"the encoder {self.name} cannot take pictures of {asked} (channels, height, width): {error}; "
+                "give it another size=, local_size= or channels="
             ) from error
         finally:
             for module, training in modes:
                 module.training = training
         if not isinstance(h, Tensor) or h.ndim < 2 or len(h) != 2 or not h.is_floating_point():
             got = f"{list(h.shape)} {h.dtype}" if isinstance(h, Tensor) else type(h).__name__
-            raise InputError(f"the encoder {name} must give float [B, W] or [B, W, ...]; for B = 2 it gave {got}")
+            raise InputError(f"the encoder {self.name} must give float [B, W] or [B, W, ...]; for B = 2 it gave {got}")
         return int(h.shape[1])
 
 

@@ -34,6 +34,13 @@ def _two(name: str, value: Any) -> tuple[Any, Any]:
     return value[0], value[1]
 
 
+def _pixels(name: str, value: Any) -> tuple[int, int]:
+    size = _two(name, value) if isinstance(value, Sequence) else (value, value)
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in size)
+    _require(whole and all(1 <= n <= 4096 for n in size), name, value, "one or two of 1 to 4096 pixels")
+    return size
+
+
 @dataclass(frozen=True, kw_only=True)
 class Augment:
     """Random changes of a picture, in the order of these fields; every row draws its own. Zeros turn a change off.
@@ -92,6 +99,10 @@ STRONG = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2)
 WEAK = Augment(crop=(0.8, 1.0))
 """Beside a caption, which must stay true: no mirror, no colour."""
 
+LOCAL = Augment(crop=(0.05, 0.25), flip=0.5, jitter=0.8, gray=0.2)
+"""A small part, as of STRONG: SwAV's multi-crop (arXiv:2006.09882) cuts 0.05 to 0.14 of a picture of 224 pixels; of one
+of 32 that would be some 10 pixels."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -119,27 +130,39 @@ class Image:
     """Load the weights of a named model where it has any; False: its architecture with fresh weights."""
     strong: Augment = field(default=STRONG)
     weak: Augment = field(default=WEAK)
+    local: Augment = field(default=LOCAL)
+    local_size: int | tuple[int, int] | None = None
+    """Height and width of small views (a pair's `local_draws`), which the encoder must take, too. None: half of `size`;
+    SwAV's are 96 of 224."""
 
     def __post_init__(self) -> None:
         _require(
             bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
             "encoder", self.encoder, '"small", a name, a folder, or an nn.Module',
         )  # fmt: skip
-        size = _two("size", self.size) if isinstance(self.size, Sequence) else (self.size, self.size)
-        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in size)
-        _require(whole and all(1 <= n <= 4096 for n in size), "size", self.size, "one or two of 1 to 4096 pixels")
+        _pixels("size", self.size)
+        if self.local_size is not None:
+            _pixels("local_size", self.local_size)
         _require(self.channels in get_args(Channels), "channels", self.channels, f"one of {get_args(Channels)}")
         _require(self.stem in get_args(Stem), "stem", self.stem, f"one of {get_args(Stem)}")
 
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
+        return _pixels("size", self.size)
+
+    @property
+    def local_shape(self) -> tuple[int, int]:
+        """(height, width) of small views."""
+        if self.local_size is not None:
+            return _pixels("local_size", self.local_size)
+        height, width = self.shape
+        return -(-height // 2), -(-width // 2)
 
     @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
-        return "image", self.shape, self.strong, self.weak
+        return "image", self.shape, self.strong, self.weak, self.local, self.local_shape
 
     @property
     def files(self) -> bool:
@@ -168,14 +191,19 @@ class Image:
         return Batch({"pixels": torch.stack(list(samples))})
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """One random view, on the batch's device: "pixels" float32 [B, 3, h, w] in [0, 1]; seeds None: as it is."""
+        """One random view, on the batch's device: "pixels" float32 in [0, 1]; seeds None: as it is.
+
+        Returns:
+            [B, 3, h, w], of a local view [B, 3, *local_shape].
+        """
         from multicl.modalities.image import views
 
         pixels = batch.get("pixels")
         if seeds is None:
             return batch.replace(pixels=views.to_float(pixels))
-        settings = self.weak if kind == "weak" else self.strong
-        return batch.replace(pixels=views.random_view(pixels, seeds, settings))
+        settings = {"weak": self.weak, "strong": self.strong, "local": self.local}[kind]
+        size = self.local_shape if kind == "local" else None
+        return batch.replace(pixels=views.random_view(pixels, seeds, settings, size))
 
     def build(self, weights: bool = True) -> nn.Module:
         """The Encoder: Batch -> [B, width].

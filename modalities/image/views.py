@@ -29,25 +29,27 @@ def to_float(pixels: Tensor, copy: bool = False) -> Tensor:
     return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.to(torch.float32, copy=copy)
 
 
-def random_view(pixels: Tensor, seeds: Tensor, settings: Augment) -> Tensor:
+def random_view(pixels: Tensor, seeds: Tensor, settings: Augment, size: tuple[int, int] | None = None) -> Tensor:
     """One view of every row.
 
     Args:
         pixels: [B, 3, H, W] uint8, or float in [0, 1].
         seeds: [B] int64; a row's view depends on its own seed and pixels alone.
+        size: h and w to which crops are scaled; None: H and W.
 
     Returns:
-        [B, 3, H, W] float32 in [0, 1], on the device of `pixels`.
+        [B, 3, h, w] float32 in [0, 1], on the device of `pixels`.
     """
+    size = size or (pixels.shape[2], pixels.shape[3])
     seeds = seeds.to(pixels.device)
     rows = len(pixels) if pixels.device.type != "cpu" else max(1, IN_CACHE // max(1, pixels[0].numel()))
     with torch.autocast(pixels.device.type, enabled=False):  # pictures stay exact, whatever the encoder runs in
         parts = zip(pixels.split(rows), seeds.split(rows), strict=True)
-        return torch.cat([_view(to_float(part, copy=True), own, settings) for part, own in parts])
+        return torch.cat([_view(to_float(part, copy=True), own, settings, size) for part, own in parts])
 
 
-def _view(x: Tensor, seeds: Tensor, s: Augment) -> Tensor:
-    x = _crop_and_flip(x, seeds, s)
+def _view(x: Tensor, seeds: Tensor, s: Augment, size: tuple[int, int]) -> Tensor:
+    x = _crop_and_flip(x, seeds, s, size)
     if s.rotate and s.rotate_degrees:
         draws = seeded.uniform(seeds, 2, _ROTATE)
         angle = _between(draws[:, 1], -s.rotate_degrees, s.rotate_degrees) * (math.pi / 180)
@@ -70,12 +72,12 @@ def _view(x: Tensor, seeds: Tensor, s: Augment) -> Tensor:
     return x
 
 
-def _crop_and_flip(x: Tensor, seeds: Tensor, s: Augment) -> Tensor:
+def _crop_and_flip(x: Tensor, seeds: Tensor, s: Augment, size: tuple[int, int]) -> Tensor:
     flip = seeded.uniform(seeds, 1, _FLIP)[:, 0] < s.flip
-    if s.crop[0] < 1:
+    if s.crop[0] < 1 or x.shape[2:] != size:
         height, width = x.shape[2:]
         box = random_boxes(seeds, height, width, s.crop, s.ratio)
-        return ops.resized_crop(x, box, flip, (height, width))
+        return ops.resized_crop(x, box, flip, size)
     return _chosen(x, flip, lambda y: y.flip(3)) if s.flip else x
 
 

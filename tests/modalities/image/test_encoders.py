@@ -46,6 +46,26 @@ def test_small_refuses_what_is_too_small():
         Image(size=(7, 30)).build()
 
 
+@pytest.mark.parametrize(("name", "options"), [("small", {}), ("resnet18", {"stem": "cifar", "pretrained": False})])
+def test_small_views_go_through_the_same_encoder(name, options):
+    image = Image(name, size=32, **options)
+    encoder = image.build()
+    whole, parts = (image.view(batch(32, 32), torch.arange(3), kind) for kind in ("strong", "local"))
+    assert parts.get("pixels").shape == (3, 3, 16, 16)
+    assert encoder(whole).shape == encoder(parts).shape == (3, encoder.width)
+    assert encoder.training
+    assert encoder.net.training
+
+
+def test_small_views_that_an_encoder_cannot_take_are_refused():
+    encoder = Image(Seen(), size=8).build()
+    with pytest.raises(InputError, match=r"Seen .* gives 48 features of pictures of 4 x 4 pixels, and 192 of others"):
+        encoder(batch(4, 4))
+    fixed = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    with pytest.raises(InputError, match="cannot take pictures of 3 x 4 x 4.*local_size="):
+        Image(fixed, size=8).build()(batch(4, 4))
+
+
 class Seen(nn.Module):
     """Gives its input, pixel by pixel."""
 

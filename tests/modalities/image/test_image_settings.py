@@ -23,12 +23,15 @@ def test_it_is_a_modality():
         Image("resnet18", 64)
     assert Image(size=(16, 48)).shape == (16, 48)
     assert Image(size=16).shape == (16, 16)
+    assert Image(size=(16, 49)).local_shape == (8, 25)
+    assert Image(size=16, local_size=12).local_shape == (12, 12)
 
 
 @pytest.mark.parametrize(
     "bad",
     [
         {"size": 0}, {"size": (16,)}, {"size": (16, 2.5)}, {"size": "16"}, {"size": True}, {"size": 5000},
+        {"local_size": 0}, {"local_size": (8, 2.5)},
         {"channels": "Lab"}, {"stem": "imagenet"}, {"encoder": ""}, {"encoder": 3},
     ],
     ids=str,
@@ -63,6 +66,8 @@ def test_source_is_what_decides_the_pixels():
     assert image.source != Image(size=16).source
     assert image.source != Image(strong=Augment()).source
     assert image.source != Image(weak=Augment()).source
+    assert image.source != Image(local=Augment()).source
+    assert image.source != Image(local_size=12).source
 
 
 def test_plain_values_and_back():

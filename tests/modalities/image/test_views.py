@@ -113,3 +113,26 @@ def test_global_random_state_is_neither_used_nor_moved():
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
     assert torch.equal(views.random_view(uint8(), torch.arange(12), EVERYTHING), first)
+
+
+def test_a_local_view_is_a_small_part_at_a_size_of_its_own():
+    pixels = uint8(200, 32, 48)
+    for image, size in ((Image(size=(32, 48)), (16, 24)), (Image(size=(32, 48), local_size=(12, 10)), (12, 10))):
+        view = image.view(Batch({"pixels": pixels}), torch.arange(200), "local").get("pixels")
+        assert view.shape == (200, 3, *size)
+        assert 0 <= float(view.min()) <= float(view.max()) <= 1
+    ramp = torch.arange(48).float().div(47).expand(1, 3, 32, 48)  # brightness tells the place
+    plain = Image(size=(32, 48), local=Augment(crop=(0.05, 0.25)))
+    parts = plain.view(Batch({"pixels": ramp.expand(200, -1, -1, -1)}), torch.arange(200), "local").get("pixels")
+    share = (parts[..., -1] - parts[..., 0]).mean((1, 2))  # of the width, about
+    assert 0.1 < float(share.min()) < 0.25 < float(share.max()) < 0.6
+    assert float(parts.mean((1, 2, 3)).std()) > 0.1
+
+
+def test_a_local_view_without_a_crop_is_the_whole_picture_made_small():
+    pixels = uint8(3, 32, 32)
+    view = Image(local=Augment()).view(Batch({"pixels": pixels}), torch.arange(3), "local").get("pixels")
+    wanted = torch.nn.functional.interpolate(
+        pixels / 255, size=(16, 16), mode="bilinear", antialias=True, align_corners=False
+    )
+    torch.testing.assert_close(view, wanted, atol=1e-5, rtol=0)
