@@ -1,12 +1,12 @@
 """The loss of a whole graph on one step's embeddings, and where it pulls: dL/dz of every view, dL/dtheta of objectives.
 
-Pairs, and the calls of a pair, are differentiated in list order, so that every rank enters every collective in the same
+Terms, and the calls of a pair, are differentiated in list order, so that every rank enters every collective in the same
 order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from multicl.distributed import World
 from multicl.looks import Look
 from multicl.memory import Memory
-from multicl.pairs import Call, Pair, View, negatives_view
+from multicl.pairs import Call, Pair, Term, View, negatives_view, target_view
+from multicl.targets import Target
 from multicl.towers import Embeddings, Towers
 from multicl.types import Context, Embedded, Extra
 
@@ -24,22 +25,25 @@ from multicl.types import Context, Embedded, Extra
 class Ids(Protocol):
     """What rows are about."""
 
-    def __call__(self, pair: Pair, row: Tensor, negatives: bool = False) -> Tensor:
-        """[B] rows -> [B] int64 ids; `negatives`: of the explicit negatives that the rows bring."""
+    def __call__(self, term: Term, row: Tensor, negatives: bool = False) -> Tensor:
+        """[B] rows -> [B] int64 ids, of a target the numbers of classes or -1.
+
+        `negatives`: of the explicit negatives that the rows bring.
+        """
         ...
 
 
 class Contexts(Protocol):
     """What objectives may know."""
 
-    def __call__(self, pair: Pair, call: Call) -> Context:
-        """The context of one call of a pair, without extra keys."""
+    def __call__(self, term: Term, call: Call | None) -> Context:
+        """The context of one call of a pair, without extra keys; of a target, which has no calls."""
         ...
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step tells: the loss, and for each pair what its objective logs, as scalars on the device."""
+    """What a step tells: the loss, and for each term what its objective logs, as scalars on the device."""
 
     loss: Tensor
     logged: dict[str, dict[str, Tensor]]
@@ -47,7 +51,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Contrasted:
-    """The loss of all pairs and where it pulls."""
+    """The loss of all terms and where it pulls."""
 
     outcome: Outcome
     grads: Embeddings
@@ -58,7 +62,7 @@ class Contrasted:
 
 @dataclass(frozen=True)
 class Sides:
-    """A step's embeddings as pairs see them."""
+    """A step's embeddings as terms see them."""
 
     embedded: Embeddings
     rows: Mapping[View, Tensor]
@@ -72,40 +76,59 @@ class Sides:
         z, row = (self.keys if momentum else self.embedded)[view, pair.space], self.rows[view]
         return Embedded(z, row.to(z.device), self.ids(pair, row, negatives).to(z.device))
 
+    def features(self, target: Target, view: View) -> Embedded:
+        """A view's features, with the rows' classes for ids."""
+        h, row = self.embedded[view, None], self.rows[view]
+        return Embedded(h, row.to(h.device), self.ids(target, row).to(h.device))
+
 
 def graph_loss(towers: Towers, sides: Sides, contexts: Contexts, memory: Memory | None = None) -> Contrasted:
-    """The weighted sum of the pairs' losses, and its gradients.
+    """The weighted sum of the terms' losses, and its gradients.
 
     Args:
         memory: gives queues' keys, and gets this step's once their pair's loss is known.
     """
-    leaves = {key: z.detach().requires_grad_() for key, z in sides.embedded.items() if key[1] is not None}
+    asked = towers.requests  # beside these, frozen encoders' features are kept for the replay
+    leaves = {key: z.detach().requires_grad_() for key, z in sides.embedded.items() if key[1] in asked[key[0]]}
     grads = {key: torch.zeros_like(z) for key, z in leaves.items()}
     own = [(p, torch.zeros_like(p)) for p in towers.objectives.parameters() if p.requires_grad]
     wanted = [*leaves.values(), *(p for p, _ in own)]
     sums = [*grads.values(), *(grad for _, grad in own)]
-    sides = replace(sides, embedded=leaves)
-    logged: dict[str, dict[str, Tensor]] = {}
+    logged: dict[str, dict[str, Tensor]] = {term.name: {} for term in towers.terms}
+    for term, share, values in _losses(towers, replace(sides, embedded=leaves), contexts, memory):
+        found = torch.autograd.grad(term.weight * share * values["loss"], wanted, allow_unused=True)
+        for mine, grad in zip(sums, found, strict=True):
+            if grad is not None:
+                mine += grad
+        told = logged[term.name]
+        for name, value in values.items():
+            told[name] = told.get(name, 0) + share * value.detach()
     total = torch.zeros((), device=towers.device)
-    for pair in towers.terms:
-        told: dict[str, Tensor] = {}
-        for call in pair.calls:
-            a, b = sides.of(pair, call.a), sides.of(pair, call.b, call.momentum)
-            if pair.keys_from == "both":
-                a, b = _both(a, b)
-            context = _with_extras(contexts(pair, call), pair, call, sides, memory)
-            values = towers.objectives[pair.name](a, b, context)
-            found = torch.autograd.grad(pair.weight * call.weight * values["loss"], wanted, allow_unused=True)
-            for mine, grad in zip(sums, found, strict=True):
-                if grad is not None:
-                    mine += grad
-            for name, value in values.items():
-                told[name] = told.get(name, 0) + call.weight * value.detach()
-        if memory is not None:
-            memory.push(pair, lambda view, pair=pair: sides.of(pair, view, pair.keys == "momentum"))  # type: ignore[misc]
-        logged[pair.name] = told
-        total += pair.weight * told["loss"]
+    for term in towers.terms:
+        total += term.weight * logged[term.name]["loss"]
     return Contrasted(Outcome(total, logged), grads, own)
+
+
+def _losses(
+    towers: Towers, sides: Sides, contexts: Contexts, memory: Memory | None
+) -> Iterator[tuple[Term, float, dict[str, Tensor]]]:
+    """(term, share of its loss, what its objective tells), one after the other: each is differentiated before the next.
+
+    A pair tells something for each of its calls.
+    """
+    for term in towers.terms:
+        if isinstance(term, Target):
+            rows = sides.features(term, target_view(term, towers.terms))
+            yield term, 1.0, towers.objectives[term.name](rows, contexts(term, None))
+            continue
+        for call in term.calls:
+            a, b = sides.of(term, call.a), sides.of(term, call.b, call.momentum)
+            if term.keys_from == "both":
+                a, b = _both(a, b)
+            context = _with_extras(contexts(term, call), term, call, sides, memory)
+            yield term, call.weight, towers.objectives[term.name](a, b, context)
+        if memory is not None:
+            memory.push(term, lambda view, pair=term: sides.of(pair, view, pair.keys == "momentum"))  # type: ignore[misc]
 
 
 def rows_of(looks: Sequence[Look]) -> dict[View, Tensor]:

@@ -45,10 +45,10 @@ class Memory:
         autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.momentum, self.world, self.autocast = momentum or Momentum(), world or World.current(), autocast
-        self.towers = _copy(towers) if any(pair.keys == "momentum" for pair in towers.terms) else None
+        self.towers = _copy(towers) if any(pair.keys == "momentum" for pair in towers.pairs) else None
         self.queues = {
             (pair.name, view): Queue(pair.queue, towers.dim(view.node, pair.space), towers.device)
-            for pair in towers.terms
+            for pair in towers.pairs
             if pair.queue
             for view in _keys(pair)
         }

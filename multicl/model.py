@@ -18,7 +18,9 @@ from torch import Tensor, nn
 import multicl.objectives as objectives
 from multicl.adapters import adapter, adapter_name
 from multicl.config import from_plain, to_plain
-from multicl.pairs import Pair
+from multicl.pairs import Pair, Term
+from multicl.predict import probabilities, target_of
+from multicl.targets import Target
 from multicl.towers import Head, Towers
 from multicl.types import BadSample, InputError, Modality
 
@@ -149,6 +151,22 @@ class Model:
             (z,) = self.towers.embed(node, batch, [space])
             out[chosen] = z.cpu()
 
+    def predict(self, target: str | None = None, *, batch_size: int = 128, **cells: Iterable[Any]) -> list[str]:
+        """The class of each cell of a target's node: `model.predict(image=["a.png"])`.
+
+        Args:
+            target: its name, where the node has several. batch_size, cells: as in `embed`.
+
+        Raises:
+            InputError: as `embed`, or no such target.
+        """
+        if len(cells) != 1:
+            raise InputError(f"predict takes one node at a time, of {self.nodes}; got {sorted(cells) or 'none'}")
+        ((node, values),) = cells.items()
+        found = target_of(self.towers, target, node)
+        best = probabilities(self, found, values, batch_size).argmax(1)
+        return [found.classes[i] for i in best.tolist()]
+
     def save(self, folder: str | Path, figures: Mapping[str, float] | None = None) -> Path:
         """Write config.json, model.safetensors, what the adapters need, and a model card; beside first, then renamed.
 
@@ -180,7 +198,8 @@ class Model:
             "space": self.space,
             "modalities": nodes,
             "heads": {space: to_plain(h) for space, h in self.towers.head_settings.items()},
-            "pairs": [{**to_plain(pair), "objective": _objective_entry(pair)} for pair in self.towers.terms],
+            "pairs": [{**to_plain(pair), "objective": _objective_entry(pair)} for pair in self.towers.pairs],
+            "targets": [{**to_plain(t), "objective": _objective_entry(t)} for t in self.towers.targets],
         }
         (beside / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
         save_model(self.towers, str(beside / "model.safetensors"))
@@ -208,13 +227,14 @@ def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, 
     try:
         nodes = {n: given.pop(n) if n in given else _modality(n, e, folder) for n, e in config["modalities"].items()}
         heads = {space: from_plain(Head, h, f"heads.{space}") for space, h in config["heads"].items()}
-        pairs = [_pair(plain) for plain in config["pairs"]]
+        terms: list[Term] = [Pair(**_term(plain)) for plain in config["pairs"]]
+        terms += [Target(**_term(plain)) for plain in config.get("targets", [])]
         space = config["space"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder}/config.json is damaged: {error!r}") from error
     if given:
         raise InputError(f"modalities= names {sorted(given)}, but the model's nodes are {list(nodes)}")
-    towers = Towers(nodes, pairs, heads, weights=False)
+    towers = Towers(nodes, terms, heads, weights=False)
     _load_weights(towers, folder / "model.safetensors")
     model = Model(towers.eval(), space)
     model.towers.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -251,20 +271,20 @@ def _home_of(modality: Modality) -> str:
     return f"{Path(module.__file__).name}" if module.__name__ == "__main__" and module.__file__ else module.__name__
 
 
-def _objective_entry(pair: Pair) -> dict[str, Any]:
+def _objective_entry(term: Term) -> dict[str, Any]:
     """{name: settings}; the name is bare where the objective is multicl's own."""
-    if isinstance(pair.objective, Foreign):
-        return {pair.objective.name: pair.objective.settings}
-    cls = type(pair.objective)
+    if isinstance(term.objective, Foreign):
+        return {term.objective.name: term.objective.settings}
+    cls = type(term.objective)
     own = getattr(objectives, cls.__name__, None) is cls
-    return {cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}": to_plain(pair.objective)}
+    return {cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}": to_plain(term.objective)}
 
 
-def _pair(plain: dict[str, Any]) -> Pair:
-    """A pair as saved; embedding needs no objective, so one that is not multicl's own is no obstacle."""
+def _term(plain: dict[str, Any]) -> dict[str, Any]:
+    """A term's fields as saved; embedding needs no objective, so one that is not multicl's own is no obstacle."""
     ((name, settings),) = plain["objective"].items()
     known = getattr(objectives, name, None) if name in objectives.__all__ else None
-    return Pair(**{**plain, "objective": from_plain(known, settings, name) if known else Foreign(name, settings)})
+    return {**plain, "objective": from_plain(known, settings, name) if known else Foreign(name, settings)}
 
 
 def _load_weights(towers: Towers, path: Path) -> None:
@@ -277,7 +297,8 @@ def _load_weights(towers: Towers, path: Path) -> None:
     kept = {own[name].data_ptr() for name in found if name in own}
     wrong = [n for n, t in found.items() if n not in own or own[n].shape != t.shape]
     wrong += [n for n, t in own.items() if n not in found and t.numel() and t.data_ptr() not in kept]
-    wrong = sorted(n for n in wrong if not n.startswith("objectives."))
+    used = tuple(f"objectives.{t.name}." for t in towers.targets if not isinstance(t.objective, Foreign))
+    wrong = sorted(n for n in wrong if not n.startswith("objectives.") or n.startswith(used))
     if wrong:
         more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
         raise InputError(f"{path} does not fit its config.json: {wrong[0]!r}{more}")
@@ -318,14 +339,16 @@ def _card(config: Mapping[str, Any], figures: Mapping[str, float], towers: Tower
     rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in figures.items())
     table = f"\n## Measured\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else ""
     nodes = ", ".join(f"{n} ({e['adapter']})" for n, e in config["modalities"].items())
-    pairs = ", ".join(p["name"] for p in config["pairs"])
+    terms = f"Pairs: {', '.join(p['name'] for p in config['pairs']) or 'none'}."
+    for target in config["targets"]:
+        terms += f" Target: {target['name']}, {len(target['classes'])} classes."
     return f"""---
 library_name: multicl
 tags: [contrastive-learning, multicl]
 ---
 # A multicl model
 
-Nodes: {nodes}. Pairs: {pairs}. {size / 1e6:.2f} M parameters.
+Nodes: {nodes}. {terms} {size / 1e6:.2f} M parameters.
 
 ```python
 import multicl

@@ -1,4 +1,4 @@
-"""The graph of a run: pairs of nodes that must agree, and the views which that asks of each node."""
+"""The graph of a run: pairs of nodes that must agree, targets, and the views which they ask of each node."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.nt_xent import NTXent
+from multicl.targets import Target
 from multicl.types import InputError, Kind, Modality, Objective
 
 
@@ -88,6 +89,10 @@ class Pair:
         return tuple(_calls(self))
 
 
+Term = Pair | Target
+"""What a run's loss is the weighted sum of."""
+
+
 @dataclass(frozen=True)
 class View:
     """One draw of a node; made once, however many pairs use it."""
@@ -140,14 +145,20 @@ def core_view(core: str, *, of: Sequence[str], objective: Objective | None = Non
     return [Pair(core, other, objective or InfoNCE()) for other in of]
 
 
-def requested_views(terms: Sequence[Pair], momentum: bool = False) -> dict[View, tuple[str, ...]]:
+def requested_views(terms: Sequence[Term], momentum: bool = False) -> dict[View, tuple[str | None, ...]]:
     """Every view that the graph asks for, in the order of the terms -> the spaces it is projected into.
+
+    The space None is the encoder's features, for targets.
 
     Args:
         momentum: the views that the momentum towers embed, instead of those that train.
     """
-    spaces: dict[View, dict[str, None]] = {}
+    spaces: dict[View, dict[str | None, None]] = {}
     for pair in terms:
+        if isinstance(pair, Target):
+            if not momentum:
+                spaces.setdefault(target_view(pair, terms), {})[None] = None
+            continue
         for call in pair.calls:
             if not momentum:
                 spaces.setdefault(call.a, {})[pair.space] = None
@@ -164,28 +175,56 @@ def negatives_view(pair: Pair) -> View:
     return View(pair.negatives, "weak", 0)
 
 
-def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Pair]) -> None:
+def target_view(target: Target, terms: Sequence[Term]) -> View:
+    """The view that a target looks at: the first strong one where a pair asks for it, which then costs nothing more.
+
+    A weak one elsewhere: beside captions, it is the one that is made, too.
+    """
+    strong = View(target.node, "strong", 0)
+    asked = any(strong in (call.a, call.b) for pair in pairs_of(terms) for call in pair.calls)
+    return strong if asked else View(target.node, "weak", 0)
+
+
+def pairs_of(terms: Sequence[Term]) -> list[Pair]:
+    """The pairs among the terms."""
+    return [term for term in terms if isinstance(term, Pair)]
+
+
+def targets_of(terms: Sequence[Term]) -> list[Target]:
+    """The targets among the terms."""
+    return [term for term in terms if isinstance(term, Target)]
+
+
+def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Term]) -> None:
     """Refuse a graph that cannot be trained.
 
     Raises:
-        InputError: no pair; a pair that names an unknown node; two pairs of one name; a node in no pair.
+        InputError: no term; one that names an unknown node; two of one name; a node in none.
     """
     if not terms:
-        raise InputError("there is nothing to train: terms is empty; give at least one Pair")
+        raise InputError("there is nothing to train: terms is empty; give at least one Pair or Target")
     for node in modalities:
         if not node.replace("-", "_").isidentifier():
             raise InputError(f"node {node!r}: use letters, digits, _ and -")
-    for pair in terms:
-        for node in filter(None, (pair.a, pair.b, pair.negatives)):
+    for term in terms:
+        for node in _nodes(term):
             if node not in modalities:
                 near = get_close_matches(node, modalities, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise InputError(f"pair {pair.name!r} names {node!r}, but the nodes are {sorted(modalities)}{hint}")
-    names = [pair.name for pair in terms]
+                kind = "target" if isinstance(term, Target) else "pair"
+                raise InputError(f"{kind} {term.name!r} names {node!r}, but the nodes are {sorted(modalities)}{hint}")
+    names = [term.name for term in terms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"two pairs are named {twice[0]!r}: give one of them another name=")
-    if alone := set(modalities) - {node for pair in terms for node in (pair.a, pair.b, pair.negatives)}:
+        kind = "terms" if targets_of(terms) else "pairs"
+        raise InputError(f"two {kind} are named {twice[0]!r}: give one of them another name=")
+    if alone := set(modalities) - {node for term in terms for node in _nodes(term)}:
         raise InputError(f"no pair uses {sorted(alone)}: add a Pair or leave the modality out")
+
+
+def _nodes(term: Term) -> list[str]:
+    if isinstance(term, Target):
+        return [term.node]
+    return [node for node in (term.a, term.b, term.negatives) if node]
 
 
 def tower_of(node: str, modality: Modality) -> str:

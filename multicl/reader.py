@@ -1,4 +1,4 @@
-"""Row numbers -> a slice of a batch: decoded, collated, with the ids of every pair."""
+"""Row numbers -> a slice of a batch: decoded, collated, with the ids of every pair and the classes of every target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from multicl import ids as identity
-from multicl.pairs import Pair, column_of
+from multicl.classes import class_numbers
+from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
 from multicl.rows import Row, Rows, is_null, resolve_path
 from multicl.seeds import Draws
 from multicl.types import BadSample, Batch, Modality, Sample
@@ -52,16 +53,17 @@ class Slice:
     row: Tensor
     """[n] int64 of all rows of the slice."""
     ids: dict[str, Tensor]
-    """Pair -> [n] int64 ids of those rows, or of their explicit negatives (`negatives_of`)."""
+    """Pair -> [n] int64 ids of those rows, or of their explicit negatives (`negatives_of`); target -> classes or -1."""
     skipped: tuple[Skipped, ...] = ()
     epoch: int = 0
 
-    def ids_of(self, pair: Pair, row: Tensor, negatives: bool = False) -> Tensor:
+    def ids_of(self, term: Term, row: Tensor, negatives: bool = False) -> Tensor:
         """[B] ids of some of the rows, or of the explicit negatives they bring, in their order, on their device."""
         order = torch.argsort(self.row)
         at = order[torch.searchsorted(self.row[order], row.cpu())]
         assert torch.equal(self.row[at], row.cpu()), "rows of another slice"
-        return self.ids[negatives_of(pair) if negatives else pair.name][at].to(row.device)
+        name = negatives_of(term) if negatives and isinstance(term, Pair) else term.name
+        return self.ids[name][at].to(row.device)
 
     def pin_memory(self) -> Slice:
         """Page-locked tensors, for fast copies to a GPU."""
@@ -83,17 +85,18 @@ class Reader:
     """Turns rows into slices; lives in the loader's workers.
 
     Raises:
-        InputError: a node's or pair's column is not in the data.
+        InputError: a node's, pair's or target's column is not in the data, or holds a label of no class.
     """
 
     def __init__(
         self,
         rows: Rows,
         modalities: Mapping[str, Modality],
-        terms: Sequence[Pair],
+        terms: Sequence[Term],
         seed: int = 0,
     ) -> None:
-        self.rows, self.terms, self.seed = rows, list(terms), seed
+        self.rows, self.seed = rows, seed
+        self.pairs, self.targets = pairs_of(terms), targets_of(terms)
         self.modalities: dict[str, Modality] = {}
         self.columns: dict[str, str] = {}
         sources = sources_of(modalities)
@@ -102,8 +105,10 @@ class Reader:
             if node == source:
                 self.modalities[source] = modalities[node]
         self.label_columns = {
-            pair.name: rows.resolve(pair.ids, f", the ids of pair {pair.name!r}") for pair in terms if pair.ids
+            pair.name: rows.resolve(pair.ids, f", the ids of pair {pair.name!r}") for pair in self.pairs if pair.ids
         }
+        for target in self.targets:
+            self.label_columns[target.name] = rows.resolve(target.column, f", the labels of target {target.name!r}")
         self.notes: list[str] = []
         self.ids = {} if rows.streaming else self._all_ids()
         self.cache: dict[tuple[str, int], Sample | Skipped | None] = {}
@@ -116,16 +121,21 @@ class Reader:
         return self.__dict__ | {"cache": {}, "modalities": {s: _without_module(m) for s, m in self.modalities.items()}}
 
     def _all_ids(self) -> dict[str, identity.Ids]:
-        """[N] ids of every row, for each pair, and of its explicit negatives; equal demands are computed once."""
+        """[N] ids of every row, for each pair, and of its explicit negatives; equal demands are computed once.
+
+        For each target, its classes.
+        """
         done: dict[Any, tuple[identity.Ids, identity.Ids]] = {}
         found: dict[str, identity.Ids] = {}
-        for pair in self.terms:
+        for pair in self.pairs:
             key = self._demand(pair)
             if key not in done:
                 done[key] = self._ids_of_all(pair)
             found[pair.name], negatives = done[key]
             if pair.negatives:
                 found[negatives_of(pair)] = negatives
+        for target in self.targets:
+            found[target.name] = class_numbers(target, self.rows.cells(self.label_columns[target.name]))
         return found
 
     def _ids_of_all(self, pair: Pair) -> tuple[identity.Ids, identity.Ids]:
@@ -217,7 +227,10 @@ class Reader:
             at = np.asarray(numbers, dtype=np.int64)
             return {name: every[at] for name, every in self.ids.items()}
         found: dict[str, identity.Ids] = {}
-        for pair in self.terms:
+        for target in self.targets:
+            column = self.label_columns[target.name]
+            found[target.name] = class_numbers(target, [fetched[n].get(column) for n in numbers], numbers)
+        for pair in self.pairs:
             if pair.ids:
                 column = self.label_columns[pair.name]
                 found[pair.name] = identity.label_ids([fetched[n].get(column) for n in numbers], numbers)

@@ -82,7 +82,8 @@ def surrogate(embedded: Embeddings, grads: Gradients, rows: slice | Tensor = sli
 
 
 def _kept(towers: Towers, request: Request) -> tuple[str | None, ...]:
-    return (*request.spaces, None) if towers.frozen(request.view.node) else request.spaces
+    more = towers.frozen(request.view.node) and None not in request.spaces
+    return (*request.spaces, None) if more else request.spaces
 
 
 def _trains(towers: Towers, request: Request) -> bool:

@@ -21,7 +21,7 @@ from multicl.config import parse_arguments, read_yaml, to_plain, write_yaml
 from multicl.types import InputError, Modality
 
 if TYPE_CHECKING:
-    from multicl.pairs import Pair
+    from multicl.pairs import Term
 
 from multicl.data import Data
 from multicl.model import Model, load
@@ -55,8 +55,8 @@ class Run:
         """Node -> adapter."""
         raise NotImplementedError(f"{type(self).__name__} must define modalities()")
 
-    def terms(self) -> list[Pair]:
-        """The pairs."""
+    def terms(self) -> Sequence[Term]:
+        """The pairs and targets."""
         raise NotImplementedError(f"{type(self).__name__} must define terms()")
 
     def rows(self) -> Any:

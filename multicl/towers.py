@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from multicl.pairs import Pair, View, check_graph, requested_views, tower_of
+from multicl.pairs import Term, View, check_graph, pairs_of, requested_views, targets_of, tower_of
 from multicl.seeds import seed_everything
 from multicl.types import Batch, InputError, Modality
 
@@ -59,10 +59,10 @@ Embeddings = dict[tuple[View, str | None], Tensor]
 
 
 class Towers(nn.Module):
-    """What trains. One encoder a tower, one head a (tower, space), one objective's module a pair.
+    """What trains. One encoder a tower, one head a (tower, space), one objective's module a term.
 
     Args:
-        modalities: node -> settings. terms: the graph.
+        modalities: node -> settings. terms: the graph; targets know their classes.
         heads: of each space, or one Head for all.
         weights: False builds the architecture alone, without any download (for loading).
     """
@@ -70,7 +70,7 @@ class Towers(nn.Module):
     def __init__(
         self,
         modalities: Mapping[str, Modality],
-        terms: Sequence[Pair],
+        terms: Sequence[Term],
         heads: Head | Mapping[str, Head] | None = None,
         weights: bool = True,
     ) -> None:
@@ -78,8 +78,9 @@ class Towers(nn.Module):
         check_graph(modalities, terms)
         self.modalities = dict(modalities)
         self.terms = list(terms)
+        self.pairs, self.targets = pairs_of(terms), targets_of(terms)
         self.requests = requested_views(terms)
-        self.spaces = tuple(dict.fromkeys(pair.space for pair in terms))
+        self.spaces = tuple(dict.fromkeys(pair.space for pair in self.pairs))
         self.head_settings = _per_space(heads or Head(), self.spaces)
         self.towers = {node: tower_of(node, m) for node, m in modalities.items()}
         self.encoders = nn.ModuleDict()
@@ -93,7 +94,7 @@ class Towers(nn.Module):
             self.encoders[tower] = modality.build(weights)
         self.heads = nn.ModuleDict()
         dims: dict[tuple[str, str], int] = {}
-        for pair in terms:
+        for pair in self.pairs:
             for node in filter(None, (pair.a, pair.b, pair.negatives)):
                 tower = self.towers[node]
                 if (tower, pair.space) not in dims:
@@ -101,9 +102,14 @@ class Towers(nn.Module):
                     self.heads[_head_name(tower, pair.space)] = head
                     dims[tower, pair.space] = dim
         self.objectives = nn.ModuleDict()
-        for pair in terms:
+        for pair in self.pairs:
             sides = dims[self.towers[pair.a], pair.space], dims[self.towers[pair.b], pair.space]
             self.objectives[pair.name] = pair.objective.build(sides)
+        for target in self.targets:
+            if not target.classes:
+                raise InputError(f"target {target.name!r} knows no classes: give classes=(...)")
+            dims_of = self.width(target.node), len(target.classes)
+            self.objectives[target.name] = target.objective.build(dims_of)
 
     def width(self, node: str) -> int:
         """Width of the features that a node's encoder gives."""

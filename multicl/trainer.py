@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulation
 from multicl import checkpoint
 from multicl.adapters import adapter_name
 from multicl.chunk_size import find_chunk_size
+from multicl.classes import with_classes
 from multicl.data import Data, Reader, Skipped, Slice, slices, sources_of
 from multicl.distributed import World
 from multicl.graph_loss import Outcome
@@ -24,12 +26,13 @@ from multicl.looks import Look, looks_of
 from multicl.memory import Memory
 from multicl.norms import average_statistics, refuse_synced
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr
-from multicl.pairs import Call, Pair
+from multicl.pairs import Call, Term
 from multicl.progress import Progress
 from multicl.rows import open_rows
 from multicl.seeds import seed_everything
 from multicl.settings import Momentum, Train
 from multicl.step import exact_step
+from multicl.targets import Target
 from multicl.towers import Head, Towers
 from multicl.types import Context, InputError, Modality
 
@@ -38,12 +41,12 @@ if TYPE_CHECKING:
 
 
 class Trainer:
-    """Trains a graph of pairs.
+    """Trains a graph of pairs and targets.
 
         Trainer({"image": Image(), "text": Text()}, [Pair("image", "text")], data="pairs.parquet").fit()
 
     Args:
-        modalities: node -> adapter. terms: the pairs.
+        modalities: node -> adapter. terms: pairs and targets.
         data: a path, a hub name, a `datasets` Dataset, a DataFrame, a torch Dataset of dicts, a list of dicts, or Data.
         columns: name of a node -> column of the data, where they differ.
         run: folder for metrics, checkpoints and the model; None: nothing is written.
@@ -56,7 +59,7 @@ class Trainer:
     def __init__(
         self,
         modalities: Mapping[str, Modality],
-        terms: Sequence[Pair],
+        terms: Sequence[Term],
         data: Any,
         *,
         columns: Mapping[str, str] | None = None,
@@ -89,6 +92,7 @@ class Trainer:
                 adapter_name(modality)
         self._claim_folder()
         seed_everything(self.train.seed, "weights")
+        terms = with_classes(terms, self.rows)
         self.towers = Towers(modalities, terms, head)
         self.reader = Reader(self.rows, modalities, terms, self.train.seed)
         self.sources = sources_of(modalities)
@@ -166,9 +170,11 @@ class Trainer:
             key_looks = looks_of(part, memory.towers, self.sources, *when, first=len(self.towers.requests))
         chunk = self._chunk(looks)
 
-        def context(pair: Pair, call: Call) -> Context:
-            symmetric = pair.symmetric and call.both
-            return Context(self.world, step, step / self.total, symmetric, call.both, pair.equal_ids)
+        def context(term: Term, call: Call | None) -> Context:
+            now = Context(self.world, step, step / self.total)
+            if call is None or isinstance(term, Target):
+                return now
+            return replace(now, symmetric=term.symmetric and call.both, both=call.both, equal_ids=term.equal_ids)
 
         no_sync = partial(self.accelerator.no_sync, wrapped)
         try:

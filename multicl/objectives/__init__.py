@@ -1,5 +1,6 @@
 """Objectives: one idea of one paper a file. Settings import no torch; the modules that they build do."""
 
+from multicl.objectives.cross_entropy import CrossEntropy
 from multicl.objectives.decoupled import Decoupled
 from multicl.objectives.hard_negative import HardNegative
 from multicl.objectives.info_nce import InfoNCE
@@ -9,4 +10,4 @@ from multicl.objectives.prototypes import SwAV
 from multicl.objectives.sigmoid import Sigmoid
 from multicl.objectives.sup_con import SupCon
 
-__all__ = ["Decoupled", "HardNegative", "InfoNCE", "Margin", "NTXent", "Sigmoid", "SupCon", "SwAV"]
+__all__ = ["CrossEntropy", "Decoupled", "HardNegative", "InfoNCE", "Margin", "NTXent", "Sigmoid", "SupCon", "SwAV"]

@@ -93,4 +93,5 @@ def _perplexity(log_p: Tensor, world: World) -> Tensor:
     """exp of the entropy of the mean over all ranks' rows."""
     total = world.sum(torch.cat([log_p.exp().sum(0), log_p.new_tensor([len(log_p)])]))
     mean = total[:-1] / total[-1:].clamp(min=1)
-    return torch.special.entr(mean).sum().exp()
+    entropy: Tensor = torch.special.entr(mean).sum()
+    return entropy.exp()

@@ -62,7 +62,7 @@ def test_small_views_that_an_encoder_cannot_take_are_refused():
     with pytest.raises(InputError, match=r"Seen .* gives 48 features of pictures of 4 x 4 pixels, and 192 of others"):
         encoder(batch(4, 4))
     fixed = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
-    with pytest.raises(InputError, match="cannot take pictures of 3 x 4 x 4.*local_size="):
+    with pytest.raises(InputError, match=r"cannot take pictures of 3 x 4 x 4.*local_size="):
         Image(fixed, size=8).build()(batch(4, 4))
 
 

@@ -1,0 +1,81 @@
+"""Classes that a trained target's classifier gives, and how many of them are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from multicl.classes import class_numbers
+from multicl.rows import Rows
+from multicl.targets import Target
+from multicl.towers import Towers
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from multicl.model import Model
+
+
+def target_of(towers: Towers, name: str | None = None, node: str | None = None) -> Target:
+    """The target of that name, or the only one (of a node).
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    named = [t for t in towers.targets if name is None or t.name == name]
+    found = [t for t in named if node is None or t.node == node]
+    if len(found) != 1:
+        of = f" of {node!r}" if node else ""
+        raise InputError(
+            f"the model has {len(found) or 'no'} targets{of}{f' named {name!r}' if name else ''}; its targets are "
+            f"{[t.name for t in towers.targets]}"
+        )
+    return found[0]
+
+
+@torch.no_grad()
+def probabilities(
+    model: Model,
+    target: Target,
+    cells: Iterable[Any],
+    batch_size: int = 128,
+    skipped: dict[int, str] | None = None,
+) -> Tensor:
+    """[N, C] float32 on the CPU, of the target's classes for each cell of its node.
+
+    Args:
+        skipped: as in `Model.embed_node`; what is said of such a cell means nothing.
+
+    Raises:
+        InputError: a cell that cannot be read; an objective that is not multicl's own, in a loaded model.
+    """
+    logits = getattr(model.towers.objectives[target.name], "logits", None)
+    if logits is None:
+        raise InputError(f"target {target.name!r}: its objective cannot predict (it is not multicl's own)")
+    h = model.embed_node(target.node, cells, space=None, batch_size=batch_size, normalize=False, skipped=skipped)
+    found: Tensor = logits(h.to(model.towers.device)).softmax(1).cpu()
+    return found
+
+
+def accuracy(model: Model, rows: Rows, target: str | None = None, column: str | None = None) -> float:
+    """Share of the labelled rows that are classified right, in [0, 1].
+
+    Args:
+        target: its name, where there are several. column: of the labels; default: the target's.
+
+    Raises:
+        InputError: a label that is none of the classes; no row has one.
+    """
+    found = target_of(model.towers, target)
+    truth = torch.from_numpy(class_numbers(found, rows.cells(column or found.column)))
+    modality = model.towers.modalities[found.node]
+    cells = rows.resolved(modality.column or found.node, modality.files)
+    kept = [i for i in truth.ge(0).nonzero()[:, 0].tolist() if cells[i] is not None]
+    skipped: dict[int, str] = {}
+    best = probabilities(model, found, [cells[i] for i in kept], skipped=skipped).argmax(1)
+    good = [at for at in range(len(kept)) if at not in skipped]
+    if not good:
+        raise InputError(f"{rows.label}: no row has a label of target {found.name!r}")
+    return float((best == truth[kept])[good].float().mean())
