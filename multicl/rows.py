@@ -121,6 +121,22 @@ class Rows:
         found = (resolve_path(cell, self.base, "files" if files else "values") for cell in self.column(name))
         return [None if is_null(cell) else cell for cell in found]
 
+    def with_column(self, name: str, values: Sequence[Any]) -> Rows:
+        """These rows with one more column.
+
+        Raises:
+            InputError: there is one of that name; a stream, or another number of values than rows.
+        """
+        if self.names is not None and name in self.names:
+            raise InputError(f"{self.label} has a column {name!r} already: {self.names}")
+        if len(values) != len(self):
+            raise InputError(f"{self.label} has {len(self)} rows, but {name!r} {len(values)} values")
+        if _is_table(self.data):
+            data: Any = self.data.add_column(name, list(values))
+        else:
+            data = [{**self.row(i), name: value} for i, value in enumerate(values)]
+        return Rows(data, self._columns, self.base, self.label)
+
     def __iter__(self) -> Iterator[Row]:
         if not self.streaming:
             for i in range(len(self)):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from multicl.evaluation.knn import knn_accuracy
+from multicl.evaluation.linear_probe import linear_probe
 from multicl.evaluation.retrieval import retrieval
 from multicl.evaluation.sts import sts_spearman
 from multicl.types import BadSample, InputError, Modality
@@ -86,6 +87,20 @@ def leave_one_out(
     return {f"knn_{k}_worst": worst[0][1], **dict(worst)}
 
 
+def linear(
+    embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], train: Rows, test: Rows, label: str,
+    known: str | None = None,
+) -> Figures:  # fmt: skip
+    """Accuracy of logistic regression on frozen features; see `linear_probe`.
+
+    Args:
+        label: column of the labels. known: of the training rows', where it is another; rows without one are left out.
+    """
+    sides = ((train, known or label), (test, label))
+    (x, labels), (y, truth) = (_joined(embed, modalities, nodes, rows, column) for rows, column in sides)
+    return {"linear": linear_probe(x, labels, y, truth).accuracy}
+
+
 def crossing(
     embed: Embed, modalities: dict[str, Modality], a: str, b: str, rows: Rows, ids: str | None = None,
     ks: Sequence[int] = (1, 5, 10), drop: set[Any] | None = None,
@@ -131,13 +146,14 @@ def _joined(
 
 
 def _embedded(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, *columns: str) -> Any:
-    """[N, D] the nodes' vectors side by side, and the cells of columns, of the rows that can be read."""
-    skipped = dict[int, str]()
+    """[N, D] the nodes' vectors side by side, and the cells of columns, of the rows that have them and can be read."""
+    values, skipped = [rows.column(column) for column in columns], dict[int, str]()
+    kept = [i for i in range(len(rows)) if all(column[i] is not None for column in values)]
     vectors = []
     for node in nodes:
-        cells = rows.resolved(modalities[node].column or node, modalities[node].files)
-        skipped |= {i: "absent" for i, cell in enumerate(cells) if cell is None}
+        every = rows.resolved(modalities[node].column or node, modalities[node].files)
+        cells = [every[i] for i in kept]
+        skipped |= {at: "absent" for at, cell in enumerate(cells) if cell is None}
         vectors.append(embed(node, cells, skipped))
-    good = [i for i in range(len(vectors[0])) if i not in skipped]
-    values = [rows.column(column) for column in columns]
-    return torch.cat(vectors, 1)[good], *([column[i] for i in good] for column in values)
+    good = [at for at in range(len(kept)) if at not in skipped]
+    return torch.cat(vectors, 1)[good], *([column[kept[at]] for at in good] for column in values)

@@ -24,6 +24,9 @@ TINY = {
     "supcon": "--image.encoder small --image.stem default --image.size 16 --bank 32",
     "simclr_audio": "--audio.rate 8000",
     "siglip": f"--image.size 16 {BYTES}",
+    "swav": "--image.encoder small --image.stem default --image.size 16 --bank 32 --objective.prototypes 12 "
+    "--objective.frozen-steps 1 --local-draws 1 --queue 8",
+    "semi": "--image.encoder small --image.stem default --image.size 16 --data.labels 0.5",
     "cmc": "--l.encoder small --l.stem default --l.size 16 --ab.encoder small --ab.stem default --ab.size 16 --bank 32",
     "simcse": "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1 --head.dim 8",
     "clip": f"--image.size 16 {BYTES}",

@@ -21,7 +21,7 @@ from multicl import cli
 from multicl.run import Run, parse
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-NAMES = ("simclr", "moco", "supcon", "cmc", "simclr_audio", "simcse", "clip", "siglip", "clap")
+NAMES = ("simclr", "moco", "swav", "supcon", "semi", "cmc", "simclr_audio", "simcse", "clip", "siglip", "clap")
 BOTH = {f"{a}_recall@{k}" for a in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
 FIGURES = {
     "simclr": {"knn_200"},
@@ -29,6 +29,8 @@ FIGURES = {
     "supcon": {"knn_200"},
     "simclr_audio": {"knn_5"},
     "siglip": BOTH,
+    "swav": {"knn_200"},
+    "semi": {"linear", "classifier"},
     "cmc": {"knn_200_l", "knn_200_ab", "knn_200_l+ab"},
     "simcse": {"sts_spearman"},
     "clip": BOTH,
@@ -40,6 +42,8 @@ BASELINES = {
     "supcon": {"knn_200"},
     "simclr_audio": {"knn_5"},
     "siglip": set[str](),
+    "swav": {"knn_200"},
+    "semi": {"linear"},
     "cmc": {"knn_200_l+ab"},
     "simcse": {"sts_spearman"},
     "clip": set[str](),
@@ -51,6 +55,8 @@ NODES = {
     "supcon": ["image"],
     "simclr_audio": ["audio"],
     "siglip": ["image", "text"],
+    "swav": ["image"],
+    "semi": ["image"],
     "cmc": ["l", "ab"],
     "simcse": ["text"],
     "clip": ["image", "text"],
@@ -146,6 +152,15 @@ def test_training_teaches_what_is_named(name: str, launched: Any, tmp_path: Path
         assert result[figure] >= result["untrained"][figure]
         if figure.endswith("@1"):
             assert result[figure] > 0.3 > result["untrained"][figure]  # chance: 1 / 12
+
+
+@pytest.mark.parametrize("words", ["--method self-supervised", "--method supervised", "--ids"])
+def test_semi_and_what_it_is_compared_with(words: str, launched: Any, tmp_path: Path) -> None:
+    result = launched("semi", "--run", str(tmp_path / "run"), *words.split(), "--train.steps", "12").result
+    assert ("classifier" in result) == ("self-supervised" not in words)
+    best = result.get("classifier", result["linear"])
+    assert best > result["untrained"].get("classifier", 0.0)
+    assert best > 0.3  # chance: 1 / 8
 
 
 FLAGS = {

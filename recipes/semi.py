@@ -1,0 +1,73 @@
+r"""Semi-supervised, S4L (arXiv:1905.03670): contrastive on all pictures, and cross-entropy on the few with a label.
+
+accelerate launch recipes/semi.py --data.path uoft-cs/cifar10 --data.columns image img --data.labels 0.01
+python recipes/semi.py --data.labels 0.1 --image.encoder small --image.stem default --data.split 'train[:10000]' \
+    --train.batch-size 256 --train.steps 200
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import multicl
+from multicl import CrossEntropy, Head, InfoNCE, Modality, Optim, Pair, Target, Train
+from multicl.evaluation import held_out
+from multicl.few_labels import FewLabels
+from multicl.modalities.image import Image
+from multicl.pairs import Term
+from multicl.predict import accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(multicl.Run):
+    """One joint loss; with `method`, also what it is to be compared with, on the very same labels."""
+
+    image: Image = Image("resnet18", stem="cifar", pretrained=False, size=32)
+    method: Literal["joint", "self-supervised", "supervised"] = "joint"
+    """"self-supervised": labels serve a linear probe alone. "supervised": cross-entropy on the labelled rows alone."""
+    objective: InfoNCE = InfoNCE(0.5)
+    ids: bool = False
+    """Labels are ids, too: pictures of one known label are positives of each other (SupCon on those that have one)."""
+    classifier: CrossEntropy = CrossEntropy()
+    weight: float = 1.0
+    """Of the cross-entropy."""
+    data: FewLabels = field(  # type: ignore[assignment]
+        default_factory=lambda: FewLabels(path="uoft-cs/cifar10", columns={"image": "img"})
+    )
+    train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
+    optim: Optim = Optim(weight_decay=1e-4)
+    head: Head = Head(dim=128, layers=2, norm="batch")
+
+    space = None
+
+    def modalities(self) -> dict[str, Modality]:
+        """One node; supervision alone sees strong views, too."""
+        return {"image": self.image if self.method != "supervised" else replace(self.image, weak=self.image.strong)}
+
+    def terms(self) -> Sequence[Term]:
+        """Two views of every picture agree; the first also tells its class, where it is known."""
+        agree = Pair("image", "image", self.objective, ids="known" if self.ids else None)
+        tell = Target("image", "known", self.classifier, self.weight)
+        return {"joint": [agree, tell], "self-supervised": [agree], "supervised": [tell]}[self.method]
+
+    def probe(self, embed: held_out.Embed) -> dict[str, float]:
+        """Accuracy of a linear probe, trained on the labels that are known, on the held-out split."""
+        train, test = self.data.open(), self.data.open(self.data.test)
+        return held_out.linear(embed, self.modalities(), ["image"], train, test, self.data.label, known="known")
+
+    def measure(self, model: multicl.Model) -> dict[str, float]:
+        """The probe's, and the classifier's own."""
+        figures = self.probe(held_out.of_model(model))
+        if self.method != "self-supervised":
+            figures["classifier"] = accuracy(model, self.data.open(self.data.test), column=self.data.label)
+        return figures
+
+    def baseline(self) -> dict[str, float]:
+        """The probe's on raw pixels."""
+        return self.probe(held_out.of_raw(self.modalities()))
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)

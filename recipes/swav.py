@@ -1,0 +1,35 @@
+r"""SwAV (arXiv:2006.09882): two views and small parts of each picture belong to the same prototypes; no negatives.
+
+accelerate launch recipes/swav.py --data.path uoft-cs/cifar10 --data.columns image img
+python recipes/swav.py --image.encoder small --image.stem default --train.batch-size 256 --train.steps 600 \
+    --objective.prototypes 300 --objective.frozen-steps 60 --local-draws 2 --bank 20000
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import multicl
+from multicl import Head, Pair, SwAV
+from multicl.recipes import simclr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(simclr.Recipe):
+    """Clusters of pictures; training, data and probe are those of the recipe simclr."""
+
+    objective: SwAV = SwAV(3000, frozen_steps=97)  # type: ignore[assignment]
+    """frozen_steps: an epoch of CIFAR-10, as the paper's 313 are one of ImageNet."""
+    local_draws: int = 6
+    """Small views of each picture beside the two whole ones."""
+    queue: int = 0
+    """So many of the last batches' embeddings are clustered with the batch, for batches smaller than the prototypes."""
+    head: Head = Head(dim=128, layers=2, norm="batch")
+
+    def terms(self) -> list[Pair]:
+        """Whole views predict each other's codes, small ones those of both."""
+        return [Pair("image", "image", self.objective, local_draws=self.local_draws, queue=self.queue)]
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)
