@@ -94,6 +94,7 @@ class Trainer:
         seed_everything(self.train.seed, "weights")
         terms = with_classes(terms, self.rows)
         self.towers = Towers(modalities, terms, head)
+        _ = self.model  # a space that is none of theirs is refused now, not after training
         self.reader = Reader(self.rows, modalities, terms, self.train.seed)
         self.sources = sources_of(modalities)
         self.total = self._total_steps()

@@ -7,7 +7,6 @@ python recipes/semi.py --data.labels 0.1 --image.encoder small --image.stem defa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -33,9 +32,7 @@ class Recipe(multicl.Run):
     classifier: CrossEntropy = CrossEntropy()
     weight: float = 1.0
     """Of the cross-entropy."""
-    data: FewLabels = field(  # type: ignore[assignment]
-        default_factory=lambda: FewLabels(path="uoft-cs/cifar10", columns={"image": "img"})
-    )
+    data: FewLabels = field(default_factory=lambda: FewLabels(path="uoft-cs/cifar10", columns={"image": "img"}))
     train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
     optim: Optim = Optim(weight_decay=1e-4)
     head: Head = Head(dim=128, layers=2, norm="batch")
@@ -46,11 +43,14 @@ class Recipe(multicl.Run):
         """One node; supervision alone sees strong views, too."""
         return {"image": self.image if self.method != "supervised" else replace(self.image, weak=self.image.strong)}
 
-    def terms(self) -> Sequence[Term]:
+    def terms(self) -> list[Term]:
         """Two views of every picture agree; the first also tells its class, where it is known."""
-        agree = Pair("image", "image", self.objective, ids="known" if self.ids else None)
-        tell = Target("image", "known", self.classifier, self.weight)
-        return {"joint": [agree, tell], "self-supervised": [agree], "supervised": [tell]}[self.method]
+        terms: list[Term] = []
+        if self.method != "supervised":
+            terms.append(Pair("image", "image", self.objective, ids="known" if self.ids else None))
+        if self.method != "self-supervised":
+            terms.append(Target("image", "known", self.classifier, self.weight))
+        return terms
 
     def probe(self, embed: held_out.Embed) -> dict[str, float]:
         """Accuracy of a linear probe, trained on the labels that are known, on the held-out split."""

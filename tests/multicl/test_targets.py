@@ -221,6 +221,11 @@ def test_a_stream_is_told_its_classes() -> None:
     assert trainer.fit().predict(a=[rows(1)[0]["a"]])[0] in CLASSES
 
 
+def test_a_graph_of_targets_alone_has_no_space() -> None:
+    with pytest.raises(InputError, match=r"no space is named 'joint'; there are \[\] and None for features"):
+        Trainer({"a": Vectors()}, [Target("a", "label")], few(), train=Train(batch_size=6, steps=2))
+
+
 # A run and its model
 
 
