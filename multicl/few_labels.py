@@ -24,6 +24,8 @@ class FewLabels(Data):
     """Share of the training rows whose label is known, in (0, 1]; of each class equally many, and one at least."""
     label_seed: int = 0
     """Chooses those rows."""
+    only: bool = False
+    """The others are left out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,7 +39,9 @@ class FewLabels(Data):
         rows = super().open(split)
         if split is not None:
             return rows
-        return rows.with_column("known", few_labels(rows.column(self.label), self.labels, self.label_seed))
+        known = few_labels(rows.column(self.label), self.labels, self.label_seed)
+        rows = rows.with_column("known", known)
+        return rows.take([i for i, label in enumerate(known) if label is not None]) if self.only else rows
 
 
 def few_labels(labels: Sequence[Any], share: float, seed: int) -> list[Any]:

@@ -137,6 +137,14 @@ class Rows:
             data = [{**self.row(i), name: value} for i, value in enumerate(values)]
         return Rows(data, self._columns, self.base, self.label)
 
+    def take(self, numbers: Sequence[int]) -> Rows:
+        """Some of these rows, in that order; they are numbered anew."""
+        if _is_table(self.data):
+            data: Any = self.data.select(list(numbers))
+        else:
+            data = [self.row(n) for n in numbers]
+        return Rows(data, self._columns, self.base, self.label)
+
     def __iter__(self) -> Iterator[Row]:
         if not self.streaming:
             for i in range(len(self)):

@@ -25,7 +25,8 @@ class Recipe(multicl.Run):
 
     image: Image = Image("resnet18", stem="cifar", pretrained=False, size=32)
     method: Literal["joint", "self-supervised", "supervised"] = "joint"
-    """"self-supervised": labels serve a linear probe alone. "supervised": cross-entropy on the labelled rows alone."""
+    """"self-supervised": labels serve a linear probe alone. "supervised": the labelled pictures are all there is, and
+    cross-entropy the only loss; a batch must not be larger than they are many."""
     objective: InfoNCE = InfoNCE(0.5)
     ids: bool = False
     """Labels are ids, too: pictures of one known label are positives of each other (SupCon on those that have one)."""
@@ -51,6 +52,10 @@ class Recipe(multicl.Run):
         if self.method != "self-supervised":
             terms.append(Target("image", "known", self.classifier, self.weight))
         return terms
+
+    def rows(self) -> FewLabels:
+        """All pictures; for supervision alone, those with a label."""
+        return replace(self.data, only=self.method == "supervised")
 
     def probe(self, embed: held_out.Embed) -> dict[str, float]:
         """Accuracy of a linear probe, trained on the labels that are known, on the held-out split."""

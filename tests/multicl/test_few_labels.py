@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def test_the_training_split_has_the_column_and_others_have_not(tmp_path: Path) -
     ]
     assert rows.row(5)["known"] == known[5]
     assert not data.open("test").has("known")
+    only = replace(data, only=True).open()
+    assert only.column("known") == only.column("label") == [label for label in known if label is not None]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +72,8 @@ def test_one_more_column_of_any_rows(tmp_path: Path) -> None:
         assert (more.column("b"), more.column("x"), more.names) == (["u", None], [1, 2], ["a", "b"])
         assert (more.base, more.label) == (rows.base, rows.label)
         assert rows.names == ["a"]
+        assert more.take([1]).column("x") == [2]
+        assert more.take([1, 0]).column("b") == [None, "u"]
         with pytest.raises(InputError, match="has a column 'a' already"):
             rows.with_column("a", [1, 2])
         with pytest.raises(InputError, match="has 2 rows, but 'b' 1 values"):
