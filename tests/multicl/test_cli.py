@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,14 +37,9 @@ def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
         "try: main(['--help'])\nexcept SystemExit as stop: assert stop.code == 0\n"
         "assert not {'torch', 'numpy', 'transformers', 'datasets', 'tyro', 'yaml'} & set(sys.modules)"
     )
-    seconds = []
-    for _ in range(3):  # the machine may be busy: the best of three
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        seconds.append(time.perf_counter() - began)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert "multicl demo" in done.stdout
-    assert min(seconds) < 0.5
 
 
 def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
