@@ -168,7 +168,7 @@ class Banks:
     def __init__(self, towers: Towers, sizes: Sequence[int] | None, seed: int, world: World) -> None:
         self.world = world
         self.banks: dict[tuple[str, str], Bank] = {}
-        for pair in towers.terms:
+        for pair in towers.pairs:
             if not isinstance(pair.objective, InstanceNCE):
                 continue
             if sizes is None:
