@@ -109,15 +109,19 @@ class _NCE(torch.autograd.Function):
         return once(found, a, "it is formed on the way there, without a graph")
 
 
+def elements(device: torch.device) -> int:
+    """How many a piece's largest tensors may have together: 32 MB of float32, on a GPU 256 MB."""
+    return 1 << (23 if device.type == "cpu" else 26)
+
+
 def _pieces(rows: int, bank: Tensor, drawn: Drawn) -> Iterator[tuple[slice, Tensor, bool]]:
-    """Rows as many as fit some 32 MB (on a GPU 256 MB), their drawn slots, and whether to compare the whole bank."""
+    """As many rows as have room, their drawn slots, and whether to compare the whole bank."""
     if not rows:
         return
     slots, dim = bank.shape
     count = drawn(slice(0, 1)).shape[1]
     dense = slots <= DENSE * count
-    room = 1 << (23 if bank.device.type == "cpu" else 26)
-    size = max(1, room // (2 * slots if dense else count * dim))
+    size = max(1, elements(bank.device) // (2 * slots if dense else count * dim))
     for start in range(0, rows, size):
         piece = slice(start, min(start + size, rows))
         yield piece, drawn(piece), dense
