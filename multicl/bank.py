@@ -1,11 +1,11 @@
 """The instance bank: one vector for every row of the data set (Wu et al. 2018, arXiv:1805.01978), a bank for each side
 of a pair (CMC, arXiv:1906.05849).
 
-The paper's slots begin at random, and for an epoch its rows are drawn to and from noise. Here a slot counts as data once
-its row was seen: it then begins as the row's own embedding, and only such slots are drawn. The random beginning serves
-Z alone. Its vectors lie all over the sphere, which is where training leads (NCE is at its best where the mean of exp
-over the bank is Z/N). An untrained encoder's own vectors point nearly one way: with the Z that they give, 10^5 times as
-large, nothing would drive them apart.
+The paper's slots begin at random, and for an epoch its rows are drawn to and from noise. Here a slot counts as data
+once its row was seen: it then begins as the row's own embedding, and only such slots are drawn. The random beginning
+serves Z alone. Its vectors lie all over the sphere, which is where training leads (NCE is at its best where the mean of
+exp over the bank is Z/N). An untrained encoder's own vectors point nearly one way; the Z that they give, at a
+temperature of 0.07 some 10^5 times as large, would leave them there.
 
 The same on every rank. Plain tensors, outside of any module's buffers: nobody broadcasts, averages or casts them.
 """
@@ -88,7 +88,7 @@ class Bank:
 
     @torch.no_grad()
     def meet(self, keys: Embedded) -> None:
-        """Rows that were never seen begin as they are now; [B] of all ranks. A vector of no direction is passed over."""
+        """Rows that were never seen begin as they are now; [B] of all ranks. A vector of no direction is left out."""
         at, v = self.slots(keys.row), unit(keys.z).to(self.z.dtype)
         fresh = ~self.seen[at] & v.any(1)
         at = at[fresh]

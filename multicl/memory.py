@@ -1,4 +1,4 @@
-"""What a run remembers beyond a batch: momentum towers (MoCo, arXiv:1911.05722), queues of keys and banks, for any pair.
+"""What a run remembers beyond a batch: momentum towers (MoCo, arXiv:1911.05722), queues of keys, banks; for any pair.
 
 Momentum towers are a copy that follows the trained ones slowly and embeds the keys of the pairs that ask for it,
 without gradients. A queue keeps the last keys of one view of one pair: those of the momentum towers, or (XBM,

@@ -121,9 +121,7 @@ class Trainer:
             if not any(p.requires_grad for p in encoder.parameters()):
                 encoder.eval()  # a frozen tower neither drops out nor moves its statistics
         sizes = None if self.rows.streaming else [len(self.rows)]
-        self.memory = Memory(
-            self.towers, self.momentum, self.world, self.accelerator.autocast, sizes, self.train.seed
-        )
+        self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast, sizes, self.train.seed)
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
         if self.train.trackers:

@@ -172,7 +172,7 @@ class Context:
     extra_b: tuple[Extra, ...] = ()
     """More keys for the rows of b."""
     bank_a: Bank | None = None
-    """A vector for every row of the data, as side a has it: what b's rows are compared with, where the pair has banks."""
+    """A vector for every row of the data, as side a has it: b's rows are compared with it, where the pair has banks."""
     bank_b: Bank | None = None
     """The same of side b, for a's rows; of one node, the same bank."""
 

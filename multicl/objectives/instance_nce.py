@@ -23,6 +23,10 @@ class InstanceNCE:
     """Settings of the objective; the loss is the mean of the two directions, where CMC's code adds them up.
 
     Rows of equal id are never drawn as negatives of each other, and a row's only positive is its own.
+
+    A bank follows the encoder late, by half an epoch in the mean. Where nothing centres the vectors (a linear head,
+    an encoder without batch norm) they may all move one way, away from the bank, instead of apart: give the head two
+    layers and batch norm.
     """
 
     temperature: float = 0.07

@@ -54,7 +54,7 @@ def nce(
 
 @torch.no_grad()
 def mean_exp(a: Tensor, bank: Tensor, drawn: Drawn, scale: float) -> Tensor:
-    """[n] float64: the mean of exp(scale * a . bank) over the slots drawn for each row; of all rows' mean, N times is Z.
+    """[n] float64: the mean of exp(scale * a . bank) over the slots drawn for each row; N times the rows' mean is Z.
 
     Args:
         a: [n, D] unit rows. bank: [N, D] unit rows.
@@ -128,7 +128,7 @@ def _pieces(rows: int, bank: Tensor, drawn: Drawn) -> Iterator[tuple[slice, Tens
 
 
 def _compare(query: Tensor, bank: Tensor, places: Tensor, dense: bool) -> tuple[Tensor, Tensor | None]:
-    """[r, D] rows -> [r, K] products with the slots at `places`; and the [r, K, D] slots, where they were picked first."""
+    """[r, D] rows -> [r, K] products with the slots at `places`; and these [r, K, D], where they were picked first."""
     if dense:
         return (query @ bank.T).gather(1, places), None
     keys = bank[places]

@@ -68,7 +68,9 @@ def test_cmc_is_what_plain_lists_make(chunk: int | None) -> None:
         for node, other, side in (("a", "b", "a"), ("b", "a", "b")):
             bank = memory.banks.banks["a-b", other]
             if step == 0:  # Z is of the random beginnings
-                assert bank.log_norm == pytest.approx((before[other] @ z[node].T / T).exp().mean().log().item(), abs=0.5)
+                assert bank.log_norm == pytest.approx(
+                    (before[other] @ z[node].T / T).exp().mean().log().item(), abs=0.5
+                )
             assert bank.log_norm is not None
             row = batches[node].row
             drawn = bank.negatives(Embedded(z[node], row, row + 100), K, step, side).at(slice(0, 6)).tolist()

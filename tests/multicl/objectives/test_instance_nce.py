@@ -56,9 +56,7 @@ def test_each_side_asks_the_other_s_bank(softmax: bool, one_node: bool, both: bo
         wanted = (wanted + plain(b, bank_a, "b", settings)) / 2
     torch.testing.assert_close(found["loss"], wanted)
     leaves = [a.z, b.z] if both else [a.z]
-    for got, right in zip(
-        torch.autograd.grad(found["loss"], leaves), torch.autograd.grad(wanted, leaves), strict=True
-    ):
+    for got, right in zip(torch.autograd.grad(found["loss"], leaves), torch.autograd.grad(wanted, leaves), strict=True):
         torch.testing.assert_close(got, right)
     assert 0 < found["confidence"] < 1
     assert torch.equal(bank_b.z, held)  # moved by the step, not by the loss

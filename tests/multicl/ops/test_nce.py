@@ -87,7 +87,9 @@ def test_value_and_gradient_are_the_definition_s_in_any_pieces(
 
 @pytest.mark.parametrize("z", [None, 3.0])
 @pytest.mark.parametrize("dense", [0, 100])
-def test_gradients_are_those_of_finite_differences(z: float | None, dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_are_those_of_finite_differences(
+    z: float | None, dense: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "DENSE", dense)
     a, bank, own, drawn = inputs(4, 6, 5)
     assert torch.autograd.gradcheck(lambda x: nce(x, bank, own, drawn.__getitem__, 2.0, log_norm(z, bank))[0], a)
