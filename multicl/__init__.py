@@ -10,7 +10,18 @@ if TYPE_CHECKING:
     from multicl.adapters import register
     from multicl.data import Data
     from multicl.model import Model, load
-    from multicl.objectives import CrossEntropy, Decoupled, HardNegative, InfoNCE, Margin, NTXent, Sigmoid, SupCon, SwAV
+    from multicl.objectives import (
+        CrossEntropy,
+        Decoupled,
+        HardNegative,
+        InfoNCE,
+        InstanceNCE,
+        Margin,
+        NTXent,
+        Sigmoid,
+        SupCon,
+        SwAV,
+    )
     from multicl.optim import Optim
     from multicl.pairs import Pair, core_view, full_graph
     from multicl.run import Run, launch
@@ -23,16 +34,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "BadSample", "Batch", "CrossEntropy", "Data", "Decoupled", "HardNegative", "Head", "InfoNCE", "InputError",
-    "Margin", "Modality", "Model", "Momentum", "NTXent", "Optim", "Pair", "Run", "Sigmoid", "SupCon", "SwAV", "Target",
-    "Train", "Trainer", "core_view", "full_graph", "launch", "load", "register",
+    "InstanceNCE", "Margin", "Modality", "Model", "Momentum", "NTXent", "Optim", "Pair", "Run", "Sigmoid", "SupCon",
+    "SwAV", "Target", "Train", "Trainer", "core_view", "full_graph", "launch", "load", "register",
 ]  # fmt: skip
 _HOMES = {
     "BadSample": "types", "Batch": "types", "CrossEntropy": "objectives", "Data": "data", "Decoupled": "objectives",
     "HardNegative": "objectives", "Head": "towers", "InfoNCE": "objectives", "InputError": "types",
-    "Margin": "objectives", "Modality": "types", "Model": "model", "Momentum": "settings", "NTXent": "objectives",
-    "Optim": "optim", "Pair": "pairs", "Run": "run", "Sigmoid": "objectives", "SupCon": "objectives",
-    "SwAV": "objectives", "Target": "targets", "Train": "settings", "Trainer": "trainer", "core_view": "pairs",
-    "full_graph": "pairs", "launch": "run", "load": "model", "register": "adapters",
+    "InstanceNCE": "objectives", "Margin": "objectives", "Modality": "types", "Model": "model",
+    "Momentum": "settings", "NTXent": "objectives", "Optim": "optim", "Pair": "pairs", "Run": "run",
+    "Sigmoid": "objectives", "SupCon": "objectives", "SwAV": "objectives", "Target": "targets", "Train": "settings",
+    "Trainer": "trainer", "core_view": "pairs", "full_graph": "pairs", "launch": "run", "load": "model",
+    "register": "adapters",
 }  # fmt: skip
 
 

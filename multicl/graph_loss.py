@@ -86,7 +86,7 @@ def graph_loss(towers: Towers, sides: Sides, contexts: Contexts, memory: Memory 
     """The weighted sum of the terms' losses, and its gradients.
 
     Args:
-        memory: gives queues' keys, and gets this step's once their pair's loss is known.
+        memory: gives queues' keys and banks, and gets this step's keys once their pair's loss is known.
     """
     asked = towers.requests  # beside these, frozen encoders' features are kept for the replay
     leaves = {key: z.detach().requires_grad_() for key, z in sides.embedded.items() if key[1] in asked[key[0]]}
@@ -126,6 +126,9 @@ def _losses(
             if term.keys_from == "both":
                 a, b = _both(a, b)
             context = _with_extras(contexts(term, call), term, call, sides, memory)
+            if memory is not None:
+                bank_a, bank_b = memory.banks.of(term, call, a, b)
+                context = replace(context, bank_a=bank_a, bank_b=bank_b)
             yield term, call.weight, towers.objectives[term.name](a, b, context)
         if memory is not None:
             memory.push(term, lambda view, pair=term: sides.of(pair, view, pair.keys == "momentum"))  # type: ignore[misc]

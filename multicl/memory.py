@@ -1,8 +1,8 @@
-"""What a run remembers beyond a batch: momentum towers (MoCo, arXiv:1911.05722) and queues of keys, for any pair.
+"""What a run remembers beyond a batch: momentum towers (MoCo, arXiv:1911.05722), queues of keys, banks; for any pair.
 
 Momentum towers are a copy that follows the trained ones slowly and embeds the keys of the pairs that ask for it,
 without gradients. A queue keeps the last keys of one view of one pair: those of the momentum towers, or (XBM,
-arXiv:1912.06798) of the trained ones.
+arXiv:1912.06798) of the trained ones. A bank keeps a vector for every row of the data (`bank.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from multicl.bank import Banks
 from multicl.chunks import cut
 from multicl.distributed import World
 from multicl.looks import Look
@@ -29,12 +30,16 @@ from multicl.types import Embedded, Extra, InputError
 
 
 class Memory:
-    """Momentum towers and queues of a graph.
+    """Momentum towers, queues and banks of a graph.
 
     Args:
         towers: on their device and in the mode in which they train, not wrapped.
-        momentum: how fast the momentum towers follow. world: whose keys queues hold.
+        momentum: how fast the momentum towers follow. world: whose keys queues and banks hold.
         autocast: the context in which momentum towers compute; Accelerate's.
+        sizes, seed: of banks: rows of each set of the data, None for a stream; and the run's seed.
+
+    Raises:
+        InputError: a pair wants a bank of a stream.
     """
 
     def __init__(
@@ -43,6 +48,8 @@ class Memory:
         momentum: Momentum | None = None,
         world: World | None = None,
         autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+        sizes: Sequence[int] | None = None,
+        seed: int = 0,
     ) -> None:
         self.momentum, self.world, self.autocast = momentum or Momentum(), world or World.current(), autocast
         self.towers = _copy(towers) if any(pair.keys == "momentum" for pair in towers.pairs) else None
@@ -52,6 +59,7 @@ class Memory:
             if pair.queue
             for view in _keys(pair)
         }
+        self.banks = Banks(towers, sizes, seed, self.world)
 
     def notes(self, batch_size: int, steps: int) -> list[str]:
         """What a user should know before training, a line a queue that is not full."""
@@ -104,7 +112,7 @@ class Memory:
 
     @torch.no_grad()
     def push(self, pair: Pair, side: Callable[[View], Embedded]) -> None:
-        """After the loss: put this step's keys into the pair's queues, all ranks' in rank order.
+        """After the loss: put this step's keys into the pair's queues and banks, all ranks' in rank order.
 
         Args:
             side: this rank's keys of a view.
@@ -115,6 +123,7 @@ class Memory:
                 counts = self.world.counts(len(keys), keys.z.device)
                 every = (self.world.all_rows(x, counts) for x in (keys.z, keys.row, keys.id))
                 queue.push(Embedded(*every))
+        self.banks.push(pair, side)
 
     @torch.no_grad()
     def follow(self, towers: Towers, progress: float) -> None:
@@ -140,13 +149,13 @@ class Memory:
         kept = {f"momentum:{name}": t for name, t in self.towers.state_dict().items()} if self.towers else {}
         for (name, view), queue in self.queues.items():
             kept |= {_prefix(name, view) + key: t for key, t in queue.state().items()}
-        return kept
+        return kept | {f"bank:{name}": t for name, t in self.banks.state().items()}
 
     def load(self, kept: Mapping[str, Tensor]) -> None:
         """Become what `state` gave.
 
         Raises:
-            InputError: it is of other pairs, or of queues of another size.
+            InputError: it is of other pairs, or of queues or banks of another size.
         """
         mine = self.state()
         for name in sorted(mine.keys() | kept.keys()):
@@ -160,6 +169,7 @@ class Memory:
             self.towers.load_state_dict(_part(kept, "momentum:"))
         for (name, view), queue in self.queues.items():
             queue.load(_part(kept, _prefix(name, view)))
+        self.banks.load(_part(kept, "bank:"))
 
 
 def _copy(towers: Towers) -> Towers:

@@ -120,7 +120,8 @@ class Trainer:
         for encoder in self.towers.encoders.values():
             if not any(p.requires_grad for p in encoder.parameters()):
                 encoder.eval()  # a frozen tower neither drops out nor moves its statistics
-        self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast)
+        sizes = None if self.rows.streaming else [len(self.rows)]
+        self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast, sizes, self.train.seed)
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
         if self.train.trackers:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # torch is imported by whoever computes, so that `multicl --h
     import torch
     from torch import Tensor, nn
 
+    from multicl.bank import Bank
     from multicl.distributed import World
 
 Kind = Literal["strong", "weak", "local"]
@@ -170,6 +171,10 @@ class Context:
     """More keys for the rows of a; where the views are symmetric, for both."""
     extra_b: tuple[Extra, ...] = ()
     """More keys for the rows of b."""
+    bank_a: Bank | None = None
+    """A vector for every row of the data, as side a has it: b's rows are compared with it, where the pair has banks."""
+    bank_b: Bank | None = None
+    """The same of side b, for a's rows; of one node, the same bank."""
 
     def refuse_extras(self, objective: str) -> None:
         """For objectives that know no keys beyond the two views.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import multicl
-from multicl import Data, Head, InfoNCE, Modality, Optim, Pair, Train
+from multicl import Data, Head, InfoNCE, InstanceNCE, Modality, Optim, Pair, Train
 from multicl.evaluation import held_out
 from multicl.modalities.image import Augment, Image
 
@@ -28,6 +28,9 @@ class Recipe(multicl.Run):
     l: Image = replace(SIDE, channels="L")  # noqa: E741  Lab's own name
     ab: Image = replace(SIDE, channels="ab")
     objective: InfoNCE = InfoNCE(0.07)
+    nce: bool = False
+    """As the paper trained: `instances` instead of `objective`. It wants a head with batch norm (`instdisc.py`)."""
+    instances: InstanceNCE = InstanceNCE(0.07, negatives=16384)
     data: Data = field(default_factory=lambda: Data(path="uoft-cs/cifar10", columns={"image": "img"}))
     train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
     optim: Optim = Optim(weight_decay=1e-4)
@@ -45,7 +48,7 @@ class Recipe(multicl.Run):
 
     def terms(self) -> list[Pair]:
         """The two views of each picture; copies of a picture are never negatives."""
-        return [Pair("l", "ab", self.objective)]
+        return [Pair("l", "ab", self.instances if self.nce else self.objective)]
 
     def probe(self, embed: held_out.Embed, *nodes: str) -> float:
         """k-nearest-neighbour accuracy on the held-out split, the nodes' features side by side."""

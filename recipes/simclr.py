@@ -11,6 +11,7 @@ untrained 36.1 %, raw pixels 28.6 %.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import multicl
 from multicl import Data, Head, InfoNCE, Modality, Optim, Pair, Train
@@ -33,7 +34,7 @@ class Recipe(multicl.Run):
     bank: int = 50_000
     """Training pictures among which the probe looks for neighbours."""
 
-    space = None  # the probe looks at the encoder's features, as the paper does
+    space: ClassVar[str | None] = None  # the probe looks at the encoder's features, as the paper does
 
     def modalities(self) -> dict[str, Modality]:
         """One node."""

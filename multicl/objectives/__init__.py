@@ -4,10 +4,14 @@ from multicl.objectives.cross_entropy import CrossEntropy
 from multicl.objectives.decoupled import Decoupled
 from multicl.objectives.hard_negative import HardNegative
 from multicl.objectives.info_nce import InfoNCE
+from multicl.objectives.instance_nce import InstanceNCE
 from multicl.objectives.margin import Margin
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.prototypes import SwAV
 from multicl.objectives.sigmoid import Sigmoid
 from multicl.objectives.sup_con import SupCon
 
-__all__ = ["CrossEntropy", "Decoupled", "HardNegative", "InfoNCE", "Margin", "NTXent", "Sigmoid", "SupCon", "SwAV"]
+__all__ = [
+    "CrossEntropy", "Decoupled", "HardNegative", "InfoNCE", "InstanceNCE", "Margin", "NTXent", "Sigmoid", "SupCon",
+    "SwAV",
+]  # fmt: skip

@@ -21,6 +21,7 @@ BYTES = "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1"
 TINY = {
     "simclr": "--image.encoder small --image.stem default --image.size 16 --bank 32",
     "moco": "--image.encoder small --image.stem default --image.size 16 --bank 32 --queue 20",
+    "instdisc": "--image.encoder small --image.stem default --image.size 16 --bank 32 --objective.negatives 64",
     "supcon": "--image.encoder small --image.stem default --image.size 16 --bank 32",
     "simclr_audio": "--audio.rate 8000",
     "siglip": f"--image.size 16 {BYTES}",

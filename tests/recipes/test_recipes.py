@@ -15,17 +15,21 @@ import media
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
 
 import multicl
 from multicl import cli
 from multicl.run import Run, parse
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-NAMES = ("simclr", "moco", "swav", "supcon", "semi", "cmc", "simclr_audio", "simcse", "clip", "siglip", "clap")
+NAMES = (
+    "simclr", "moco", "instdisc", "swav", "supcon", "semi", "cmc", "simclr_audio", "simcse", "clip", "siglip", "clap",
+)  # fmt: skip
 BOTH = {f"{a}_recall@{k}" for a in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
 FIGURES = {
     "simclr": {"knn_200"},
     "moco": {"knn_200"},
+    "instdisc": {"knn_200"},
     "supcon": {"knn_200"},
     "simclr_audio": {"knn_5"},
     "siglip": BOTH,
@@ -39,6 +43,7 @@ FIGURES = {
 BASELINES = {
     "simclr": {"knn_200"},
     "moco": {"knn_200"},
+    "instdisc": {"knn_200"},
     "supcon": {"knn_200"},
     "simclr_audio": {"knn_5"},
     "siglip": set[str](),
@@ -52,6 +57,7 @@ BASELINES = {
 NODES = {
     "simclr": ["image"],
     "moco": ["image"],
+    "instdisc": ["image"],
     "supcon": ["image"],
     "simclr_audio": ["audio"],
     "siglip": ["image", "text"],
@@ -161,6 +167,15 @@ def test_semi_and_what_it_is_compared_with(words: str, launched: Any, tmp_path: 
     best = result.get("classifier", result["linear"])
     assert best > result["untrained"].get("classifier", 0.0)
     assert best > 0.3  # chance: 1 / 8
+
+
+def test_cmc_trains_with_banks_as_its_paper_does(launched: Any, tmp_path: Path) -> None:
+    flags = ("--nce", "--instances.negatives", "64", "--head.layers", "2", "--head.norm", "batch")
+    result = launched("cmc", "--run", str(tmp_path / "run"), "--train.checkpoint-every", "4", *flags).result
+    assert result.keys() >= FIGURES["cmc"]
+    with safe_open(tmp_path / "run" / "checkpoints" / "step-4" / "state.safetensors", "pt") as kept:
+        seen = {node: int(kept.get_tensor(f"kept:bank:l-ab:{node}:seen").sum()) for node in ("l", "ab")}
+    assert seen == {"l": 32, "ab": 32}
 
 
 FLAGS = {

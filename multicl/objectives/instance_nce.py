@@ -1,0 +1,54 @@
+"""Instance discrimination with a bank and NCE (Wu et al. 2018, arXiv:1805.01978; CMC, arXiv:1906.05849, section 3.2).
+
+Each row is told from `negatives` other rows of the whole data set, by the vector that a bank keeps for every row: its
+own slot is the positive. Of two nodes, a's rows are compared with b's bank and b's with a's, as CMC does; of one node,
+both draws with one bank. `multicl.ops.nce` has the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
+
+from multicl.objectives.temperature import one_width
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class InstanceNCE:
+    """Settings of the objective; the loss is the mean of the two directions, where CMC's code adds them up.
+
+    Rows of equal id are never drawn as negatives of each other, and a row's only positive is its own.
+
+    A bank follows the encoder late, by half an epoch in the mean. Where nothing centres the vectors (a linear head,
+    an encoder without batch norm) they may all move one way, away from the bank, instead of apart: give the head two
+    layers and batch norm.
+    """
+
+    temperature: float = 0.07
+    _: KW_ONLY
+    negatives: int = 4096
+    """Slots drawn anew for each row; CMC has 16384."""
+    momentum: float = 0.5
+    """What a slot keeps of itself when its row comes by, in [0, 1)."""
+    softmax: bool = False
+    """Soft-max over the positive and the negatives drawn (InfoNCE), as CMC's code offers it, instead of NCE."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"InstanceNCE: temperature must be above 0, got {self.temperature}")
+        if self.negatives < 1:
+            raise InputError(f"InstanceNCE: negatives must be 1 or more, got {self.negatives}")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"InstanceNCE: momentum must be in [0, 1), got {self.momentum}")
+
+    def build(self, dims: tuple[int, int]) -> nn.Module:
+        """The module; InputError where the two sides differ in width."""
+        from multicl.objectives.instances import InstanceObjective
+
+        one_width(self, dims)
+        return InstanceObjective(self)

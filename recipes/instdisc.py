@@ -1,0 +1,33 @@
+r"""InstDisc, instance discrimination (arXiv:1805.01978): each picture is told from all others by a bank of vectors.
+
+accelerate launch recipes/instdisc.py --data.path uoft-cs/cifar10 --data.columns image img
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import multicl
+from multicl import Head, InstanceNCE, Optim, Pair, Train
+from multicl.recipes import simclr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(simclr.Recipe):
+    """Instance discrimination on pictures with labels for the probe; two views of a picture a step instead of one."""
+
+    objective: InstanceNCE = InstanceNCE(0.07)  # type: ignore[assignment]
+    train: Train = Train(batch_size=128, epochs=200, lr=0.03)
+    optim: Optim = Optim(name="sgd", weight_decay=5e-4)
+    head: Head = Head(dim=128, layers=2, norm="batch")
+    """The paper's is linear; batch norm keeps vectors from moving all one way, away from a bank that follows late."""
+
+    space = "joint"  # the paper's neighbours are those of the 128 numbers that the bank holds
+
+    def terms(self) -> list[Pair]:
+        """NCE of two strong views against the bank."""
+        return [Pair("image", "image", self.objective)]
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)
