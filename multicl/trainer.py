@@ -17,20 +17,23 @@ from multicl.adapters import adapter_name
 from multicl.chunk_size import find_chunk_size
 from multicl.data import Data, Reader, Skipped, Slice, slices, sources_of
 from multicl.distributed import World
+from multicl.finite import Finite
 from multicl.graph_loss import Outcome
 from multicl.lifecycle import Lifecycle
 from multicl.logbook import Logbook
 from multicl.looks import Look, looks_of
 from multicl.memory import Memory
-from multicl.norms import average_statistics, refuse_synced
+from multicl.norms import average_statistics, refuse_synced, set_statistics, statistics
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr
 from multicl.pairs import Call, Pair
 from multicl.rows import open_rows
 from multicl.seeds import seed_everything
 from multicl.settings import Momentum, Train
+from multicl.signals import Signals, Stopped
 from multicl.step import exact_step
 from multicl.towers import Head, Towers
 from multicl.types import Context, InputError, Modality
+from multicl.validation import Evaluate, Validation
 
 if TYPE_CHECKING:
     from multicl.model import Model
@@ -46,7 +49,8 @@ class Trainer:
         data: a path, a hub name, a `datasets` Dataset, a DataFrame, a torch Dataset of dicts, a list of dicts, or Data.
         columns: name of a node -> column of the data, where they differ.
         run: folder for metrics, checkpoints and the model; None: nothing is written.
-        resume: go on from the folder's last checkpoint, if there is one.
+        resume: go on from the folder's last whole checkpoint, if there is one.
+        evaluate: measures the model every `train.evaluate_every` steps, on the first process: names -> figures.
 
     Raises:
         InputError: a graph, a column or a setting that cannot work; a run folder that exists and is not resumed.
@@ -66,6 +70,7 @@ class Trainer:
         run: str | Path | None = None,
         resume: bool = False,
         space: str | None = "joint",
+        evaluate: Evaluate | None = None,
     ) -> None:
         self.train, self.optim, self.momentum = train or Train(), optim or Optim(), momentum
         self.run = Path(run) if run is not None else None
@@ -88,6 +93,9 @@ class Trainer:
                 adapter_name(modality)
         self.lifecycle = Lifecycle(self.run, resume, self.train, self.accelerator)
         self.logbook = Logbook(self.run, self.train, self.accelerator, self.rows.label)
+        self.validation = Validation(evaluate, self.train, self.world)
+        if self.train.best is not None and self.run is None:
+            raise InputError("train.best keeps the best checkpoint, which needs a folder: give Trainer(run=...)")
         seed_everything(self.train.seed, "weights")
         self.towers = Towers(modalities, terms, head)
         self.reader = Reader(self.rows, modalities, terms, self.train.seed)
@@ -112,7 +120,12 @@ class Trainer:
         return Model(self.towers, self.space)
 
     def fit(self) -> Model:
-        """Train to the end and return the model; with a run folder, also saved in its `model/`."""
+        """Train to the end and return the model; with a run folder, also saved in its `model/`.
+
+        Raises:
+            Stopped: a signal asked for it (only with a run folder, where `resume` goes on).
+            InputError: a loss that is not finite, rows or loaders that fail, no room on the disk.
+        """
         device = self.accelerator.device
         self.towers.to(device).train()
         optimizer = build_optimizer(self.towers, self.optim, self.train.lr)
@@ -120,43 +133,94 @@ class Trainer:
             if not any(p.requires_grad for p in encoder.parameters()):
                 encoder.eval()  # a frozen tower neither drops out nor moves its statistics
         self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast)
-        state = self.lifecycle.restore(self.towers, optimizer, self.total)
-        start = int(state.get("step", 0))
-        if state:
-            self.memory.load(state["kept"])
-        if self.train.chunk_size == "auto":
-            self.chunk_size = state.get("chunk_size")
+        start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
         self.logbook.open(start, self.total)
-        note = self.accelerator.print
         for line in (*self.reader.notes, *self.memory.notes(self.train.batch_size, self.total - start)):
-            note(line)
-        if start:
-            note(f"resumed at step {start} of {self.total}")
-        stream = self._slices(start)
-        for step in range(start, self.total):
-            began = time.perf_counter()
-            part = next(stream)
-            waited = time.perf_counter() - began
-            self.logbook.count(part, self.settings.on_error)
-            lr = self.train.lr * lr_factor(self.optim, step, self.total)
-            set_lr(optimizer, lr)
-            outcome = self._step(wrapped, part, step)
-            norm = self._clip()
-            prepared.step()
-            prepared.zero_grad()
-            if not self.accelerator.optimizer_step_was_skipped:
-                self.memory.follow(self.towers, (step + 1) / self.total)
-            self.logbook.step(step + 1, outcome, lr, norm, waited)
-            if self.lifecycle.due(step + 1, self.total):
-                self._save(step + 1, optimizer)
-        self.logbook.close()
-        self._save(self.total, optimizer)
-        if self.run and self.accelerator.is_main_process:
-            self.model.save(self.run / "model")
+            self.accelerator.print(line)
+        with self.lifecycle.under_way(self.total) as signals:
+            stream = self._slices(start)
+            part, waited = self._load(stream, signals)
+            for step in range(start, start if self.validation.over else self.total):
+                assert part is not None
+                lr = self.train.lr * lr_factor(self.optim, step, self.total)
+                set_lr(optimizer, lr)
+                outcome = self._step(wrapped, part, step)
+                norm = self._clip()
+                taken = self.finite.takes(step + 1, outcome.loss, norm, part.row)
+                if taken:
+                    prepared.step()
+                prepared.zero_grad()
+                if taken and not self.accelerator.optimizer_step_was_skipped:
+                    self.memory.follow(self.towers, (step + 1) / self.total)
+                self.finite.look(now=self.logbook.due(step + 1))
+                self.logbook.step(step + 1, outcome, lr, norm, waited)
+                part, waited = self._load(stream, signals)
+                (stop,) = self.world.agree(signals.asked() or (part is None and step + 1 < self.total))
+                self._settle(step + 1, optimizer, stop)
+                if stop:
+                    self.logbook.close()
+                    raise Stopped(step + 1, signals.reason or "another process")
+                if self.validation.over:
+                    break
+            self.logbook.close()
+            average_statistics(self._norms, self.world)
+            if self.validation.best_step is not None:
+                self.lifecycle.load(self.validation.best_step, self.towers)
+            if self.run and self.accelerator.is_main_process:
+                self.model.save(self.run / "model")
         self.towers.eval()
         self.accelerator.wait_for_everyone()
         return self.model
+
+    def _load(self, stream: Iterator[Slice], signals: Signals) -> tuple[Slice | None, float]:
+        """The next slice and the seconds it took; none at the end, or where a signal to stop has ended the loaders."""
+        began = time.perf_counter()
+        try:
+            part = next(stream, None)
+        except InputError:
+            if not signals.asked(within=1.0):
+                raise
+            part = None
+        waited = time.perf_counter() - began
+        if part is not None:
+            self.logbook.count(part, self.settings.on_error)
+        return part, waited
+
+    def _settle(self, step: int, optimizer: torch.optim.Optimizer, stop: bool) -> None:
+        """At a step's end: measure and save, if it is time."""
+        measured = self.validation.due(step, self.total)
+        if not (stop or measured or step == self.total or self.lifecycle.due(step)):
+            return
+        self.finite.look(now=True)
+        norms = average_statistics(self._norms, self.world)
+        if measured:
+            self.logbook.evaluated(step, self.validation.measure(step, self.model))
+        best, over = self.validation.best_step, self.validation.over
+        if stop or over or step in (self.total, best) or self.lifecycle.due(step):
+            self.logbook.flush()
+            extra = {"total": self.total, "chunk_size": self.chunk_size, "skips": self.finite.in_a_row}
+            extra |= self.validation.state()
+            self.lifecycle.save(step, self.towers, optimizer, extra, {"norms": norms, **self.memory.state()}, best)
+        set_statistics(self._norms, norms[self.world.rank])
+
+    def _restore(self, optimizer: torch.optim.Optimizer) -> int:
+        """Go back to the last checkpoint, if there is one; its step."""
+        self._norms = torch.nn.ModuleList([self.towers, *([self.memory.towers] if self.memory.towers else [])])
+        state = self.lifecycle.restore(self.towers, optimizer, self.total)
+        if state:
+            if self.train.chunk_size == "auto" and state["chunk_size"] is not None:
+                self.chunk_size = min(state["chunk_size"], self.most)
+            self.validation.restore(state)
+            norms = state["kept"].pop("norms")
+            self.memory.load(state["kept"])
+            if norms.shape == (self.world.size, len(statistics(self._norms))):
+                set_statistics(self._norms, norms[self.world.rank])
+            if self.rows.streaming:
+                self.accelerator.print("a stream has no places to go back to: it is read anew up to this step")
+        scaled, skips = self.accelerator.scaler is not None, state.get("skips", 0)
+        self.finite = Finite(self.towers, self.memory, self.run, self.train, self.world, scaled, skips)
+        return int(state.get("step", 0))
 
     def _step(self, wrapped: torch.nn.Module, part: Slice, step: int) -> Outcome:
         epoch = step // self.epoch_steps
@@ -189,14 +253,6 @@ class Trainer:
             return None
         refuse_synced(self.towers, self.world)
         return self.chunk_size
-
-    def _save(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """BatchNorm's statistics are their mean over ranks before towers are saved."""
-        average_statistics(self.towers, self.world)
-        if self.memory.towers is not None:
-            average_statistics(self.memory.towers, self.world)
-        extra = {"total": self.total, "chunk_size": self.chunk_size}
-        self.lifecycle.save(step, self.towers, optimizer, extra, self.memory.state())
 
     def _clip(self) -> torch.Tensor | None:
         if self.optim.clip is None:
