@@ -8,10 +8,10 @@ functions of the step: they have no state to keep.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from multicl.files import to_disk
 from multicl.types import InputError
 
-FORMAT = 1
+FORMAT = 2
+
+
+class Damaged(InputError):
+    """A checkpoint that is not whole, or is none; an earlier one may be."""
 
 
 def save_checkpoint(
@@ -34,31 +39,56 @@ def save_checkpoint(
     extra: Mapping[str, Any],
     keep: int = 2,
     kept: Mapping[str, Tensor] | None = None,
+    best: int | None = None,
 ) -> Path:
     """Write `folder/step-N` and remove all but the last `keep`.
 
     Args:
         extra: more to keep, as JSON. kept: more tensors (momentum towers, queues).
+        best: a step whose checkpoint is never removed.
+
+    Raises:
+        InputError: it cannot be written, as where the disk is full; earlier checkpoints are as they were.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for torn in folder.glob(".step-*"):  # of a run that was killed while it wrote
-        shutil.rmtree(torn, ignore_errors=True)
     final, beside = folder / f"step-{step}", folder / f".step-{step}"
-    beside.mkdir()
     tensors, scalars = _optimizer_state(towers, optimizer)
     tensors |= {f"towers:{name}": _copy(t) for name, t in towers.state_dict().items()}
     tensors |= {f"kept:{name}": _copy(t) for name, t in (kept or {}).items()}
-    save_file(tensors, beside / "state.safetensors")
     state = {**extra, "format": FORMAT, "step": step, "optimizer": type(optimizer).__name__, "scalars": scalars}
-    (beside / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-    for path in (*beside.iterdir(), beside):
-        _to_disk(path)
-    shutil.rmtree(final, ignore_errors=True)
-    beside.rename(final)
-    _to_disk(folder)
-    for _, old in _numbered(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for torn in folder.glob(".step-*"):  # of a run that was killed while it wrote
+            shutil.rmtree(torn, ignore_errors=True)
+        beside.mkdir()
+        save_file(tensors, beside / "state.safetensors")
+        state["checksum"] = _checksum(beside / "state.safetensors")
+        (beside / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        for path in (*beside.iterdir(), beside):
+            to_disk(path)
+        shutil.rmtree(final, ignore_errors=True)
+        beside.rename(final)
+        to_disk(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+        size = sum(t.nbytes for t in tensors.values())
+        raise InputError(
+            f"checkpoint {final} cannot be written: {error} ({size / 1e6:.0f} MB wanted, {free / 1e6:.0f} MB free). "
+            "Earlier checkpoints are whole: make room, and go on with --resume auto"
+        ) from error
+    _remove_old(folder, step, keep, best)
     return final
+
+
+def _remove_old(folder: Path, step: int, keep: int, best: int | None) -> None:
+    """All but the last ones up to this step; those beyond it are damaged, or the run would have gone on from there."""
+    numbers = [number for number, _ in _numbered(folder)]
+    stay = {*[number for number in numbers if number <= step][-keep:], best}
+    for number in numbers:
+        if number not in stay:
+            hidden = folder / f".step-{number}"  # half removed, it would look damaged
+            (folder / f"step-{number}").rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -81,16 +111,11 @@ def load_checkpoint(path: Path, towers: nn.Module, optimizer: torch.optim.Optimi
         What `state.json` holds, `step` among it, and under "kept" the tensors that were given as `kept`.
 
     Raises:
-        InputError: it is not readable, or belongs to another architecture or optimiser.
+        Damaged: it is not whole, or holds something else than a checkpoint.
+        InputError: it belongs to another architecture or optimiser.
     """
-    state = _read_state(path)
-    try:
-        tensors = load_file(path / "state.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"checkpoint {path} cannot be read: {error}; remove that folder to go on from an earlier one"
-        ) from error
-    weights = {name.removeprefix("towers:"): t for name, t in tensors.items() if name.startswith("towers:")}
+    state, tensors = _read_state(path), _read_tensors(path)
+    weights = _weights(tensors)
     mine = towers.state_dict()
     wrong = sorted(name for name in mine.keys() | weights.keys() if _shape(mine, name) != _shape(weights, name))
     if wrong:
@@ -109,6 +134,16 @@ def load_checkpoint(path: Path, towers: nn.Module, optimizer: torch.optim.Optimi
     return {**state, "kept": kept}
 
 
+def load_weights(path: Path, towers: nn.Module) -> None:
+    """Put a checkpoint's weights alone into the towers.
+
+    Raises:
+        Damaged: it is not whole.
+    """
+    _read_state(path)
+    towers.load_state_dict(_weights(_read_tensors(path)))
+
+
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
     found = [(re.fullmatch(r"step-(\d+)", p.name), p) for p in folder.glob("step-*")]
     return sorted((int(m[1]), p) for m, p in found if m)
@@ -118,10 +153,34 @@ def _read_state(path: Path) -> dict[str, Any]:
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"checkpoint {path} cannot be read: {error}") from error
+        raise Damaged(f"checkpoint {path} cannot be read: {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise InputError(f"checkpoint {path} is not of format {FORMAT}, which this version of multicl reads")
+        raise Damaged(f"checkpoint {path} is not of format {FORMAT}, which this version of multicl reads")
     return state
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    file = path / "state.safetensors"
+    try:
+        tensors = load_file(file)
+        checksum = _checksum(file)
+    except (OSError, SafetensorError) as error:
+        raise Damaged(f"checkpoint {path} cannot be read: {error}") from error
+    if checksum != _read_state(path).get("checksum"):
+        raise Damaged(f"checkpoint {path} is not what was written: {file.name} has another checksum than state.json")
+    return tensors
+
+
+def _checksum(path: Path) -> int:
+    total = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 22):
+            total = zlib.crc32(part, total)
+    return total
+
+
+def _weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("towers:"): t for name, t in tensors.items() if name.startswith("towers:")}
 
 
 def _shape(tensors: dict[str, Tensor], name: str) -> list[int] | None:
@@ -158,14 +217,3 @@ def _load_optimizer(
         if isinstance(value, Tensor) and key != "step":  # torch keeps Adam's step on the CPU
             value = value.to(p.device)
         optimizer.state[p][key] = value
-
-
-def _to_disk(path: Path) -> None:
-    """A power cut after the rename must not leave empty files."""
-    if os.name == "nt":  # Windows syncs no folder, and no file that is open for reading
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

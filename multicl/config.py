@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from multicl.files import write_whole
 from multicl.types import InputError
 
 T = TypeVar("T")
@@ -134,7 +135,7 @@ def write_yaml(path: Path, value: Any, header: str = "") -> None:
     import yaml
 
     body = yaml.safe_dump(to_plain(value), sort_keys=False, allow_unicode=True)
-    path.write_text("".join(f"# {line}\n" for line in header.splitlines()) + body, encoding="utf-8")
+    write_whole(path, "".join(f"# {line}\n" for line in header.splitlines()) + body)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -191,6 +192,7 @@ def slices(
         multiprocessing_context="forkserver" if workers else None,  # a fork of a process with threads may hang
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # a loader draws a number; the global generator stays as it is
+        worker_init_fn=_ignore_interrupts if workers else None,
     )
     with nullcontext() if sent is None or sent.names_main else _main_unseen():
         return _unguarded(iter(loader))
@@ -231,6 +233,11 @@ def _main_unseen() -> Iterator[None]:
         main.__spec__ = spec
         if file is not None:
             main.__file__ = file
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal: the run ends its step, and needs its loaders until then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _unguarded(found: Iterator[Slice | InputError]) -> Iterator[Slice]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -40,6 +41,14 @@ class World:
     def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
         """Whether the flag is up on any rank."""
         return bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
+
+    def agree(self, *flags: bool) -> list[bool]:
+        """Which flags are up on any rank. The processors ask each other: no accelerator is waited for."""
+        if self.size == 1:
+            return list(flags)
+        up = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(up, dist.ReduceOp.MAX, group=_between_processors(dist.group.WORLD))
+        return [bool(x) for x in up]
 
     def barrier(self) -> None:
         """Wait for every rank."""
@@ -104,6 +113,12 @@ class World:
         if self.size == 1:
             return kept.sum() / count
         return _Total.apply(kept.sum() / count, self)  # type: ignore[no-any-return,no-untyped-call]
+
+
+@cache
+def _between_processors(ranks: Any) -> Any:
+    """The same ranks over gloo, which takes tensors of the processor's memory."""
+    return ranks if dist.get_backend(ranks) == "gloo" else dist.new_group(backend="gloo")
 
 
 class _Total(torch.autograd.Function):

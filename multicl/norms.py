@@ -1,7 +1,7 @@
 """BatchNorm's running statistics where a batch is computed in chunks, twice, and on several ranks.
 
 They move once a chunk, when it is first embedded, and hold still in its replay. Each rank keeps its own while it
-trains; before towers are evaluated or saved, they become the mean over ranks.
+trains; where towers are evaluated or saved, they are the mean over ranks, and training goes on with a rank's own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from multicl.distributed import World
@@ -30,16 +30,32 @@ def statistics_held(module: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
+def statistics(module: nn.Module) -> Tensor:
+    """[n] float32: the running statistics of norms that train, one after the other."""
+    return torch.cat([torch.zeros(0), *(buffer.flatten().float().cpu() for buffer in _buffers(module))])
+
+
 @torch.no_grad()
-def average_statistics(module: nn.Module, world: World) -> None:
-    """Set the running statistics of norms that train to their mean over ranks; all ranks call it."""
-    tracked = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in _moving(module)]
-    buffers = [buffer for three in tracked for buffer in three if buffer is not None]
-    if world.size == 1 or not buffers:
-        return
-    mean = world.sum(torch.cat([buffer.flatten().float() for buffer in buffers])) / world.size
-    for buffer, values in zip(buffers, mean.split([buffer.numel() for buffer in buffers]), strict=True):
-        buffer.copy_(values.view_as(buffer))
+def set_statistics(module: nn.Module, values: Tensor) -> None:
+    """Put [n] values where `statistics` took them."""
+    buffers = _buffers(module)
+    for buffer, mine in zip(buffers, values.split([buffer.numel() for buffer in buffers]), strict=True):
+        buffer.copy_(mine.view_as(buffer))
+
+
+def average_statistics(module: nn.Module, world: World) -> Tensor:
+    """Set the running statistics of norms that train to their mean over ranks; all ranks call it.
+
+    Returns:
+        [W, n] what they were, rank by rank, so that a rank can go on with its own.
+    """
+    mine = statistics(module)
+    if world.size == 1 or not len(mine):
+        return mine.repeat(world.size, 1)
+    device = next(module.parameters()).device
+    every = world.gather(mine[None].to(device)).cpu()
+    set_statistics(module, every.mean(0))
+    return every
 
 
 def refuse_synced(module: nn.Module, world: World) -> None:
@@ -53,6 +69,11 @@ def refuse_synced(module: nn.Module, world: World) -> None:
             "SyncBatchNorm cannot be computed in chunks on several processes: use BatchNorm, LayerNorm or GroupNorm, "
             "or leave train.chunk_size at none"
         )
+
+
+def _buffers(module: nn.Module) -> list[Tensor]:
+    tracked = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in _moving(module)]
+    return [buffer for three in tracked for buffer in three if buffer is not None]
 
 
 def _moving(module: nn.Module) -> list[_NormBase]:

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from multicl.pairs import Term
 
 from multicl.data import Data
+from multicl.files import write_whole
+from multicl.lifecycle import read_status
 from multicl.model import Model, load
 from multicl.optim import Optim
 from multicl.settings import Momentum, Train
+from multicl.signals import Stopped
 from multicl.towers import Head
 from multicl.trainer import Trainer
 
@@ -64,7 +67,7 @@ class Run:
         return self.data
 
     def measure(self, model: Model) -> Figures:
-        """Figures on held-out data; called before training and after."""
+        """Figures on held-out data; called before training and after, and every `train.evaluate_every` steps."""
         return {}
 
     def baseline(self) -> Figures:
@@ -76,6 +79,7 @@ class Run:
         return Trainer(
             self.modalities(), self.terms(), self.rows(), train=self.train, optim=self.optim, head=self.head,
             momentum=self.momentum, run=self.run, resume=self.resume == "auto", space=self.space,
+            evaluate=self.measure,
         )  # fmt: skip
 
 
@@ -102,7 +106,11 @@ def execute(recipe: Run) -> dict[str, Any]:
         baseline, untrained = rounded(recipe.baseline()), rounded(recipe.measure(trainer.model))
     accelerator.wait_for_everyone()
     device = str(accelerator.device)
-    model = load(finished, modalities=recipe.modalities(), device=device) if finished else trainer.fit()
+    if finished:
+        model = load(finished, modalities=recipe.modalities(), device=device)
+        trainer.lifecycle.step = read_status(finished).get("step", trainer.total)
+    else:
+        model = trainer.fit()
     if accelerator.is_main_process:
         trained = rounded(recipe.measure(model))
         if folder is not None and not finished:
@@ -111,14 +119,15 @@ def execute(recipe: Run) -> dict[str, Any]:
     accelerator.wait_for_everyone()
     result = {
         "recipe": _name_of(type(recipe)), **trained, "untrained": untrained, "baseline": baseline,
-        "steps": trainer.total, "skipped": len(trainer.skipped), "seconds": round(time.perf_counter() - began, 1),
+        "steps": trainer.lifecycle.step, "skipped": len(trainer.skipped),
+        "seconds": round(time.perf_counter() - began, 1),
     }  # fmt: skip
     if accelerator.is_main_process:
         if table := figures_table({"baseline": baseline, "untrained": untrained, "trained": trained}):
             print(table)
         if folder is not None:
             if not finished:
-                (folder / "result.json").write_text(to_json(result, indent=2) + "\n", encoding="utf-8")
+                write_whole(folder / "result.json", to_json(result, indent=2) + "\n")
             print(f"model and figures: {folder}")
     return result
 
@@ -126,7 +135,9 @@ def execute(recipe: Run) -> dict[str, Any]:
 def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = None) -> None:
     """Run a recipe from the command line; the last line printed is `RESULT {json}`.
 
-    A mistake of the user's ends with a message and exit code 2, without a traceback.
+    A mistake of the user's ends with a message and exit code 2, without a traceback; a run that SIGTERM or SIGINT
+    asked to stop saves and ends with `multicl.signals.EXIT_STOPPED`, 75. Launchers hide codes: a run's status.json
+    says the same.
 
     Args:
         finish: called with (recipe, result) before the last line, on the main process; may return another result.
@@ -141,6 +152,11 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
             result = finish(settings, result) or result
     except InputError as error:
         fail(error)
+    except Stopped as stopped:
+        if settings is not None and is_main():
+            how = f"{stopped.reason}: saved at step {stopped.step}; to go on: --run {settings.run} --resume auto"
+            print(f"\n{how}", file=sys.stderr, flush=True)
+        raise
     except KeyboardInterrupt:
         if settings is not None and is_main():
             print(f"\nstopped; to go on: --run {settings.run} --resume auto", file=sys.stderr, flush=True)
@@ -275,13 +291,15 @@ def _flat(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def _finished(recipe: Run, total: int) -> Path | None:
-    """The folder of a resumed run that has done its last step, and saved model and figures."""
+    """The folder of a resumed run that has done its last step, or ended early, and saved model and figures."""
     if recipe.run is None or recipe.resume != "auto" or not (recipe.run / "result.json").is_file():
         return None
     step = max((step for step, _ in checkpoints(recipe.run / "checkpoints")), default=0)
     if step > total:
         raise InputError(f"the run {recipe.run} has trained for {step} steps already, more than the {total} asked for")
-    return recipe.run if step == total else None
+    status = read_status(recipe.run)
+    early = status.get("state") == "finished" and status.get("total") == total
+    return recipe.run if step == total or early else None
 
 
 def rounded(figures: Mapping[str, float]) -> Figures:

@@ -50,18 +50,37 @@ class Train:
     checkpoint_every: int = 500
     """Steps between checkpoints of a run that has a folder; 0: none."""
     keep: int = 2
-    """Checkpoints kept."""
+    """Checkpoints kept: the last ones, beside the best."""
+    evaluate_every: int = 0
+    """Steps between evaluations while the run trains, the last step among them; 0: none."""
+    best: str | None = None
+    """The figure of these evaluations by which the best checkpoint is known: it is kept, and is the final model."""
+    best_is: Literal["highest", "lowest"] = "highest"
+    patience: int | None = None
+    """Evaluations in a row without a better `best`, after which training ends; None: it never does."""
     log_every: int = 10
     """Steps between rows of metrics.jsonl."""
     trackers: tuple[str, ...] = ()
     """Accelerate's trackers: tensorboard, wandb, trackio, ..."""
+    not_finite: Literal["stop", "skip"] = "stop"
+    """What follows a loss or gradient that is not finite: the run stops, or the step is left out (which waits for the
+    device at each step). Either way the batch's rows are written to not-finite.jsonl."""
+    not_finite_limit: int = 10
+    """Steps left out in a row, after which the run stops all the same."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "log_every", "keep"):
+        for name in ("batch_size", "log_every", "keep", "not_finite_limit"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name} must be 1 or more, got {getattr(self, name)}")
         if self.chunk_size is not None and self.chunk_size != "auto" and self.chunk_size < 1:
             raise InputError(f"train.chunk_size must be 1 or more, auto or none, got {self.chunk_size}")
+        for name in ("checkpoint_every", "evaluate_every"):
+            if getattr(self, name) < 0:
+                raise InputError(f"train.{name} must be 0 or more, got {getattr(self, name)}")
+        if self.best is not None and not self.evaluate_every:
+            raise InputError(f"train.best {self.best!r} needs evaluations: give --train.evaluate-every")
+        if self.patience is not None and (self.patience < 1 or self.best is None):
+            raise InputError(f"train.patience must be 1 or more, beside train.best; got {self.patience}, {self.best}")
         for name in ("steps", "epochs"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,26 +14,29 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, parse_flag_from_env
 
-from multicl import checkpoint
 from multicl.adapters import adapter_name
 from multicl.chunk_size import find_chunk_size
 from multicl.classes import with_classes
 from multicl.data import Data, Reader, Skipped, Slice, slices, sources_of
 from multicl.distributed import World
+from multicl.finite import Finite
 from multicl.graph_loss import Outcome
+from multicl.lifecycle import Lifecycle
+from multicl.logbook import Logbook
 from multicl.looks import Look, looks_of
 from multicl.memory import Memory
-from multicl.norms import average_statistics, refuse_synced
+from multicl.norms import average_statistics, refuse_synced, set_statistics, statistics
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr
 from multicl.pairs import Call, Term
-from multicl.progress import Progress
 from multicl.rows import open_rows
 from multicl.seeds import seed_everything
 from multicl.settings import Momentum, Train
+from multicl.signals import Signals, Stopped
 from multicl.step import exact_step
 from multicl.targets import Target
 from multicl.towers import Head, Towers
 from multicl.types import Context, InputError, Modality
+from multicl.validation import Evaluate, Validation
 
 if TYPE_CHECKING:
     from multicl.model import Model
@@ -50,7 +52,8 @@ class Trainer:
         data: a path, a hub name, a `datasets` Dataset, a DataFrame, a torch Dataset of dicts, a list of dicts, or Data.
         columns: name of a node -> column of the data, where they differ.
         run: folder for metrics, checkpoints and the model; None: nothing is written.
-        resume: go on from the folder's last checkpoint, if there is one.
+        resume: go on from the folder's last whole checkpoint, if there is one.
+        evaluate: measures the model every `train.evaluate_every` steps, on the first process: names -> figures.
 
     Raises:
         InputError: a graph, a column or a setting that cannot work; a run folder that exists and is not resumed.
@@ -70,10 +73,11 @@ class Trainer:
         run: str | Path | None = None,
         resume: bool = False,
         space: str | None = "joint",
+        evaluate: Evaluate | None = None,
     ) -> None:
         self.train, self.optim, self.momentum = train or Train(), optim or Optim(), momentum
         self.run = Path(run) if run is not None else None
-        self.resume, self.space = resume, space
+        self.space = space
         self.settings = data if isinstance(data, Data) else Data(columns=dict(columns or {}))
         self.rows = self.settings.open() if isinstance(data, Data) else open_rows(data, columns=columns)
         # Accelerate keeps the first precision of a process; a second Trainer, in a notebook say, may want another.
@@ -90,7 +94,11 @@ class Trainer:
         if self.run:  # a model that could not be saved is refused before it is trained
             for modality in modalities.values():
                 adapter_name(modality)
-        self._claim_folder()
+        self.lifecycle = Lifecycle(self.run, resume, self.train, self.accelerator)
+        self.logbook = Logbook(self.run, self.train, self.accelerator, self.rows.label)
+        self.validation = Validation(evaluate, self.train, self.world)
+        if self.train.best is not None and self.run is None:
+            raise InputError("train.best keeps the best checkpoint, which needs a folder: give Trainer(run=...)")
         seed_everything(self.train.seed, "weights")
         terms = with_classes(terms, self.rows)
         self.towers = Towers(modalities, terms, head)
@@ -103,7 +111,11 @@ class Trainer:
         size = self.train.chunk_size
         self.chunk_size = None if size == "auto" else min(size or self.most, self.most)
         """Rows that the encoders see at once, the same on every rank; None: not known before the first step."""
-        self.skipped: list[Skipped] = []
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Cells of this rank that could not be used so far."""
+        return self.logbook.skipped
 
     @property
     def model(self) -> Model:
@@ -113,7 +125,12 @@ class Trainer:
         return Model(self.towers, self.space)
 
     def fit(self) -> Model:
-        """Train to the end and return the model; with a run folder, also saved in its `model/`."""
+        """Train to the end and return the model; with a run folder, also saved in its `model/`.
+
+        Raises:
+            Stopped: a signal asked for it (only with a run folder, where `resume` goes on).
+            InputError: a loss that is not finite, rows or loaders that fail, no room on the disk.
+        """
         device = self.accelerator.device
         self.towers.to(device).train()
         optimizer = build_optimizer(self.towers, self.optim, self.train.lr)
@@ -124,45 +141,92 @@ class Trainer:
         self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast, sizes, self.train.seed)
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
-        if self.train.trackers:
-            self.accelerator.init_trackers(self.run.name if self.run else "multicl")
-        note = self.accelerator.print
+        self.logbook.open(start, self.total)
         for line in (*self.reader.notes, *self.memory.notes(self.train.batch_size, self.total - start)):
-            note(line)
-        if self.resume and start:
-            note(f"resumed at step {start} of {self.total}")
-        progress = Progress(self.total, start, self.train.batch_size, shown=self.accelerator.is_main_process)
-        stream = self._slices(start)
-        for step in range(start, self.total):
-            began = time.perf_counter()
-            part = next(stream)
-            waited = time.perf_counter() - began
-            self._count(part)
-            lr = self.train.lr * lr_factor(self.optim, step, self.total)
-            set_lr(optimizer, lr)
-            outcome = self._step(wrapped, part, step)
-            norm = self._clip()
-            prepared.step()
-            prepared.zero_grad()
-            if not self.accelerator.optimizer_step_was_skipped:
-                self.memory.follow(self.towers, (step + 1) / self.total)
-            self._log(step + 1, outcome, lr, norm, waited, progress)
-            every = self.train.checkpoint_every
-            if self.run and every and (step + 1) % every == 0 and step + 1 < self.total:
-                self._average()
-                self._save(step + 1, optimizer)
-        progress.close()
-        self._report_skipped()
-        self._average()
-        if self.run:
-            self._save(self.total, optimizer)
-            if self.accelerator.is_main_process:
+            self.accelerator.print(line)
+        with self.lifecycle.under_way(self.total) as signals:
+            stream = self._slices(start)
+            part, waited = self._load(stream, signals)
+            for step in range(start, start if self.validation.over else self.total):
+                assert part is not None
+                lr = self.train.lr * lr_factor(self.optim, step, self.total)
+                set_lr(optimizer, lr)
+                outcome = self._step(wrapped, part, step)
+                norm = self._clip()
+                taken = self.finite.takes(step + 1, outcome.loss, norm, part.row)
+                if taken:
+                    prepared.step()
+                prepared.zero_grad()
+                if taken and not self.accelerator.optimizer_step_was_skipped:
+                    self.memory.follow(self.towers, (step + 1) / self.total)
+                self.finite.look(now=self.logbook.due(step + 1))
+                self.logbook.step(step + 1, outcome, lr, norm, waited)
+                part, waited = self._load(stream, signals)
+                (stop,) = self.world.agree(signals.asked() or (part is None and step + 1 < self.total))
+                self._settle(step + 1, optimizer, stop)
+                if stop:
+                    self.logbook.close()
+                    raise Stopped(step + 1, signals.reason or "another process")
+                if self.validation.over:
+                    break
+            self.logbook.close()
+            average_statistics(self._norms, self.world)
+            if self.validation.best_step is not None:
+                self.lifecycle.load(self.validation.best_step, self.towers)
+            if self.run and self.accelerator.is_main_process:
                 self.model.save(self.run / "model")
-        if self.train.trackers:
-            self.accelerator.end_training()
         self.towers.eval()
         self.accelerator.wait_for_everyone()
         return self.model
+
+    def _load(self, stream: Iterator[Slice], signals: Signals) -> tuple[Slice | None, float]:
+        """The next slice and the seconds it took; none at the end, or where a signal to stop has ended the loaders."""
+        began = time.perf_counter()
+        try:
+            part = next(stream, None)
+        except InputError:
+            if not signals.asked(within=1.0):
+                raise
+            part = None
+        waited = time.perf_counter() - began
+        if part is not None:
+            self.logbook.count(part, self.settings.on_error)
+        return part, waited
+
+    def _settle(self, step: int, optimizer: torch.optim.Optimizer, stop: bool) -> None:
+        """At a step's end: measure and save, if it is time."""
+        measured = self.validation.due(step, self.total)
+        if not (stop or measured or step == self.total or self.lifecycle.due(step)):
+            return
+        self.finite.look(now=True)
+        norms = average_statistics(self._norms, self.world)
+        if measured:
+            self.logbook.evaluated(step, self.validation.measure(step, self.model))
+        best, over = self.validation.best_step, self.validation.over
+        if stop or over or step in (self.total, best) or self.lifecycle.due(step):
+            self.logbook.flush()
+            extra = {"total": self.total, "chunk_size": self.chunk_size, "skips": self.finite.in_a_row}
+            extra |= self.validation.state()
+            self.lifecycle.save(step, self.towers, optimizer, extra, {"norms": norms, **self.memory.state()}, best)
+        set_statistics(self._norms, norms[self.world.rank])
+
+    def _restore(self, optimizer: torch.optim.Optimizer) -> int:
+        """Go back to the last checkpoint, if there is one; its step."""
+        self._norms = torch.nn.ModuleList([self.towers, *([self.memory.towers] if self.memory.towers else [])])
+        state = self.lifecycle.restore(self.towers, optimizer, self.total)
+        if state:
+            if self.train.chunk_size == "auto" and state["chunk_size"] is not None:
+                self.chunk_size = min(state["chunk_size"], self.most)
+            self.validation.restore(state)
+            norms = state["kept"].pop("norms")
+            self.memory.load(state["kept"])
+            if norms.shape == (self.world.size, len(statistics(self._norms))):
+                set_statistics(self._norms, norms[self.world.rank])
+            if self.rows.streaming:
+                self.accelerator.print("a stream has no places to go back to: it is read anew up to this step")
+        scaled, skips = self.accelerator.scaler is not None, state.get("skips", 0)
+        self.finite = Finite(self.towers, self.memory, self.run, self.train, self.world, scaled, skips)
+        return int(state.get("step", 0))
 
     def _step(self, wrapped: torch.nn.Module, part: Slice, step: int) -> Outcome:
         epoch = step // self.epoch_steps
@@ -198,12 +262,6 @@ class Trainer:
         refuse_synced(self.towers, self.world)
         return self.chunk_size
 
-    def _average(self) -> None:
-        """Before towers are saved: BatchNorm's statistics are their mean over ranks."""
-        average_statistics(self.towers, self.world)
-        if self.memory.towers is not None:
-            average_statistics(self.memory.towers, self.world)
-
     def _clip(self) -> torch.Tensor | None:
         if self.optim.clip is None:
             return None
@@ -232,99 +290,6 @@ class Trainer:
             return self.train.steps
         return max(1, round(self.train.epochs * self.epoch_steps))
 
-    def _count(self, part: Slice) -> None:
-        for bad in part.skipped:
-            if self.settings.on_error == "raise":
-                raise InputError(f"{self.rows.label}: {bad} (--data.on-error skip leaves such rows out)")
-            if bad not in self.skipped:
-                self.skipped.append(bad)
-                if len(self.skipped) <= 5:
-                    print(f"left out: {bad}", flush=True)
-
-    def _report_skipped(self) -> None:
-        if self.skipped:
-            print(f"{len(self.skipped)} cells could not be used and were left out, first {self.skipped[0]}", flush=True)
-            if self.run and self.accelerator.is_main_process:
-                rows = [json.dumps({"row": s.row, "column": s.column, "reason": s.reason}) for s in self.skipped]
-                (self.run / "skipped.jsonl").write_text("\n".join(rows) + "\n")
-
-    def _log(
-        self, step: int, outcome: Outcome, lr: float, norm: torch.Tensor | None, waited: float, progress: Progress
-    ) -> None:
-        due = step % self.train.log_every == 0 or step in (1, self.total)
-        progress.advance(outcome.loss if due else None, waited)
-        if not due:
-            return
-        row: dict[str, Any] = {"step": step, "loss": outcome.loss.item(), "lr": lr}
-        if not torch.isfinite(outcome.loss):
-            raise InputError(
-                f"the loss is {row['loss']} at step {step}: lower --train.lr ({self.train.lr}) or raise the temperature"
-            )
-        if norm is not None:
-            row["grad_norm"] = norm.item()
-        for pair, values in outcome.logged.items():
-            row |= {f"{pair}/{name}": value.item() for name, value in values.items()}
-        row |= progress.rates()
-        if self.accelerator.is_main_process and self.run:
-            with (self.run / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
-        if self.train.trackers:
-            self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=step)
-
-    def _claim_folder(self) -> None:
-        """A run's folder is new, or resumed; never written over."""
-        if self.run is None:
-            return
-        taken = self.run.exists() and any(self.run.iterdir())
-        if taken and not self.resume:
-            raise InputError(f"the run folder {self.run} exists: give another --run, or --resume auto to go on with it")
-        self.accelerator.wait_for_everyone()
-        self.run.mkdir(parents=True, exist_ok=True)
-
-    def _restore(self, optimizer: torch.optim.Optimizer) -> int:
-        found = checkpoint.checkpoints(self.run / "checkpoints") if self.run and self.resume else []
-        step = 0
-        if found:
-            state = checkpoint.load_checkpoint(found[-1][1], self.towers, optimizer)
-            step = int(state["step"])
-            for name in ("seed", "batch_size"):  # they decide the order of the rows
-                if state[name] != getattr(self.train, name):
-                    raise InputError(
-                        f"{found[-1][1]} was trained with train.{name} {state[name]}, not {getattr(self.train, name)}: "
-                        "resume with that, or give another --run"
-                    )
-            if self.train.chunk_size == "auto":
-                self.chunk_size = state["chunk_size"]
-            if step > self.total:
-                raise InputError(
-                    f"{found[-1][1]} is beyond the {self.total} steps asked for: raise train.steps or epochs"
-                )
-            self.memory.load(state["kept"])
-            if self.accelerator.scaler is not None and state.get("scaler"):
-                self.accelerator.scaler.load_state_dict(state["scaler"])
-        metrics = self.run / "metrics.jsonl" if self.run else None
-        if (
-            metrics and metrics.exists() and self.accelerator.is_main_process
-        ):  # what came after the checkpoint will come again
-            lines = [line for line in metrics.read_text().splitlines() if _step_of(line) <= step]
-            metrics.write_text("".join(line + "\n" for line in lines))
-        self.accelerator.wait_for_everyone()
-        return step
-
-    def _save(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        assert self.run is not None
-        if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            extra = {
-                "seed": self.train.seed, "batch_size": self.train.batch_size, "total": self.total,
-                "chunk_size": self.chunk_size,
-                "scaler": scaler.state_dict() if scaler is not None else None,
-            }  # fmt: skip
-            checkpoint.save_checkpoint(
-                self.run / "checkpoints", step, self.towers, optimizer, extra, self.train.keep, self.memory.state()
-            )
-        self.accelerator.wait_for_everyone()
-
 
 def _refuse_sharding() -> None:
     """What cuts the towers themselves over processes has no place for the surrogate's one reduction."""
@@ -334,11 +299,3 @@ def _refuse_sharding() -> None:
                 f"the launcher asks for {name}; multicl trains on one process or with plain data parallelism (DDP): "
                 "choose multi-GPU or multi-CPU without it in `accelerate config`"
             )
-
-
-def _step_of(line: str) -> float:
-    """The step of a row of metrics.jsonl; a row cut short by a kill counts as after everything."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return float("inf")

@@ -79,7 +79,7 @@ def test_the_last_ones_are_kept_in_the_order_of_their_steps(tmp_path: Path) -> N
     assert json.loads((tmp_path / "step-100" / "state.json").read_text())["again"] is True
 
 
-@pytest.mark.parametrize("dies_in", ["save_file", "_to_disk"])
+@pytest.mark.parametrize("dies_in", ["save_file", "to_disk"])
 def test_a_death_while_writing_leaves_the_checkpoints_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_in: str
 ) -> None:

@@ -104,10 +104,10 @@ DATA = ["--data.path", "rows.jsonl", "--data.test", "test.jsonl"]
 
 
 def start(*argv: str) -> subprocess.Popen[str]:
-    support = str(Path(__file__).parents[1] / "support")
+    root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-W", "error::DeprecationWarning:multicl", "toy_recipe.py", *DATA, *argv],
-        env={**os.environ, "PYTHONPATH": support, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests' / 'support'}", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,79 @@
+"""SIGTERM and SIGINT (Ctrl-C) ask a run to stop: it ends its step, saves, and leaves with a code of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+
+EXIT_STOPPED = 75
+"""The exit code of a run that was asked to stop, has saved, and can go on: EX_TEMPFAIL of sysexits.h."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME = 1.0
+"""Seconds within which a repeat counts as the same signal: launchers, and `timeout`, hand one over twice."""
+
+
+class Stopped(SystemExit):
+    """A run was asked to stop, and has saved what `resume` goes on from. Not caught, it ends Python with code 75.
+
+    Args:
+        step: steps done. reason: the signal's name.
+    """
+
+    def __init__(self, step: int, reason: str) -> None:
+        super().__init__(EXIT_STOPPED)
+        self.step, self.reason = step, reason
+
+
+class Signals:
+    """While entered, the first signal is noted and a second one ends the process at once.
+
+    A thread listens, for Python itself hears nothing in the midst of a long backward pass. Outside the main thread,
+    where no handler can be set, signals do what they did.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        """Name of the signal that asked for a stop."""
+        self._asked = threading.Event()
+        self._leave: list[tuple[signal.Signals, object]] = []
+
+    def asked(self, within: float = 0.0) -> bool:
+        """Whether a stop is asked for, or will be within some seconds."""
+        return self._asked.wait(within)
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            self._ear, self._mouth = socket.socketpair()
+            self._mouth.setblocking(False)
+            self._fd = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
+            self._leave = [(number, signal.signal(number, _noted)) for number in SIGNALS]
+            threading.Thread(target=self._listen, name="signals", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._leave:
+            for number, before in self._leave:
+                signal.signal(number, before)  # type: ignore[arg-type]
+            signal.set_wakeup_fd(self._fd)
+            self._leave = []
+            self._mouth.close()  # the listener hears the end
+
+    def _listen(self) -> None:
+        first = 0.0
+        with self._ear:
+            while heard := self._ear.recv(1):
+                if heard[0] not in SIGNALS:  # other handlers' signals come here, too
+                    continue
+                if not self._asked.is_set():
+                    first, self.reason = time.monotonic(), signal.Signals(heard[0]).name
+                    self._asked.set()
+                elif time.monotonic() - first > SAME:
+                    os._exit(128 + heard[0])
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """What Python calls in its own time; the listener has heard it before."""

@@ -1,0 +1,74 @@
+"""Figures while a run trains: measured every so many steps, the best remembered, and an end where none gets better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from multicl.distributed import World
+from multicl.settings import Train
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from multicl.model import Model
+
+Evaluate = Callable[["Model"], Mapping[str, float]]
+"""A model, as it is now -> figures by name."""
+
+
+class Validation:
+    """The first rank measures; all ranks know whether it was the best.
+
+    Raises:
+        InputError: evaluations are asked for, and there is no `evaluate`.
+    """
+
+    def __init__(self, evaluate: Evaluate | None, train: Train, world: World) -> None:
+        if train.evaluate_every and evaluate is None:
+            raise InputError("train.evaluate_every needs what measures: give Trainer(evaluate=...)")
+        self.evaluate, self.train, self.world = evaluate, train, world
+        self.best_step: int | None = None
+        self.best: float | None = None
+        self.misses = 0
+        """Evaluations since the best one."""
+
+    def due(self, step: int, total: int) -> bool:
+        """Whether step `step`, from 1, is evaluated."""
+        every = self.train.evaluate_every
+        return bool(every) and (step % every == 0 or step == total)
+
+    @property
+    def over(self) -> bool:
+        """Whether patience has run out."""
+        return self.train.patience is not None and self.misses >= self.train.patience
+
+    def measure(self, step: int, model: Model) -> dict[str, float]:
+        """The figures of the first rank, none on the others; all ranks call it.
+
+        Raises:
+            InputError: `best` is not among them.
+        """
+        figures: dict[str, float] = {}
+        better = False
+        if self.world.rank == 0 and self.evaluate is not None:
+            figures = {name: float(value) for name, value in self.evaluate(model).items()}
+            if self.train.best is not None:
+                if self.train.best not in figures:
+                    raise InputError(f"train.best is {self.train.best!r}, but the figures are {sorted(figures)}")
+                value = figures[self.train.best]
+                sign = 1 if self.train.best_is == "highest" else -1
+                better = self.best is None or sign * value > sign * self.best
+                self.best = value if better else self.best
+        (better,) = self.world.agree(better)
+        if self.train.best is not None:
+            self.best_step, self.misses = (step, 0) if better else (self.best_step, self.misses + 1)
+        return figures
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"best_step": self.best_step, "best": self.best, "misses": self.misses}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """As `state` had it; nothing of it where there is nothing."""
+        self.best_step, self.best = state.get("best_step"), state.get("best")
+        self.misses = state.get("misses", 0)

@@ -1,0 +1,408 @@
+"""Status, notes, the best checkpoint, patience, losses that are not finite, and what can be wrong with a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranked_lifecycle import agreements
+from ranks import run_ranks
+from toys import Vectors, rows
+
+from multicl import Head, InputError, Model, Pair, Train, Trainer
+from multicl.checkpoint import checkpoints
+from multicl.lifecycle import read_status
+from multicl.signals import EXIT_STOPPED, Signals, Stopped
+
+NAN = float("nan")
+
+
+def trainer(run: Path | None, data: Any = None, evaluate: Any = None, resume: bool = False, **train: Any) -> Trainer:
+    options: dict[str, Any] = {"batch_size": 16, "steps": 8, "lr": 1e-2, "checkpoint_every": 3, "log_every": 1, **train}
+    return Trainer(
+        {"a": Vectors(dropout=0.1), "b": Vectors(width=5)},
+        [Pair("a", "b"), Pair("a", "a", keys="momentum", queue=24)],
+        rows(64) if data is None else data,
+        train=Train(**options),
+        head=Head(norm="batch"),
+        run=run,
+        resume=resume,
+        evaluate=evaluate,
+    )
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps(run: Path) -> list[int]:
+    return [step for step, _ in checkpoints(run / "checkpoints")]
+
+
+def scores(*values: float) -> Callable[[Model], Mapping[str, float]]:
+    """An evaluation that gives one value after the other."""
+    left = iter(values)
+    return lambda model: {"score": next(left)}
+
+
+# Status and signals
+
+
+def test_status_says_how_a_run_ended(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer(run).fit()
+    assert read_status(run) == {"state": "finished", "step": 8, "total": 8, "reason": None, "best_step": None}
+    t = trainer(tmp_path / "broken")
+    said: list[str] = []
+
+    def dies(*args: Any) -> Any:
+        said.append(read_status(tmp_path / "broken")["state"])
+        raise RuntimeError("the roof fell in")
+
+    t._step = dies  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="the roof"):
+        t.fit()
+    assert said == ["running"]
+    assert read_status(tmp_path / "broken")["state"] == "failed"
+    assert read_status(tmp_path / "broken")["reason"] == "the roof fell in"
+    assert read_status(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_saves_and_leaves(tmp_path: Path, number: signal.Signals) -> None:
+    run, before = tmp_path / "run", signal.getsignal(number)
+    t = trainer(run)
+    step = t._step
+
+    def asked(wrapped: Any, part: Any, at: int) -> Any:
+        if at == 4:
+            os.kill(os.getpid(), number)
+            t.lifecycle.signals.asked(within=10)
+        return step(wrapped, part, at)
+
+    t._step = asked  # type: ignore[method-assign]
+    with pytest.raises(Stopped) as stopped:
+        t.fit()
+    assert stopped.value.code == EXIT_STOPPED == 75
+    assert (stopped.value.step, stopped.value.reason) == (5, number.name)
+    assert read_status(run) == {
+        "state": "stopped", "step": 5, "total": 8, "reason": number.name, "best_step": None
+    }  # fmt: skip
+    assert steps(run) == [3, 5]
+    assert not (run / "model").exists()
+    assert signal.getsignal(number) == before
+    trainer(run, resume=True).fit()
+    trainer(tmp_path / "whole").fit()
+    assert [row["loss"] for row in metrics(run)] == [row["loss"] for row in metrics(tmp_path / "whole")]
+
+
+def test_a_second_signal_ends_at_once_but_a_repeat_is_the_same() -> None:
+    code = (
+        "import hashlib\nfrom multicl.signals import Signals\n"
+        "with Signals() as signals:\n"
+        "    print('up', flush=True)\n"
+        "    print(signals.asked(within=60), signals.reason, flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 1 << 28)\n"  # as deep in one call as a long backward pass
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "True SIGINT\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(1.2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(timeout=20) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+
+
+def test_without_a_folder_signals_do_what_they_did() -> None:
+    t = trainer(None)
+
+    def interrupted(*args: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+
+    t._step = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        t.fit()
+
+
+def test_signals_outside_the_main_thread_are_left_alone() -> None:
+    import threading
+
+    found: list[bool] = []
+
+    def elsewhere() -> None:
+        with Signals() as signals:
+            found.append(signals.asked())
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert found == [False]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_loader_that_the_signal_ended_does_not_fail_the_run(tmp_path: Path) -> None:
+    t = trainer(tmp_path / "run")
+    slices = t._slices
+
+    def dying(start: int) -> Any:
+        stream = slices(start)
+        for _ in range(3):
+            yield next(stream)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise InputError("a loader process died")
+
+    t._slices = dying  # type: ignore[method-assign]
+    with pytest.raises(Stopped):
+        t.fit()
+    assert read_status(tmp_path / "run")["step"] == 3
+
+
+# Resuming elsewhere, or from what is damaged
+
+
+def test_another_place_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    trainer(run, steps=3).fit()
+    path = run / "checkpoints" / "step-3" / "state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "threads": 7, "processes": 2}))
+    trainer(run, steps=4, resume=True).fit()
+    out = capsys.readouterr().out
+    assert f"resumed with threads {torch.get_num_threads()}, not 7 as before" in out
+    assert "resumed with processes 1, not 2 as before: from here on losses are not bit for bit" in out
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_last_whole_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    trainer(run).fit()
+    whole = [row["loss"] for row in metrics(run)]
+    file = run / "checkpoints" / "step-8" / "state.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1  # one bit: the length still fits
+    file.write_bytes(bytes(content))
+    trainer(run, resume=True, keep=1).fit()
+    assert "step-8 is not what was written: state.safetensors has another checksum" in capsys.readouterr().out
+    assert [row["loss"] for row in metrics(run)] == whole
+    assert steps(run) == [8]
+
+
+def test_where_no_checkpoint_is_whole_the_run_does_not_begin_anew_unasked(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer(run).fit()
+    for file in run.rglob("state.safetensors"):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"no checkpoint in .* can be read: remove that folder to begin anew"):
+        trainer(run, resume=True).fit()
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path(os.environ["BOMB"]),)
+
+
+def test_foreign_and_pickled_files_are_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
+    trainer(run).fit()
+    whole = [row["loss"] for row in metrics(run)]
+    bomb = pickle.dumps(Bomb())
+    foreign = run / "checkpoints" / "step-99"
+    foreign.mkdir()
+    for path in (run / "pytorch_model.bin", run / "checkpoints" / "last.ckpt", foreign / "state.safetensors"):
+        path.write_bytes(bomb)
+    (foreign / "state.json").write_bytes(bomb)
+    (run / "checkpoints" / ".step-4").write_text("a file where a folder would be written")
+    trainer(run, resume=True, steps=9).fit()
+    assert not (tmp_path / "exploded").exists()
+    assert [row["loss"] for row in metrics(run)][:8] == whole
+    assert steps(run) == [8, 9]
+
+
+def test_no_room_for_a_checkpoint(tmp_path: Path) -> None:
+    """Files may not grow beyond a limit, which fails a write as a full disk does."""
+    resource = pytest.importorskip("resource")
+    run = tmp_path / "run"
+    trainer(run, steps=3).fit()
+    t = trainer(run, steps=6, resume=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(InputError, match=r"step-6 cannot be written: .*Earlier checkpoints are whole: make room"):
+            t.fit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert steps(run) == [3]
+    assert not list(run.rglob(".step-*"))
+    assert "cannot be written" in read_status(run)["reason"]
+    trainer(run, steps=6, resume=True).fit()
+    assert steps(run) == [3, 6]
+
+
+def test_no_room_for_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device", "metrics.jsonl")
+
+    monkeypatch.setattr("multicl.logbook._append", full)
+    with pytest.raises(InputError, match=r"no room on the disk of .*run: .*Make some, and go on with --resume auto"):
+        trainer(tmp_path / "run").fit()
+
+
+def test_rows_left_out_are_remembered(tmp_path: Path) -> None:
+    data = rows(64)
+    data[3]["a"] = [1.0]
+    run = tmp_path / "run"
+    trainer(run, data, steps=4).fit()
+    first = (run / "skipped.jsonl").read_text()
+    assert json.loads(first)["row"] == 3
+    t = trainer(run, data, steps=8, resume=True)
+    t.fit()
+    assert (run / "skipped.jsonl").read_text() == first
+    assert [bad.row for bad in t.skipped] == [3]
+
+
+# The best
+
+
+def test_the_best_checkpoint_stays_and_is_the_model(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    seen: list[torch.Tensor] = []
+
+    def evaluate(model: Model) -> dict[str, float]:
+        seen.append(model.towers.encoders["a"].net[0].weight.detach().clone())  # type: ignore[index]
+        return {"score": [1.0, 3.0, 2.0, 3.0][len(seen) - 1], "other": NAN}
+
+    model = trainer(run, evaluate=evaluate, evaluate_every=2, best="score", keep=1, checkpoint_every=0).fit()
+    assert steps(run) == [4, 8]
+    assert read_status(run)["best_step"] == 4
+    assert torch.equal(model.towers.encoders["a"].net[0].weight, seen[1])  # type: ignore[index]
+    figures = [(row["step"], row["eval/score"], row["eval/other"]) for row in metrics(run) if "eval/score" in row]
+    assert figures == [(2, 1.0, None), (4, 3.0, None), (6, 2.0, None), (8, 3.0, None)]
+
+
+def test_evaluation_changes_nothing(tmp_path: Path) -> None:
+    trainer(tmp_path / "with", evaluate=lambda m: {"x": m.embed(a=[[0.0] * 6]).sum().item()}, evaluate_every=2).fit()
+    trainer(tmp_path / "without").fit()
+    losses = [[row["loss"] for row in metrics(tmp_path / n) if "loss" in row] for n in ("with", "without")]
+    assert losses[0] == losses[1]
+
+
+def test_patience_ends_the_run_and_it_stays_ended(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options: dict[str, Any] = {"evaluate_every": 1, "best": "score", "best_is": "lowest", "patience": 2}
+    trainer(run, evaluate=scores(5.0, 4.0, 4.5, 4.0), **options).fit()
+    assert read_status(run) == {"state": "finished", "step": 4, "total": 8, "reason": None, "best_step": 2}
+    trainer(run, evaluate=scores(), resume=True, **options).fit()
+    assert steps(run)[-1] == 4
+
+
+def test_the_best_is_remembered_over_a_break(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options: dict[str, Any] = {"evaluate_every": 2, "best": "score", "keep": 1}
+    trainer(run, evaluate=scores(1.0, 5.0), steps=4, **options).fit()
+    trainer(run, evaluate=scores(2.0, 3.0), steps=8, resume=True, **options).fit()
+    assert steps(run) == [4, 8]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"best": "score"}, "needs evaluations: give --train.evaluate-every"),
+        ({"patience": 3}, "train.patience must be 1 or more, beside train.best"),
+        ({"evaluate_every": -1}, "train.evaluate_every must be 0 or more"),
+        ({"not_finite_limit": 0}, "train.not_finite_limit must be 1 or more"),
+        ({"evaluate_every": 1}, r"needs what measures: give Trainer\(evaluate=...\)"),
+    ],
+)
+def test_settings_that_cannot_work(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        trainer(tmp_path / "run", **settings)
+
+
+def test_a_best_that_is_not_measured(tmp_path: Path) -> None:
+    t = trainer(tmp_path / "run", evaluate=scores(1.0), evaluate_every=1, best="recall")
+    with pytest.raises(InputError, match=r"train.best is 'recall', but the figures are \['score'\]"):
+        t.fit()
+    with pytest.raises(InputError, match="needs a folder"):
+        trainer(None, evaluate=scores(1.0), evaluate_every=1, best="score")
+
+
+# Losses that are not finite
+
+
+def poisoned() -> list[dict[str, Any]]:
+    data = rows(64)
+    data[5]["a"] = [NAN] * 6
+    return data
+
+
+def test_a_loss_that_is_not_finite_names_the_batch(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    t = trainer(run, poisoned(), log_every=100)
+    with pytest.raises(InputError, match=r"the loss is nan at step (\d) .its rows are in .*not-finite\.jsonl"):
+        t.fit()
+    (told,) = [json.loads(line) for line in (run / "not-finite.jsonl").read_text().splitlines()]
+    assert told["loss"] == "nan"
+    assert len(told["rows"]) == 16
+    assert 5 in told["rows"]
+    assert all(step < told["step"] for step in steps(run))
+    assert read_status(run)["state"] == "failed"
+
+
+def test_or_its_step_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    model = trainer(run, poisoned(), not_finite="skip").fit()
+    told = [json.loads(line) for line in (run / "not-finite.jsonl").read_text().splitlines()]
+    assert len(told) == 2  # two epochs of four steps
+    assert all(5 in row["rows"] for row in told)
+    assert capsys.readouterr().out.count(": left out") == 2
+    assert all(t.isfinite().all() for t in model.towers.state_dict().values())
+    lost = {row["step"] for row in told}
+    assert {row["step"] for row in metrics(run) if row["loss"] is None} == lost
+
+
+def test_with_a_limit(tmp_path: Path) -> None:
+    data = [{**row, "a": [NAN] * 6} for row in rows(64)]
+    with pytest.raises(InputError, match="more than 2 steps in a row"):
+        trainer(tmp_path / "run", data, not_finite="skip", not_finite_limit=2).fit()
+    assert len((tmp_path / "run" / "not-finite.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_too(tmp_path: Path) -> None:
+    t = trainer(tmp_path / "run")
+    t.towers.encoders["b"].net[0].weight.register_hook(lambda g: g * NAN)  # type: ignore[index, union-attr]
+    with pytest.raises(InputError, match="the gradient is not finite at step 1"):
+        t.fit()
+
+
+def test_ranks_agree_on_what_is_not_finite(tmp_path: Path) -> None:
+    found = run_ranks(agreements, 2, str(tmp_path))
+    assert found[0] == found[1]
+    assert found[0]["stop"] == [True, True, True, True, 0]
+    assert found[0]["skip"] == [True, False, True, 0]
+    assert found[0]["flags"] == found[0]["over gloo beside nccl"] == [True, False, True]
+    assert found[0]["groups"] is False
+    for policy in ("stop", "skip"):
+        (told,) = (tmp_path / policy / "not-finite.jsonl").read_text().splitlines()
+        assert json.loads(told)["step"] == 2
+        assert json.loads(told)["rows"] == [0, 1, 10, 11]

@@ -1,0 +1,45 @@
+"""What ranks agree on, in real processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from toys import Vectors
+
+from multicl import InputError, Pair, Train, distributed
+from multicl.distributed import World
+from multicl.finite import Finite
+from multicl.memory import Memory
+from multicl.towers import Towers
+
+
+def agreements(folder: str) -> dict[str, Any]:
+    """What each rank does with a loss that only the last one finds not finite; flags, over a group of their own."""
+    world = World.current()
+    found: dict[str, Any] = {policy: not_finite(f"{folder}/{policy}", policy) for policy in ("stop", "skip")}
+    found["flags"] = world.agree(world.rank == 0, False, world.rank == 1)
+    distributed._between_processors.cache_clear()
+    distributed.dist.get_backend = lambda *_: "nccl"  # type: ignore[attr-defined]  # which takes no tensor of the CPU
+    found["over gloo beside nccl"] = world.agree(world.rank == 0, False, world.rank == 1)
+    found["groups"] = distributed._between_processors(distributed.dist.group.WORLD) is distributed.dist.group.WORLD
+    return found
+
+
+def not_finite(folder: str, policy: Any) -> list[Any]:
+    """Whether three steps are taken, the second of which is not finite on the last rank."""
+    world = World.current()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    towers = Towers({"a": Vectors()}, [Pair("a", "a")])
+    finite = Finite(towers, Memory(towers), Path(folder), Train(not_finite=policy), world)
+    rows = torch.tensor([0, 1]) + 10 * world.rank
+    seen: list[Any] = []
+    for step, value in enumerate([1.0, float("nan"), 2.0], 1):
+        loss = torch.tensor(value if world.rank == 1 else 1.0)
+        seen.append(finite.takes(step, loss, None, rows))
+    try:
+        finite.look(now=True)
+    except InputError as error:
+        seen.append("its rows are in" in str(error))
+    return [*seen, finite.in_a_row]
