@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from multicl.distributed import World
 from multicl.looks import Look
 from multicl.memory import Memory
+from multicl.monitors import Compared, sample
 from multicl.pairs import Call, Pair, View, negatives_view
 from multicl.towers import Embeddings, Towers
 from multicl.types import Context, Embedded, Extra
@@ -43,6 +44,8 @@ class Outcome:
 
     loss: Tensor
     logged: dict[str, dict[str, Tensor]]
+    compared: dict[str, list[Compared]] = field(default_factory=dict)
+    """Of each pair some rows as they were compared, for the monitors; empty unless asked for."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,14 @@ class Sides:
         return Embedded(z, row.to(z.device), self.ids(pair, row, negatives).to(z.device))
 
 
-def graph_loss(towers: Towers, sides: Sides, contexts: Contexts, memory: Memory | None = None) -> Contrasted:
+def graph_loss(
+    towers: Towers, sides: Sides, contexts: Contexts, memory: Memory | None = None, sampled: int = 0
+) -> Contrasted:
     """The weighted sum of the pairs' losses, and its gradients.
 
     Args:
         memory: gives queues' keys, and gets this step's once their pair's loss is known.
+        sampled: so many rows of each view stay in the outcome.
     """
     leaves = {key: z.detach().requires_grad_() for key, z in sides.embedded.items() if key[1] is not None}
     grads = {key: torch.zeros_like(z) for key, z in leaves.items()}
@@ -86,6 +92,7 @@ def graph_loss(towers: Towers, sides: Sides, contexts: Contexts, memory: Memory 
     sums = [*grads.values(), *(grad for _, grad in own)]
     sides = replace(sides, embedded=leaves)
     logged: dict[str, dict[str, Tensor]] = {}
+    compared: dict[str, list[Compared]] = {}
     total = torch.zeros((), device=towers.device)
     for pair in towers.terms:
         told: dict[str, Tensor] = {}
@@ -93,6 +100,7 @@ def graph_loss(towers: Towers, sides: Sides, contexts: Contexts, memory: Memory 
             a, b = sides.of(pair, call.a), sides.of(pair, call.b, call.momentum)
             if pair.keys_from == "both":
                 a, b = _both(a, b)
+            compared.setdefault(pair.name, []).extend(sample(call, a, b, sampled))
             context = _with_extras(contexts(pair, call), pair, call, sides, memory)
             values = towers.objectives[pair.name](a, b, context)
             found = torch.autograd.grad(pair.weight * call.weight * values["loss"], wanted, allow_unused=True)
@@ -105,7 +113,7 @@ def graph_loss(towers: Towers, sides: Sides, contexts: Contexts, memory: Memory 
             memory.push(pair, lambda view, pair=pair: sides.of(pair, view, pair.keys == "momentum"))  # type: ignore[misc]
         logged[pair.name] = told
         total += pair.weight * told["loss"]
-    return Contrasted(Outcome(total, logged), grads, own)
+    return Contrasted(Outcome(total, logged, compared), grads, own)
 
 
 def rows_of(looks: Sequence[Look]) -> dict[View, Tensor]:
