@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from multicl.distributed import World
 from multicl.looks import Look
 from multicl.memory import Memory
+from multicl.monitors import Compared, sample
 from multicl.pairs import Call, Pair, Term, View, negatives_view, target_view
 from multicl.targets import Target
 from multicl.towers import Embeddings, Towers
@@ -47,6 +48,8 @@ class Outcome:
 
     loss: Tensor
     logged: dict[str, dict[str, Tensor]]
+    compared: dict[str, list[Compared]] = field(default_factory=dict)
+    """Of each pair some rows as they were compared, for the monitors; empty unless asked for."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,14 @@ class Sides:
         return Embedded(h, row.to(h.device), self.ids(target, row).to(h.device))
 
 
-def graph_loss(towers: Towers, sides: Sides, contexts: Contexts, memory: Memory | None = None) -> Contrasted:
+def graph_loss(
+    towers: Towers, sides: Sides, contexts: Contexts, memory: Memory | None = None, sampled: int = 0
+) -> Contrasted:
     """The weighted sum of the terms' losses, and its gradients.
 
     Args:
         memory: gives queues' keys and banks, and gets this step's keys once their pair's loss is known.
+        sampled: so many rows of each view stay in the outcome.
     """
     asked = towers.requests  # beside these, frozen encoders' features are kept for the replay
     leaves = {key: z.detach().requires_grad_() for key, z in sides.embedded.items() if key[1] in asked[key[0]]}
@@ -95,7 +101,8 @@ def graph_loss(towers: Towers, sides: Sides, contexts: Contexts, memory: Memory 
     wanted = [*leaves.values(), *(p for p, _ in own)]
     sums = [*grads.values(), *(grad for _, grad in own)]
     logged: dict[str, dict[str, Tensor]] = {term.name: {} for term in towers.terms}
-    for term, share, values in _losses(towers, replace(sides, embedded=leaves), contexts, memory):
+    compared: dict[str, list[Compared]] = {pair.name: [] for pair in towers.pairs}
+    for term, share, values, some in _losses(towers, replace(sides, embedded=leaves), contexts, memory, sampled):
         found = torch.autograd.grad(term.weight * share * values["loss"], wanted, allow_unused=True)
         for mine, grad in zip(sums, found, strict=True):
             if grad is not None:
@@ -103,23 +110,25 @@ def graph_loss(towers: Towers, sides: Sides, contexts: Contexts, memory: Memory 
         told = logged[term.name]
         for name, value in values.items():
             told[name] = told.get(name, 0) + share * value.detach()
+        if some:
+            compared[term.name] += some
     total = torch.zeros((), device=towers.device)
     for term in towers.terms:
         total += term.weight * logged[term.name]["loss"]
-    return Contrasted(Outcome(total, logged), grads, own)
+    return Contrasted(Outcome(total, logged, compared), grads, own)
 
 
 def _losses(
-    towers: Towers, sides: Sides, contexts: Contexts, memory: Memory | None
-) -> Iterator[tuple[Term, float, dict[str, Tensor]]]:
-    """(term, share of its loss, what its objective tells), one after the other: each is differentiated before the next.
+    towers: Towers, sides: Sides, contexts: Contexts, memory: Memory | None, sampled: int
+) -> Iterator[tuple[Term, float, dict[str, Tensor], list[Compared]]]:
+    """(term, share of its loss, what its objective tells, a sample), each of which is differentiated before the next.
 
     A pair tells something for each of its calls.
     """
     for term in towers.terms:
         if isinstance(term, Target):
             rows = sides.features(term, target_view(term, towers.terms))
-            yield term, 1.0, towers.objectives[term.name](rows, contexts(term, None))
+            yield term, 1.0, towers.objectives[term.name](rows, contexts(term, None)), []
             continue
         for call in term.calls:
             a, b = sides.of(term, call.a), sides.of(term, call.b, call.momentum)
@@ -129,7 +138,8 @@ def _losses(
             if memory is not None:
                 bank_a, bank_b = memory.banks.of(term, call, a, b)
                 context = replace(context, bank_a=bank_a, bank_b=bank_b)
-            yield term, call.weight, towers.objectives[term.name](a, b, context)
+            values = towers.objectives[term.name](a, b, context)
+            yield term, call.weight, values, sample(call, a, b, sampled)
         if memory is not None:
             memory.push(term, lambda view, pair=term: sides.of(pair, view, pair.keys == "momentum"))  # type: ignore[misc]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +14,12 @@ from multicl import finite
 from multicl.data import Skipped, Slice
 from multicl.files import to_disk, write_whole
 from multicl.graph_loss import Outcome
+from multicl.monitors import SAMPLE, figures_of
 from multicl.progress import Progress
 from multicl.settings import Train
+from multicl.trackers import start_trackers
 from multicl.types import InputError
+from multicl.watch import Watch
 
 if TYPE_CHECKING:
     import torch
@@ -36,15 +39,20 @@ class Logbook:
         self.skipped: list[Skipped] = []
         """Cells of this rank that could not be used, each once."""
 
-    def open(self, start: int, total: int) -> None:
-        """Begin at a step; what a broken run wrote of later steps goes, for it will come again."""
+    def open(self, start: int, total: int, watch: Watch, config: Mapping[str, Any]) -> None:
+        """Begin at a step; what a broken run wrote of later steps goes, for it will come again.
+
+        Args:
+            watch: what is asked for warnings. config: the run's settings, for the trackers.
+        """
+        self.watch = watch
         self.progress = Progress(total, start, self.train.batch_size, shown=self.accelerator.is_main_process)
         if self.folder and self.accelerator.is_main_process:
             for name in ("metrics.jsonl", finite.FILE):
                 cut_back(self.folder / name, start)
             self.skipped = _skipped(self.folder / "skipped.jsonl")
         if self.train.trackers:
-            self.accelerator.init_trackers(self.folder.name if self.folder else "multicl")
+            start_trackers(self.accelerator, self.folder, config, start)
 
     def close(self) -> None:
         """The end: what was left out is told, and trackers are closed."""
@@ -58,6 +66,10 @@ class Logbook:
         """Whether a step, from 1, is written down."""
         return step % self.train.log_every == 0 or step in (1, self.progress.total)
 
+    def sampled(self, step: int) -> int:
+        """Rows of each view of a step that the monitors ask to see: on the first rank, where it is written down."""
+        return SAMPLE if self.accelerator.is_main_process and self.due(step) else 0
+
     def step(self, step: int, outcome: Outcome, lr: float, norm: torch.Tensor | None, waited: float) -> None:
         """A step was taken; `waited` seconds went by for its data. Every `log_every` steps it is written down."""
         due = self.due(step)
@@ -69,18 +81,24 @@ class Logbook:
             row["grad_norm"] = norm.item()
         for pair, values in outcome.logged.items():
             row |= {f"{pair}/{name}": value.item() for name, value in values.items()}
-        self.write(step, row | self.progress.rates())
+        seen = figures_of(self.watch.terms, outcome.compared)
+        row |= seen.flat() | self.progress.rates()
+        warnings = self.watch.look(step, row, seen)
+        for words in warnings:
+            self.progress.say(f"warning, step {step}: {words}")
+        self.write(step, row, warnings)
 
     def evaluated(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures measured after a step; the time it took is left out of the rates."""
         self.write(step, {f"eval/{name}": value for name, value in figures.items()})
         self.progress.rates()
 
-    def write(self, step: int, row: Mapping[str, float]) -> None:
-        """A row of figures, into metrics.jsonl (null where one is not finite) and to the trackers."""
+    def write(self, step: int, row: Mapping[str, float], warnings: Sequence[str] = ()) -> None:
+        """A row of figures, into metrics.jsonl (null where one is not finite, and warnings) and to the trackers."""
         if self.accelerator.is_main_process and self.folder:
             finite_row = {name: value if math.isfinite(value) else None for name, value in row.items()}
-            _append(self.folder / "metrics.jsonl", {"step": step, **finite_row})
+            told = {"warning": " ".join(warnings)} if warnings else {}
+            _append(self.folder / "metrics.jsonl", {"step": step, **finite_row, **told})
         if self.train.trackers:
             self.accelerator.log(dict(row), step=step)
 

@@ -76,9 +76,14 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float) -> torch.optim.O
     return torch.optim.AdamW(params, lr=lr, betas=(settings.momentum, settings.beta2), foreach=True)
 
 
+def warmup_steps(settings: Optim, steps: int) -> float:
+    """Steps of `steps` in which the rate rises."""
+    return settings.warmup * steps if settings.warmup < 1 else settings.warmup
+
+
 def lr_factor(settings: Optim, step: int, steps: int) -> float:
     """Factor of the learning rate at 0-based `step` of `steps`: linear warm-up, then a half cosine to 0."""
-    warmup = settings.warmup * steps if settings.warmup < 1 else settings.warmup
+    warmup = warmup_steps(settings, steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if settings.schedule == "constant":

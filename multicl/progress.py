@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 LINE_EVERY = 15.0  # seconds between lines where stderr is a file
+WAIT_SHARE, WAIT_SECONDS = 0.3, 10.0  # waiting for data is worth a word from this share and time on
 
 
 class Progress:
@@ -19,43 +20,68 @@ class Progress:
         self.total, self.step, self.batch_size = total, start, batch_size
         self.began = self.mark = self.said = time.perf_counter()
         self.start = self.marked_step = start
-        self.waited = 0.0
+        self.waited = self.waited_in_all = 0.0
+        self.hinted = False
         self.shown = shown
         watched = shown and sys.stderr.isatty()
         self.bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True) if watched else None
 
     def advance(self, loss: Tensor | None, waited: float) -> None:
-        """One step more; `waited` seconds went by for data."""
+        """One step more; `waited` seconds went by for data. With a loss, it is shown where it is time to."""
         self.step += 1
         self.waited += waited
+        self.waited_in_all += waited
         if self.bar is not None:
             self.bar.update()
-            if loss is not None:
-                self.bar.set_postfix_str(f"loss {loss.item():.4f}, {_memory()}")
-        elif self.shown and loss is not None and time.perf_counter() - self.said > LINE_EVERY:
-            self.said = time.perf_counter()
-            rate = (self.step - self.start) / (self.said - self.began)
-            left = (self.total - self.step) / rate
-            print(
-                f"step {self.step}/{self.total}  loss {loss.item():.4f}  {rate * self.batch_size:.0f} rows/s  "
-                f"{left:.0f} s left  {_memory()}",
-                file=sys.stderr,
-                flush=True,
-            )
+        if loss is None or not self.shown:
+            return
+        now = time.perf_counter()
+        if self.bar is not None:
+            self.bar.set_postfix_str(self._state(loss))
+        elif now - self.said > LINE_EVERY:
+            self.said = now
+            left = (self.total - self.step) * (now - self.began) / (self.step - self.start)
+            self.say(f"step {self.step}/{self.total}  {self._state(loss)}, {tqdm.format_interval(left)} left")
+        self._hint(now)
 
     def rates(self) -> dict[str, float]:
         """Rows a second and the share of time spent waiting for data, since the last call."""
-        now = time.perf_counter()
-        seconds = max(now - self.mark, 1e-9)
-        rows = (self.step - self.marked_step) * self.batch_size
-        values = {"rows_per_second": rows / seconds, "data_wait": min(1.0, self.waited / seconds)}
-        self.mark, self.marked_step, self.waited = now, self.step, 0.0
+        values = self._rates()
+        self.mark, self.marked_step, self.waited = time.perf_counter(), self.step, 0.0
         return values
+
+    def say(self, line: str) -> None:
+        """A line of its own on stderr, above the bar; nothing where this process is not to speak."""
+        if self.bar is not None:
+            tqdm.write(line, file=sys.stderr)
+        elif self.shown:
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self.bar is not None:
             self.bar.close()
+
+    def _rates(self) -> dict[str, float]:
+        seconds = max(time.perf_counter() - self.mark, 1e-9)
+        rows = (self.step - self.marked_step) * self.batch_size
+        return {"rows_per_second": rows / seconds, "data_wait": min(1.0, self.waited / seconds)}
+
+    def _state(self, loss: Tensor) -> str:
+        rates = self._rates()
+        wait = f"{rates['data_wait']:.0%} waiting for data, " if rates["data_wait"] >= 0.01 else ""
+        return f"loss {loss.item():.4f}, {rates['rows_per_second']:.0f} rows/s, {wait}{_memory()}".rstrip(", ")
+
+    def _hint(self, now: float) -> None:
+        """Once a run, where data is what holds it up."""
+        share = self.waited_in_all / max(now - self.began, 1e-9)
+        if self.hinted or self.waited_in_all < WAIT_SECONDS or share < WAIT_SHARE:
+            return
+        self.hinted = True
+        self.say(
+            f"waiting for data {share:.0%} of the time: raise data.workers, or data.cache_gb where what is decoded may "
+            "be kept"
+        )
 
 
 def _memory() -> str:

@@ -79,7 +79,7 @@ class Run:
         return Trainer(
             self.modalities(), self.terms(), self.rows(), train=self.train, optim=self.optim, head=self.head,
             momentum=self.momentum, run=self.run, resume=self.resume == "auto", space=self.space,
-            evaluate=self.measure,
+            evaluate=self.measure, config=_settings(self),
         )  # fmt: skip
 
 

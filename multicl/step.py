@@ -36,6 +36,7 @@ def exact_step(
     no_sync: NoSync = nullcontext,
     memory: Memory | None = None,
     key_looks: Sequence[Look] = (),
+    sampled: int = 0,
 ) -> Outcome:
     """Forward and backward of all pairs; gradients are added to the parameters' `.grad`.
 
@@ -47,6 +48,7 @@ def exact_step(
         no_sync: DDP's, of `wrapped`.
         memory: momentum towers, queues; this step's keys are put into the queues. key_looks: what the momentum towers
             embed, of the same rows.
+        sampled: so many rows of each view stay in the outcome.
     """
     if chunk is None:
         embedded = wrapped([request for look in looks for request in look.requests()])
@@ -55,7 +57,7 @@ def exact_step(
         embedded = embed(towers, looks, chunks)
     keys = memory.embed(key_looks, chunk) if memory is not None else {}
     sides = Sides(embedded, rows_of([*looks, *key_looks]), ids, keys)
-    found = graph_loss(towers, sides, contexts, memory)
+    found = graph_loss(towers, sides, contexts, memory, sampled)
     trained = [p for p in towers.parameters() if p.requires_grad]
     rest: Tensor = _Reached.apply(*trained)  # type: ignore[no-untyped-call]
     for p, grad in found.own:

@@ -17,6 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulation
 from multicl.adapters import adapter_name
 from multicl.chunk_size import find_chunk_size
 from multicl.classes import with_classes
+from multicl.config import to_plain
 from multicl.data import Data, Reader, Skipped, Slice, slices, sources_of
 from multicl.distributed import World
 from multicl.finite import Finite
@@ -26,7 +27,7 @@ from multicl.logbook import Logbook
 from multicl.looks import Look, looks_of
 from multicl.memory import Memory
 from multicl.norms import average_statistics, refuse_synced, set_statistics, statistics
-from multicl.optim import Optim, build_optimizer, lr_factor, set_lr
+from multicl.optim import Optim, build_optimizer, lr_factor, set_lr, warmup_steps
 from multicl.pairs import Call, Term
 from multicl.rows import open_rows
 from multicl.seeds import seed_everything
@@ -35,8 +36,10 @@ from multicl.signals import Signals, Stopped
 from multicl.step import exact_step
 from multicl.targets import Target
 from multicl.towers import Head, Towers
+from multicl.trackers import check_trackers
 from multicl.types import Context, InputError, Modality
 from multicl.validation import Evaluate, Validation
+from multicl.watch import Watch
 
 if TYPE_CHECKING:
     from multicl.model import Model
@@ -54,6 +57,7 @@ class Trainer:
         run: folder for metrics, checkpoints and the model; None: nothing is written.
         resume: go on from the folder's last whole checkpoint, if there is one.
         evaluate: measures the model every `train.evaluate_every` steps, on the first process: names -> figures.
+        config: what trackers keep as the run's settings; None: those given here.
 
     Raises:
         InputError: a graph, a column or a setting that cannot work; a run folder that exists and is not resumed.
@@ -74,6 +78,7 @@ class Trainer:
         resume: bool = False,
         space: str | None = "joint",
         evaluate: Evaluate | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self.train, self.optim, self.momentum = train or Train(), optim or Optim(), momentum
         self.run = Path(run) if run is not None else None
@@ -83,6 +88,7 @@ class Trainer:
         # Accelerate keeps the first precision of a process; a second Trainer, in a notebook say, may want another.
         AcceleratorState._reset_state()
         _refuse_sharding()
+        check_trackers(self.train.trackers, self.run)
         self.accelerator = Accelerator(
             mixed_precision=self.train.mixed_precision,
             log_with=list(self.train.trackers) or None,
@@ -106,6 +112,8 @@ class Trainer:
         self.reader = Reader(self.rows, modalities, terms, self.train.seed)
         self.sources = sources_of(modalities)
         self.total = self._total_steps()
+        given = {"modalities": modalities, "terms": terms, "train": self.train, "optim": self.optim, "head": head}
+        self.config = to_plain(given) if config is None else config
         self.most = -(-self.train.batch_size // self.world.size)
         """Rows that a rank can have of a batch."""
         size = self.train.chunk_size
@@ -141,7 +149,8 @@ class Trainer:
         self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast, sizes, self.train.seed)
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
-        self.logbook.open(start, self.total)
+        watch = Watch(self.towers.pairs, warmup_steps(self.optim, self.total), self.world.size)
+        self.logbook.open(start, self.total, watch, self.config)
         for line in (*self.reader.notes, *self.memory.notes(self.train.batch_size, self.total - start)):
             self.accelerator.print(line)
         with self.lifecycle.under_way(self.total) as signals:
@@ -152,7 +161,7 @@ class Trainer:
                 lr = self.train.lr * lr_factor(self.optim, step, self.total)
                 set_lr(optimizer, lr)
                 outcome = self._step(wrapped, part, step)
-                norm = self._clip()
+                norm = self._clip(step + 1)
                 taken = self.finite.takes(step + 1, outcome.loss, norm, part.row)
                 if taken:
                     prepared.step()
@@ -246,7 +255,7 @@ class Trainer:
         try:
             return exact_step(
                 wrapped, self.towers, looks, part.ids_of, context, self.accelerator.backward, chunk, no_sync,
-                memory, key_looks,
+                memory, key_looks, self.logbook.sampled(step + 1),
             )  # fmt: skip
         except torch.OutOfMemoryError as error:
             smaller = max(1, (chunk or self.most) // 2)
@@ -262,10 +271,14 @@ class Trainer:
         refuse_synced(self.towers, self.world)
         return self.chunk_size
 
-    def _clip(self) -> torch.Tensor | None:
-        if self.optim.clip is None:
-            return None
-        norm: torch.Tensor | None = self.accelerator.clip_grad_norm_(self.towers.parameters(), self.optim.clip)
+    def _clip(self, step: int) -> torch.Tensor | None:
+        """The gradient's norm before it is clipped; None where nobody asks."""
+        norm: torch.Tensor | None = None
+        if self.optim.clip is not None:
+            norm = self.accelerator.clip_grad_norm_(self.towers.parameters(), self.optim.clip)
+        elif self.logbook.due(step):
+            self.accelerator.unscale_gradients()
+            norm = torch.nn.utils.get_total_norm(p.grad for p in self.towers.parameters() if p.grad is not None)
         return norm
 
     def _slices(self, start: int) -> Iterator[Slice]:

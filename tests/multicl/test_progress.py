@@ -42,13 +42,50 @@ def test_a_line_now_and_then_where_nobody_watches(clock: Clock, capsys: pytest.C
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()
-    assert re.fullmatch(r"step 26/40  loss 1\.2500  8 rows/s  14 s left  \d+\.\d GiB( GPU)?", line)
+    assert re.fullmatch(r"step 26/40  loss 1\.2500, 8 rows/s, \d+\.\d GiB( GPU)?, 00:14 left", line)
+
+
+def test_the_line_is_of_the_time_since_the_last_rates(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    p = Progress(total=10_000, start=0, batch_size=8, shown=True)
+    for _ in range(10):
+        clock.now += 1.0
+        p.advance(torch.tensor(1.25), waited=0.0)
+    p.rates()
+    for _ in range(6):
+        clock.now += 2.0
+        p.advance(torch.tensor(1.25), waited=0.5)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("step 13/10000  loss 1.2500, 4 rows/s, 25% waiting for data, ")
+    assert line.endswith(", 3:24:51 left")  # 16 s for 13 steps
+
+
+def test_waiting_for_data_is_pointed_out_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    p = Progress(total=1000, start=0, batch_size=8, shown=True)
+    for step in range(60):
+        clock.now += 1.0
+        p.advance(torch.tensor(1.25) if step % 5 == 0 else None, waited=0.4)
+    hints = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("step")]
+    assert hints == [
+        "waiting for data 40% of the time: raise data.workers, or data.cache_gb where what is decoded may be kept"
+    ]
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(0.25, 1.0), (0.9, 0.1)])
+def test_waiting_a_little_is_not(
+    share: float, seconds: float, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    p = Progress(total=1000, start=0, batch_size=8, shown=True)
+    for _ in range(100):
+        clock.now += seconds
+        p.advance(torch.tensor(1.25), waited=share * seconds)
+    assert "raise data.workers" not in capsys.readouterr().err
 
 
 def test_only_the_first_process_speaks(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     p = Progress(total=40, start=0, batch_size=8, shown=False)
     clock.now += 100
-    p.advance(torch.tensor(1.0), waited=0.0)
+    p.advance(torch.tensor(1.0), waited=90.0)
+    p.say("a warning")
     p.close()
     assert capsys.readouterr() == ("", "")
 
@@ -57,8 +94,11 @@ def test_a_bar_where_somebody_watches(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     p = Progress(total=4, start=2, batch_size=8, shown=True)
     p.advance(torch.tensor(0.5), waited=0.0)
+    p.say("a warning")
     p.advance(None, waited=0.0)
     p.close()
     err = capsys.readouterr().err
-    assert "loss 0.5000" in err
+    assert "loss 0.5000, " in err
+    assert "rows/s" in err
+    assert re.search(r"\r *\ra warning\n\r.*3/4 ", err)  # the bar makes room, and is drawn anew below
     assert "4/4" in err

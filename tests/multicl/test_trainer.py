@@ -250,10 +250,3 @@ def test_repeated_contents_are_counted_and_never_negatives(capsys: pytest.Captur
     ids = t.reader.ids["a-b"]
     assert (ids[0::2] == ids[1::2]).all()
     assert len(set(ids.tolist())) == 8
-
-
-def test_trackers_log_what_metrics_hold(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    run = tmp_path / "run"
-    trainer(run=run, train=Train(batch_size=16, steps=2, trackers=("tensorboard",))).fit()
-    assert list(run.rglob("events.out.tfevents*"))

@@ -1,0 +1,230 @@
+"""Figures of a step's embeddings: does each pair agree, and does each node still fill its space?
+
+They are taken on logged steps, from what the step holds in any case: at most `SAMPLE` rows of each view, without
+gradients. Of several ranks the first looks at its own rows alone, so that no rank waits for another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from multicl.evaluation.geometry import alignment, effective_rank, uniformity
+from multicl.ops.relation import Side, related
+from multicl.pairs import Call, Pair
+from multicl.types import Embedded
+
+SAMPLE = 512
+"""Rows of a view that are looked at: 1,024 of the two views that a pair compares."""
+SPECTRUM = 256
+"""Rows from which the effective rank of a space that is wider than this is taken: an SVD grows with the cube."""
+DEAD = 1e-4
+"""A dimension whose variance is this share of the mean square of all, or less, is dead."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The first rows of the two sides of a call, detached, as its objective saw them."""
+
+    call: Call
+    a: Embedded
+    b: Embedded
+    rows: int
+    """Rows of b on this rank before the sample was taken."""
+
+
+def sample(call: Call, a: Embedded, b: Embedded, rows: int) -> list[Compared]:
+    """At most `rows` rows of either side, copied; nothing where `rows` is 0, or of crops."""
+    if not rows or "local" in (call.a.kind, call.b.kind):
+        return []
+    return [Compared(call, _first(a, rows), _first(b, rows), len(b))]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the two sides of a pair find each other."""
+
+    accuracy: dict[str, float]
+    """"accuracy" is the share of rows whose most similar key is a positive; of two nodes also "accuracy_ab", where a's
+    rows ask, and "accuracy_ba". Empty where no row has a positive."""
+    alignment: float | None
+    """Mean squared distance of a row's two unit vectors, in [0, 4]; None where no row has both."""
+    keys: int
+    """Keys among which the accuracy's rows sought."""
+    rows: int
+    """Rows of b that this rank has."""
+    within: bool
+    """Both sides are keys of both, as in NT-Xent."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a node's embeddings lie in a space."""
+
+    uniformity: float
+    """As `multicl.evaluation.uniformity`: 0 is a single point, about -4 an even spread."""
+    effective_rank: float
+    """Of the covariance: how many directions the rows really use; 0 where they are all the same."""
+    dead: float
+    """Share of the dimensions that hardly vary."""
+    most: int
+    """The largest effective rank that so many rows, dimensions and distinct ids could have."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the monitors see on one step."""
+
+    pairs: dict[str, Agreement]
+    nodes: dict[str, Geometry]
+    """"node.space" -> its geometry."""
+
+    def flat(self) -> dict[str, float]:
+        """As metrics.jsonl has them."""
+        row: dict[str, float] = {}
+        for name, pair in self.pairs.items():
+            row |= {f"{name}/{key}": value for key, value in pair.accuracy.items()}
+            if pair.alignment is not None:
+                row[f"{name}/alignment"] = pair.alignment
+        for name, node in self.nodes.items():
+            row[f"{name}/uniformity"] = node.uniformity
+            row[f"{name}/effective_rank"] = node.effective_rank
+            row[f"{name}/dead_dimensions"] = node.dead
+        return row
+
+
+@torch.no_grad()
+def figures_of(terms: Sequence[Pair], compared: Mapping[str, Sequence[Compared]]) -> Figures:
+    """The figures of a step; pairs and nodes without rows have none.
+
+    Args:
+        compared: name of a pair -> what its calls compared.
+    """
+    agreements: dict[str, Agreement] = {}
+    sides: dict[str, Tensor] = {}
+    things: dict[str, int] = {}
+    for pair in terms:
+        seen = [Compared(c.call, _finite(c.a), _finite(c.b), c.rows) for c in compared.get(pair.name, ())]
+        if (found := agreement(pair, seen)) is not None:
+            agreements[pair.name] = found
+        for c in seen:
+            for view, side in ((c.call.a, c.a), (c.call.b, c.b)):
+                if len(side) < 2 or (c.call.momentum and side is c.b):
+                    continue
+                name = f"{view.node}.{pair.space}"
+                sides.setdefault(name, side.z)
+                distinct = len(side.id.unique())  # labels draw the rows of a class together: no fault, by itself
+                things[name] = min(things.get(name, distinct), distinct)
+    return Figures(agreements, {name: geometry(z, things[name]) for name, z in sides.items()})
+
+
+def agreement(pair: Pair, seen: Sequence[Compared]) -> Agreement | None:
+    """Of the calls of one pair, each by its weight; None where there is nothing to compare."""
+    seen = [c for c in seen if len(c.a) and len(c.b) and c.a.z.shape[1] == c.b.z.shape[1]]
+    if not seen:
+        return None
+    similarity = getattr(pair.objective, "similarity", "cosine")
+    both = pair.both_directions
+    shares: dict[str, list[tuple[float, float]]] = {}
+    distances: list[tuple[float, float]] = []
+    keys = 0
+    for c in seen:
+        symmetric = pair.symmetric and c.call.both
+        a, b = (_joined(c.a, c.b),) * 2 if symmetric else (c.a, c.b)
+        keys = len(b) - symmetric
+        ab, ba = accuracies(a, b, pair.equal_ids, similarity, within=symmetric)
+        found = [ab] if symmetric or not (both and c.call.both) else [ab, ba]
+        shares.setdefault("accuracy", []).extend((share, c.call.weight) for share in found if share is not None)
+        if not pair.symmetric:
+            names = ("accuracy_ab", "accuracy_ba")
+            if c.call.a.node != pair.a:
+                names = names[::-1]
+            for name, share in zip(names, found, strict=False):
+                shares.setdefault(name, []).extend([] if share is None else [(share, c.call.weight)])
+        i, j = (c.a.row[:, None] == c.b.row).nonzero(as_tuple=True)
+        if len(i):
+            distances.append((alignment(c.a.z[i], c.b.z[j]), c.call.weight))
+    accuracy = {name: _weighted(values) for name, values in shares.items() if values}
+    return Agreement(accuracy, _weighted(distances) if distances else None, keys, c.rows, symmetric)
+
+
+def accuracies(
+    a: Embedded,
+    b: Embedded,
+    equal_ids: Literal["positive", "ignore"] = "positive",
+    similarity: str = "cosine",
+    within: bool = False,
+) -> tuple[float | None, float | None]:
+    """Share of a's rows whose most similar row of b is a positive, and of b's rows among a's: top-1 in-batch accuracy.
+
+    Only rows that have a positive count; None where none has. Keys of a queue and explicit negatives are no keys here.
+
+    Args:
+        a, b: [N, D] and [M, D]; N x M similarities are made.
+        similarity: "cosine" or "dot". within: a and b are the very same rows: none is a key of its own.
+    """
+    za, zb = (torch.nn.functional.normalize(v.z, dim=1) if similarity == "cosine" else v.z for v in (a, b))
+    alike = za @ zb.T  # [N, M]
+    positive, ignored = related(Side(a.row, a.id), Side(b.row, b.id), equal_ids, "positive")
+    assert positive is not None
+    hidden = torch.zeros_like(positive) if ignored is None else ignored
+    if within:
+        hidden = hidden | torch.eye(len(a), dtype=torch.bool, device=hidden.device)
+        positive = positive & ~hidden
+    alike.masked_fill_(hidden, -torch.inf)
+    ab = _top1(alike, positive, 1)
+    return ab, ab if within else _top1(alike, positive, 0)
+
+
+def geometry(z: Tensor, distinct: int | None = None) -> Geometry:
+    """Of [N, D] embeddings of at least 2 rows: by their unit vectors; what is dead, by the vectors as they are.
+
+    Args:
+        distinct: how many different things the rows are about; None: N.
+    """
+    z = z.float()
+    x = torch.nn.functional.normalize(z, dim=1)
+    n, d = x.shape
+    dead = (z.var(0, correction=0) <= DEAD * z.square().mean()).float().mean()
+    few = x[:SPECTRUM] if d > SPECTRUM else x
+    most = min(len(few), n if distinct is None else distinct) - 1
+    return Geometry(uniformity(x), covariance_rank(few), float(dead), max(1, min(d, most)))
+
+
+def covariance_rank(x: Tensor) -> float:
+    """Effective rank of the covariance of [N, D] rows, in [1, min(N - 1, D)]; 0 where the rows are all the same."""
+    x = x.cpu().double()  # small, and an SVD of this size is slow on a GPU
+    x = x - x.mean(0)
+    square = x.T @ x if x.shape[1] <= x.shape[0] else x @ x.T  # the same eigenvalues, but for zeros
+    if float(square.trace()) < 1e-12 * len(x):
+        return 0.0
+    return effective_rank(square)
+
+
+def _top1(alike: Tensor, positive: Tensor, dim: int) -> float | None:
+    asks = positive.any(dim)
+    hit = positive.gather(dim, alike.argmax(dim, keepdim=True)).squeeze(dim)
+    hits, count = torch.stack([(hit & asks).sum(), asks.sum()]).tolist()
+    return hits / count if count else None
+
+
+def _weighted(values: Sequence[tuple[float, float]]) -> float:
+    return sum(value * weight for value, weight in values) / sum(weight for _, weight in values)
+
+
+def _first(side: Embedded, rows: int) -> Embedded:
+    at = torch.arange(min(rows, len(side)), device=side.z.device)
+    return Embedded(side.z.detach()[at], side.row[at], side.id[at])
+
+
+def _finite(side: Embedded) -> Embedded:
+    good = torch.isfinite(side.z).all(1)
+    return side if bool(good.all()) else side[good]
+
+
+def _joined(a: Embedded, b: Embedded) -> Embedded:
+    return Embedded(torch.cat([a.z, b.z]), torch.cat([a.row, b.row]), torch.cat([a.id, b.id]))
