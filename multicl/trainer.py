@@ -24,6 +24,7 @@ from multicl.distributed import World
 from multicl.graph_loss import Outcome
 from multicl.looks import Look, looks_of
 from multicl.memory import Memory
+from multicl.mining import Miner
 from multicl.norms import average_statistics, refuse_synced
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr
 from multicl.pairs import Call, Term
@@ -97,9 +98,11 @@ class Trainer:
         _ = self.model  # a space that is none of theirs is refused now, not after training
         self.reader = Reader(self.rows, modalities, terms, self.train.seed)
         self.sources = sources_of(modalities)
+        mined = self.run / "mined" if self.run else None
+        self.miner = Miner(self.towers, self.reader, self.world, self.train.seed, mined, self.accelerator.print)
         self.total = self._total_steps()
-        self.most = -(-self.train.batch_size // self.world.size)
-        """Rows that a rank can have of a batch."""
+        self.most = -(-self.train.batch_size // self.world.size) * self.miner.most
+        """Rows that a rank can have of a view."""
         size = self.train.chunk_size
         self.chunk_size = None if size == "auto" else min(size or self.most, self.most)
         """Rows that the encoders see at once, the same on every rank; None: not known before the first step."""
@@ -138,6 +141,8 @@ class Trainer:
             part = next(stream)
             waited = time.perf_counter() - began
             self._count(part)
+            self.miner.refresh(step)
+            part = self.miner.bring(part)
             lr = self.train.lr * lr_factor(self.optim, step, self.total)
             set_lr(optimizer, lr)
             outcome = self._step(wrapped, part, step)
@@ -299,7 +304,7 @@ class Trainer:
                 raise InputError(
                     f"{found[-1][1]} is beyond the {self.total} steps asked for: raise train.steps or epochs"
                 )
-            self.memory.load(state["kept"])
+            self.memory.load(self.miner.load(state["kept"]))
             if self.accelerator.scaler is not None and state.get("scaler"):
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         metrics = self.run / "metrics.jsonl" if self.run else None
@@ -320,8 +325,9 @@ class Trainer:
                 "chunk_size": self.chunk_size,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }  # fmt: skip
+            kept = self.memory.state() | self.miner.state()
             checkpoint.save_checkpoint(
-                self.run / "checkpoints", step, self.towers, optimizer, extra, self.train.keep, self.memory.state()
+                self.run / "checkpoints", step, self.towers, optimizer, extra, self.train.keep, kept
             )
         self.accelerator.wait_for_everyone()
 
