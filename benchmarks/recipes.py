@@ -37,6 +37,8 @@ BUDGETS = {
     "clip": "--data.path DATA/emoji --data.columns image google --train.epochs 60",
     "siglip": "--data.path DATA/emoji --data.columns image google --train.epochs 60",
     "clap": "--data.path DATA/prompts --audio.rate 8000",
+    "pairs": "--data.path DATA/wordnet --data.columns query term document definition --data.split train[:10000] "
+    "--train.steps 400 --mine.every 100 --mine.start 100",
 }
 
 

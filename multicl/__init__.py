@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from multicl.objectives import (
         CrossEntropy,
         Decoupled,
+        HardestNegatives,
         HardNegative,
         InfoNCE,
         InstanceNCE,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from multicl.optim import Optim
     from multicl.pairs import Pair, core_view, full_graph
     from multicl.run import Run, launch
-    from multicl.settings import Momentum, Train
+    from multicl.settings import Mine, Momentum, Train
     from multicl.targets import Target
     from multicl.towers import Head
     from multicl.trainer import Trainer
@@ -33,18 +34,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "BadSample", "Batch", "CrossEntropy", "Data", "Decoupled", "HardNegative", "Head", "InfoNCE", "InputError",
-    "InstanceNCE", "Margin", "Modality", "Model", "Momentum", "NTXent", "Optim", "Pair", "Run", "Sigmoid", "SupCon",
-    "SwAV", "Target", "Train", "Trainer", "core_view", "full_graph", "launch", "load", "register",
+    "BadSample", "Batch", "CrossEntropy", "Data", "Decoupled", "HardNegative", "HardestNegatives", "Head",
+    "InfoNCE", "InputError", "InstanceNCE", "Margin", "Mine", "Modality", "Model", "Momentum", "NTXent", "Optim",
+    "Pair", "Run", "Sigmoid", "SupCon", "SwAV", "Target", "Train", "Trainer", "core_view", "full_graph", "launch",
+    "load", "register",
 ]  # fmt: skip
 _HOMES = {
     "BadSample": "types", "Batch": "types", "CrossEntropy": "objectives", "Data": "data", "Decoupled": "objectives",
-    "HardNegative": "objectives", "Head": "towers", "InfoNCE": "objectives", "InputError": "types",
-    "InstanceNCE": "objectives", "Margin": "objectives", "Modality": "types", "Model": "model",
-    "Momentum": "settings", "NTXent": "objectives", "Optim": "optim", "Pair": "pairs", "Run": "run",
-    "Sigmoid": "objectives", "SupCon": "objectives", "SwAV": "objectives", "Target": "targets", "Train": "settings",
-    "Trainer": "trainer", "core_view": "pairs", "full_graph": "pairs", "launch": "run", "load": "model",
-    "register": "adapters",
+    "HardNegative": "objectives", "HardestNegatives": "objectives", "Head": "towers", "InfoNCE": "objectives",
+    "InputError": "types", "InstanceNCE": "objectives", "Margin": "objectives", "Mine": "settings",
+    "Modality": "types", "Model": "model", "Momentum": "settings", "NTXent": "objectives", "Optim": "optim",
+    "Pair": "pairs", "Run": "run", "Sigmoid": "objectives", "SupCon": "objectives", "SwAV": "objectives",
+    "Target": "targets", "Train": "settings", "Trainer": "trainer", "core_view": "pairs", "full_graph": "pairs",
+    "launch": "run", "load": "model", "register": "adapters",
 }  # fmt: skip
 
 

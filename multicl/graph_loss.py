@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from multicl.distributed import World
 from multicl.looks import Look
 from multicl.memory import Memory
 from multicl.monitors import Compared, sample
-from multicl.pairs import Call, Pair, Term, View, negatives_view, target_view
+from multicl.pairs import Call, Pair, Term, View, mined_view, negatives_view, target_view
 from multicl.targets import Target
 from multicl.towers import Embeddings, Towers
 from multicl.types import Context, Embedded, Extra
@@ -151,16 +151,19 @@ def rows_of(looks: Sequence[Look]) -> dict[View, Tensor]:
 
 
 def _with_extras(context: Context, pair: Pair, call: Call, sides: Sides, memory: Memory | None) -> Context:
-    """The context with the queues' keys and the explicit negatives of all ranks."""
+    """The context with the queues' keys and the explicit and the mined negatives of all ranks."""
     extra_a, extra_b = memory.extras(pair, call) if memory is not None else ((), ())
     if pair.negatives and call.a.node == pair.a:
-        extra_a = (*extra_a, _gathered(sides.of(pair, negatives_view(pair), negatives=True), context.world))
+        negatives = sides.of(pair, negatives_view(pair), negatives=True)
+        extra_a = (*extra_a, _gathered(negatives, context.world, "negative"))
+    if pair.mine and call.a.node == pair.a:
+        extra_a = (*extra_a, _gathered(sides.of(pair, mined_view(pair)), context.world, "ignore"))
     return replace(context, extra_a=extra_a, extra_b=extra_b)
 
 
-def _gathered(negatives: Embedded, world: World) -> Extra:
+def _gathered(negatives: Embedded, world: World, same_row: Literal["ignore", "negative"]) -> Extra:
     z, row, ids = (world.gather(x) for x in (negatives.z, negatives.row, negatives.id))
-    return Extra(z, row, ids, same_row="negative")
+    return Extra(z, row, ids, same_row)
 
 
 def _both(a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:

@@ -45,10 +45,10 @@ def looks_of(
         seed: the run's. With the epoch it decides what views draw, with step and rank what dropout draws.
         first: number of the first view; towers that share their rows drop out different units by different numbers.
     """
-    readers: dict[tuple[str, Kind, int], list[Request]] = {}
+    readers: dict[tuple[str, Kind, int, str], list[Request]] = {}
     for number, (view, spaces) in enumerate(towers.requests.items(), first):
         request = Request(view, None, spaces, (seed, step, rank, number))
-        readers.setdefault((sources[view.node], view.kind, view.draw), []).append(request)
+        readers.setdefault((sources[view.node], view.kind, view.draw, view.mined), []).append(request)
 
     def viewer(source: str, kind: Kind, draw: int) -> Callable[[Batch], Batch]:
         modality = towers.modalities[source]
@@ -59,4 +59,7 @@ def looks_of(
 
         return view
 
-    return [Look(part.batches[key[0]], viewer(*key), tuple(asked)) for key, asked in readers.items()]
+    return [
+        Look(part.mined.get(mined) if mined else part.batches[source], viewer(source, kind, draw), tuple(asked))
+        for (source, kind, draw, mined), asked in readers.items()
+    ]

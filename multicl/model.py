@@ -20,6 +20,7 @@ from multicl.adapters import adapter, adapter_name
 from multicl.config import from_plain, to_plain
 from multicl.pairs import Pair, Term
 from multicl.predict import probabilities, target_of
+from multicl.settings import Mine
 from multicl.targets import Target
 from multicl.towers import Head, Towers
 from multicl.types import BadSample, InputError, Modality
@@ -284,7 +285,8 @@ def _term(plain: dict[str, Any]) -> dict[str, Any]:
     """A term's fields as saved; embedding needs no objective, so one that is not multicl's own is no obstacle."""
     ((name, settings),) = plain["objective"].items()
     known = getattr(objectives, name, None) if name in objectives.__all__ else None
-    return {**plain, "objective": from_plain(known, settings, name) if known else Foreign(name, settings)}
+    mine = {"mine": from_plain(Mine, plain["mine"], "mine")} if plain.get("mine") else {}
+    return {**plain, **mine, "objective": from_plain(known, settings, name) if known else Foreign(name, settings)}
 
 
 def _load_weights(towers: Towers, path: Path) -> None:

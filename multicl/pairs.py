@@ -10,6 +10,7 @@ from typing import Literal
 
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.nt_xent import NTXent
+from multicl.settings import Mine
 from multicl.targets import Target
 from multicl.types import InputError, Kind, Modality, Objective
 
@@ -34,6 +35,8 @@ class Pair:
     """"ignore": rows of equal id are neither positive nor negative."""
     negatives: str | None = None
     """A node whose rows arrive as explicit hard negatives of a's rows; null where a row has none."""
+    mine: Mine | None = None
+    """Rows of a bring hard negatives found among all rows of b; of a pair of one node, among all others."""
     keys: Literal["online", "momentum"] = "online"
     """"momentum": what rows are compared with comes from a slowly moving copy of the towers (MoCo), and only the rows
     that ask get gradients."""
@@ -100,6 +103,8 @@ class View:
     node: str
     kind: Kind
     draw: int
+    mined: str = ""
+    """Name of the pair whose mined rows these are; empty: the batch's own rows."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,8 @@ def requested_views(terms: Sequence[Term], momentum: bool = False) -> dict[View,
                 spaces.setdefault(call.b, {})[pair.space] = None
         if pair.negatives and not momentum:
             spaces.setdefault(negatives_view(pair), {})[pair.space] = None
+        if pair.mine and not momentum:
+            spaces.setdefault(mined_view(pair), {})[pair.space] = None
     return {view: tuple(names) for view, names in spaces.items()}
 
 
@@ -173,6 +180,12 @@ def negatives_view(pair: Pair) -> View:
     """The view that brings a pair's explicit negatives."""
     assert pair.negatives
     return View(pair.negatives, "weak", 0)
+
+
+def mined_view(pair: Pair) -> View:
+    """The view that brings a pair's mined negatives."""
+    assert pair.mine
+    return View(pair.b, "strong" if pair.symmetric else "weak", 0, pair.name)
 
 
 def target_view(target: Target, terms: Sequence[Term]) -> View:

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
 from typing import Any
 
@@ -51,11 +51,13 @@ class Slice:
     batches: dict[str, Batch | None]
     """Source -> its present rows; None where no row has it."""
     row: Tensor
-    """[n] int64 of all rows of the slice."""
+    """[n] int64 of all rows of the slice, mined ones too."""
     ids: dict[str, Tensor]
     """Pair -> [n] int64 ids of those rows, or of their explicit negatives (`negatives_of`); target -> classes or -1."""
     skipped: tuple[Skipped, ...] = ()
     epoch: int = 0
+    mined: dict[str, Batch | None] = field(default_factory=dict)
+    """Pair -> the mined rows of its node b; None where there are none."""
 
     def ids_of(self, term: Term, row: Tensor, negatives: bool = False) -> Tensor:
         """[B] ids of some of the rows, or of the explicit negatives they bring, in their order, on their device."""
@@ -99,8 +101,8 @@ class Reader:
         self.pairs, self.targets = pairs_of(terms), targets_of(terms)
         self.modalities: dict[str, Modality] = {}
         self.columns: dict[str, str] = {}
-        sources = sources_of(modalities)
-        for node, source in sources.items():
+        self.sources = sources_of(modalities)
+        for node, source in self.sources.items():
             self.columns[node] = rows.resolve(column_of(node, modalities[node]), f", which {node!r} reads")
             if node == source:
                 self.modalities[source] = modalities[node]
@@ -172,29 +174,47 @@ class Reader:
     def slice(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> Slice:
         """The slice of these row numbers (of a stream: with the rows themselves)."""
         skipped: list[Skipped] = []
-        fetched = self._fetch(numbers) if rows is None else dict(zip(numbers, rows, strict=True))
-        batches: dict[str, Batch | None] = {}
-        for source, modality in self.modalities.items():
-            samples, present = [], []
-            for number in numbers:
-                found = self._sample(source, modality, number, epoch, fetched)
-                if isinstance(found, Skipped):
-                    skipped.append(found)
-                elif found is not None:
-                    samples.append(found)
-                    present.append(number)
-            batches[source] = None
-            if samples:
-                batch = modality.collate(samples)
-                batch.row = torch.tensor(present, dtype=torch.int64)
-                batches[source] = batch
+        sources = list(self.modalities)
+        fetched = self._fetch(numbers, sources) if rows is None else dict(zip(numbers, rows, strict=True))
+        batches = {source: self._batch(source, numbers, epoch, fetched, skipped) for source in sources}
         ids = {name: torch.from_numpy(found) for name, found in self._ids(numbers, fetched).items()}
         return Slice(batches, torch.tensor(list(numbers), dtype=torch.int64), ids, tuple(skipped), epoch)
 
-    def _fetch(self, numbers: Sequence[int]) -> dict[int, Row]:
+    def with_mined(self, part: Slice, wanted: Mapping[str, Sequence[int]]) -> Slice:
+        """The slice with rows of other slices, too: pair -> those of its node b. What cannot be read is left out."""
+        mined: dict[str, Batch | None] = {}
+        for pair in self.pairs:
+            if pair.name in wanted:
+                source, numbers = self.sources[pair.b], wanted[pair.name]
+                mined[pair.name] = self._batch(source, numbers, part.epoch, self._fetch(numbers, [source]), [])
+        more = torch.cat([torch.zeros(0, dtype=torch.int64), *(b.row for b in mined.values() if b is not None)])
+        ids = {
+            name: torch.cat([part.ids[name], torch.from_numpy(x)]) for name, x in self._ids(more.tolist(), {}).items()
+        }
+        return replace(part, mined=mined, row=torch.cat([part.row, more]), ids=ids)
+
+    def _batch(
+        self, source: str, numbers: Sequence[int], epoch: int, fetched: Mapping[int, Row], skipped: list[Skipped]
+    ) -> Batch | None:
+        """The rows that are present; what cannot be read is added to `skipped`."""
+        samples, present = [], []
+        for number in numbers:
+            found = self._sample(source, self.modalities[source], number, epoch, fetched)
+            if isinstance(found, Skipped):
+                skipped.append(found)
+            elif found is not None:
+                samples.append(found)
+                present.append(number)
+        if not samples:
+            return None
+        batch = self.modalities[source].collate(samples)
+        batch.row = torch.tensor(present, dtype=torch.int64)
+        return batch
+
+    def _fetch(self, numbers: Sequence[int], sources: Sequence[str]) -> dict[int, Row]:
         """The rows of which anything is not in the cache, in one read."""
-        wanted = [n for n in numbers if any((source, n) not in self.cache for source in self.modalities)]
-        columns = list(dict.fromkeys(self.columns[source] for source in self.modalities))
+        wanted = [n for n in dict.fromkeys(numbers) if any((source, n) not in self.cache for source in sources)]
+        columns = list(dict.fromkeys(self.columns[source] for source in sources))
         return dict(zip(wanted, self.rows.fetch(wanted, columns), strict=True)) if wanted else {}
 
     def _sample(

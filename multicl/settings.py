@@ -30,6 +30,43 @@ class Momentum:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mine:
+    """Hard negatives from all rows, found by searching them with the weights of then (ANCE, arXiv:2007.00808).
+
+    Candidates of a row are the others of other ids. Those too near are left out first: among them are most of the
+    positives that no id tells of.
+    """
+
+    negatives: int = 1
+    """So many a row."""
+    every: int = 500
+    """Steps between two searches."""
+    start: int = 0
+    """Steps before the first search; until then there are no mined negatives."""
+    absolute_margin: float | None = None
+    """Left out are candidates whose similarity exceeds the positive's less this."""
+    relative_margin: float | None = None
+    """Or less this share of it; 0.05 in NV-Retriever (arXiv:2407.15831)."""
+    max_similarity: float | None = None
+    """Or this, whatever the positive's is."""
+    skip: int = 0
+    """Of those that remain, the nearest so many are left out, too."""
+    among: int | None = None
+    """Negatives are drawn at random from so many that come next; None: they are the next."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("negatives", 1), ("every", 1), ("start", 0), ("skip", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"mine.{name} must be {least} or more, got {getattr(self, name)}")
+        for name in ("absolute_margin", "relative_margin"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise InputError(f"mine.{name} must be 0 or more, got {value}")
+        if self.among is not None and self.among < self.negatives:
+            raise InputError(f"mine.among must be negatives ({self.negatives}) or more, got {self.among}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train:
     """How long and how fast."""
 

@@ -26,6 +26,7 @@ from multicl.lifecycle import Lifecycle
 from multicl.logbook import Logbook
 from multicl.looks import Look, looks_of
 from multicl.memory import Memory
+from multicl.mining import Miner
 from multicl.norms import average_statistics, refuse_synced, set_statistics, statistics
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr, warmup_steps
 from multicl.pairs import Call, Term
@@ -111,11 +112,13 @@ class Trainer:
         _ = self.model  # a space that is none of theirs is refused now, not after training
         self.reader = Reader(self.rows, modalities, terms, self.train.seed)
         self.sources = sources_of(modalities)
+        mined = self.run / "mined" if self.run else None
+        self.miner = Miner(self.towers, self.reader, self.world, self.train.seed, mined, self.accelerator.print)
         self.total = self._total_steps()
         given = {"modalities": modalities, "terms": terms, "train": self.train, "optim": self.optim, "head": head}
         self.config = to_plain(given) if config is None else config
-        self.most = -(-self.train.batch_size // self.world.size)
-        """Rows that a rank can have of a batch."""
+        self.most = -(-self.train.batch_size // self.world.size) * self.miner.most
+        """Rows that a rank can have of a view."""
         size = self.train.chunk_size
         self.chunk_size = None if size == "auto" else min(size or self.most, self.most)
         """Rows that the encoders see at once, the same on every rank; None: not known before the first step."""
@@ -158,6 +161,8 @@ class Trainer:
             part, waited = self._load(stream, signals)
             for step in range(start, start if self.validation.over else self.total):
                 assert part is not None
+                self.miner.refresh(step)
+                part = self.miner.bring(part)
                 lr = self.train.lr * lr_factor(self.optim, step, self.total)
                 set_lr(optimizer, lr)
                 outcome = self._step(wrapped, part, step)
@@ -216,7 +221,8 @@ class Trainer:
             self.logbook.flush()
             extra = {"total": self.total, "chunk_size": self.chunk_size, "skips": self.finite.in_a_row}
             extra |= self.validation.state()
-            self.lifecycle.save(step, self.towers, optimizer, extra, {"norms": norms, **self.memory.state()}, best)
+            kept = {"norms": norms, **self.memory.state(), **self.miner.state()}
+            self.lifecycle.save(step, self.towers, optimizer, extra, kept, best)
         set_statistics(self._norms, norms[self.world.rank])
 
     def _restore(self, optimizer: torch.optim.Optimizer) -> int:
@@ -228,7 +234,7 @@ class Trainer:
                 self.chunk_size = min(state["chunk_size"], self.most)
             self.validation.restore(state)
             norms = state["kept"].pop("norms")
-            self.memory.load(state["kept"])
+            self.memory.load(self.miner.load(state["kept"]))
             if norms.shape == (self.world.size, len(statistics(self._norms))):
                 set_statistics(self._norms, norms[self.world.rank])
             if self.rows.streaming:

@@ -3,6 +3,7 @@
 from multicl.objectives.cross_entropy import CrossEntropy
 from multicl.objectives.decoupled import Decoupled
 from multicl.objectives.hard_negative import HardNegative
+from multicl.objectives.hardest import HardestNegatives
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.instance_nce import InstanceNCE
 from multicl.objectives.margin import Margin
@@ -12,6 +13,6 @@ from multicl.objectives.sigmoid import Sigmoid
 from multicl.objectives.sup_con import SupCon
 
 __all__ = [
-    "CrossEntropy", "Decoupled", "HardNegative", "InfoNCE", "InstanceNCE", "Margin", "NTXent", "Sigmoid", "SupCon",
-    "SwAV",
+    "CrossEntropy", "Decoupled", "HardNegative", "HardestNegatives", "InfoNCE", "InstanceNCE", "Margin", "NTXent",
+    "Sigmoid", "SupCon", "SwAV",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The module that the settings of InfoNCE, NT-Xent and SupCon build, and its arithmetic on row statistics."""
+"""The module that the settings of InfoNCE, NT-Xent, SupCon and HardestNegatives build, and its arithmetic."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from multicl.distributed import World
 from multicl.objectives.temperature import Tempered
 from multicl.objectives.tempered import TemperedModule
 from multicl.ops.contrast import Relation, Side, Stats, Sums, contrast
+from multicl.ops.hardest import contrast_hardest
 from multicl.types import Context, Embedded, InputError
 
 SHORTEST = 1e-6
@@ -71,8 +72,13 @@ def contrast_views(
     both: bool = True,
     tilts: Sequence[float] = (1.0,),
     positives_in_sum: bool = True,
+    hardest: int | None = None,
 ) -> tuple[Stats, Relation]:
-    """`contrast` of two views: of one node in one symmetric matrix of both, of two nodes across."""
+    """`contrast` of two views: of one node in one symmetric matrix of both, of two nodes across.
+
+    Args:
+        hardest: with so many negatives a row, those nearest to it; None: with all. The rest as `contrast`.
+    """
     cosine = similarity == "cosine"
     za, zb = (unit(v.z) if cosine else v.z for v in (a, b))
     queries: Tensor = za
@@ -85,6 +91,11 @@ def contrast_views(
         [replace(extra, z=unit(extra.z)) if cosine else extra for extra in extras]
         for extras in (context.extra_a, context.extra_b)
     )
+    if hardest is not None:
+        assert tuple(tilts) == (1.0,)
+        assert positives_in_sum
+        given = (queries, keys, scale, relation, extra_a, extra_b)
+        return contrast_hardest(*given, k=hardest, both=both, world=context.world), relation
     stats = contrast(
         queries, keys, scale, relation, extra_a, extra_b, tilts=tilts, positives_in_sum=positives_in_sum, both=both,
         unit=cosine, world=context.world,
@@ -96,12 +107,14 @@ class SoftmaxObjective(TemperedModule):
     """Two views in, a loss out.
 
     Args:
-        both_directions: of two nodes. one_node: refuse two.
+        both_directions: of two nodes. one_node: refuse two. hardest: negatives of a row, the nearest; None: all.
     """
 
-    def __init__(self, settings: Tempered, both_directions: bool = True, one_node: bool = False) -> None:
+    def __init__(
+        self, settings: Tempered, both_directions: bool = True, one_node: bool = False, hardest: int | None = None
+    ) -> None:
         super().__init__(settings)
-        self.both_directions, self.one_node = both_directions, one_node
+        self.both_directions, self.one_node, self.hardest = both_directions, one_node, hardest
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
         """Give "loss", "temperature" and "confidence".
@@ -112,7 +125,7 @@ class SoftmaxObjective(TemperedModule):
             raise InputError(f"{type(self.settings).__name__} compares two views of one node; for two, use InfoNCE")
         scale = self.scale(context, a.z)
         both = self.both_directions and context.both
-        stats, _ = contrast_views(a, b, scale, context, self.settings.similarity, both=both)
+        stats, _ = contrast_views(a, b, scale, context, self.settings.similarity, both=both, hardest=self.hardest)
         loss = info_nce_loss(stats, context.world)
         with torch.no_grad():
             share = (mean_positive(stats.a) - stats.a.lse[0]).exp()

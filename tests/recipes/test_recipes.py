@@ -24,6 +24,7 @@ from multicl.run import Run, parse
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = (
     "simclr", "moco", "instdisc", "swav", "supcon", "semi", "cmc", "simclr_audio", "simcse", "clip", "siglip", "clap",
+    "pairs",
 )  # fmt: skip
 BOTH = {f"{a}_recall@{k}" for a in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
 FIGURES = {
@@ -39,6 +40,7 @@ FIGURES = {
     "simcse": {"sts_spearman"},
     "clip": BOTH,
     "clap": {name.replace("image", "audio") for name in BOTH},
+    "pairs": {name.replace("image", "query").replace("text", "document") for name in BOTH},
 }
 BASELINES = {
     "simclr": {"knn_200"},
@@ -53,6 +55,7 @@ BASELINES = {
     "simcse": {"sts_spearman"},
     "clip": set[str](),
     "clap": set[str](),
+    "pairs": set[str](),
 }
 NODES = {
     "simclr": ["image"],
@@ -67,6 +70,7 @@ NODES = {
     "simcse": ["text"],
     "clip": ["image", "text"],
     "clap": ["audio", "text"],
+    "pairs": ["query", "document"],
 }
 BESIDE = {"recipe", "untrained", "baseline", "steps", "skipped", "seconds"}
 
@@ -126,12 +130,15 @@ def test_eval_gives_the_figures_again(finished: Finished, call: Any) -> None:
 
 def test_embed_writes_what_the_loaded_model_gives(finished: Finished, data: Path, tmp_path: Path, call: Any) -> None:
     out = tmp_path / "vectors.parquet"
-    said = call(lambda: cli.main(["embed", str(finished.folder), "--data", f"{data}/test.parquet", "--out", str(out)]))
+    words = ["embed", str(finished.folder), "--data", f"{data}/test.parquet", "--out", str(out)]
+    if finished.name == "pairs":
+        words += ["--columns", "query=text", "document=text"]
+    said = call(lambda: cli.main(words))
     assert said.code == 0, said.err
     model, table = multicl.load(finished.folder, device="cpu"), pq.read_table(out)
     assert model.nodes == NODES[finished.name]
     assert table.column("row").to_pylist() == list(range(12))
-    columns = {"l": "image", "ab": "image"}
+    columns = {"l": "image", "ab": "image", "query": "text", "document": "text"}
     for node in model.nodes:
         vectors = torch.tensor(table.column(f"{node}_vector").to_pylist())
         cells = [row[columns.get(node, node)] for row in media.rows(12, seed=1)]

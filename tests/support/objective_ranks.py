@@ -8,7 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from multicl import Decoupled, HardNegative, InfoNCE, Margin, NTXent, Sigmoid, SupCon, SwAV, functional
+from multicl import (
+    Decoupled,
+    HardestNegatives,
+    HardNegative,
+    InfoNCE,
+    Margin,
+    NTXent,
+    Sigmoid,
+    SupCon,
+    SwAV,
+    functional,
+)
 from multicl.distributed import World
 from multicl.types import Context, Embedded, Extra, Objective
 
@@ -29,6 +40,10 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "hard_negative, two nodes": (HardNegative(0.5, learnable=True), {}),
     "decoupled": (Decoupled(0.3, learnable=True), {"symmetric": True}),
     "decoupled, two nodes": (Decoupled(0.3, learnable=True), {"equal_ids": "ignore"}),
+    "hardest": (HardestNegatives(0.3, learnable=True, k=2), {"symmetric": True}),
+    "hardest, two nodes": (HardestNegatives(0.3, learnable=True, k=3, similarity="dot"), {"equal_ids": "ignore"}),
+    "hardest, one way": (HardestNegatives(0.3, k=3), {"both": False}),
+    "hardest, queue and explicit negatives": (HardestNegatives(0.3, k=5), {"more": "all"}),
     "info_nce, queue and explicit negatives": (InfoNCE(0.2, learnable=True), {"more": "all"}),
     "nt_xent, queue and explicit negatives": (NTXent(0.5, learnable=True), {"symmetric": True, "more": "all"}),
     "sup_con, queue and explicit negatives": (SupCon(0.3, learnable=True), {"symmetric": True, "more": "all"}),

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from multicl import Decoupled, HardNegative, InfoNCE, InputError, NTXent, Sigmoid, SupCon
+from multicl import Decoupled, HardestNegatives, HardNegative, InfoNCE, InputError, NTXent, Sigmoid, SupCon
 from multicl.config import from_plain, to_plain
 from multicl.distributed import World
 from multicl.objectives.temperature import Tempered
 from multicl.types import Context, Embedded
 
-TEMPERED = (Decoupled, HardNegative, InfoNCE, NTXent, Sigmoid, SupCon)
+TEMPERED = (Decoupled, HardestNegatives, HardNegative, InfoNCE, NTXent, Sigmoid, SupCon)
 every = pytest.mark.parametrize("settings", TEMPERED)
 
 

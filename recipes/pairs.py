@@ -1,0 +1,57 @@
+r"""Pairs of texts, with hard negatives from all rows (arXiv:2007.00808, ANCE): a query finds its document.
+
+accelerate launch recipes/pairs.py --data.path pairs.parquet --data.columns query question document answer \
+    --text.encoder distilroberta-base --train.lr 2e-5
+python recipes/pairs.py --data.path wordnet/ --data.columns query term document definition \
+    --data.split "train[:10000]" --train.steps 400 --mine.every 100 --mine.start 100
+
+Measured with the second command on 5,000 held-out WordNet terms, a bag of hashed words as encoder, seed 0: a term
+finds its definition first / among ten in 10.7 / 19.5 %. The same steps with --negatives batch 10.7 / 19.6, hardest
+11.0 / 19.2, and with --hardest.k 8 10.0 / 17.5; untrained 7.3 / 13.2. One sigma is 0.4 / 0.6: hard negatives gain this
+encoder nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import multicl
+from multicl import HardestNegatives, Head, InfoNCE, Mine, Modality, Optim, Pair, Train
+from multicl.evaluation import held_out
+from multicl.modalities.text import Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(multicl.Run):
+    """Two columns of text through one encoder, from scratch with a small one by default; any encoder by name."""
+
+    text: Text = Text("words")
+    negatives: Literal["batch", "hardest", "mined"] = "mined"
+    """What a query is kept apart from: the batch's other documents, the hardest of them, or these and mined ones."""
+    objective: InfoNCE = InfoNCE(0.05)
+    hardest: HardestNegatives = HardestNegatives(0.05)
+    """In place of `objective`, for --negatives hardest."""
+    mine: Mine = Mine(every=200, start=200, relative_margin=0.05)
+    train: Train = Train(batch_size=256, steps=1000, lr=1e-3)
+    optim: Optim = Optim(weight_decay=0.0)
+    head: Head = Head(dim=256, layers=1)
+
+    def modalities(self) -> dict[str, Modality]:
+        """Two nodes, one tower."""
+        return {node: replace(self.text, tower="text") for node in ("query", "document")}
+
+    def terms(self) -> list[Pair]:
+        """Each finds the other; repeated texts are no negatives."""
+        objective = self.hardest if self.negatives == "hardest" else self.objective
+        return [Pair("query", "document", objective, mine=self.mine if self.negatives == "mined" else None)]
+
+    def measure(self, model: multicl.Model) -> dict[str, float]:
+        """Retrieval on the held-out split, both ways; repeated documents are all right."""
+        rows = self.data.open(self.data.test)
+        embed = held_out.of_model(model)
+        return held_out.crossing(embed, self.modalities(), "query", "document", rows, ids="document")
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)
