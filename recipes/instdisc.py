@@ -1,6 +1,11 @@
 r"""InstDisc, instance discrimination (arXiv:1805.01978): each picture is told from all others by a bank of vectors.
 
 accelerate launch recipes/instdisc.py --data.path uoft-cs/cifar10 --data.columns image img
+python recipes/instdisc.py --image.encoder small --image.stem default --optim.name adamw --train.lr 1e-3 \
+    --train.steps 468 --bank 10000
+
+Measured with the second command on the first 10,000 pictures of CIFAR-10 as JPEG, 6 epochs on
+a CPU core: kNN 31.8 %, no better than untrained, 32.3 %; raw pixels 26.8 %.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ class Recipe(simclr.Recipe):
     train: Train = Train(batch_size=128, epochs=200, lr=0.03)
     optim: Optim = Optim(name="sgd", weight_decay=5e-4)
     head: Head = Head(dim=128, layers=2, norm="batch")
-    """The paper's is linear; batch norm keeps vectors from moving all one way, away from a bank that follows late."""
+    """The paper's is linear; batch norm hinders vectors from moving all one way, away from a bank that follows late."""
 
     space = "joint"  # the paper's neighbours are those of the 128 numbers that the bank holds
 

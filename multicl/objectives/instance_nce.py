@@ -25,8 +25,8 @@ class InstanceNCE:
     Rows of equal id are never drawn as negatives of each other, and a row's only positive is its own.
 
     A bank follows the encoder late, by half an epoch in the mean. Where nothing centres the vectors (a linear head,
-    an encoder without batch norm) they may all move one way, away from the bank, instead of apart: give the head two
-    layers and batch norm.
+    an encoder without batch norm) they may all move one way, away from the bank, instead of apart: the loss then rises
+    as the rate falls. Batch norm in the head helps; it is no cure where an epoch has few steps.
     """
 
     temperature: float = 0.07
