@@ -28,7 +28,7 @@ BUDGETS = {
     "swav": "--data.path DATA/cifar10 --image.encoder small --image.stem default --train.batch-size 256 "
     "--train.steps 300 --objective.prototypes 300 --objective.frozen-steps 30 --local-draws 2 --bank 20000",
     "semi": "--data.path DATA/cifar10 --data.split train[:10000] --data.labels 0.1 --image.encoder small "
-    "--image.stem default --train.batch-size 256 --train.steps 100",
+    "--image.stem default --train.batch-size 256 --train.steps 120",
     "instdisc": f"--data.path DATA/cifar10 --image.encoder small --image.stem default --optim.name adamw {CIFAR}",
     "cmc": f"--data.path DATA/cifar10 --l.encoder small --l.stem default --ab.encoder small --ab.stem default {CIFAR}",
     "simclr_audio": "--data.path DATA/spoken_digits --audio.rate 8000 --group speaker --train.epochs 60",

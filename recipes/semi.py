@@ -2,7 +2,10 @@ r"""Semi-supervised, S4L (arXiv:1905.03670): contrastive on all pictures, and cr
 
 accelerate launch recipes/semi.py --data.path uoft-cs/cifar10 --data.columns image img --data.labels 0.01
 python recipes/semi.py --data.labels 0.1 --image.encoder small --image.stem default --data.split 'train[:10000]' \
-    --train.batch-size 256 --train.steps 200
+    --train.batch-size 256 --train.steps 120
+Measured with the second command (CIFAR-10 as JPEG, 1,000 labels): linear probe on those labels 40.1 %, classifier
+37.3 %; untrained 35.3 %, raw pixels 34.5 %. `--method supervised --train.batch-size 64 --train.steps 300`: 43.4 and
+41.3 %. So after three passes over the pictures the joint loss is still behind.
 """
 
 from __future__ import annotations
@@ -25,8 +28,7 @@ class Recipe(multicl.Run):
 
     image: Image = Image("resnet18", stem="cifar", pretrained=False, size=32)
     method: Literal["joint", "self-supervised", "supervised"] = "joint"
-    """"self-supervised": labels serve a linear probe alone. "supervised": the labelled pictures are all there is, and
-    cross-entropy the only loss; a batch must not be larger than they are many."""
+    """"self-supervised": labels serve a linear probe alone. "supervised": cross-entropy on labelled pictures alone."""
     objective: InfoNCE = InfoNCE(0.5)
     ids: bool = False
     """Labels are ids, too: pictures of one known label are positives of each other (SupCon on those that have one)."""

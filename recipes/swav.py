@@ -1,8 +1,11 @@
 r"""SwAV (arXiv:2006.09882): two views and small parts of each picture belong to the same prototypes; no negatives.
 
 accelerate launch recipes/swav.py --data.path uoft-cs/cifar10 --data.columns image img
-python recipes/swav.py --image.encoder small --image.stem default --train.batch-size 256 --train.steps 600 \
-    --objective.prototypes 300 --objective.frozen-steps 60 --local-draws 2 --bank 20000
+python recipes/swav.py --image.encoder small --image.stem default --train.batch-size 256 --train.steps 300 \
+    --objective.prototypes 300 --objective.frozen-steps 30 --local-draws 2 --bank 20000
+
+Measured with the second command on CIFAR-10 as JPEG, 23 minutes on a CPU core that others used, too: kNN 38.2 %;
+untrained 36.1 %, raw pixels 28.6 %. The loss went from 5.9 to 5.3: these are few steps for SwAV.
 """
 
 from __future__ import annotations
