@@ -85,6 +85,15 @@ def test_unusable_cells(text: Text, raw: object) -> None:
         text.preview(raw)
 
 
+def test_a_prompt_comes_before_every_text() -> None:
+    plain, prompted = (Text("words", max_tokens=8, prompt=prompt) for prompt in ("", "query: "))
+    assert np.array_equal(prompted.load("a cat", None), plain.load("query: a cat", None))
+    assert prompted.source != plain.source
+    assert prompted.preview("a cat") == plain.preview("a cat")
+    with pytest.raises(BadSample):
+        prompted.load("  ", None)
+
+
 @pytest.mark.parametrize("text", OFFLINE)
 def test_one_of_several_strings(text: Text) -> None:
     raw = ["", "first", None, "second"]
