@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -38,7 +38,7 @@ class Recipe(multicl.Run):
     """Scored pairs for the figures: a hub name or path with columns sentence1, sentence2, score."""
     sts_split: str = "test"
 
-    space = None  # the head is for training only, as in the paper
+    space: ClassVar[str | None] = None  # the head is for training only, as in the paper
 
     def modalities(self) -> dict[str, Modality]:
         """One node."""
@@ -50,11 +50,11 @@ class Recipe(multicl.Run):
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
         """Spearman correlation with human scores on STS-B."""
-        return held_out.sts(held_out.of_model(model), "text", open_rows(self.sts, split=self.sts_split))
+        return held_out.sts(held_out.of_model(model), model.nodes[0], open_rows(self.sts, split=self.sts_split))
 
     def baseline(self) -> dict[str, float]:
         """Of bags of words."""
-        return held_out.sts(bag_of_words, "text", open_rows(self.sts, split=self.sts_split))
+        return held_out.sts(bag_of_words, "", open_rows(self.sts, split=self.sts_split))
 
 
 def bag_of_words(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
