@@ -24,6 +24,8 @@ DROPOUTS = (
     *("dropout_rate", "dropout_prob", "embd_pdrop", "resid_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
 )
 """Names under which transformers' configs keep hidden and attention dropout."""
+LAYERS = {"first_last": 0, "top2": -2}
+"""Poolings of two layers: the one beside the last, of which 0 is the embeddings."""
 LAYERDROPS = ("layerdrop", "layer_drop", "encoder_layerdrop")
 
 
@@ -67,11 +69,14 @@ class TransformerEncoder(nn.Module):
 
     def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[B, T] int64 ids and [B, T] mask -> [B, width] float32."""
-        both = self.pooling == "first_last"
+        both = self.pooling in LAYERS
         out = self.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=both)
+        if self.pooling == "pooler":
+            pooled: Tensor = out.pooler_output
+            return pooled.float()
         states = out.last_hidden_state  # [B, T, W]
         if both:
-            states = (out.hidden_states[0].float() + states.float()) / 2
+            states = (out.hidden_states[LAYERS[self.pooling]].float() + states.float()) / 2
         return pool(states, mask, self.pooling)
 
 
@@ -177,9 +182,10 @@ def _from_hub(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     assert isinstance(name, str)
     tokenizer = tokens.tokenizer(name, settings.max_tokens)
     assert isinstance(tokenizer, tokens.HubTokenizer)
-    if pooling == "cls" and not tokenizer.leads_with_cls:
+    if pooling in ("cls", "pooler") and not tokenizer.leads_with_cls:
         raise InputError(
-            f"text setting pooling='cls': the tokenizer of {name!r} puts no [CLS] token first; give pooling='mean'"
+            f"text setting pooling={pooling!r}: the tokenizer of {name!r} puts no [CLS] token first; give "
+            "pooling='mean'"
         )
     config = hub.load_config(name)
     _set_config(config, settings.dropout, name)
@@ -187,7 +193,9 @@ def _from_hub(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     absent = {id(p) for key, p in model.named_parameters() if key in missing}
     if config.is_encoder_decoder:
         model = model.get_encoder()
-    if getattr(model, "pooler", None) is not None:
+    if pooling == "pooler" and getattr(model, "pooler", None) is None:
+        raise InputError(f"text setting pooling='pooler': encoder {name!r} has none; give pooling='cls'")
+    if pooling != "pooler" and getattr(model, "pooler", None) is not None:
         model.register_module("pooler", None)  # it would be weights that take no part in the loss
     if lost := [key for key, p in model.named_parameters() if id(p) in absent]:
         raise InputError(

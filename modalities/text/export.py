@@ -24,7 +24,9 @@ POOLED = {
     "mean": "the mean of `last_hidden_state` over the tokens of `attention_mask`",
     "cls": "`last_hidden_state[:, 0]`",
     "last": "`last_hidden_state` at the last token of `attention_mask`",
+    "pooler": "`pooler_output`",
     "first_last": "the mean over the tokens of `attention_mask` of the first and the last of `hidden_states`",
+    "top2": "the mean over the tokens of `attention_mask` of the last two of `hidden_states`",
 }
 """Pooling -> the vector of a text."""
 TOLERANCE = 1e-4
@@ -68,8 +70,14 @@ A text's vector is {POOLED[encoder.pooling]}.{prompt}
 def _sentence_transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:
     _transformers(text, encoder, None, folder)
     layers = [] if head is None else list(head.children()) if isinstance(head, nn.Sequential) else [head]
-    limit = _tokenizer(text).model_max_length
-    sentence.write_files(folder, encoder.pooling, encoder.width, limit, layers, text.prompt)
+    pooling, limit = encoder.pooling, _tokenizer(text).model_max_length
+    if pooling == "pooler":
+        pooler = encoder.model.pooler
+        assert isinstance(pooler, nn.Module)
+        own = list(pooler.children())
+        if [type(part) for part in own] == [nn.Linear, nn.Tanh]:  # BERT's: a layer of theirs
+            pooling, layers = "cls", [*own, *layers]
+    sentence.write_files(folder, pooling, encoder.width, limit, layers, text.prompt)
     return """```python
 from sentence_transformers import SentenceTransformer
 model = SentenceTransformer("this-folder")

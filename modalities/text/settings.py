@@ -28,7 +28,7 @@ PREVIEW = 200
 
 @dataclass(frozen=True)
 class Text:
-    """Strings as a modality. Dropout is the augmentation (SimCSE, arXiv:2104.08821): a view is the batch itself.
+    """Strings as a modality. Dropout is the augmentation (SimCSE, arXiv:2104.08821); tokens may be left out, too.
 
     Raises:
         InputError: a setting out of its range, or a pooling that the encoder cannot give.
@@ -43,14 +43,21 @@ class Text:
     """Column of the rows; None: the node's name."""
     tower: str | None = None
     """Nodes that name one tower share its weights; None: the node's name."""
-    pooling: Literal["mean", "cls", "last", "first_last"] | None = None
-    """Tokens -> one vector. "cls": the last layer's state of the leading [CLS] token, without BERT's pooler; "last":
-    of the last token, for decoders; "first_last": mean over tokens of the embeddings and the last layer, as SimCSE's
-    code has it. None: what an encoder of sentence-transformers says, "mean" for all others."""
+    pooling: Literal["mean", "cls", "pooler", "last", "first_last", "top2"] | None = None
+    """Tokens -> one vector. "cls": the last layer's state of the leading [CLS] token (SimCSE's cls_before_pooler);
+    "pooler": that through the checkpoint's own pooler (SimCSE's cls); "last": of the last token, for decoders;
+    "first_last", "top2": mean over tokens of two layers, the embeddings and the last, or the last two, as SimCSE's code
+    has them. None: what an encoder of sentence-transformers says, "mean" for all others."""
     max_tokens: int = 128
     """Longer texts are cut: tokens with the special ones; bytes and [CLS] for "small", words for "words"."""
     prompt: str = ""
     """Comes before every text, as in "query: "; nodes of one tower may have prompts of their own."""
+    deletion: float = 0.0
+    """In strong views, the chance of each token to be left out, in [0, 1)."""
+    crop: float = 1.0
+    """In strong views, the least share of a text that a random span of it keeps, in (0, 1]; 1: all is kept."""
+    cutoff: float = 0.0
+    """In strong views, the share of a random span that is left out, in [0, 1)."""
     dropout: float | None = None
     """Hidden and attention dropout, in [0, 1); None: the encoder's own (0.1 offline)."""
     pretrained: bool = True
@@ -62,7 +69,7 @@ class Text:
     heads: int = 4
     """Of "small"; they divide `width`."""
 
-    own: ClassVar[tuple[str, ...]] = ("prompt",)
+    own: ClassVar[tuple[str, ...]] = ("prompt", "deletion", "crop", "cutoff")
     """In which nodes that share a tower may differ."""
 
     def __post_init__(self) -> None:
@@ -72,18 +79,26 @@ class Text:
         _require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")
         _require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
         _require(self.encoder != "", "encoder", self.encoder, 'a name such as "small"')
-        poolings = {"mean", "cls", "last", "first_last"}
+        poolings = {"mean", "cls", "last", "first_last", "top2"}
         if self.encoder == "words":
             poolings = {"mean"}  # a bag of words has no first token and no layers of tokens
         elif not isinstance(self.encoder, str):
             poolings = {"mean", "cls", "last"}  # its layers cannot be seen
+        elif self.encoder != "small":
+            poolings |= {"pooler"}
+        _require(0 <= self.deletion < 1, "deletion", self.deletion, "in [0, 1)")
+        _require(0 < self.crop <= 1, "crop", self.crop, "in (0, 1]")
+        _require(0 <= self.cutoff < 1, "cutoff", self.cutoff, "in [0, 1)")
+        for name, off in (("deletion", 0), ("crop", 1), ("cutoff", 0)):  # parts of words have no order
+            kept = self.encoder != "words" or getattr(self, name) == off
+            _require(kept, name, getattr(self, name), f"{off} for encoder 'words', whose dropout leaves out tokens")
         wanted = " or ".join(f'"{p}"' for p in sorted(poolings))
         _require(self.pooling in {None, *poolings}, "pooling", self.pooling, f"{wanted} for {_label(self.encoder)}")
 
     @property
     def source(self) -> Hashable:
-        """What decides load, collate and view: the prompt, the tokens and their number."""
-        return ("text", self._tokens, self.max_tokens, self.prompt)
+        """What decides load, collate and view: the prompt, the tokens, their number, and which are left out."""
+        return ("text", self._tokens, self.max_tokens, self.prompt, self.deletion, self.crop, self.cutoff)
 
     @property
     def files(self) -> bool:
@@ -126,8 +141,13 @@ class Text:
         return Batch({"ids": padded, "mask": mask, "lengths": lengths}, padded=("ids", "mask"))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """The batch itself: the encoder's dropout makes the views differ."""
-        return batch
+        """The batch itself, as the encoder's dropout makes views differ; of a strong view the tokens that are left."""
+        if seeds is None or kind == "weak" or (not self.deletion and not self.cutoff and self.crop == 1):
+            return batch
+        from multicl.modalities.text import augment
+
+        special = self._tokenizer().special
+        return augment.thinned(batch, seeds, self.deletion, self.crop, self.cutoff, special)
 
     def build(self, weights: bool = True) -> nn.Module:
         """Batch -> [B, width] float32. weights False: no download of weights, nor of anything else after `restored`.

@@ -56,6 +56,7 @@ def gpt2(tmp_path: Path, **settings: Any) -> Text:
     [
         (bert, {}, None, None),
         (bert, {"pooling": "cls"}, None, None),
+        (bert, {"pooling": "pooler"}, "joint", Head(dim=4, layers=1)),
         (bert, {"pooling": "last", "prompt": "query : "}, None, None),
         (bert, {}, "joint", Head(dim=4, layers=1)),
         (bert, {"pooling": "cls"}, "joint", Head(dim=4, layers=3, hidden=5)),
