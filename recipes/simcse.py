@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -34,8 +35,9 @@ class Recipe(multicl.Run):
     train: Train = Train(batch_size=64, epochs=1, lr=3e-5)
     optim: Optim = Optim(weight_decay=0.0)
     head: Head = Head(dim=768, layers=1)
-    sts: str = "mteb/stsbenchmark-sts"
-    """Scored pairs for the figures: a hub name or path with columns sentence1, sentence2, score."""
+    sts: tuple[str, ...] = ("mteb/stsbenchmark-sts",)
+    """Scored pairs for the figures: hub names or paths with columns sentence1, sentence2, score; "seven": the paper's
+    sets (STS12 to 16, STS-B, SICK-R), from the hub."""
     sts_split: str = "test"
 
     space: ClassVar[str | None] = None  # the head is for training only, as in the paper
@@ -49,12 +51,18 @@ class Recipe(multicl.Run):
         return [Pair("text", "text", self.objective)]
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Spearman correlation with human scores on STS-B."""
-        return held_out.sts(held_out.of_model(model), model.nodes[0], open_rows(self.sts, split=self.sts_split))
+        """Spearman correlation with human scores."""
+        return self.correlation(held_out.of_model(model), model.nodes[0])
 
     def baseline(self) -> dict[str, float]:
         """Of bags of words."""
-        return held_out.sts(bag_of_words, "", open_rows(self.sts, split=self.sts_split))
+        return self.correlation(bag_of_words, "")
+
+    def correlation(self, embed: held_out.Embed, node: str) -> dict[str, float]:
+        """Of one set, or of each of several and on average."""
+        names = held_out.SEVEN if self.sts == ("seven",) else self.sts
+        sets = {Path(name).stem: open_rows(name, split=self.sts_split) for name in names}
+        return held_out.sts(embed, node, *sets.values()) if len(sets) == 1 else held_out.sts_sets(embed, node, sets)
 
 
 def bag_of_words(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
