@@ -71,7 +71,7 @@ def test_equal_true_items_are_no_tie():
     x = torch.eye(3)
     got = retrieval(x, torch.cat([x, x, x]), ["a", "b", "c"], list("abcabcabc"))
     assert got == {
-        **{f"{name}@{k}": 1.0 for name in ("recall", "ndcg") for k in (1, 5, 10)}, 
+        **{f"{name}@{k}": 1.0 for name in ("recall", "ndcg") for k in (1, 5, 10)},
         "median_rank": 1.0, "mrr": 1.0, "without_truth": 0.0,
     }  # fmt: skip
 
