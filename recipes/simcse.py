@@ -24,6 +24,7 @@ from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
 from multicl.evaluation import held_out
 from multicl.modalities.text import Text
 from multicl.rows import open_rows
+from multicl.types import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,9 @@ class Recipe(multicl.Run):
     def correlation(self, embed: held_out.Embed, node: str) -> dict[str, float]:
         """Of one set, or of each of several and on average."""
         names = held_out.SEVEN if self.sts == ("seven",) else self.sts
-        sets = {Path(name).stem: open_rows(name, split=self.sts_split) for name in names}
+        sets = {Path(name).name: open_rows(name, split=self.sts_split) for name in names}
+        if not sets or len(sets) < len(names):
+            raise InputError(f"--sts: give one name or several that end unlike, got {' '.join(names) or 'none'}")
         return held_out.sts(embed, node, *sets.values()) if len(sets) == 1 else held_out.sts_sets(embed, node, sets)
 
 

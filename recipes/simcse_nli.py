@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import multicl
-from multicl import Head, InfoNCE, Modality, Pair, Train
+from multicl import Head, InfoNCE, Matryoshka, Modality, Pair, Train
 from multicl.modalities.text import Text
 from multicl.recipes import simcse
 
@@ -25,6 +25,8 @@ class Recipe(simcse.Recipe):
 
     text: Text = Text("bert-base-uncased", pooling="cls", max_tokens=32)
     objective: InfoNCE = InfoNCE(0.05, both_directions=False)
+    matryoshka: tuple[int, ...] = ()
+    """Widths at which a vector's beginning shall be good alone, such as 64 128 256 (arXiv:2205.13147)."""
     train: Train = Train(batch_size=512, epochs=3, lr=5e-5)
     head: Head = Head(dim=768, layers=1)
 
@@ -36,7 +38,8 @@ class Recipe(simcse.Recipe):
 
     def terms(self) -> list[Pair]:
         """InfoNCE, from anchors to positives, with the batch's hard negatives."""
-        return [Pair("anchor", "positive", self.objective, negatives="negative")]
+        objective = Matryoshka(self.objective, dims=self.matryoshka) if self.matryoshka else self.objective
+        return [Pair("anchor", "positive", objective, negatives="negative")]
 
 
 if __name__ == "__main__":
