@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
+from multicl.objectives.instance_nce import InstanceNCE
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.prototypes import SwAV
 from multicl.objectives.temperature import one_width
@@ -31,7 +32,7 @@ class Matryoshka:
     def __post_init__(self) -> None:
         if not self.dims or min(self.dims) < 1 or len(set(self.dims)) < len(self.dims):
             raise InputError(f"Matryoshka's dims must be different widths, 1 or more, got {self.dims}")
-        if isinstance(self.objective, NTXent | SwAV | Matryoshka):
+        if isinstance(self.objective, NTXent | SwAV | InstanceNCE | Matryoshka):
             raise InputError(f"Matryoshka takes no {type(self.objective).__name__}: use InfoNCE")
 
     @property
