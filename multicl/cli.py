@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   multicl recipes simclr --copy                    a copy of simclr.py to edit
   multicl eval runs/simclr                         a run's figures again, from its saved model
   multicl embed runs/clip --data a.parquet --out vectors.parquet
+  multicl export runs/simcse --to sentence-transformers
   multicl info                                     versions, devices, adapters
 """
 
@@ -50,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     embed.add_argument("--batch-size", type=int, default=128)
     embed.add_argument("--on-error", choices=["skip", "raise"], default="skip")
     embed.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    export = commands.add_parser("export", help="a model's encoder as other libraries load it")
+    export.add_argument("run", metavar="RUN", help="folder of a run or model, or a hub name")
+    export.add_argument("--to", required=True, choices=["sentence-transformers", "transformers", "onnx"])
+    export.add_argument("--out", type=Path, metavar="FOLDER", help="default: a folder of that name in RUN")
+    export.add_argument("--node", help="whose encoder; default: the only one there is")
+    export.add_argument("--space", help="with the head of a space, or 'features'; default: the recipe's choice")
+    export.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
     recipes = commands.add_parser("recipes", help="list the recipes, show one, or copy one to edit")
     recipes.add_argument("name", nargs="?", metavar="NAME")
     recipes.add_argument("--copy", nargs="?", const=".", type=Path, metavar="TO", help="copy the recipe's file")
@@ -82,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
             if options.command == "eval":
                 heavy.evaluate(options.run, options.data, options.test)
+            elif options.command == "export":
+                heavy.export(options.run, options.to, options.out, options.node, options.space)
             else:
                 heavy.embed(
                     options.run, options.data, options.out, split=options.split, nodes=options.nodes,

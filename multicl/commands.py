@@ -1,4 +1,4 @@
-"""The commands that work with a run's model: eval and embed."""
+"""The commands that work with a run's model: eval, embed and export."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from multicl.config import from_plain, read_yaml
+from multicl.export import Form
+from multicl.export import export as write_export
 from multicl.model import DEFAULT, Model, load
 from multicl.pairs import column_of
 from multicl.rows import Rows, open_rows
@@ -95,6 +97,23 @@ def embed(
     return out
 
 
+def export(name: str, to: Form, out: Path | None = None, node: str | None = None, space: str | None = None) -> Path:
+    """Write a model's encoder for another library and say where it is.
+
+    Args:
+        space: a space's name, "features" for the encoder's own; default: the recipe's choice.
+        name, to, out, node, and errors: as `multicl.export.export`.
+    """
+    folder = write_export(name, to, out, node=node, space=_space(space))
+    print(f"written: {folder}")
+    return folder
+
+
+def _space(named: str | None) -> str | None:
+    """A space as `Model` takes it."""
+    return DEFAULT if named is None else None if named == "features" else named
+
+
 def _plain_column(cells: list[Any]) -> Any:
     """An Arrow array of texts or numbers, or None where the cells are something else, or of several kinds."""
     import pyarrow as pa
@@ -136,12 +155,11 @@ def _embed_column(
     modality = model.towers.modalities[node]
     column = column_of(node, modality)
     cells = rows.resolved(column, modality.files)
-    where = DEFAULT if space is None else None if space == "features" else space
     present = [i for i, cell in enumerate(cells) if cell is not None]
     bad: dict[int, str] = {}
     vectors: list[list[float] | None] = [None] * len(cells)
     if present:
-        z = model.embed_node(node, [cells[i] for i in present], space=where, batch_size=batch_size, skipped=bad)
+        z = model.embed_node(node, [cells[i] for i in present], space=_space(space), batch_size=batch_size, skipped=bad)
         for at, i in enumerate(present):
             vectors[i] = None if at in bad else z[at].tolist()
     skipped = [f"row {present[at]}, column {rows.resolve(column)!r}: {reason}" for at, reason in sorted(bad.items())]

@@ -23,7 +23,7 @@ from multicl.predict import probabilities, target_of
 from multicl.settings import Mine
 from multicl.targets import Target
 from multicl.towers import Head, Towers
-from multicl.types import BadSample, InputError, Modality
+from multicl.types import BadSample, InputError, Modality, Objective
 
 FORMAT = 1
 DEFAULT = "the recipe's choice"
@@ -199,8 +199,8 @@ class Model:
             "space": self.space,
             "modalities": nodes,
             "heads": {space: to_plain(h) for space, h in self.towers.head_settings.items()},
-            "pairs": [{**to_plain(pair), "objective": _objective_entry(pair)} for pair in self.towers.pairs],
-            "targets": [{**to_plain(t), "objective": _objective_entry(t)} for t in self.towers.targets],
+            "pairs": [{**to_plain(pair), "objective": _objective_entry(pair.objective)} for pair in self.towers.pairs],
+            "targets": [{**to_plain(t), "objective": _objective_entry(t.objective)} for t in self.towers.targets],
         }
         (beside / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
         save_model(self.towers, str(beside / "model.safetensors"))
@@ -272,21 +272,30 @@ def _home_of(modality: Modality) -> str:
     return f"{Path(module.__file__).name}" if module.__name__ == "__main__" and module.__file__ else module.__name__
 
 
-def _objective_entry(term: Term) -> dict[str, Any]:
+def _objective_entry(objective: Objective) -> dict[str, Any]:
     """{name: settings}; the name is bare where the objective is multicl's own."""
-    if isinstance(term.objective, Foreign):
-        return {term.objective.name: term.objective.settings}
-    cls = type(term.objective)
+    if isinstance(objective, Foreign):
+        return {objective.name: objective.settings}
+    cls = type(objective)
     own = getattr(objectives, cls.__name__, None) is cls
-    return {cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}": to_plain(term.objective)}
+    plain = to_plain(objective)
+    if isinstance(objective, objectives.Matryoshka):
+        plain["objective"] = _objective_entry(objective.objective)
+    return {cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}": plain}
 
 
 def _term(plain: dict[str, Any]) -> dict[str, Any]:
     """A term's fields as saved; embedding needs no objective, so one that is not multicl's own is no obstacle."""
-    ((name, settings),) = plain["objective"].items()
-    known = getattr(objectives, name, None) if name in objectives.__all__ else None
     mine = {"mine": from_plain(Mine, plain["mine"], "mine")} if plain.get("mine") else {}
-    return {**plain, **mine, "objective": from_plain(known, settings, name) if known else Foreign(name, settings)}
+    return {**plain, **mine, "objective": _objective(plain["objective"])}
+
+
+def _objective(entry: dict[str, Any]) -> Objective:
+    ((name, settings),) = entry.items()
+    known = getattr(objectives, name, None) if name in objectives.__all__ else None
+    if known is objectives.Matryoshka:
+        return objectives.Matryoshka(_objective(settings["objective"]), dims=tuple(settings["dims"]))
+    return from_plain(known, settings, name) if known else Foreign(name, settings)
 
 
 def _load_weights(towers: Towers, path: Path) -> None:

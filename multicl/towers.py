@@ -117,6 +117,14 @@ class Towers(nn.Module):
         assert isinstance(width, int), f"the encoder of {node!r} must have an int `width`, got {width!r}"
         return width
 
+    def encoder(self, node: str) -> nn.Module:
+        """The encoder that a node uses."""
+        return self.encoders[self.towers[node]]
+
+    def head(self, node: str, space: str) -> nn.Module:
+        """The head that takes a node's features into one of its spaces."""
+        return self.heads[_head_name(self.towers[node], space)]
+
     def spaces_of(self, node: str) -> tuple[str, ...]:
         """The spaces into which a node is projected."""
         return tuple(s for s in self.spaces if _head_name(self.towers[node], s) in self.heads)
@@ -177,8 +185,9 @@ def _per_space(heads: Head | Mapping[str, Head], spaces: Sequence[str]) -> dict[
 
 
 def _check_shared(tower: str, first: str, second: str, modalities: Mapping[str, Modality]) -> None:
-    """Nodes of one tower may differ in their column, and in nothing else."""
+    """Nodes of one tower may differ in their column and in what an adapter calls `own`, and in nothing else."""
     a, b = modalities[first], modalities[second]
+    own = {"column", "tower", *getattr(a, "own", ())}
     if type(a) is not type(b):
         raise InputError(
             f"nodes {first!r} and {second!r} share tower {tower!r} but are {type(a).__name__} and {type(b).__name__}"
@@ -186,7 +195,7 @@ def _check_shared(tower: str, first: str, second: str, modalities: Mapping[str, 
     for name in (f.name for f in fields(a)):  # type: ignore[arg-type]
         one: Any = getattr(a, name)
         other: Any = getattr(b, name)
-        if name != "column" and name != "tower" and one != other:
+        if name not in own and one != other:
             raise InputError(
                 f"nodes {first!r} and {second!r} share tower {tower!r} but differ in {name}: {one!r} and {other!r}"
             )

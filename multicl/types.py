@@ -216,6 +216,9 @@ class Modality(Protocol):
 
     Settings are plain values (str, int, float, bool, tuples, other such dataclasses) so that they can be saved as
     JSON and typed on a command line; `encoder` may also be the user's own `nn.Module`.
+
+    It may have more: `own`, a class variable that names settings in which nodes of one tower may differ, as in their
+    column; and `export` (`multicl.export.Exports`).
     """
 
     @property

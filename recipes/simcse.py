@@ -14,7 +14,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 
@@ -23,6 +24,7 @@ from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
 from multicl.evaluation import held_out
 from multicl.modalities.text import Text
 from multicl.rows import open_rows
+from multicl.types import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +36,12 @@ class Recipe(multicl.Run):
     train: Train = Train(batch_size=64, epochs=1, lr=3e-5)
     optim: Optim = Optim(weight_decay=0.0)
     head: Head = Head(dim=768, layers=1)
-    sts: str = "mteb/stsbenchmark-sts"
-    """Scored pairs for the figures: a hub name or path with columns sentence1, sentence2, score."""
+    sts: tuple[str, ...] = ("mteb/stsbenchmark-sts",)
+    """Scored pairs for the figures: hub names or paths with columns sentence1, sentence2, score; "seven": the paper's
+    sets (STS12 to 16, STS-B, SICK-R), from the hub."""
     sts_split: str = "test"
 
-    space = None  # the head is for training only, as in the paper
+    space: ClassVar[str | None] = None  # the head is for training only, as in the paper
 
     def modalities(self) -> dict[str, Modality]:
         """One node."""
@@ -49,12 +52,20 @@ class Recipe(multicl.Run):
         return [Pair("text", "text", self.objective)]
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Spearman correlation with human scores on STS-B."""
-        return held_out.sts(held_out.of_model(model), "text", open_rows(self.sts, split=self.sts_split))
+        """Spearman correlation with human scores."""
+        return self.correlation(held_out.of_model(model), model.nodes[0])
 
     def baseline(self) -> dict[str, float]:
         """Of bags of words."""
-        return held_out.sts(bag_of_words, "text", open_rows(self.sts, split=self.sts_split))
+        return self.correlation(bag_of_words, "")
+
+    def correlation(self, embed: held_out.Embed, node: str) -> dict[str, float]:
+        """Of one set, or of each of several and on average."""
+        names = held_out.SEVEN if self.sts == ("seven",) else self.sts
+        sets = {Path(name).name: open_rows(name, split=self.sts_split) for name in names}
+        if not sets or len(sets) < len(names):
+            raise InputError(f"--sts: give one name or several that end unlike, got {' '.join(names) or 'none'}")
+        return held_out.sts(embed, node, *sets.values()) if len(sets) == 1 else held_out.sts_sets(embed, node, sets)
 
 
 def bag_of_words(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:

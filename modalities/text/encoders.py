@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multicl.modalities.text import hub, tokens
+from multicl.modalities.text import hub, sentence, tokens
 from multicl.types import Batch, InputError
 
 if TYPE_CHECKING:
@@ -24,25 +24,32 @@ DROPOUTS = (
     *("dropout_rate", "dropout_prob", "embd_pdrop", "resid_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
 )
 """Names under which transformers' configs keep hidden and attention dropout."""
+LAYERS = {"first_last": 0, "top2": -2}
+"""Poolings of two layers: the one beside the last, of which 0 is the embeddings."""
 LAYERDROPS = ("layerdrop", "layer_drop", "encoder_layerdrop")
 
 
 def build(settings: Text, weights: bool) -> nn.Module:
     """The encoder that the settings name."""
+    pooling: str = settings.pooling or "mean"
     if not isinstance(settings.encoder, str):
-        return OwnEncoder(settings.encoder, settings.pooling, settings.dropout, settings.max_tokens)
+        return OwnEncoder(settings.encoder, pooling, settings.dropout, settings.max_tokens)
     dropout = 0.1 if settings.dropout is None else settings.dropout
     if settings.encoder == "words":
         return WordEncoder(settings.width, dropout)
     if settings.encoder == "small":
-        return TransformerEncoder(_small(settings, dropout), settings.pooling)
-    return TransformerEncoder(_from_hub(settings, weights and settings.pretrained), settings.pooling)
+        return TransformerEncoder(_small(settings, dropout), pooling)
+    pooling = settings.pooling or sentence.pooling_of(settings.encoder) or pooling
+    return TransformerEncoder(_from_hub(settings, pooling, weights and settings.pretrained), pooling)
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """[B, T, W] states of any dtype and [B, T] mask -> [B, W] float32: the first token, or the mean of the valid."""
+    """[B, T, W] states of any dtype and [B, T] mask -> [B, W] float32: the first token, the last, or all valid ones."""
     if pooling == "cls":
         return states[:, 0].float()
+    if pooling == "last":
+        at = mask.long().sum(1) - 1
+        return states[torch.arange(len(states), device=states.device), at].float()
     valid = mask[..., None].to(torch.float32)
     return (states.float() * valid).sum(1) / valid.sum(1).clamp(min=1)
 
@@ -58,12 +65,18 @@ class TransformerEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """-> [B, width] float32."""
-        mask = batch.get("mask")
-        both = self.pooling == "first_last"
-        out = self.model(input_ids=batch.get("ids"), attention_mask=mask.long(), output_hidden_states=both)
+        return self.pooled(batch.get("ids"), batch.get("mask"))
+
+    def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """[B, T] int64 ids and [B, T] mask -> [B, width] float32."""
+        both = self.pooling in LAYERS
+        out = self.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=both)
+        if self.pooling == "pooler":
+            pooled: Tensor = out.pooler_output
+            return pooled.float()
         states = out.last_hidden_state  # [B, T, W]
         if both:
-            states = (out.hidden_states[0].float() + states.float()) / 2
+            states = (out.hidden_states[LAYERS[self.pooling]].float() + states.float()) / 2
         return pool(states, mask, self.pooling)
 
 
@@ -163,15 +176,16 @@ def _small(settings: Text, dropout: float) -> PreTrainedModel:
     return BertModel(config, add_pooling_layer=False)
 
 
-def _from_hub(settings: Text, weights: bool) -> PreTrainedModel:
+def _from_hub(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     """A Hugging Face encoder, checked against its tokenizer and the settings."""
     name = settings.encoder
     assert isinstance(name, str)
     tokenizer = tokens.tokenizer(name, settings.max_tokens)
     assert isinstance(tokenizer, tokens.HubTokenizer)
-    if settings.pooling == "cls" and not tokenizer.leads_with_cls:
+    if pooling in ("cls", "pooler") and not tokenizer.leads_with_cls:
         raise InputError(
-            f"text setting pooling='cls': the tokenizer of {name!r} puts no [CLS] token first; give pooling='mean'"
+            f"text setting pooling={pooling!r}: the tokenizer of {name!r} puts no [CLS] token first; give "
+            "pooling='mean'"
         )
     config = hub.load_config(name)
     _set_config(config, settings.dropout, name)
@@ -179,7 +193,9 @@ def _from_hub(settings: Text, weights: bool) -> PreTrainedModel:
     absent = {id(p) for key, p in model.named_parameters() if key in missing}
     if config.is_encoder_decoder:
         model = model.get_encoder()
-    if getattr(model, "pooler", None) is not None:
+    if pooling == "pooler" and getattr(model, "pooler", None) is None:
+        raise InputError(f"text setting pooling='pooler': encoder {name!r} has none; give pooling='cls'")
+    if pooling != "pooler" and getattr(model, "pooler", None) is not None:
         model.register_module("pooler", None)  # it would be weights that take no part in the loss
     if lost := [key for key, p in model.named_parameters() if id(p) in absent]:
         raise InputError(

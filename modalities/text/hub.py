@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, se
     import torch
     from transformers import AutoModel
 
-    with _quiet():
+    with quiet():
         model, info = _load(
             name,
             AutoModel.from_pretrained,
@@ -66,6 +67,26 @@ def build_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
         return create(config, dtype=torch.float32)
     except ValueError as error:  # a config that AutoModel has no model for
         raise _refusal(name, error) from error
+
+
+def read_json(name: str, file: str) -> Any:
+    """A JSON file that stands beside the encoder; None where there is none."""
+    place, offline = locate(name)
+    path = Path(place) / file
+    if not Path(place).is_dir():
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            path = Path(hf_hub_download(place, file, local_files_only=offline))
+        except EntryNotFoundError:  # or, without the hub, never downloaded
+            return None
+        except Exception as error:  # the hub's and the network's, of many kinds
+            raise _refusal(name, error) from error
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError as error:
+        raise _refusal(name, f"{file} is no JSON: {error}") from error
 
 
 def _load(name: str, loader: Callable[..., T], **settings: Any) -> T:
@@ -108,15 +129,18 @@ def _refusal(name: str, why: object) -> InputError:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the table of weights that only other heads need; weights that matter are checked by `encoders`."""
+def quiet() -> Iterator[None]:
+    """Without bars, and the table of weights that only other heads need; those that matter are checked elsewhere."""
     import logging as levels
 
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(levels.ERROR)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from multicl.types import BadSample, Batch, InputError, Kind
 
@@ -28,7 +28,7 @@ PREVIEW = 200
 
 @dataclass(frozen=True)
 class Text:
-    """Strings as a modality. Dropout is the augmentation (SimCSE, arXiv:2104.08821): a view is the batch itself.
+    """Strings as a modality. Dropout is the augmentation (SimCSE, arXiv:2104.08821); tokens may be left out, too.
 
     Raises:
         InputError: a setting out of its range, or a pooling that the encoder cannot give.
@@ -36,18 +36,28 @@ class Text:
 
     encoder: EncoderLike = "small"
     """Offline: "small", a transformer over bytes, or "words", hashed words and their parts, very fast. Else a Hugging
-    Face name ("distilbert-base-uncased", "hf/ORG/NAME"), a folder, or in Python any nn.Module that makes
-    (ids, mask) of bytes into [B, W] or [B, T, W]."""
+    Face name ("distilbert-base-uncased", "hf/ORG/NAME"), a folder of transformers or sentence-transformers, or in
+    Python any nn.Module that makes (ids, mask) of bytes into [B, W] or [B, T, W]."""
     _: KW_ONLY
     column: str | None = None
     """Column of the rows; None: the node's name."""
     tower: str | None = None
     """Nodes that name one tower share its weights; None: the node's name."""
-    pooling: Literal["mean", "cls", "first_last"] = "mean"
-    """Tokens -> one vector. "cls": the last layer's state of the leading [CLS] token, without BERT's pooler;
-    "first_last": mean over tokens of the embeddings and the last layer, as SimCSE's code has it."""
+    pooling: Literal["mean", "cls", "pooler", "last", "first_last", "top2"] | None = None
+    """Tokens -> one vector. "cls": the last layer's state of the leading [CLS] token (SimCSE's cls_before_pooler);
+    "pooler": that through the checkpoint's own pooler (SimCSE's cls); "last": of the last token, for decoders;
+    "first_last", "top2": mean over tokens of two layers, the embeddings and the last, or the last two, as SimCSE's code
+    has them. None: what an encoder of sentence-transformers says, "mean" for all others."""
     max_tokens: int = 128
     """Longer texts are cut: tokens with the special ones; bytes and [CLS] for "small", words for "words"."""
+    prompt: str = ""
+    """Comes before every text, as in "query: "; nodes of one tower may have prompts of their own."""
+    deletion: float = 0.0
+    """In strong views, the chance of each token to be left out, in [0, 1)."""
+    crop: float = 1.0
+    """In strong views, the least share of a text that a random span of it keeps, in (0, 1]; 1: all is kept."""
+    cutoff: float = 0.0
+    """In strong views, the share of a random span that is left out, in [0, 1)."""
     dropout: float | None = None
     """Hidden and attention dropout, in [0, 1); None: the encoder's own (0.1 offline)."""
     pretrained: bool = True
@@ -59,6 +69,9 @@ class Text:
     heads: int = 4
     """Of "small"; they divide `width`."""
 
+    own: ClassVar[tuple[str, ...]] = ("prompt", "deletion", "crop", "cutoff")
+    """In which nodes that share a tower may differ."""
+
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 2), ("width", 2), ("layers", 1), ("heads", 1)):
             value = getattr(self, name)
@@ -66,18 +79,26 @@ class Text:
         _require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")
         _require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
         _require(self.encoder != "", "encoder", self.encoder, 'a name such as "small"')
-        poolings = {"mean", "cls", "first_last"}
+        poolings = {"mean", "cls", "last", "first_last", "top2"}
         if self.encoder == "words":
             poolings = {"mean"}  # a bag of words has no first token and no layers of tokens
         elif not isinstance(self.encoder, str):
-            poolings = {"mean", "cls"}  # its layers cannot be seen
+            poolings = {"mean", "cls", "last"}  # its layers cannot be seen
+        elif self.encoder != "small":
+            poolings |= {"pooler"}
+        _require(0 <= self.deletion < 1, "deletion", self.deletion, "in [0, 1)")
+        _require(0 < self.crop <= 1, "crop", self.crop, "in (0, 1]")
+        _require(0 <= self.cutoff < 1, "cutoff", self.cutoff, "in [0, 1)")
+        for name, off in (("deletion", 0), ("crop", 1), ("cutoff", 0)):  # parts of words have no order
+            kept = self.encoder != "words" or getattr(self, name) == off
+            _require(kept, name, getattr(self, name), f"{off} for encoder 'words', whose dropout leaves out tokens")
         wanted = " or ".join(f'"{p}"' for p in sorted(poolings))
-        _require(self.pooling in poolings, "pooling", self.pooling, f"{wanted} for {_label(self.encoder)}")
+        _require(self.pooling in {None, *poolings}, "pooling", self.pooling, f"{wanted} for {_label(self.encoder)}")
 
     @property
     def source(self) -> Hashable:
-        """What decides load, collate and view: the tokens and their number."""
-        return ("text", self._tokens, self.max_tokens)
+        """What decides load, collate and view: the prompt, the tokens, their number, and which are left out."""
+        return ("text", self._tokens, self.max_tokens, self.prompt, self.deletion, self.crop, self.cutoff)
 
     @property
     def files(self) -> bool:
@@ -103,7 +124,7 @@ class Text:
         """
         texts = _texts(raw)
         text = rng.choice(texts) if rng is not None and len(texts) > 1 else texts[0]
-        ids = self._tokenizer()(_clean(text))
+        ids = self._tokenizer()(_clean(self.prompt + text))
         if len(ids) == 0:
             raise BadSample(f"the tokenizer of {self.encoder!r} finds no token in {text[:40]!r}")
         return ids
@@ -120,8 +141,13 @@ class Text:
         return Batch({"ids": padded, "mask": mask, "lengths": lengths}, padded=("ids", "mask"))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """The batch itself: the encoder's dropout makes the views differ."""
-        return batch
+        """The batch itself, as the encoder's dropout makes views differ; of a strong view the tokens that are left."""
+        if seeds is None or kind == "weak" or (not self.deletion and not self.cutoff and self.crop == 1):
+            return batch
+        from multicl.modalities.text import augment
+
+        special = self._tokenizer().special
+        return augment.thinned(batch, seeds, self.deletion, self.crop, self.cutoff, special)
 
     def build(self, weights: bool = True) -> nn.Module:
         """Batch -> [B, width] float32. weights False: no download of weights, nor of anything else after `restored`.
@@ -136,9 +162,11 @@ class Text:
     def save(self, folder: Path) -> None:
         """Write a Hugging Face encoder's config and tokenizer; the offline encoders need nothing."""
         if isinstance(self.encoder, str) and self.encoder not in ("small", "words"):
-            from multicl.modalities.text import hub
+            from multicl.modalities.text import hub, sentence
 
             folder.mkdir(parents=True, exist_ok=True)
+            if self.pooling is None:
+                sentence.copy_files(self.encoder, folder)
             hub.load_config(self.encoder).save_pretrained(folder)
             hub.load_tokenizer(self.encoder).save_pretrained(folder)
 
@@ -155,6 +183,19 @@ class Text:
             )
         offline = self.encoder in ("small", "words")
         return dataclasses.replace(self, encoder=self.encoder if offline else str(folder), pretrained=False)
+
+    def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
+        """Write a built and trained encoder as another library loads it; gives how to use it there, as Markdown.
+
+        Args:
+            head: what comes after it, if anything. form: transformers, sentence-transformers or onnx.
+
+        Raises:
+            InputError: that library cannot hold this encoder, its pooling or its head.
+        """
+        from multicl.modalities.text import export
+
+        return export.write(self, encoder, head, folder, form)
 
     def preview(self, raw: Any) -> tuple[str, bytes]:
         """The text, or the first of several, as UTF-8 of at most 200 characters. BadSample as in `load`."""

@@ -34,6 +34,11 @@ class Tokenizer(Protocol):
         """Id that fills a batch; masked, so that any id will do."""
         ...
 
+    @property
+    def special(self) -> tuple[int, ...]:
+        """Ids that it puts around every text."""
+        ...
+
     def __call__(self, text: str) -> Ids:
         """[T] int32."""
         ...
@@ -55,6 +60,7 @@ class ByteTokenizer:
     """[CLS] and UTF-8 bytes: any text of any language, and nothing to download. Ids in [0, 258)."""
 
     pad = 0
+    special = (1,)
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -74,6 +80,7 @@ class WordTokenizer:
     """
 
     pad = 0
+    special = ()
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -118,6 +125,8 @@ class HubTokenizer:
                 "save it to a folder, and give that folder as the encoder"
             )
         self.pad = int(pad)
+        ends = (inner.cls_token_id, inner.sep_token_id, inner.bos_token_id, inner.eos_token_id)
+        self.special = tuple(sorted({int(i) for i in ends if i is not None}))
         special = inner.num_special_tokens_to_add()
         if self.limit <= special:
             raise InputError(

@@ -4,7 +4,7 @@ from multicl.evaluation.geometry import alignment, effective_rank, modality_gap,
 from multicl.evaluation.knn import knn_accuracy
 from multicl.evaluation.linear_probe import Probe, linear_probe, logistic_regression
 from multicl.evaluation.retrieval import ranks, retrieval
-from multicl.evaluation.sts import spearman, sts_spearman
+from multicl.evaluation.sts import spearman, sts_mean_spearman, sts_spearman
 
 __all__ = [
     "Probe",
@@ -17,6 +17,7 @@ __all__ = [
     "ranks",
     "retrieval",
     "spearman",
+    "sts_mean_spearman",
     "sts_spearman",
     "uniformity",
 ]

@@ -5,7 +5,7 @@ Cells that are absent or cannot be read are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from multicl.evaluation.knn import knn_accuracy
 from multicl.evaluation.linear_probe import linear_probe
 from multicl.evaluation.retrieval import retrieval
-from multicl.evaluation.sts import sts_spearman
+from multicl.evaluation.sts import sts_mean_spearman, sts_spearman
 from multicl.types import BadSample, InputError, Modality
 
 if TYPE_CHECKING:
@@ -129,13 +129,57 @@ def crossing(
     return figures
 
 
+SEVEN = (
+    *("mteb/sts12-sts", "mteb/sts13-sts", "mteb/sts14-sts", "mteb/sts15-sts", "mteb/sts16-sts"),
+    *("mteb/stsbenchmark-sts", "mteb/sickr-sts"),
+)
+"""The sets of SimCSE's table on the hub, split "test"."""
+
+
 def sts(embed: Embed, node: str, rows: Rows) -> Figures:
     """Spearman correlation of cosines and scores: columns sentence1, sentence2, score."""
-    scores = torch.tensor([float(s) for s in rows.column("score")])
+    return {"sts_spearman": sts_spearman(*_scored(embed, node, rows)[:3])}
+
+
+def sts_sets(embed: Embed, node: str, sets: Mapping[str, Rows], part: str = "part") -> Figures:
+    """`sts` of several sets, averaged both ways: each over all its pairs at once, and as the mean over its parts.
+
+    Args:
+        sets: name -> rows. part: a column that names the part of the set that a pair is of (MSRvid, headlines, ...); a
+            set without it is one part.
+
+    Returns:
+        "sts_NAME" of each set over all its pairs, "sts_average" of these, "sts_average_of_parts" of the means.
+    """
+    figures, means = Figures(), []
+    for name, rows in sets.items():
+        a, b, scores, good = _scored(embed, node, rows)
+        figures[f"sts_{name}"] = sts_spearman(a, b, scores)
+        if rows.has(part):
+            parts = rows.column(part)
+            means.append(sts_mean_spearman(a, b, scores, [str(parts[i]) for i in good]))
+        else:
+            means.append(figures[f"sts_{name}"])
+    average = sum(figures.values()) / len(figures)
+    return {**figures, "sts_average": average, "sts_average_of_parts": sum(means) / len(means)}
+
+
+def _scored(embed: Embed, node: str, rows: Rows) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """Embeddings of either sentence and scores of the pairs that can be read, and which of the rows these are."""
+    scores: list[float] = []
+    for i, score in enumerate(rows.column("score")):
+        try:
+            scores.append(float(score))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{rows.label}: row {i}, column {rows.resolve('score')!r}: {score!r} is no number"
+            ) from None
     skipped: dict[int, str] = {}
     a, b = (embed(node, rows.column(column), skipped) for column in ("sentence1", "sentence2"))
     good = [i for i in range(len(scores)) if i not in skipped]
-    return {"sts_spearman": sts_spearman(a[good], b[good], scores[good])}
+    if not good:
+        raise InputError(f"{rows.label}: no row has two sentences that can be read")
+    return a[good], b[good], torch.tensor(scores)[good], good
 
 
 def _joined(

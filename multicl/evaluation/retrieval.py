@@ -1,4 +1,4 @@
-"""Search from one set of embeddings into another: recall at k, median rank, mean reciprocal rank."""
+"""Search from one set of embeddings into another: recall and nDCG at k, median rank, mean reciprocal rank."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ def ranks(queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, chunk: 
     Raises:
         InputError: shapes that do not fit, NaN, chunk not above 0.
     """
+    return _search(queries, items, query_ids, item_ids, (), chunk)[0]
+
+
+def _search(
+    queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, ks: Sequence[int], chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`ranks`, and [N, len(ks)] float64 normalised discounted cumulative gains, 0 where no item is true."""
     positive("chunk", chunk)
     queries = features("queries", queries)
     items = features("items", items, like=("queries", queries))
@@ -43,14 +50,30 @@ def ranks(queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, chunk: 
     queries, items = unit(queries.to(dtype)), unit(items.to(dtype))
     named = codes(("query_ids", query_ids, len(queries)), ("item_ids", item_ids, len(items)))
     wanted, held = (ids.to(queries.device) for ids in named)
-    out = []
+    found, gains = [], []
     for part, ids in zip(torch.split(queries, chunk), torch.split(wanted, chunk), strict=True):
         cos = part @ items.T  # [c, M]
         true = ids[:, None] == held
         best = cos.masked_fill(~true, -torch.inf).amax(dim=1, keepdim=True)
         ahead = ((cos >= best - tie) & ~true).sum(dim=1)
-        out.append(torch.where(true.any(dim=1), ahead + 1, 0))
-    return torch.cat(out).cpu()
+        found.append(torch.where(true.any(dim=1), ahead + 1, 0).cpu())
+        gains.append(_ndcg(torch.where(true, cos, cos + 2 * tie), true, ks))  # false ones win every tie
+    return torch.cat(found), torch.cat(gains)
+
+
+def _ndcg(scores: Tensor, true: Tensor, ks: Sequence[int]) -> Tensor:
+    """[c, M] scores and truth -> [c, len(ks)] float64 on the CPU."""
+    top = min(max(ks, default=0), scores.shape[1])
+    hits = true.gather(1, scores.topk(top, dim=1).indices).cpu().double()
+    discount = 1 / torch.arange(2, top + 2, dtype=torch.float64).log2()
+    gain = (hits * discount).cumsum(1)  # at 1, 2, ..., top
+    ideal = discount.cumsum(0)
+    count = true.sum(1).cpu()
+    columns = []
+    for k in ks:
+        most = count.clamp(max=min(k, top))
+        columns.append(torch.where(most > 0, gain[:, min(k, top) - 1] / ideal[most.clamp(min=1) - 1], 0.0))
+    return torch.stack(columns, 1) if columns else torch.zeros(len(true), 0, dtype=torch.float64)
 
 
 def retrieval(
@@ -64,22 +87,24 @@ def retrieval(
     """How well queries find their items, with many-to-many truth; arguments and errors as `ranks`.
 
     Args:
-        ks: a query is a hit at k if any of its k nearest items has an equal id.
+        ks: a query is a hit at k if any of its k nearest items has an equal id; its nDCG at k (Jarvelin and Kekalainen
+            2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give.
 
     Returns:
-        `recall@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`, the number of queries
-        that no item answers, which are left out of the others.
+        `recall@k` and `ndcg@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`, the number
+        of queries that no item answers, which are left out of the others.
 
     Raises:
         InputError: as `ranks`; also k not above 0, or no query with a true item.
     """
     for k in ks:
         positive("ks", k)
-    rank = ranks(queries, items, query_ids, item_ids, chunk)
+    rank, gains = _search(queries, items, query_ids, item_ids, ks, chunk)
     known = rank[rank > 0]
     if len(known) == 0:
         raise InputError("no value of query_ids occurs in item_ids: there is nothing to find")
     out = {f"recall@{k}": float((known <= k).double().mean()) for k in ks}
+    out |= {f"ndcg@{k}": float(value) for k, value in zip(ks, gains[rank > 0].mean(0), strict=True)}
     out["median_rank"] = float(statistics.median(known.tolist()))
     out["mrr"] = float((1 / known.double()).mean())
     out["without_truth"] = float(len(rank) - len(known))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from multicl.evaluation.checks import paired, unit
+from multicl.evaluation.checks import Ids, codes, paired, unit
 from multicl.types import InputError
 
 
@@ -41,6 +43,21 @@ def sts_spearman(a: Tensor, b: Tensor, scores: Tensor) -> float:
     for name, value in (("the cosines of a and b", cos), ("scores", scores)):
         _ranks(name, value)  # so that a message names the argument of this function
     return spearman(cos.cpu(), scores.cpu())
+
+
+def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor, parts: Ids) -> float:
+    """The mean of `sts_spearman` within each part of a set, as STS12 to STS16 are made of several.
+
+    SimCSE's "mean" aggregation (arXiv:2104.08821, appendix B), which many older papers report; "all" is the rule now.
+
+    Args:
+        parts: [N] ints or strings, the part that each pair is of.
+        a, b, scores, and errors: as `sts_spearman`, for every part.
+    """
+    (part,) = codes(("parts", parts, len(a)))
+    chosen: Sequence[Tensor] = [(part == number).nonzero()[:, 0] for number in range(int(part.max()) + 1)]
+    found = [sts_spearman(a[i.to(a.device)], b[i.to(b.device)], scores[i.to(scores.device)]) for i in chosen]
+    return sum(found) / len(found)
 
 
 def _ranks(name: str, x: Tensor) -> Tensor:

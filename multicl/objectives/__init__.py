@@ -7,12 +7,13 @@ from multicl.objectives.hardest import HardestNegatives
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.instance_nce import InstanceNCE
 from multicl.objectives.margin import Margin
+from multicl.objectives.matryoshka import Matryoshka
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.prototypes import SwAV
 from multicl.objectives.sigmoid import Sigmoid
 from multicl.objectives.sup_con import SupCon
 
 __all__ = [
-    "CrossEntropy", "Decoupled", "HardNegative", "HardestNegatives", "InfoNCE", "InstanceNCE", "Margin", "NTXent",
-    "Sigmoid", "SupCon", "SwAV",
+    "CrossEntropy", "Decoupled", "HardNegative", "HardestNegatives", "InfoNCE", "InstanceNCE", "Margin", "Matryoshka",
+    "NTXent", "Sigmoid", "SupCon", "SwAV",
 ]  # fmt: skip

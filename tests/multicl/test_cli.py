@@ -45,7 +45,7 @@ def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
 def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main([])
     out = capsys.readouterr().out
-    assert all(f"\n    {name} " in out for name in ("demo", "eval", "embed", "recipes", "info"))
+    assert all(f"\n    {name} " in out for name in ("demo", "eval", "embed", "export", "recipes", "info"))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

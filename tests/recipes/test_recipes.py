@@ -24,7 +24,7 @@ from multicl.run import Run, parse
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = (
     "simclr", "moco", "instdisc", "swav", "supcon", "semi", "cmc", "simclr_audio", "simcse", "clip", "siglip", "clap",
-    "pairs",
+    "pairs", "simcse_nli",
 )  # fmt: skip
 BOTH = {f"{a}_recall@{k}" for a in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
 FIGURES = {
@@ -38,6 +38,7 @@ FIGURES = {
     "semi": {"linear", "classifier"},
     "cmc": {"knn_200_l", "knn_200_ab", "knn_200_l+ab"},
     "simcse": {"sts_spearman"},
+    "simcse_nli": {"sts_spearman"},
     "clip": BOTH,
     "clap": {name.replace("image", "audio") for name in BOTH},
     "pairs": {name.replace("image", "query").replace("text", "document") for name in BOTH},
@@ -53,6 +54,7 @@ BASELINES = {
     "semi": {"linear"},
     "cmc": {"knn_200_l+ab"},
     "simcse": {"sts_spearman"},
+    "simcse_nli": {"sts_spearman"},
     "clip": set[str](),
     "clap": set[str](),
     "pairs": set[str](),
@@ -68,6 +70,7 @@ NODES = {
     "semi": ["image"],
     "cmc": ["l", "ab"],
     "simcse": ["text"],
+    "simcse_nli": ["anchor", "positive", "negative"],
     "clip": ["image", "text"],
     "clap": ["audio", "text"],
     "pairs": ["query", "document"],
@@ -101,7 +104,7 @@ def test_the_last_line_has_the_figures_before_and_after(finished: Finished) -> N
     assert result["recipe"] == finished.name
     assert finished.figures.keys() == result["untrained"].keys() == FIGURES[finished.name]
     assert result["baseline"].keys() == BASELINES[finished.name]
-    low = -1 if finished.name == "simcse" else 0
+    low = -1 if finished.name.startswith("simcse") else 0
     for values in (finished.figures, result["untrained"], result["baseline"]):
         assert all(isinstance(value, float) and low <= value <= 1 for value in values.values())
     assert (result["steps"], result["skipped"]) == (4, 0)
@@ -131,14 +134,15 @@ def test_eval_gives_the_figures_again(finished: Finished, call: Any) -> None:
 def test_embed_writes_what_the_loaded_model_gives(finished: Finished, data: Path, tmp_path: Path, call: Any) -> None:
     out = tmp_path / "vectors.parquet"
     words = ["embed", str(finished.folder), "--data", f"{data}/test.parquet", "--out", str(out)]
-    if finished.name == "pairs":
-        words += ["--columns", "query=text", "document=text"]
+    reads = {"pairs": ["query=text", "document=text"], "simcse_nli": ["anchor=text", "positive=text"]}
+    if finished.name in reads:
+        words += ["--columns", *reads[finished.name]]
     said = call(lambda: cli.main(words))
     assert said.code == 0, said.err
     model, table = multicl.load(finished.folder, device="cpu"), pq.read_table(out)
     assert model.nodes == NODES[finished.name]
     assert table.column("row").to_pylist() == list(range(12))
-    columns = {"l": "image", "ab": "image", "query": "text", "document": "text"}
+    columns = {"l": "image", "ab": "image"} | dict.fromkeys(("query", "document", "anchor", "positive"), "text")
     for node in model.nodes:
         vectors = torch.tensor(table.column(f"{node}_vector").to_pylist())
         cells = [row[columns.get(node, node)] for row in media.rows(12, seed=1)]

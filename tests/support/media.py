@@ -61,9 +61,15 @@ def encoded(samples: Any, subtype: str = "PCM_16") -> bytes:
 
 
 def rows(count: int, seed: int = 0) -> list[Row]:
-    """Rows of one thing each: image, audio, text (all different) and label; the things take turns."""
+    """Rows of one thing each: image, audio, text (all different), label, and the text of another; they take turns."""
     return [
-        {"image": png(i, seed), "audio": wav(i, seed), "text": f"{COLORS[i % 8]} thing {seed} {i}", "label": i % 8}
+        {
+            "image": png(i, seed),
+            "audio": wav(i, seed),
+            "text": f"{COLORS[i % 8]} thing {seed} {i}",
+            "label": i % 8,
+            "negative": f"{COLORS[(i + 1) % 8]} thing {seed} {i}",
+        }
         for i in range(count)
     ]
 

@@ -14,6 +14,7 @@ from multicl import (
     HardNegative,
     InfoNCE,
     Margin,
+    Matryoshka,
     NTXent,
     Sigmoid,
     SupCon,
@@ -48,6 +49,8 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "nt_xent, queue and explicit negatives": (NTXent(0.5, learnable=True), {"symmetric": True, "more": "all"}),
     "sup_con, queue and explicit negatives": (SupCon(0.3, learnable=True), {"symmetric": True, "more": "all"}),
     "hard_negative, queue and explicit negatives": (HardNegative(0.5, learnable=True), {"more": "all"}),
+    "matryoshka": (Matryoshka(InfoNCE(0.2, learnable=True), dims=(2, 3)), {}),
+    "matryoshka, queue and explicit negatives": (Matryoshka(InfoNCE(0.2), dims=(2,)), {"more": "all"}),
     "decoupled, queue and explicit negatives": (Decoupled(0.3, learnable=True), {"symmetric": True, "more": "all"}),
 }
 FUNCTIONS = ("nt_xent", "info_nce", "sup_con", "sigmoid_loss", "margin_contrastive", "hard_negative", "decoupled")

@@ -33,6 +33,8 @@ def settings_of(kind: str) -> Text:
         "mean": lambda: Text("small", **SMALL),
         "cls": lambda: Text("small", pooling="cls", **SMALL),
         "first_last": lambda: Text("small", pooling="first_last", **SMALL),
+        "top2": lambda: Text("small", pooling="top2", **SMALL),
+        "last": lambda: Text("small", pooling="last", **SMALL),
         "words": lambda: Text("words", width=32),
         "own tokens": lambda: Text(Own()),
         "own rows": lambda: Text(Own(per_token=False)),
@@ -40,7 +42,7 @@ def settings_of(kind: str) -> Text:
     return makes[kind]()
 
 
-KINDS = ["mean", "cls", "first_last", "words", "own tokens", "own rows"]
+KINDS = ["mean", "cls", "first_last", "top2", "last", "words", "own tokens", "own rows"]
 
 
 def batch_of(text: Text, raws: list[str]) -> Batch:
@@ -109,7 +111,7 @@ def test_first_last_is_the_mean_of_embeddings_and_last_layer() -> None:
     torch.testing.assert_close(encoder(batch), (first + last).mean(1) / 2, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS[:4])
+@pytest.mark.parametrize("kind", KINDS[:6])
 def test_every_parameter_gets_a_gradient(kind: str) -> None:
     text = settings_of(kind)
     encoder = text.build()

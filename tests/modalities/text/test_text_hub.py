@@ -91,7 +91,8 @@ def batch_of(text: Text, raws: list[str]) -> Batch:
 
 @pytest.mark.parametrize(
     ("kind", "pooling"),
-    [(k, p) for k in CONFIGS for p in ("mean", "cls", "first_last") if (k, p) != ("gpt2", "cls")],
+    [(k, p) for k in CONFIGS for p in ("mean", "cls", "first_last", "top2", "last") if (k, p) != ("gpt2", "cls")]
+    + [("bert", "pooler"), ("roberta", "pooler")],
 )
 def test_encoders(folder: Callable[..., Path], kind: str, pooling: Any, tmp_path: Path) -> None:
     text = Text(str(folder(kind)), pooling=pooling, max_tokens=16)
@@ -112,6 +113,40 @@ def test_encoders(folder: Callable[..., Path], kind: str, pooling: Any, tmp_path
     copy = again.build(weights=False).eval()
     copy.load_state_dict(encoder.state_dict())
     assert torch.equal(copy(batch_of(again, RAWS)), together)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_poolings_are_plain_sums_over_what_transformers_gives(folder: Callable[..., Path], kind: str) -> None:
+    place = folder(kind)
+    model = transformers.AutoModel.from_pretrained(place).eval()
+    for raw in RAWS:
+        texts = {
+            p: Text(str(place), max_tokens=16, pooling=p)
+            for p in ("mean", "cls", "pooler", "last", "first_last", "top2")
+        }
+        batch = batch_of(texts["mean"], [raw])
+        with torch.no_grad():
+            out = model(input_ids=batch.get("ids"), output_hidden_states=True)
+        states, hidden = out.last_hidden_state[0], [layer[0] for layer in out.hidden_states]
+        expected = {
+            "mean": sum(states) / len(states),
+            "last": states[-1],
+            "first_last": sum((hidden[0] + hidden[-1]) / 2) / len(states),
+            "top2": sum((hidden[-2] + hidden[-1]) / 2) / len(states),
+        }
+        if kind == "bert":
+            expected |= {"cls": states[0], "pooler": out.pooler_output[0]}
+        for pooling, vector in expected.items():
+            with torch.no_grad():
+                found = texts[pooling].build().eval()(batch)[0]
+            torch.testing.assert_close(found, vector, atol=1e-5, rtol=1e-5, msg=pooling)
+
+
+def test_a_pooler_must_be_there(folder: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match=r"pooling='pooler': encoder .* has none; give pooling='cls'"):
+        Text(str(folder("distilbert")), max_tokens=16, pooling="pooler").build()
+    with pytest.raises(InputError, match="pooling='pooler'"):
+        Text("small", pooling="pooler")
 
 
 def test_weights_are_the_checkpoints(folder: Callable[..., Path]) -> None:

@@ -58,6 +58,11 @@ def test_command_line() -> None:
         {"heads": 3},
         {"layers": 0},
         {"pooling": "max"},
+        {"deletion": 1.0},
+        {"crop": 0.0},
+        {"crop": 1.5},
+        {"cutoff": -0.1},
+        {"encoder": "words", "crop": 0.5},
         {"encoder": ""},
         {"encoder": "words", "pooling": "cls"},
         {"encoder": torch.nn.Identity(), "pooling": "first_last"},
@@ -83,6 +88,15 @@ def test_unusable_cells(text: Text, raw: object) -> None:
     assert len(str(caught.value)) < 100
     with pytest.raises(BadSample):
         text.preview(raw)
+
+
+def test_a_prompt_comes_before_every_text() -> None:
+    plain, prompted = (Text("words", max_tokens=8, prompt=prompt) for prompt in ("", "query: "))
+    assert np.array_equal(prompted.load("a cat", None), plain.load("query: a cat", None))
+    assert prompted.source != plain.source
+    assert prompted.preview("a cat") == plain.preview("a cat")
+    with pytest.raises(BadSample):
+        prompted.load("  ", None)
 
 
 @pytest.mark.parametrize("text", OFFLINE)

@@ -37,12 +37,31 @@ def test_is_recall_by_hand(n, m, things, seed):
     assert got["recall@1"] <= got["mrr"] <= 1 <= got["median_rank"] <= m
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 20), st.integers(2, 30), st.integers(1, 6), st.integers(0, 10**6))
+def test_is_scikit_learns_ndcg(n, m, things, seed):
+    metrics = pytest.importorskip("sklearn.metrics")
+    draw = torch.Generator().manual_seed(seed)
+    query_ids, item_ids = (torch.randint(things, (count,), generator=draw) for count in (n, m))
+    item_ids[0] = query_ids[0]
+    queries, items = rows(n, 8, seed), rows(m, 8, seed + 1)
+    got = retrieval(queries, items, query_ids, item_ids, ks=(1, 3, 30), chunk=4)
+    true = query_ids[:, None] == item_ids
+    known = true.any(1)
+    cos = torch.nn.functional.cosine_similarity(queries[:, None], items[None], dim=2)
+    for k in (1, 3, 30):
+        want = metrics.ndcg_score(true[known].double().numpy(), cos[known].numpy(), k=k, ignore_ties=True)
+        assert got[f"ndcg@{k}"] == pytest.approx(want)
+    ranked = true[known].gather(1, cos[known].argsort(dim=1, descending=True))
+    assert got["mrr"] == pytest.approx(float((1 / (ranked.double().argmax(1) + 1)).mean()))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("width", [3, 128, 1000])
 def test_a_constant_embedding_finds_nothing(dtype, width):
     row = rows(1, width, 0).to(dtype)
     got = retrieval(row.expand(57, -1), row.expand(57, -1), range(57), range(57))
-    assert got["recall@1"] == got["recall@10"] == 0
+    assert got["recall@1"] == got["recall@10"] == got["ndcg@10"] == 0
     assert got["median_rank"] == 57
     zeros = retrieval(torch.zeros(9, 4), torch.zeros(9, 4), range(9), range(9))
     assert zeros["recall@1"] == 0
@@ -52,7 +71,8 @@ def test_equal_true_items_are_no_tie():
     x = torch.eye(3)
     got = retrieval(x, torch.cat([x, x, x]), ["a", "b", "c"], list("abcabcabc"))
     assert got == {
-        "recall@1": 1.0, "recall@5": 1.0, "recall@10": 1.0, "median_rank": 1.0, "mrr": 1.0, "without_truth": 0.0
+        **{f"{name}@{k}": 1.0 for name in ("recall", "ndcg") for k in (1, 5, 10)},
+        "median_rank": 1.0, "mrr": 1.0, "without_truth": 0.0,
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from multicl.evaluation import spearman, sts_spearman
+from multicl.evaluation import spearman, sts_mean_spearman, sts_spearman
 from multicl.types import InputError
 
 stats = pytest.importorskip("scipy.stats")
@@ -31,6 +31,20 @@ def test_sts_is_the_correlation_of_cosines():
     cos = torch.nn.functional.cosine_similarity(a, b)
     want = stats.spearmanr(cos.numpy(), scores.numpy()).statistic
     assert sts_spearman(a, b * torch.rand(50, 1, generator=draw).add(0.1), scores) == pytest.approx(want, abs=1e-6)
+
+
+def test_the_mean_over_parts_is_of_each_by_itself():
+    draw = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 50, 8, generator=draw)
+    scores = torch.randint(6, (50,), generator=draw).float()
+    parts = ["x", "y", "x", "z", "y"] * 10
+    cos = torch.nn.functional.cosine_similarity(a, b)
+    inside = [[i for i, part in enumerate(parts) if part == name] for name in "xyz"]
+    want = [stats.spearmanr(cos[i].numpy(), scores[i].numpy()).statistic for i in inside]
+    assert sts_mean_spearman(a, b, scores, parts) == pytest.approx(sum(want) / 3, abs=1e-6)
+    assert sts_mean_spearman(a, b, scores, ["x"] * 50) == pytest.approx(sts_spearman(a, b, scores))
+    with pytest.raises(InputError, match="parts has 2 entries for 50 rows"):
+        sts_mean_spearman(a, b, scores, ["x", "y"])
 
 
 @pytest.mark.parametrize(

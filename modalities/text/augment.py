@@ -1,0 +1,55 @@
+"""Views of tokens: some left out, at random places. They look at no letter, so they hold for any script.
+
+Deletion as in CLEAR (arXiv:2012.15466), spans as in DeCLUTR (arXiv:2006.03659), cut-off of a span as in
+arXiv:2009.13818. Tokens that a tokenizer puts around every text stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from multicl.modalities.seeded import uniform
+from multicl.types import Batch
+
+DELETION, CROP, CUTOFF = 1, 2, 3
+"""Streams of draws."""
+
+
+def thinned(
+    batch: Batch, seeds: Tensor, deletion: float, crop: float, cutoff: float, special: Sequence[int] = ()
+) -> Batch:
+    """A random part of every row, in its order; at least one token that is not special.
+
+    Args:
+        batch: `ids` [B, T], `mask` [B, T], `lengths` [B]. seeds: [B] int64; a row's draws are those of its seed alone.
+        deletion: the chance of each token to be left out, in [0, 1).
+        crop: one span is kept, whose share of the text is drawn from [crop, 1]; 1: all.
+        cutoff: the share of one span that is left out, in [0, 1).
+        special: ids that are never left out.
+    """
+    ids, mask = batch.get("ids"), batch.get("mask")
+    free = mask & ~torch.isin(ids, torch.tensor(list(special), dtype=ids.dtype, device=ids.device))
+    count = free.sum(1, keepdim=True)  # [B, 1]
+    place = free.cumsum(1) - 1  # [B, T] among the free
+    kept = free
+    if crop < 1:
+        share, at = uniform(seeds, 2, CROP).split(1, dim=1)
+        kept = kept & _span(place, count, (count * (crop + (1 - crop) * share)).round().clamp(min=1), at)
+    if cutoff:
+        kept = kept & ~_span(place, count, (count * cutoff).round(), uniform(seeds, 1, CUTOFF))
+    if deletion:
+        kept = kept & (uniform(seeds, ids.shape[1], DELETION) >= deletion)
+    kept = torch.where(kept.any(1, keepdim=True), kept | ~free, True) & mask  # of which nothing is left stays whole
+    order = kept.long().argsort(dim=1, descending=True, stable=True)
+    lengths = kept.sum(1)
+    mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+    return batch.replace(ids=ids.gather(1, order), mask=mask, lengths=lengths).trimmed()
+
+
+def _span(place: Tensor, count: Tensor, length: Tensor, at: Tensor) -> Tensor:
+    """[B, T] bool: `length` [B, 1] places in a row, all beginnings alike by `at` [B, 1] in [0, 1)."""
+    start = (at * (count - length + 1)).floor()
+    return (place >= start) & (place < start + length)

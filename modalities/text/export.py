@@ -1,0 +1,182 @@
+"""A trained text encoder as other libraries load it: transformers, sentence-transformers, ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from multicl.modalities.text import hub, sentence, tokens
+from multicl.modalities.text.encoders import TransformerEncoder
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from multicl.modalities.text.settings import Text
+
+POOLED = {
+    "mean": "the mean of `last_hidden_state` over the tokens of `attention_mask`",
+    "cls": "`last_hidden_state[:, 0]`",
+    "last": "`last_hidden_state` at the last token of `attention_mask`",
+    "pooler": "`pooler_output`",
+    "first_last": "the mean over the tokens of `attention_mask` of the first and the last of `hidden_states`",
+    "top2": "the mean over the tokens of `attention_mask` of the last two of `hidden_states`",
+}
+"""Pooling -> the vector of a text."""
+TOLERANCE = 1e-4
+"""How far ONNX Runtime's unit vectors may be from PyTorch's."""
+
+
+def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
+    """Write the encoder, its tokenizer and what else the form asks for; gives how it is used, for the model card.
+
+    Raises:
+        InputError: the encoder, its pooling or its head cannot be had in this form.
+    """
+    forms: dict[str, Callable[[Text, TransformerEncoder, nn.Module | None, Path], str]]
+    forms = {"transformers": _transformers, "sentence-transformers": _sentence_transformers, "onnx": _onnx}
+    if form not in forms:
+        raise InputError(f"a text encoder cannot be exported to {form!r}: there are {sorted(forms)}")
+    if not isinstance(encoder, TransformerEncoder):
+        raise InputError(f"a {type(encoder).__name__} is no transformer, so {form} cannot hold it")
+    if encoder.model.config.is_encoder_decoder:
+        raise InputError(f"half of the encoder-decoder {text.encoder!r} is no model that {form} loads by itself")
+    return forms[form](text, encoder, head, folder)
+
+
+def _transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:
+    if head is not None:
+        raise InputError("transformers has no place for a head: export the encoder's features (--space features)")
+    with hub.quiet():
+        encoder.model.save_pretrained(folder)
+    _tokenizer(text).save_pretrained(folder)
+    prompt = f" Every text begins with {text.prompt!r}." if text.prompt else ""
+    return f"""```python
+from transformers import AutoModel, AutoTokenizer
+tokenizer, model = AutoTokenizer.from_pretrained("this-folder"), AutoModel.from_pretrained("this-folder").eval()
+out = model(**tokenizer(["two words"], padding=True, truncation=True, return_tensors="pt"), output_hidden_states=True)
+```
+
+A text's vector is {POOLED[encoder.pooling]}.{prompt}
+"""
+
+
+def _sentence_transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:
+    _transformers(text, encoder, None, folder)
+    layers = [] if head is None else list(head.children()) if isinstance(head, nn.Sequential) else [head]
+    pooling, limit = encoder.pooling, _tokenizer(text).model_max_length
+    if pooling == "pooler":
+        pooler = encoder.model.pooler
+        assert isinstance(pooler, nn.Module)
+        own = list(pooler.children())
+        if [type(part) for part in own] == [nn.Linear, nn.Tanh]:  # BERT's: a layer of theirs
+            pooling, layers = "cls", [*own, *layers]
+    sentence.write_files(folder, pooling, encoder.width, limit, layers, text.prompt)
+    return """```python
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer("this-folder")
+vectors = model.encode(["two words"])  # [N, D], unit vectors
+```
+"""
+
+
+class _Whole(nn.Module):
+    """Token ids -> unit vectors."""
+
+    def __init__(self, encoder: TransformerEncoder, head: nn.Module | None) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """[B, T] int64, [B, T] int64 -> [B, D] float32."""
+        h = self.encoder.pooled(input_ids, attention_mask)
+        return F.normalize(h if self.head is None else self.head(h), dim=1)
+
+
+def _onnx(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:
+    if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
+        raise InputError(f"exporting to ONNX needs {missing[0]}: pip install 'multicl[onnx]'")
+    tokenizer = _tokenizer(text)
+    tokenizer.save_pretrained(folder)
+    whole = _Whole(encoder, head).eval()
+    batch = tokenizer(["a", "two words"], padding=True, truncation=True, return_tensors="pt")
+    given = (batch["input_ids"], batch["attention_mask"])
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    path = folder / "model.onnx"
+    torch.onnx.export(
+        whole, given, path, input_names=["input_ids", "attention_mask"], output_names=["sentence_embedding"],
+        dynamic_shapes=(free, free), dynamo=True, external_data=False, verbose=False,
+    )  # fmt: skip
+    _check_onnx(whole, tokenizer, path)
+    return """```python
+import numpy, onnxruntime
+from transformers import AutoTokenizer
+tokenizer, session = AutoTokenizer.from_pretrained("this-folder"), onnxruntime.InferenceSession("model.onnx")
+batch = tokenizer(["two words"], padding=True, truncation=True, return_tensors="np")
+given = {name: batch[name].astype(numpy.int64) for name in ("input_ids", "attention_mask")}
+(vectors,) = session.run(["sentence_embedding"], given)  # [N, D], unit vectors
+```
+"""
+
+
+def _check_onnx(whole: nn.Module, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """The file gives what PyTorch gives, for another number of texts of other lengths; where ONNX Runtime is there.
+
+    Raises:
+        InputError: it does not.
+    """
+    if find_spec("onnxruntime") is None:
+        return
+    import onnxruntime
+
+    batch = tokenizer(["one", "and two", "three texts " * 9], padding=True, truncation=True, return_tensors="pt")
+    given = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        expected = whole(**given)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {name: x.numpy() for name, x in given.items()})
+    if (off := float((torch.from_numpy(found) - expected).abs().max())) > TOLERANCE:
+        raise InputError(f"the ONNX file is off by {off:.2g} from PyTorch, more than {TOLERANCE}")
+
+
+def _tokenizer(text: Text) -> PreTrainedTokenizerBase:
+    """The encoder's tokenizer with our limit and padding, or bytes as a Hugging Face tokenizer."""
+    ours = text._tokenizer()
+    if isinstance(ours, tokens.ByteTokenizer):
+        return byte_tokenizer(ours.limit)
+    assert isinstance(ours, tokens.HubTokenizer)
+    inner = hub.load_tokenizer(ours.name)
+    inner.model_max_length = ours.limit
+    inner.padding_side = inner.truncation_side = "right"
+    if inner.pad_token is None:
+        inner.pad_token = inner.eos_token
+    return inner
+
+
+def byte_tokenizer(limit: int) -> PreTrainedTokenizerBase:
+    """`tokens.ByteTokenizer` as a Hugging Face tokenizer."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    pad, cls = "<|pad|>", "<|cls|>"
+    vocabulary = {pad: 0, cls: 1, **{letter: 2 + byte for byte, letter in enumerate(_letters())}}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.post_processor = processors.TemplateProcessing(single=f"{cls} $A", special_tokens=[(cls, 1)])
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=inner, pad_token=pad, cls_token=cls, model_max_length=limit, split_special_tokens=True,
+        model_input_names=["input_ids", "attention_mask"],
+    )  # fmt: skip
+
+
+def _letters() -> list[str]:
+    """The letter that stands for each byte in byte-level vocabularies (GPT-2): itself where it can be seen."""
+    seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = iter(range(256, 512))
+    return [chr(byte if byte in seen else next(hidden)) for byte in range(256)]

@@ -1,0 +1,150 @@
+"""Folders of sentence-transformers, read and written without that library: how an encoder's tokens are pooled."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+
+from multicl.modalities.text import hub
+from multicl.types import InputError
+
+log = logging.getLogger(__name__)
+
+MODULES = "modules.json"
+POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
+"""Their name of a pooling -> ours; they know others that we do not."""
+FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""How versions before 5 say it."""
+HARMLESS = ("Normalize", "Dropout")
+"""Parts behind the pooling that change no cosine."""
+
+
+def pooling_of(name: str) -> str | None:
+    """The pooling that an encoder's files name; None where they are not of sentence-transformers.
+
+    Raises:
+        InputError: they pool in a way that we do not know.
+    """
+    try:
+        return _pooling_of(name)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"text encoder {name!r}: its {MODULES} is damaged: {error!r}") from error
+
+
+def _pooling_of(name: str) -> str | None:
+    modules = hub.read_json(name, MODULES)
+    if modules is None:
+        return None
+    parts = [(part["type"].rpartition(".")[2], part["path"]) for part in modules]
+    kinds = [kind for kind, _ in parts]
+    if kinds[:2] != ["Transformer", "Pooling"]:
+        raise InputError(
+            f"text encoder {name!r} is made of {kinds}, not of a Transformer and a Pooling: give the folder of its "
+            "transformer, and pooling="
+        )
+    if parts[0][1]:
+        raise InputError(
+            f"the transformer of text encoder {name!r} stands in its folder {parts[0][1]!r}: give that folder, and "
+            "pooling="
+        )
+    settings = hub.read_json(name, f"{parts[1][1]}/config.json") or {}
+    modes = settings.get("pooling_mode") or [mode for flag, mode in FLAGS.items() if settings.get(flag)] or "mean"
+    modes = [modes] if isinstance(modes, str) else list(modes)
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        raise InputError(
+            f"text encoder {name!r} pools by {' and '.join(modes)}, which is not known here: give pooling= one of "
+            "those that are"
+        )
+    if left := [kind for kind in kinds[2:] if kind not in HARMLESS]:
+        log.warning("text encoder %r: what comes after its pooling, %s, is left out", name, ", ".join(left))
+    return POOLINGS[modes[0]]
+
+
+def copy_files(name: str, folder: Path) -> None:
+    """What `pooling_of` reads, if anything, in another folder."""
+    modules = hub.read_json(name, MODULES)
+    if modules is None:
+        return
+    _write(folder / MODULES, modules[:2])
+    place = modules[1]["path"]
+    _write(folder / place / "config.json", hub.read_json(name, f"{place}/config.json") or {})
+
+
+def write_files(folder: Path, pooling: str, width: int, limit: int, head: Sequence[nn.Module], prompt: str) -> None:
+    """Make a folder that holds a transformer and its tokenizer one of sentence-transformers, of any version from 2.
+
+    Args:
+        pooling: ours. width: of the features. limit: tokens after which texts are cut.
+        head: linear maps and activations that come after the pooling; then vectors are made unit vectors.
+        prompt: comes before every text.
+
+    Raises:
+        InputError: a pooling or a layer that they do not have.
+    """
+    theirs = {ours: name for name, ours in POOLINGS.items()}
+    if pooling not in theirs:
+        raise InputError(f"sentence-transformers has no pooling {pooling!r}: train with one of {sorted(theirs)}")
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    flags = {flag: mode == theirs[pooling] for flag, mode in FLAGS.items()}
+    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, **flags})
+    for linear, activation in _dense(head):
+        place = f"{len(modules)}_Dense"
+        modules.append(("Dense", place))
+        kind = type(activation)
+        _write(
+            folder / place / "config.json",
+            {
+                "in_features": linear.in_features,
+                "out_features": linear.out_features,
+                "bias": linear.bias is not None,
+                "activation_function": f"{kind.__module__}.{kind.__qualname__}",
+            },
+        )
+        weights = {f"linear.{key}": tensor.contiguous() for key, tensor in linear.state_dict().items()}
+        save_file(weights, folder / place / "model.safetensors", metadata={"format": "pt"})
+    modules.append(("Normalize", f"{len(modules)}_Normalize"))
+    (folder / modules[-1][1]).mkdir()
+    entries = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(modules)
+    ]
+    _write(folder / MODULES, entries)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
+    prompts = {"prompts": {"text": prompt} if prompt else {}, "default_prompt_name": "text" if prompt else None}
+    _write(folder / "config_sentence_transformers.json", {**prompts, "similarity_fn_name": "cosine"})
+
+
+def _dense(layers: Sequence[nn.Module]) -> list[tuple[nn.Linear, nn.Module]]:
+    """Each linear map with what follows it."""
+    found: list[tuple[nn.Linear, nn.Module]] = []
+    for layer in layers:
+        if isinstance(layer, nn.Identity):
+            continue
+        if isinstance(layer, nn.Linear):
+            found.append((layer, nn.Identity()))
+        elif isinstance(layer, nn.ReLU | nn.Tanh) and found and isinstance(found[-1][1], nn.Identity):
+            found[-1] = (found[-1][0], layer)
+        else:
+            raise InputError(
+                f"sentence-transformers has no {type(layer).__name__} in a head: export the encoder's features "
+                "(--space features), or train with head.norm none"
+            )
+    return found
+
+
+def _write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

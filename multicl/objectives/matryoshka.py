@@ -1,0 +1,50 @@
+"""Matryoshka representations (arXiv:2205.13147): the first coordinates alone are an embedding, too.
+
+    L = mean over widths d of L_objective(z[:, :d])
+
+The mean and not the paper's sum, so that learning rates carry over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
+
+from multicl.objectives.instance_nce import InstanceNCE
+from multicl.objectives.nt_xent import NTXent
+from multicl.objectives.prototypes import SwAV
+from multicl.objectives.temperature import one_width
+from multicl.types import InputError, Objective
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Matryoshka:
+    """Settings of the objective: another one, at several widths and at the whole."""
+
+    objective: Objective
+    _: KW_ONLY
+    dims: tuple[int, ...]
+    """Widths beside the whole, such as (64, 128, 256): vectors are cut there later, and normalised again."""
+
+    def __post_init__(self) -> None:
+        if not self.dims or min(self.dims) < 1 or len(set(self.dims)) < len(self.dims):
+            raise InputError(f"Matryoshka's dims must be different widths, 1 or more, got {self.dims}")
+        if isinstance(self.objective, NTXent | SwAV | InstanceNCE | Matryoshka):
+            raise InputError(f"Matryoshka takes no {type(self.objective).__name__}: use InfoNCE")
+
+    @property
+    def both_directions(self) -> bool:
+        """Those of the objective."""
+        return bool(getattr(self.objective, "both_directions", True))
+
+    def build(self, dims: tuple[int, int]) -> nn.Module:
+        """The module; InputError where the two sides differ in width, or are not wider than a part of them."""
+        from multicl.objectives.nested import MatryoshkaObjective
+
+        one_width(self, dims)
+        if max(self.dims) >= dims[0]:
+            raise InputError(f"Matryoshka's dims {self.dims} must be smaller than the embedding's width {dims[0]}")
+        return MatryoshkaObjective(self, dims[0])

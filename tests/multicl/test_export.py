@@ -1,0 +1,187 @@
+"""Exported folders, loaded by the libraries that they are for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hf
+import pytest
+import torch
+from toys import Vectors
+from transformers import AutoModel, AutoTokenizer
+
+from multicl import Head, Model, Pair, cli, load
+from multicl.export import export
+from multicl.modalities.text import Text
+from multicl.towers import Towers
+from multicl.types import InputError
+
+peer = pytest.mark.filterwarnings("ignore")  # what their imports warn of is theirs
+SMALL = Text("small", width=16, layers=1, heads=2, max_tokens=24)
+MORE = [*hf.TEXTS, "中文 🚀 é", "<|cls|> is no token"]
+Saved = Callable[..., Path]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Saved:
+    """A model of one node, `text`, in a folder."""
+
+    def make(text: Text, head: Head | None = None, space: str | None = None, **nodes: Any) -> Path:
+        torch.manual_seed(0)
+        pairs = [Pair("text", "text"), *(Pair("text", node) for node in nodes)]
+        model = Model(Towers({"text": text, **nodes}, pairs, head or Head(dim=4)), space)
+        with torch.no_grad():  # as if trained: no bias is zero, no norm is one
+            for parameter in model.towers.parameters():
+                parameter += 0.05 * torch.randn_like(parameter)
+        return model.save(tmp_path / "model", {"recall": 0.51234})
+
+    return make
+
+
+def bert(tmp_path: Path, **settings: Any) -> Text:
+    return Text(str(hf.bert(tmp_path / "bert")), max_tokens=16, **settings)
+
+
+def gpt2(tmp_path: Path, **settings: Any) -> Text:
+    return Text(str(hf.gpt2(tmp_path / "gpt2")), max_tokens=16, **settings)
+
+
+@peer
+@pytest.mark.parametrize(
+    ("make", "settings", "space", "head"),
+    [
+        (bert, {}, None, None),
+        (bert, {"pooling": "cls"}, None, None),
+        (bert, {"pooling": "pooler"}, "joint", Head(dim=4, layers=1)),
+        (bert, {"pooling": "last", "prompt": "query : "}, None, None),
+        (bert, {}, "joint", Head(dim=4, layers=1)),
+        (bert, {"pooling": "cls"}, "joint", Head(dim=4, layers=3, hidden=5)),
+        (bert, {}, "joint", Head(layers=0)),
+        (gpt2, {"pooling": "last"}, None, None),
+        (lambda _: SMALL, {}, None, None),
+        (lambda _: replace(SMALL, pooling="cls"), {}, "joint", Head(dim=4)),
+    ],
+)
+def test_sentence_transformers_gives_our_vectors(
+    make: Any, settings: Any, space: str | None, head: Head | None, saved: Saved, tmp_path: Path
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    folder = saved(make(tmp_path, **settings), head, space)
+    out = export(folder, "sentence-transformers", tmp_path / "out")
+    expected = load(folder, device="cpu").embed(text=MORE)
+    assert expected.std(0).min() > 1e-3  # texts differ
+    theirs = library.SentenceTransformer(str(out), device="cpu", local_files_only=True)
+    found = theirs.encode(MORE, convert_to_tensor=True, batch_size=3, show_progress_bar=False)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("make", [bert, gpt2, lambda _: SMALL])
+def test_transformers_gives_our_features(make: Any, saved: Saved, tmp_path: Path) -> None:
+    folder = saved(make(tmp_path), space="joint")
+    out = export(folder, "transformers", tmp_path / "out")
+    tokenizer, model = AutoTokenizer.from_pretrained(out), AutoModel.from_pretrained(out).eval()
+    batch = tokenizer(MORE, padding=True, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        states, mask = model(**batch).last_hidden_state, batch["attention_mask"][..., None]
+    expected = load(folder, device="cpu").embed(text=MORE, space=None, normalize=False)
+    torch.testing.assert_close((states * mask).sum(1) / mask.sum(1), expected, atol=1e-5, rtol=1e-5)
+    assert "the mean of `last_hidden_state`" in (out / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's exporter warns of what it replaces
+@pytest.mark.parametrize(("make", "space"), [(bert, "joint"), (lambda _: SMALL, None)])
+def test_onnx_gives_our_vectors(make: Any, space: str | None, saved: Saved, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = saved(make(tmp_path), space=space)
+    out = export(folder, "onnx", tmp_path / "out")
+    session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    expected = load(folder, device="cpu").embed(text=MORE)
+    for texts, rows in ((MORE, expected), (MORE[:1], expected[:1])):
+        batch = tokenizer(texts, padding=True, truncation=True, return_tensors="np")
+        (found,) = session.run(None, {name: batch[name] for name in ("input_ids", "attention_mask")})
+        torch.testing.assert_close(torch.from_numpy(found), rows, atol=1e-4, rtol=0)
+
+
+def test_onnx_needs_its_libraries(saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multicl.modalities.text.export.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'multicl\[onnx\]'"):
+        export(saved(SMALL), "onnx", tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
+
+
+@peer
+def test_there_and_back(saved: Saved, tmp_path: Path) -> None:
+    folder = saved(bert(tmp_path, pooling="cls"))
+    out = export(folder, "sentence-transformers", tmp_path / "out")
+    again = Text(str(out), max_tokens=16)
+    encoder = again.build().eval()
+    assert encoder.pooling == "cls"  # type: ignore[union-attr]
+    with torch.no_grad():
+        found = encoder(again.collate([again.load(text, None) for text in hf.TEXTS]))
+    expected = load(folder, device="cpu").embed(text=hf.TEXTS, normalize=False)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_command_writes_beside_the_model_and_never_over_a_folder(
+    saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(SMALL)
+    cli.main(["export", str(folder), "--to", "sentence-transformers"])
+    out = folder / "sentence-transformers"
+    assert capsys.readouterr().out == f"written: {out}\n"
+    assert [m["type"].rpartition(".")[2] for m in json.loads((out / "modules.json").read_text())] == [
+        "Transformer", "Pooling", "Normalize",
+    ]  # fmt: skip
+    card = (out / "README.md").read_text()
+    assert 'SentenceTransformer("this-folder")' in card
+    assert "| recall | 0.5123 |" in card
+    with pytest.raises(SystemExit):
+        cli.main(["export", str(folder), "--to", "sentence-transformers"])
+    assert "exists: give --out another name" in capsys.readouterr().err
+    cli.main(["export", str(folder), "--to", "transformers", "--out", str(tmp_path / "a" / "b"), "--node", "text"])
+    assert (tmp_path / "a" / "b" / "model.safetensors").is_file()
+
+
+def test_nodes_of_one_tower_are_one_encoder(saved: Saved, tmp_path: Path) -> None:
+    texts = [replace(SMALL, tower="t"), replace(SMALL, tower="t", column="other", prompt="passage: ")]
+    folder = saved(texts[0], other=texts[1])
+    export(folder, "sentence-transformers", tmp_path / "one")
+    export(folder, "sentence-transformers", tmp_path / "two", node="other")
+    prompts = [json.loads((tmp_path / n / "config_sentence_transformers.json").read_text()) for n in ("one", "two")]
+    assert [p["default_prompt_name"] for p in prompts] == [None, "text"]
+    assert prompts[1]["prompts"] == {"text": "passage: "}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "message"),
+    [
+        ({"text": Text("words", width=16)}, {}, "a WordEncoder is no transformer"),
+        ({"text": Vectors()}, {}, r"none of the model's nodes \['text'\] has an encoder"),
+        ({"text": SMALL, "other": SMALL}, {}, r"name one of \['text', 'other'\] with --node"),
+        ({"text": SMALL, "other": Vectors()}, {"node": "other"}, "'other' is of a kind"),
+        ({"text": SMALL}, {"node": "texts"}, r"no node is named 'texts'; there are \['text'\]"),
+        ({"text": SMALL}, {"space": "own"}, r"'text' has no space 'own'; it has \['joint'\] and features"),
+        ({"text": SMALL}, {"to": "transformers", "space": "joint"}, "no place for a head"),
+        ({"text": SMALL}, {"to": "tf"}, "--to must be one of"),
+        ({"text": replace(SMALL, pooling="first_last")}, {}, "has no pooling 'first_last'"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(
+    nodes: dict[str, Any], options: dict[str, Any], message: str, saved: Saved, tmp_path: Path
+) -> None:
+    folder = saved(**nodes)
+    with pytest.raises(InputError, match=message):
+        export(folder, **{"to": "sentence-transformers", "out": tmp_path / "out", **options})
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
+
+
+def test_a_head_with_norms_is_refused(saved: Saved, tmp_path: Path) -> None:
+    folder = saved(SMALL, Head(dim=4, norm="layer"), "joint")
+    with pytest.raises(InputError, match=r"no LayerNorm in a head.*--space features"):
+        export(folder, "sentence-transformers", tmp_path / "out")

@@ -1,0 +1,27 @@
+"""SimCSE's figures on several sets of scored pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import media
+
+
+def test_several_sets_are_measured_and_averaged(launched: Any, data: Path, tmp_path: Path) -> None:
+    media.write(
+        tmp_path / "more" / "test.parquet", [{**row, "part": "xyz"[i // 4]} for i, row in enumerate(media.scored())]
+    )
+    sets = ["--sts", str(data.parent / "sts"), str(tmp_path / "more")]
+    result = launched("simcse", "--run", str(tmp_path / "run"), *sets).result
+    for figures in (result, result["untrained"], result["baseline"]):
+        assert figures["sts_sts"] == figures["sts_more"]  # the same pairs
+        assert abs(figures["sts_average"] - figures["sts_sts"]) < 1e-5
+        assert "sts_average_of_parts" in figures
+    assert result["baseline"]["sts_average_of_parts"] != result["baseline"]["sts_average"]
+
+
+def test_names_that_end_alike_are_refused(launched: Any, data: Path, tmp_path: Path) -> None:
+    folder = str(data.parent / "sts")
+    said = launched("simcse", "--run", str(tmp_path / "run"), "--sts", folder, folder)
+    assert "several that end unlike" in said.refusal
