@@ -131,9 +131,7 @@ def _blur_weights(kernel: Tensor, size: int) -> Tensor:
     """[B, size, size]: a Gaussian about each pixel, what falls beyond the border folded back (reflect)."""
     away = torch.arange(1 - kernel.shape[1], kernel.shape[1], device=kernel.device)
     tap = torch.arange(size, device=kernel.device)[:, None] + away  # [size, 2 radius + 1]
-    if size > 1:
-        tap = (size - 1) - ((tap % (2 * (size - 1))) - (size - 1)).abs()  # mirrored, again and again if need be
-    else:
-        tap = torch.zeros_like(tap)
+    period = max(1, 2 * (size - 1))
+    tap = (size - 1) - (tap % period - (size - 1)).abs()  # mirrored, again and again if need be
     weights = kernel.new_zeros(len(kernel), size, size)
     return weights.scatter_add_(2, tap.expand(len(kernel), -1, -1), kernel[:, None, away.abs()].expand(-1, size, -1))

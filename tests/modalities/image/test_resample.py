@@ -1,4 +1,4 @@
-"""Crop, rotation and blur against torchvision, which takes one parameter for a whole batch: row by row, in both forms."""
+"""Crop, rotation and blur, in both forms, against torchvision, which takes one parameter for a batch: row by row."""
 
 import math
 
