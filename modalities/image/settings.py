@@ -114,9 +114,10 @@ SIMCLR = Augment(
 MOCO = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2, blur=0.5)
 """MoCo v2's (arXiv:2003.04297)."""
 BYOL_FIRST = Augment(crop=(0.08, 1.0), flip=0.5, jitter=0.8, saturation=0.2, gray=0.2, blur=1.0)
-"""BYOL's (arXiv:2006.07733, appendix B) first view, always blurred; Barlow Twins and MoCo v3 have it, too. The two views
-differ: give them to two nodes of one column and tower, `Image(column="image", tower="image", weak=BYOL_FIRST)` and
-likewise BYOL_SECOND, as a pair of two nodes compares their weak views."""
+"""BYOL's first view (arXiv:2006.07733, appendix B), always blurred; Barlow Twins and MoCo v3 have it, too.
+
+The two views differ: give them to two nodes of one column and tower, `Image(column="image", tower="image",
+weak=BYOL_FIRST)` and likewise BYOL_SECOND, as a pair of two nodes compares their weak views."""
 BYOL_SECOND = dataclasses.replace(BYOL_FIRST, blur=0.1, solarize=0.2)
 """BYOL's second view, seldom blurred and at times solarized."""
 
