@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   multicl demo --say my.wav                        what does my recording of three digits find?
   multicl recipes                                  the methods, each a file to launch or copy
   multicl recipes simclr --copy                    a copy of simclr.py to edit
+  multicl views simclr --data.path pictures/       a page of the views that a recipe's encoders will see
   multicl eval runs/simclr                         a run's figures again, from its saved model
   multicl embed runs/clip --data a.parquet --out vectors.parquet
   multicl export runs/simcse --to sentence-transformers
@@ -61,13 +62,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipes = commands.add_parser("recipes", help="list the recipes, show one, or copy one to edit")
     recipes.add_argument("name", nargs="?", metavar="NAME")
     recipes.add_argument("--copy", nargs="?", const=".", type=Path, metavar="TO", help="copy the recipe's file")
+    views = commands.add_parser(
+        "views", help="a page of a recipe's data and their random views", epilog="Other flags are the recipe's own.",
+    )  # fmt: skip
+    views.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or a file FILE.py")
+    views.add_argument("--data", help="a table, a folder or a hub name; as --data.path")
+    views.add_argument("--out", type=Path, default=Path("views.html"), metavar="FILE.html")
+    views.add_argument("--rows", type=int, default=8, help="things of each modality")
+    views.add_argument("--draws", type=int, default=4, help="views of each")
+    views.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
     commands.add_parser("info", help="versions, devices and adapters found")
     if args[:1] == ["demo"]:  # its flags are the recipe's
         from multicl.recipes.codes import main as demo
 
         demo(args[1:])
         return
-    options = parser.parse_args(args)
+    options, more = parser.parse_known_args(args)
+    if more and options.command != "views":  # whose other flags are the recipe's
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     try:
         if options.version:
             from multicl import __version__
@@ -92,6 +104,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 heavy.evaluate(options.run, options.data, options.test)
             elif options.command == "export":
                 heavy.export(options.run, options.to, options.out, options.node, options.space)
+            elif options.command == "views":
+                from multicl.run import parse, recipe_class
+
+                flags = more if options.data is None else ["--data.path", options.data, *more]
+                recipe = parse(recipe_class(options.recipe), flags)
+                heavy.views(recipe, options.out, rows=options.rows, draws=options.draws)
             else:
                 heavy.embed(
                     options.run, options.data, options.out, split=options.split, nodes=options.nodes,

@@ -1,20 +1,28 @@
-"""The commands that work with a run's model: eval, embed and export."""
+"""The commands that work with a run or a recipe: eval, embed, export and views."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 from multicl.config import from_plain, read_yaml
+from multicl.data import Data
 from multicl.export import Form
 from multicl.export import export as write_export
 from multicl.model import DEFAULT, Model, load
-from multicl.pairs import column_of
-from multicl.rows import Rows, open_rows
-from multicl.run import Figures, figures_table, recipe_class, rounded, to_json
-from multicl.types import InputError
+from multicl.pairs import check_graph, column_of, requested_views
+from multicl.reader import Reader, sources_of
+from multicl.report.gallery import Section, write_gallery
+from multicl.rows import Rows, open_rows, resolve_path
+from multicl.run import Figures, Run, figures_table, recipe_class, rounded, to_json
+from multicl.seeds import row_seeds
+from multicl.types import InputError, Kind, Modality, Shows
+
+LOOKED_AT = 1000
+"""Rows among which `views` looks for some that have a column."""
 
 
 def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Figures:
@@ -112,6 +120,68 @@ def export(name: str, to: Form, out: Path | None = None, node: str | None = None
 def _space(named: str | None) -> str | None:
     """A space as `Model` takes it."""
     return DEFAULT if named is None else None if named == "features" else named
+
+
+def views(recipe: Run, out: Path, *, rows: int = 8, draws: int = 4) -> Path:
+    """A page of the recipe's data and their random views: those of its first epoch, draw by draw.
+
+    Each source of the graph is shown once, in the kinds of view that the pairs ask of its nodes.
+
+    Args:
+        out: the HTML file. rows: how many of each source. draws: views of each kind.
+
+    Raises:
+        InputError: the data is a stream, or lacks a column; `rows` or `draws` less than 1.
+    """
+    if rows < 1 or draws < 1:
+        raise InputError(f"--rows and --draws must be 1 or more, got {rows} and {draws}")
+    given, modalities, terms = recipe.rows(), recipe.modalities(), recipe.terms()
+    check_graph(modalities, terms)
+    data = given.open() if isinstance(given, Data) else open_rows(given)
+    if data.streaming:
+        raise InputError(f"{data.label} is a stream, of which views are not shown: leave --data.streaming out")
+    reader = Reader(data, modalities, [], recipe.train.seed)
+    kinds: dict[str, dict[Kind, None]] = {source: {} for source in reader.modalities}
+    sources = sources_of(modalities)
+    for view in [*requested_views(terms), *requested_views(terms, momentum=True)]:
+        kinds[sources[view.node]][view.kind] = None
+    sections = []
+    for source, modality in reader.modalities.items():
+        nodes = ", ".join(node for node in modalities if sources[node] == source)
+        sections.append(_views_of(reader, source, modality, list(kinds[source]), nodes, rows, draws))
+    intro = "What the encoders see and hear: things as they are, and random views of them."
+    write_gallery(out, title="Views", intro=intro, sections=sections)
+    print(f"written: {out}")
+    return out
+
+
+def _views_of(
+    reader: Reader, source: str, modality: Modality, kinds: list[Kind], nodes: str, rows: int, draws: int
+) -> Section:
+    present: list[int] = []
+    for start in range(0, min(len(reader.rows), LOOKED_AT), rows):
+        batch = reader.slice(range(start, min(start + rows, len(reader.rows))), 0).batches[source]
+        present += [] if batch is None else batch.row.tolist()
+        if len(present) >= rows:
+            break
+    column = reader.columns[source]
+    if not present:
+        raise InputError(f"column {column!r} of {reader.rows.label} has nothing to show in its first rows")
+    batch = reader.slice(present[:rows], 0).batches[source]
+    assert batch is not None
+    numbers, base = batch.row.tolist(), reader.rows.base
+    cells = [row.get(column) for row in reader.rows.fetch(numbers, [column])]
+    media = [[modality.preview(resolve_path(c, base, "files" if modality.files else "values")) for c in cells]]
+    columns, note = ["as it is"], ""
+    if isinstance(modality, Shows):
+        for kind, draw in product(kinds, range(draws)):
+            seeds = row_seeds(batch.row, reader.seed, 0, source, kind, draw)
+            media.append(modality.show(modality.view(batch, seeds, kind)))
+            columns.append(f"{kind} {draw}")
+    else:
+        note = f"{type(modality).__name__} has no views to show; what its encoder drops out may still make them differ."
+    named = [(str(n), list(shown)) for n, shown in zip(numbers, zip(*media, strict=True), strict=True)]
+    return Section(nodes, columns, named, note)
 
 
 def _plain_column(cells: list[Any]) -> Any:

@@ -281,3 +281,12 @@ class Modality(Protocol):
     def preview(self, raw: Any) -> tuple[str, bytes]:
         """One cell for a page: (MIME type, bytes), small enough to embed."""
         ...
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """What an adapter may have beside `Modality`'s: for `multicl views`."""
+
+    def show(self, batch: Batch) -> list[tuple[str, bytes]]:
+        """Each row of a batch or a view of it, as `preview` gives a cell: what the encoder is about to see or hear."""
+        ...

@@ -84,6 +84,11 @@ def preview(raw: Any) -> tuple[str, bytes]:
         info = soundfile.info(io.BytesIO(raw))
         if info.format in PLAYABLE and (info.format != "WAV" or info.subtype in PLAYABLE_PCM):
             return PLAYABLE[info.format], bytes(raw)
+    return to_ogg(wave, rate)
+
+
+def to_ogg(wave: np.ndarray, rate: int) -> tuple[str, bytes]:
+    """float [T] in [-1, 1] -> (MIME type, bytes) of Ogg Vorbis, at a rate that browsers play."""
     if not 8000 <= rate <= 48000:
         wanted = min(max(rate, 8000), 48000)
         wave, rate = resample(wave, rate, wanted).numpy(), wanted

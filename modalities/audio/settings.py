@@ -219,3 +219,16 @@ class Audio:
         from multicl.modalities.audio import decode
 
         return decode.preview(raw)
+
+    def show(self, batch: Batch) -> list[tuple[str, bytes]]:
+        """Each row of a batch or a view of it for a page: Ogg Vorbis, masked stretches of time silent.
+
+        Masked bands of frequency cannot be heard missing: they are the spectrogram's affair.
+        """
+        from multicl.modalities.audio import decode
+        from multicl.modalities.audio.mel import covered
+
+        wave, lengths = batch.get("wave").cpu(), batch.get("lengths").cpu()
+        if "time_masks" in batch:
+            wave = wave.masked_fill(covered(batch.get("time_masks").cpu(), lengths, wave.shape[1]), 0)
+        return [decode.to_ogg(row[:n].clamp(-1, 1).numpy(), self.rate) for row, n in zip(wave, lengths, strict=True)]

@@ -1,5 +1,13 @@
 """Pictures: decoding, augmentation and encoders. Importing this loads no torch."""
 
-from multicl.modalities.image.settings import Augment, Image
+from multicl.modalities.image.settings import (
+    BYOL_FIRST,
+    BYOL_SECOND,
+    MOCO,
+    SIMCLR,
+    SMALL_PICTURES,
+    Augment,
+    Image,
+)
 
-__all__ = ["Augment", "Image"]
+__all__ = ["BYOL_FIRST", "BYOL_SECOND", "MOCO", "SIMCLR", "SMALL_PICTURES", "Augment", "Image"]

@@ -1,152 +1,156 @@
-"""Changes of pictures, batched, each row with parameters of its own.
+"""Changes of pictures' colours, batched, each row with parameters of its own.
 
 Pictures are float [B, 3, H, W] in [0, 1] and stay so; parameters are [B]. The arithmetic is torchvision's
-(`torchvision.transforms.v2.functional`), which takes one parameter for the whole batch. Inputs are not written to.
+(`torchvision.transforms.v2.functional`), which takes one parameter for the whole batch. Every function overwrites the
+pictures that it is given, and returns them: passes in place are cheap while a slice of a batch stays in cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
-Adjustment = Callable[[Tensor, Tensor], Tensor]
-"""(pictures [B, 3, H, W], strength [B]) -> pictures."""
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+"""The adjustments of `color_jitter`."""
+LUMA = (0.2989, 0.587, 0.114)
+"""Of a grey picture (ITU-R 601-2)."""
 
 
 def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
     """0: black, 1: as it is."""
-    return (x * _column(factor)).clamp_(0, 1)
+    return _blend(x, factor)
 
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
     """0: the mean of its grey picture, 1: as it is."""
-    mean = grey(x).mean((1, 2, 3), keepdim=True)
-    return torch.lerp(mean, x, _column(factor)).clamp_(0, 1)
+    return _blend(x, factor, to_mean=1 - factor)
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
     """0: grey, 1: as it is."""
-    return torch.lerp(grey(x), x, _column(factor)).clamp_(0, 1)
+    return _blend(x, factor, to_grey=1 - factor)
 
 
 def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turns the hue by `shift` of the colour circle, in [-0.5, 0.5]; HSV value and saturation stay."""
+    """Turns the hue by `shift` of the colour circle, in [-0.5, 0.5]; HSV value and saturation stay.
+
+    Without a branch: from red by way of yellow to cyan, 1 + (g + b - r - low) / chroma grows from 0 to 3, and by way of
+    magenta likewise, so that the sign of g - b makes it the hue, in sixths of the circle. A channel is full within a
+    sixth of its own hue, and gone beyond two.
+    """
     red, green, blue = x.unbind(1)  # [B, H, W]
-    value = x.amax(1)
-    chroma = value - x.amin(1)
-    scale = chroma.clamp_min(1e-8).reciprocal()  # a grey pixel's hue is any: its chroma is 0 below
-    of_green = (blue - red) * scale + 2
-    of_blue = (red - green) * scale + 4
-    sixths = torch.where(value == red, (green - blue) * scale, torch.where(value == green, of_green, of_blue))
-    sixths += 6 * shift[:, None, None]
-    turned = []
-    for place in (5, 3, 1):  # HSV -> RGB without branches: v - c max(0, min(k, 4 - k, 1)), k = (place + 6 h) mod 6
-        k = (sixths + place).remainder_(6)
-        turned.append(value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1))
-    return torch.stack(turned, 1)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    chroma = torch.maximum(torch.maximum(red, green), blue).sub_(low)
+    hue = (green + blue).sub_(red).sub_(low).div_(chroma.clamp_min(1e-8)).add_(1)  # a grey pixel's is any
+    hue.copysign_(green - blue).div_(6)  # in turns from red, [-0.5, 0.5]
+    own = torch.tensor((1.5, 1.5 - 1 / 3, 1.5 - 2 / 3))  # 1 keeps it positive, a half makes the nearest turn the floor
+    offset = (own + shift.cpu()[:, None])[..., None, None].to(x.device)  # [B, 3, 1, 1]
+    away = torch.add(hue[:, None], offset, out=x).frac_().sub_(0.5).abs_()  # turns from each channel's hue
+    away.mul_(-6).add_(2).clamp_(0, 1).mul_(chroma[:, None]).add_(low[:, None])
+    return x
 
 
-def color_jitter(x: Tensor, adjustments: Sequence[tuple[Adjustment, Tensor]], order: Tensor) -> Tensor:
-    """Applies n adjustments, each row in an order of its own, as SimCLR and torchvision's ColorJitter do.
+def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    """Adjusts brightness, contrast, saturation and hue, each row in an order of its own, as SimCLR and torchvision do.
+
+    All but the hue are blends, which rows do together, each with coefficients of its own. Rows whose hue comes at the
+    same time are turned where they lie if they lie together.
 
     Args:
-        adjustments: n functions with their strengths [B].
-        order: [B, n] int64, a permutation of the adjustments in each row.
+        factors: [B, 4] strengths, indexed by BRIGHTNESS to HUE.
+        order: [B, T] int64, what each row does first to last: T of the four, the same ones in every row. Both are on
+            the CPU.
     """
-    x = x.clone()
-    each = torch.arange(len(adjustments), device=order.device)
-    counts = (order[..., None] == each).sum(0).tolist()  # [n turns][n adjustments]: the one wait for the device
-    for turn, sizes in enumerate(counts):
-        rows_of = order[:, turn].argsort(stable=True).split(sizes)
-        for (adjust, strength), rows in zip(adjustments, rows_of, strict=True):
-            if len(rows):
-                x[rows] = adjust(x[rows], strength[rows])
+    turns = list(zip(*order.tolist(), strict=True))  # T of B
+    if all(len(set(turn)) == 1 for turn in turns):  # one row, or rows alike
+        for what, *_ in turns:
+            x = _ADJUST[what](x, factors[:, what])
+        return x
+    is_hue = order == HUE
+    blends = order[~is_hue].view(len(x), -1)  # [B, T - 1], or T
+    keep = factors.gather(1, blends)
+    to_mean, to_grey = ((1 - keep) * (blends == what) for what in (CONTRAST, SATURATION))
+    coefficients = torch.stack((keep, to_mean, to_grey)).to(x.device)
+    for turn, done in enumerate(turns):
+        if rows := [row for row, what in enumerate(done) if what == HUE]:
+            change_rows(x, rows, adjust_hue, factors[:, HUE])
+        if turn < blends.shape[1]:
+            _blend(x, *coefficients[:, :, turn])
     return x
 
 
 def grey(x: Tensor) -> Tensor:
     """Luma (ITU-R 601-2), [B, 1, H, W]."""
-    return (x[:, :1] * 0.2989).add_(x[:, 1:2], alpha=0.587).add_(x[:, 2:], alpha=0.114)
+    red, green, blue = LUMA
+    return (x[:, :1] * red).add_(x[:, 1:2], alpha=green).add_(x[:, 2:], alpha=blue)
 
 
 def to_grey(x: Tensor) -> Tensor:
     """Luma in all three channels."""
-    return grey(x).repeat(1, 3, 1, 1)
+    return x.copy_(grey(x))
 
 
-def solarize(x: Tensor, threshold: Tensor) -> Tensor:
+def solarize(x: Tensor, threshold: float) -> Tensor:
     """Inverts what is at least as bright as the threshold in [0, 1]."""
-    return torch.where(x >= _column(threshold), 1 - x, x)
+    return x.copy_(torch.where(x >= threshold, 1 - x, x))
+
+
+def posterize(x: Tensor, bits: int) -> Tensor:
+    """Leaves 2^bits levels of each channel."""
+    levels = 2**bits
+    return x.mul_(levels).floor_().clamp_(0, levels - 1).mul_(1 / levels)
 
 
 def add_noise(x: Tensor, noise: Tensor, std: float) -> Tensor:
     """Adds std * noise [B, 3, H, W], cut to [0, 1]."""
-    return torch.add(x, noise, alpha=std).clamp_(0, 1)
+    return x.add_(noise, alpha=std).clamp_(0, 1)
 
 
-def gaussian_blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blurs with a Gaussian of `sigma` > 0 pixels, cut off `radius` pixels away; borders are mirrored.
+def cut_out(x: Tensor, box: Tensor, value: float = 0.5) -> Tensor:
+    """Fills a box of each picture, [B, 4] top, left, height, width in whole pixels."""
+    top, left, height, width = box.to(x.device).t()[..., None]
+    y, z = (torch.arange(n, device=x.device) for n in x.shape[2:])
+    rows = (y >= top) & (y < top + height)  # [B, H]
+    columns = (z >= left) & (z < left + width)
+    return x.masked_fill_((rows[:, :, None] & columns[:, None])[:, None], value)
 
-    Separable, as one matrix product a side: kernels of a batch's many sigmas make slow grouped convolutions.
+
+def _blend(x: Tensor, keep: Tensor, to_mean: Tensor | None = None, to_grey: Tensor | None = None) -> Tensor:
+    """keep * x + to_mean * mean(grey(x)) + to_grey * grey(x), cut to [0, 1]; coefficients [B]."""
+    more: Tensor | None = None
+    if to_mean is not None:
+        more = _column((x.mean((2, 3)) @ x.new_tensor(LUMA)).mul_(to_mean.to(x.device)), x)
+    if to_grey is not None:
+        own = grey(x).mul_(_column(to_grey, x))
+        more = own if more is None else own.add_(more)
+    x.mul_(_column(keep, x))
+    if more is not None:
+        x.add_(more)
+    return x.clamp_(0, 1)
+
+
+def _column(strength: Tensor, like: Tensor) -> Tensor:
+    return strength.to(like.device)[:, None, None, None]
+
+
+_ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+
+
+def change_rows(x: Tensor, rows: list[int], change: Callable[..., Tensor], *parameters: Tensor) -> None:
+    """Overwrites some rows, given by increasing numbers, with their change: change(pictures, *parameters of the rows).
+
+    Rows that follow each other are changed where they lie; others are copied out and back. `parameters` are of all
+    rows, on the CPU.
     """
-    height, width = x.shape[-2:]
-    rows, columns = (_blur_weights(sigma, min(radius, n - 1), n) for n in (height, width))
-    return rows[:, None] @ x @ columns[:, None].mT
-
-
-def resized_crop(x: Tensor, box: Tensor, flip: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cuts out boxes, mirrors those to `flip`, and scales to `size`: bilinear, antialiased where it shrinks.
-
-    A box is a product of two intervals, so that all of it is one matrix product a side, exact for every row.
-
-    Args:
-        box: [B, 4] top, left, height, width in pixels, whole numbers within the picture.
-        flip: [B] bool, left to right.
-        size: height and width of what comes out.
-    """
-    top, left, height, width = box.unbind(1)
-    rows = _resize_weights(top, height, x.shape[2], size[0])  # [B, h, H]
-    columns = _resize_weights(left, width, x.shape[3], size[1])  # [B, w, W]
-    columns = torch.where(flip[:, None, None], columns.flip(1), columns)
-    return (rows[:, None] @ x @ columns[:, None].mT).clamp_(0, 1)
-
-
-def rotate(x: Tensor, angle: Tensor) -> Tensor:
-    """Turns about the centre, counter-clockwise, by `angle` in radians: bilinear, borders carried on outwards."""
-    _, _, height, width = x.shape
-    y, z = (torch.arange(n, device=x.device) - (n - 1) / 2 for n in (height, width))  # pixels from the centre
-    y, z = y[:, None], z[None]
-    cos, sin = (t[:, None, None] for t in (angle.cos(), angle.sin()))
-    across = (cos * z - sin * y) * (2 / width)
-    down = (sin * z + cos * y) * (2 / height)
-    grid = torch.stack((across, down), -1)  # [B, H, W, 2]
-    return grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def _resize_weights(start: Tensor, length: Tensor, size: int, out: int) -> Tensor:
-    """[B, out, size]: how much each source pixel counts, a triangle as wide as an output pixel, at least a source's."""
-    scale = (length / out)[:, None]  # [B, 1]
-    centre = start[:, None] + (torch.arange(out, device=start.device) + 0.5) * scale  # [B, out]
-    source = torch.arange(size, device=start.device) + 0.5  # [size]
-    weights = 1 - (source - centre[..., None]).abs() / scale.clamp_min(1)[..., None]
-    inside = (source > start[:, None]) & (source < (start + length)[:, None])  # [B, size]
-    weights = weights.clamp_min_(0) * inside[:, None]
-    return weights / weights.sum(2, keepdim=True)
-
-
-def _blur_weights(sigma: Tensor, radius: int, size: int) -> Tensor:
-    """[B, size, size]: a Gaussian about each pixel, what falls beyond the border folded back (reflect)."""
-    away = torch.arange(-radius, radius + 1, device=sigma.device)
-    kernel = torch.softmax(-0.5 * (away / sigma[:, None]).square(), 1)  # [B, 2 radius + 1]
-    tap = torch.arange(size, device=sigma.device)[:, None] + away  # [size, 2 radius + 1]
-    tap = tap.abs()
-    tap = (size - 1) - (size - 1 - tap).abs()
-    weights = kernel.new_zeros(len(sigma), size, size)
-    return weights.scatter_add_(2, tap.expand(len(sigma), -1, -1), kernel[:, None].expand(-1, size, -1))
-
-
-def _column(strength: Tensor) -> Tensor:
-    return strength[:, None, None, None]
+    if rows[-1] - rows[0] == len(rows) - 1:
+        some = slice(rows[0], rows[-1] + 1)
+        own = x[some]
+        changed = change(own, *(p[some] for p in parameters))
+        if changed is not own:
+            own.copy_(changed)
+    else:
+        here = torch.tensor(rows)
+        there = here.to(x.device)
+        x.index_copy_(0, there, change(x.index_select(0, there), *(p.index_select(0, here) for p in parameters)))

@@ -92,6 +92,15 @@ def preview(raw: Any, side: int = 64) -> tuple[str, bytes]:
     return ("image/jpeg" if lossy else "image/png"), out.getvalue()
 
 
+def to_png(pixels: Tensor) -> tuple[str, bytes]:
+    """[3, H, W] uint8, or float in [0, 1] -> (MIME type, bytes)."""
+    if pixels.is_floating_point():
+        pixels = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy()).save(out, "PNG", optimize=True)
+    return "image/png", out.getvalue()
+
+
 def _open(file: io.BytesIO | str | Path, hint: int | None) -> Image.Image:
     try:
         with warnings.catch_warnings():

@@ -11,8 +11,8 @@ from multicl.modalities.image import color
 from multicl.modalities.image.color import Stats
 from multicl.modalities.image.huggingface import huggingface_net, is_huggingface
 from multicl.modalities.image.named import timm_net, torchvision_net
+from multicl.modalities.image.resample import to_float
 from multicl.modalities.image.small import Small
-from multicl.modalities.image.views import to_float
 from multicl.types import Batch, InputError
 
 if TYPE_CHECKING:

@@ -77,28 +77,54 @@ class Augment:
     """Probability that bright pixels are inverted."""
     solarize_threshold: float = 0.5
     """From which brightness on, in [0, 1]."""
+    posterize: float = 0.0
+    """Probability that each channel keeps only a few levels."""
+    posterize_bits: int = 4
+    """2 to this power of them."""
     noise: float = 0.0
     """Probability of added Gaussian noise."""
     noise_std: float = 0.05
     """Its standard deviation; pixels are in [0, 1]."""
+    cutout: float = 0.0
+    """Probability of a box filled with mid-grey (Cutout, arXiv:1708.04552); its shape is drawn as a crop's."""
+    cutout_area: tuple[float, float] = (0.02, 0.33)
+    """Least and greatest share of the area that it covers, in (0, 1]."""
 
     def __post_init__(self) -> None:
-        ranges = {"crop": 1.0, "ratio": 100.0, "blur_sigma": 100.0}
+        ranges = {"crop": 1.0, "ratio": 100.0, "blur_sigma": 100.0, "cutout_area": 1.0}
         for name, top in ranges.items():
             low, high = _two(name, getattr(self, name))
             _require(0 < low <= high <= top, name, getattr(self, name), f"two numbers 0 < low <= high <= {top:g}")
         tops = {"rotate_degrees": 180.0, "brightness": 10.0, "contrast": 10.0, "saturation": 10.0, "hue": 0.5}
         for name in (f.name for f in dataclasses.fields(self)):
             value, top = getattr(self, name), tops.get(name, 1.0)  # most are probabilities
-            if name not in ranges:
+            if name == "posterize_bits":
+                whole = isinstance(value, int) and not isinstance(value, bool)
+                _require(whole and 1 <= value <= 8, name, value, "a whole number, 1 to 8")
+            elif name not in ranges:
                 _require(isinstance(value, int | float) and 0 <= value <= top, name, value, f"a number in [0, {top:g}]")
 
 
-STRONG = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2)
-"""SimCLR's (arXiv:2002.05709, appendix B.9) for small pictures: half its jitter, no blur."""
+SMALL_PICTURES = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2)
+"""SimCLR's (arXiv:2002.05709, appendix B.9) for pictures of some 32 pixels: half its jitter, no blur."""
+SIMCLR = Augment(
+    crop=(0.08, 1.0), flip=0.5, jitter=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, gray=0.2, blur=0.5
+)
+"""SimCLR's (arXiv:2002.05709, appendix A) for ImageNet. Its sigma of 0.1 to 2 pixels is for 224 pixels."""
+MOCO = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2, blur=0.5)
+"""MoCo v2's (arXiv:2003.04297)."""
+BYOL_FIRST = Augment(crop=(0.08, 1.0), flip=0.5, jitter=0.8, saturation=0.2, gray=0.2, blur=1.0)
+"""BYOL's first view (arXiv:2006.07733, appendix B), always blurred; Barlow Twins and MoCo v3 have it, too.
+
+The two views differ: give them to two nodes of one column and tower, `Image(column="image", tower="image",
+weak=BYOL_FIRST)` and likewise BYOL_SECOND, as a pair of two nodes compares their weak views."""
+BYOL_SECOND = dataclasses.replace(BYOL_FIRST, blur=0.1, solarize=0.2)
+"""BYOL's second view, seldom blurred and at times solarized."""
+
+STRONG = SMALL_PICTURES
+"""Of two views of one picture."""
 WEAK = Augment(crop=(0.8, 1.0))
 """Beside a caption, which must stay true: no mirror, no colour."""
-
 LOCAL = Augment(crop=(0.05, 0.25), flip=0.5, jitter=0.8, gray=0.2)
 """A small part, as of STRONG: SwAV's multi-crop (arXiv:2006.09882) cuts 0.05 to 0.14 of a picture of 224 pixels; of one
 of 32 that would be some 10 pixels."""
@@ -196,11 +222,11 @@ class Image:
         Returns:
             [B, 3, h, w], of a local view [B, 3, *local_shape].
         """
-        from multicl.modalities.image import views
+        from multicl.modalities.image import resample, views
 
         pixels = batch.get("pixels")
         if seeds is None:
-            return batch.replace(pixels=views.to_float(pixels))
+            return batch.replace(pixels=resample.to_float(pixels))
         settings = {"weak": self.weak, "strong": self.strong, "local": self.local}[kind]
         size = self.local_shape if kind == "local" else None
         return batch.replace(pixels=views.random_view(pixels, seeds, settings, size))
@@ -245,3 +271,9 @@ class Image:
         from multicl.modalities.image import decode
 
         return decode.preview(raw)
+
+    def show(self, batch: Batch) -> list[tuple[str, bytes]]:
+        """Each row of a batch or a view of it for a page: (MIME type, bytes) of a PNG, pixel by pixel."""
+        from multicl.modalities.image import decode
+
+        return [decode.to_png(picture) for picture in batch.get("pixels")]

@@ -153,3 +153,16 @@ def test_kind_picks_the_settings_and_an_empty_batch_passes():
     assert "time_masks" not in weak
     assert "time_masks" in audio.view(batch, seeds_of(2), "strong")
     assert len(audio.view(batch[:0], seeds_of(0), "strong")) == 0
+
+
+def test_show_plays_each_row_with_its_masked_time_silent():
+    n = 8000
+    batch = Audio(rate=8000).collate([torch.sin(torch.arange(n) / 3), torch.sin(torch.arange(n // 2) / 3)])
+    batch = batch.replace(time_masks=torch.tensor([[[0.25, 0.5]], [[0.0, 0.0]]]))
+    shown = Audio(rate=8000).show(batch)
+    assert [mime for mime, _ in shown] == ["audio/ogg"] * 2
+    heard = [Audio(rate=8000).load(data, None) for _, data in shown]
+    assert [len(wave) for wave in heard] == [n, n // 2]
+    assert float(heard[0][2500:5500].abs().max()) < 0.05  # Vorbis rings a little
+    assert float(heard[0][:1800].abs().max()) > 0.5
+    assert float(heard[1].abs().mean()) > 0.4

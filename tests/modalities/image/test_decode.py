@@ -10,7 +10,7 @@ import torch
 from PIL import Image as Pil
 
 from multicl.modalities.image import Image, decode
-from multicl.types import BadSample
+from multicl.types import BadSample, Batch
 
 IMAGE = Image(size=8)
 
@@ -134,6 +134,23 @@ def test_cmyk():
     red = sample.float().mean((1, 2))
     assert red[0] > 240
     assert red[1:].max() < 15
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animated_file_the_first_picture_is_taken(kind):
+    frames = [Pil.fromarray(colours()), Pil.new("RGB", (8, 8), "black"), Pil.new("RGB", (8, 8), "white")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    raw = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert Pil.open(io.BytesIO(raw)).n_frames == 3
+    assert torch.equal(IMAGE.load(raw), EXPECTED)
+
+
+def test_show_writes_what_an_encoder_sees():
+    pixels = torch.stack([EXPECTED, 255 - EXPECTED])
+    for batch in (pixels, pixels / 255):
+        for (mime, data), want in zip(IMAGE.show(Batch({"pixels": batch})), pixels, strict=True):
+            assert mime == "image/png"
+            assert torch.equal(IMAGE.load(data), want)
 
 
 def test_other_sizes_are_covered_and_the_centre_cut_out():

@@ -12,6 +12,7 @@ import tyro
 from torch import nn
 
 from multicl.config import from_plain, to_plain
+from multicl.modalities import image as presets
 from multicl.modalities.image import Augment, Image
 from multicl.types import InputError, Modality
 
@@ -48,7 +49,7 @@ def test_settings_out_of_range_are_named(bad):
         {"crop": (0.0, 1.0)}, {"crop": (0.5, 1.1)}, {"crop": (0.6, 0.5)}, {"crop": 0.5}, {"crop": "ab"},
         {"ratio": (0, 1)}, {"blur_sigma": (0.0, 1.0)}, {"flip": 1.5}, {"flip": -0.1}, {"jitter": float("nan")},
         {"hue": 0.6}, {"brightness": -1}, {"rotate_degrees": 200}, {"solarize_threshold": 2}, {"noise_std": -1},
-        {"gray": "often"},
+        {"gray": "often"}, {"posterize_bits": 0}, {"posterize_bits": 2.5}, {"cutout_area": (0.5, 0.1)},
     ],
     ids=str,
 )  # fmt: skip
@@ -75,6 +76,17 @@ def test_plain_values_and_back():
         assert from_plain(Image, to_plain(image)) == image
         assert pickle.loads(pickle.dumps(image)) == image
     assert to_plain(Image(nn.Flatten()))["encoder"] == {"object": "torch.nn.modules.flatten.Flatten"}
+
+
+def test_presets_are_settings_like_others():
+    image = Image(size=224, strong=presets.SIMCLR)
+    assert (image.strong.hue, image.strong.blur, image.strong.crop) == (0.2, 0.5, (0.08, 1.0))
+    assert from_plain(Image, to_plain(image)) == image
+    assert Image().strong == presets.SMALL_PICTURES
+    assert presets.MOCO.brightness == 0.4
+    first, second = presets.BYOL_FIRST, presets.BYOL_SECOND
+    assert replace(first, blur=second.blur, solarize=second.solarize) == second
+    assert (first.blur, first.solarize, second.blur, second.solarize) == (1.0, 0.0, 0.1, 0.2)
 
 
 def test_annotations_resolve():

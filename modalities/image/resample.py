@@ -1,0 +1,137 @@
+"""Changes that mix pixels, batched, each row with parameters of its own: crop, flip and scale as one, rotation, blur.
+
+The form depends on size and device. Small pictures, and any on a GPU, are resampled by one matrix product a side for
+the whole batch: exact for every row, as a box is a product of two intervals. On a CPU the work of large ones would grow
+with the cube of their side: they go a row at a time, through torchvision's own kernel for bytes and plain shifted sums.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample, interpolate, pad
+
+SMALL = 48
+"""Pixels a side up to which matrices are quicker on a CPU."""
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]; float32 as it is."""
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
+
+
+def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tensor:
+    """Cuts out boxes, mirrors those to `flip`, and scales to the size of `out`: bilinear, antialiased where it shrinks.
+
+    Args:
+        pixels: [B, 3, H, W] uint8 or float in [0, 1]; large bytes on a CPU come out rounded to a level.
+        box: [B, 4] top, left, height, width in pixels, whole numbers within the picture.
+        flip: [B] bool, left to right.
+        out: [B, 3, h, w] float32, which is filled with pictures in [0, 1], and returned.
+    """
+    if pixels.device.type == "cpu" and max(*pixels.shape[2:], *out.shape[2:]) > SMALL:
+        return _crop_by_row(pixels, box, flip, out)
+    top, left, height, width = box.to(pixels.device).unbind(1)
+    flip = flip.to(pixels.device)[:, None]
+    rows = _resize_weights(top, height, pixels.shape[2], out.shape[2], torch.zeros_like(flip))  # [B, h, H]
+    columns = _resize_weights(left, width, pixels.shape[3], out.shape[3], flip)  # [B, w, W]
+    if pixels.dtype == torch.uint8:
+        columns.div_(255)
+    across = pixels.float().flatten(1, 2).bmm(columns.mT)  # [B, 3 H, w]
+    scaled = rows[:, None] @ across.view(len(pixels), 3, pixels.shape[2], -1)
+    return torch.clamp(scaled, 0, 1, out=out)
+
+
+def rotate(x: Tensor, angle: Tensor) -> Tensor:
+    """Turns about the centre, counter-clockwise, by `angle` in radians: bilinear, borders carried on outwards."""
+    _, _, height, width = x.shape
+    y, z = (torch.arange(n, device=x.device) - (n - 1) / 2 for n in (height, width))  # pixels from the centre
+    y, z = y[:, None], z[None]
+    cos, sin = (t.to(x.device)[:, None, None] for t in (angle.cos(), angle.sin()))
+    across = (cos * z - sin * y) * (2 / width)
+    down = (sin * z + cos * y) * (2 / height)
+    grid = torch.stack((across, down), -1)  # [B, H, W, 2]
+    return grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Blurs with a Gaussian of `sigma` > 0 pixels, cut off 3 sigma away (rounded up); borders are mirrored.
+
+    Args:
+        sigma: [B].
+    """
+    kernel = blur_kernel(sigma)  # [B, radius + 1]
+    if x.device.type == "cpu" and max(x.shape[2:]) > SMALL:
+        return torch.stack([_blur_one(one, own) for one, own in zip(x, kernel.tolist(), strict=True)])
+    kernel = kernel.to(x.device)
+    rows, columns = (_blur_weights(kernel, n) for n in x.shape[2:])
+    across = x.flatten(1, 2).bmm(columns.mT)  # [B, 3 H, W]
+    return rows[:, None] @ across.view_as(x)
+
+
+def blur_kernel(sigma: Tensor) -> Tensor:
+    """[B, radius + 1] weights 0 to 3 sigma away, the same on either side: all together they sum to 1."""
+    away = torch.arange(math.ceil(3 * float(sigma.max())) + 1, device=sigma.device)
+    weights = (-0.5 * (away / sigma[:, None]).square()).exp() * (away <= (3 * sigma).ceil()[:, None])
+    return weights / (2 * weights.sum(1, keepdim=True) - 1)  # the middle one, exp(0), counts once
+
+
+def _crop_by_row(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tensor:
+    size = (out.shape[2], out.shape[3])
+    for to, picture, (top, left, height, width), mirror in zip(
+        out, pixels, box.to(torch.int64).tolist(), flip.tolist(), strict=True
+    ):
+        cut = picture[None, :, top : top + height, left : left + width]
+        cut = cut.contiguous(memory_format=torch.channels_last)  # which torch's kernel for bytes likes best
+        scaled = interpolate(cut, size=size, mode="bilinear", antialias=True)[0]
+        to.copy_(scaled.flip(2) if mirror else scaled)
+    return out.div_(255) if pixels.dtype == torch.uint8 else out.clamp_(0, 1)
+
+
+def _resize_weights(start: Tensor, length: Tensor, size: int, out: int, flip: Tensor) -> Tensor:
+    """[B, out, size]: how much each source pixel counts, a triangle as wide as an output pixel, at least a source's."""
+    scale = (length / out)[:, None]  # [B, 1]
+    place = torch.arange(out, device=start.device) + 0.5  # [out]
+    centre = start[:, None] + torch.where(flip, out - place, place) * scale  # [B, out]
+    source = torch.arange(size, device=start.device) + 0.5  # [size]
+    inside = (source > start[:, None]) & (source < (start + length)[:, None])  # [B, size]
+    reach = scale.clamp_min(1)
+    weights = (source / reach)[:, None] - (centre / reach)[..., None]
+    weights.abs_().neg_().add_(1).clamp_min_(0).mul_(inside[:, None])
+    return weights.div_(weights.sum(2, keepdim=True))
+
+
+def _blur_one(x: Tensor, kernel: list[float]) -> Tensor:
+    """[3, H, W]; its rows are blurred, then its columns, by adding up what lies equally far on either side."""
+    for side in (1, 2):
+        size = x.shape[side]
+        reach = sum(weight > 0 for weight in kernel) - 1
+        wide = _mirrored(x, side, reach)
+        x = wide.narrow(side, reach, size) * kernel[0]
+        for away in range(1, reach + 1):
+            x.add_(wide.narrow(side, reach - away, size), alpha=kernel[away])
+            x.add_(wide.narrow(side, reach + away, size), alpha=kernel[away])
+    return x
+
+
+def _mirrored(x: Tensor, side: int, reach: int) -> Tensor:
+    """[3, H, W] with `reach` more pixels at both ends of a side: the picture mirrored, again and again if need be."""
+    if x.shape[side] == 1:
+        return x.repeat_interleave(2 * reach + 1, side)
+    while reach:
+        more = min(reach, x.shape[side] - 1)
+        x = pad(x[None], (0, 0, more, more) if side == 1 else (more, more, 0, 0), mode="reflect")[0]
+        reach -= more
+    return x
+
+
+def _blur_weights(kernel: Tensor, size: int) -> Tensor:
+    """[B, size, size]: a Gaussian about each pixel, what falls beyond the border folded back (reflect)."""
+    away = torch.arange(1 - kernel.shape[1], kernel.shape[1], device=kernel.device)
+    tap = torch.arange(size, device=kernel.device)[:, None] + away  # [size, 2 radius + 1]
+    period = max(1, 2 * (size - 1))
+    tap = (size - 1) - (tap % period - (size - 1)).abs()  # mirrored, again and again if need be
+    weights = kernel.new_zeros(len(kernel), size, size)
+    return weights.scatter_add_(2, tap.expand(len(kernel), -1, -1), kernel[:, None, away.abs()].expand(-1, size, -1))

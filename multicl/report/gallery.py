@@ -1,0 +1,77 @@
+"""A self-contained HTML page of things and their random views, a row each: what an encoder will see and hear."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from multicl.types import InputError
+
+MEDIA = re.compile(r"(image|audio)/[a-z0-9.+-]+(;\s*codecs=[\w.,-]+)?", re.IGNORECASE)
+Medium = tuple[str, bytes]
+"""(MIME type, bytes): `image/*` is drawn, `audio/*` is played, `text/plain` (UTF-8) is written."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One modality's rows."""
+
+    title: str
+    columns: Sequence[str]
+    """What each medium of a row is ("as it is", "strong 0")."""
+    rows: Sequence[tuple[str, Sequence[Medium]]]
+    """(name, a medium for each column)."""
+    note: str = ""
+
+
+def write_gallery(path: Path, *, title: str, intro: str, sections: Sequence[Section]) -> Path:
+    """Write the page; equal input gives equal bytes. It asks for nothing, and runs nothing.
+
+    Args:
+        path: of the HTML file; its folder is made, a file that is there is replaced.
+        intro: paragraphs, split at empty lines.
+
+    Returns:
+        `path`.
+
+    Raises:
+        InputError: media that a page cannot show.
+    """
+    here = resources.files(__package__)
+    html, style = ((here / name).read_text(encoding="utf-8") for name in ("gallery.html", "page.css"))
+    shown = [
+        {
+            "title": section.title,
+            "note": section.note,
+            "columns": section.columns,
+            "rows": [(name, [_cell(section.title, *medium) for medium in media]) for name, media in section.rows],
+        }
+        for section in sections
+    ]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    page = environment.from_string(html).render(
+        title=title,
+        paragraphs=[p for p in re.split(r"\n\s*\n", intro.strip()) if p],
+        sections=shown,
+        style=Markup(style),  # ours; all else is escaped
+    )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8", newline="\n")
+    return path
+
+
+def _cell(section: str, mime: str, content: bytes) -> tuple[str, str]:
+    """(image, audio or text; what the page needs of it)."""
+    if mime.split(";")[0] == "text/plain":
+        return "text", content.decode("utf-8", errors="replace")
+    if MEDIA.fullmatch(mime) and content:
+        return mime.split("/")[0].lower(), f"data:{mime};base64,{base64.b64encode(content).decode()}"
+    raise InputError(f"{section}: a page shows image/*, audio/* and text/plain, got {mime}, {len(content)} bytes")
