@@ -20,11 +20,10 @@ from typing import Any, ClassVar
 import torch
 
 import multicl
-from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
+from multicl import Head, InfoNCE, InputError, Modality, Optim, Pair, Train
 from multicl.evaluation import held_out
 from multicl.modalities.text import Text
 from multicl.rows import open_rows
-from multicl.types import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
