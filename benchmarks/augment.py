@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import statistics
 import sys
 import time
@@ -142,6 +143,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    load = os.getloadavg()[0]  # others on the machine take cache and memory from everyone
     rows = [
         row
         for size in options.size or list(BATCH)
@@ -149,4 +151,4 @@ if __name__ == "__main__":
         for row in measure(size, blur, options.rounds, options.seconds, options.only)
     ]
     complete = not options.only and not options.size
-    finish("augment", rows, RESULTS if complete else None, rounds=options.rounds, batch=BATCH, threads=1)
+    finish("augment", rows, RESULTS if complete else None, rounds=options.rounds, batch=BATCH, threads=1, load=load)
