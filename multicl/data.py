@@ -7,10 +7,12 @@ of an epoch is left for the next shuffle.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -192,7 +194,7 @@ def slices(
         multiprocessing_context="forkserver" if workers else None,  # a fork of a process with threads may hang
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # a loader draws a number; the global generator stays as it is
-        worker_init_fn=_ignore_interrupts if workers else None,
+        worker_init_fn=_begin_loader if workers else None,
     )
     with nullcontext() if sent is None or sent.names_main else _main_unseen():
         return _unguarded(iter(loader))
@@ -235,9 +237,21 @@ def _main_unseen() -> Iterator[None]:
             main.__file__ = file
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the run ends its step, and needs its loaders until then."""
+def _begin_loader(worker: int) -> None:
+    """In a loader process: it lives as long as the run's process does, and no shorter.
+
+    Ctrl-C reaches every process of a terminal, but the run ends its step and needs its loaders until then. Where the
+    run is killed, the server that forked its loaders stays as long as they do, and torch's own watch looks at that one.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run = multiprocessing.parent_process()
+    assert run is not None
+
+    def follow() -> None:
+        run.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, name="follow the run", daemon=True).start()
 
 
 def _unguarded(found: Iterator[Slice | InputError]) -> Iterator[Slice]:

@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -147,6 +148,7 @@ def test_an_input_error_of_a_loader_process_arrives_clean() -> None:
     assert str(caught.value) == "a row must be a dict of columns or a tuple, got str"
 
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
 from multicl import Data, Pair, Train, Trainer
@@ -177,6 +179,38 @@ def test_a_script_without_a_guard_trains_once_or_is_told_what_to_do(tmp_path: Pa
     else:
         assert "InputError: a loader process died" in done.stderr
         assert "done" not in done.stdout
+
+
+ENDLESS = """
+import sys, time
+from multicl import Data, Pair, Train, Trainer
+from toys import Vectors
+t = Trainer({"a": Vectors()}, [Pair("a", "a")], Data(path=sys.argv[1], workers=1), train=Train(batch_size=8, steps=99))
+stream = t._slices(0)
+next(stream)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+def test_loaders_end_when_the_run_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(8)))
+    (tmp_path / "script.py").write_text(ENDLESS)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", tmp_path / "rows.jsonl"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(toys.__file__).parent), str(ROOT)])},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "up\n"
+            helpers = psutil.Process(process.pid).children(recursive=True)
+        finally:
+            process.kill()
+    assert len(helpers) >= 2  # a server, and the loader that it forked
+    _, left = psutil.wait_procs(helpers, timeout=30)
+    assert left == []
 
 
 def test_a_loader_process_that_dies_is_explained() -> None:
