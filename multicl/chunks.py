@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+KEPT = 1 << 26
+"""Bytes of views that a step keeps from one pass to the next; those beyond are made again."""
+
+
+@dataclass
 class Chunk:
     """Some rows of a look; their draws are the chunk's own."""
 
@@ -21,11 +25,23 @@ class Chunk:
     number: int
     rows: slice | Tensor
     """Their positions in the look's batch."""
+    kept: Batch | None = None
+    """Their view, once it was made and kept."""
 
     def batch(self) -> Batch:
         """The view of these rows, without padding that only others need."""
+        if self.kept is not None:
+            return self.kept
         assert self.look.batch is not None
         return self.look.view(self.look.batch[self.rows].trimmed())
+
+    def keep(self, batch: Batch, room: int) -> int:
+        """Keep the view if it fits into so many bytes; the bytes that it takes."""
+        size = sum(t.nbytes for t in batch.tensors.values())
+        if size > room:
+            return 0
+        self.kept = batch
+        return size
 
     @property
     def readers(self) -> list[Request]:

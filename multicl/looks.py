@@ -1,7 +1,7 @@
 """Which views a step embeds: one look a (source, kind, draw), however many nodes read it.
 
-A view is made when it is computed, from its rows' own seeds, and made again when it is computed again: kept, the views
-of a large batch would fill the memory that chunks save.
+A view is made when it is computed, from its rows' own seeds, and the same again when it is computed again: kept, all
+views of a large batch would fill the memory that chunks save.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from multicl.chunks import Chunk
+from multicl.chunks import KEPT, Chunk
 from multicl.looks import Look
 from multicl.norms import statistics_held
 from multicl.pairs import View
@@ -29,6 +29,7 @@ def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk], replay
     """Every look's views, chunk by chunk; rows stay in the order of their batch.
 
     What a frozen encoder gives is kept too (space None), where chunks are to be `replayed`: it is not computed again.
+    So are the first of the views that trained ones see.
 
     Args:
         towers: not wrapped; their `forward` autocasts where Accelerate made it so.
@@ -39,9 +40,12 @@ def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk], replay
             for space in _kept(towers, reader) if replayed else reader.spaces:
                 dim = towers.dim(reader.view.node, space)
                 embedded[reader.view, space] = torch.zeros(len(look), dim, device=towers.device)
+    room = KEPT if replayed else 0
     for chunk in chunks:
         requests = chunk.requests()
         if replayed:
+            if requests[0].batch is not None and any(_trains(towers, reader) for reader in chunk.readers):
+                room -= chunk.keep(requests[0].batch, room)
             requests = [request._replace(spaces=_kept(towers, request)) for request in requests]
         for key, z in towers(requests).items():
             embedded[key][chunk.rows] = z

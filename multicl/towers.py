@@ -26,6 +26,9 @@ class Head:
     """Width of the MLP's hidden layers; None: the encoder's."""
     norm: Literal["none", "batch", "layer"] = "none"
     """Normalisation of the hidden layers. "batch" ties the rows of one rank together: SimCLR's choice on one device."""
+    centred: bool = False
+    """Batch norm, without scale and shift, of what it gives: no direction is common to all rows, whatever the encoder.
+    Banks want it, whose slots follow late."""
 
     def build(self, width: int) -> tuple[nn.Module, int]:
         """The head on features of that width, and the width that it gives."""
@@ -37,7 +40,10 @@ class Head:
             norms = {"none": nn.Identity(), "batch": nn.BatchNorm1d(hidden), "layer": nn.LayerNorm(hidden)}
             steps += [nn.Linear(width, hidden), norms[self.norm], nn.ReLU()]
             width = hidden
-        return nn.Sequential(*steps, nn.Linear(width, self.dim)), self.dim
+        steps.append(nn.Linear(width, self.dim))
+        if self.centred:
+            steps.append(nn.BatchNorm1d(self.dim, affine=False))
+        return nn.Sequential(*steps), self.dim
 
 
 class Request(NamedTuple):

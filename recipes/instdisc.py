@@ -24,7 +24,7 @@ class Recipe(simclr.Recipe):
     objective: InstanceNCE = InstanceNCE(0.07)  # type: ignore[assignment]
     train: Train = Train(batch_size=128, epochs=200, lr=0.03)
     optim: Optim = Optim(name="sgd", weight_decay=5e-4)
-    head: Head = Head(dim=128, layers=2, norm="batch")
+    head: Head = Head(dim=128, layers=2, norm="batch", centred=True)
     """The paper's is linear; batch norm hinders vectors from moving all one way, away from a bank that follows late."""
 
     space = "joint"  # the paper's neighbours are those of the 128 numbers that the bank holds

@@ -200,6 +200,7 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
     several, kept = lse is not None or len(tilts) > 1, block.kept is not None
     held, spare = buffers(block, several or kept)
     whole = torch.empty_like(held) if several else spare
+    both: Tensor | None = None
     for tile, logits, positive in block.walk(held):
         ends = block.ends(tile)
         weights: Tensor | None = None
@@ -210,7 +211,10 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
                 if several or not kept:
                     e = _exponentials(logits, tilt, None if lse is None else group[0].along(lse[t]), out)
                 factor, *more = (end.along(slopes.sums[t]) for end in group)
-                e = torch.mul(e, factor + more[0] if more else factor, out=_part(out, *e.shape))
+                if more:  # in a tile of its own: one allocated anew each time would be paid for in pages
+                    both = torch.empty_like(held) if both is None else both
+                    factor = torch.add(factor, more[0], out=_part(both, *e.shape))
+                e = torch.mul(e, factor, out=_part(out, *e.shape))
                 weights = e if weights is None else weights.add_(e)
         assert weights is not None
         if positive is not None:

@@ -58,3 +58,19 @@ def test_a_look_without_rows_has_no_chunks() -> None:
     assert cut(look(None), 2) == []
     assert len(look(None)) == 0
     assert [request.batch for request in look(None).requests()] == [None, None]
+
+
+def test_views_are_kept_while_there_is_room() -> None:
+    made: list[int] = []
+
+    def view(batch: Batch) -> Batch:
+        made.append(len(batch))
+        return batch
+
+    one = Look(Batch({"x": torch.zeros(8, 4)}), view, READERS)
+    first, second = cut(one, 4)
+    assert first.keep(first.batch(), 100) == 64
+    assert second.keep(second.batch(), 36) == 0
+    for chunk in (first, first, second, second):
+        chunk.batch()
+    assert made == [4, 4, 4, 4]

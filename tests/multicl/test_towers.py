@@ -48,6 +48,17 @@ def test_heads_of_several_layers(norm: str) -> None:
     assert head(torch.randn(6, 4)).shape == (6, 5)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_centred_head_leaves_no_direction_that_all_rows_share(layers: int) -> None:
+    torch.manual_seed(0)
+    head, dim = Head(dim=5, layers=layers, centred=True).build(4)
+    z = head(3 + torch.randn(64, 4))
+    assert dim == 5
+    torch.testing.assert_close(z.mean(0), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(z.var(0, unbiased=False), torch.ones(5), atol=0.05, rtol=0)
+    assert not [name for name, _ in head.named_parameters() if name.startswith(f"{len(head) - 1}.")]  # type: ignore[arg-type]
+
+
 def test_heads_of_unknown_spaces_are_refused() -> None:
     with pytest.raises(InputError, match=r"heads are given for \['jiont'\]"):
         Towers({"a": Vectors()}, [Pair("a", "a")], {"jiont": Head()})
