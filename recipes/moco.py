@@ -3,6 +3,9 @@ r"""MoCo v2 (arXiv:1911.05722, arXiv:2003.04297): keys from slowly moving towers
 accelerate launch recipes/moco.py --data.path uoft-cs/cifar10 --data.columns image img
 python recipes/moco.py --image.encoder small --image.stem default --train.batch-size 256 --train.steps 600 \
     --bank 20000
+
+Measured with the second command on CIFAR-10 as JPEG, 10 minutes on one CPU core: kNN 46.2 %; untrained 36.1 %, raw
+pixels 28.6 %.
 """
 
 from __future__ import annotations
