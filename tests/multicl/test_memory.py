@@ -94,6 +94,18 @@ def test_moco_is_what_plain_lists_and_a_copy_moved_by_hand_make(chunk: int | Non
                 mine.mul_(0.9).add_(theirs, alpha=0.1)
 
 
+def test_lightly_a_rows_own_key_is_not_among_its_negatives() -> None:
+    """A row that comes again while its key is queued: the loss is that of a queue without it."""
+    towers = made(Pair("a", "a", MOCO, keys="momentum", queue=6))
+    losses = []
+    for queued in (batch(0), batch(0)[1:]):
+        memory = Memory(towers)
+        moco_step(towers, memory, queued)
+        losses.append(moco_step(towers, memory, batch(0)[:1])[0])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[0] > 0.1
+
+
 def test_a_queue_of_trained_towers_keys_serves_both_sides() -> None:
     """XBM across two nodes: extra keys of b for a's rows, of a for b's, both from the step before."""
     towers = made(Pair("a", "b", InfoNCE(T), queue=100))

@@ -147,3 +147,15 @@ def test_a_model_around_it_compiles() -> None:
     wanted = torch.autograd.grad(loss(x), linear.weight)[0]
     compiled = torch.compile(loss, backend="aot_eager")
     torch.testing.assert_close(torch.autograd.grad(compiled(x), linear.weight)[0], wanted)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5, 65])
+def test_inf_cl_rows_that_fill_no_tile_at_a_scale_whose_exponentials_overflow(rows: int) -> None:
+    g = torch.Generator().manual_seed(rows)
+    a, b = (torch.nn.functional.normalize(torch.randn(rows, 5, generator=g), dim=1) for _ in range(2))
+    side = Side(torch.arange(rows), torch.arange(rows))
+    found = contrast(a, b, torch.tensor([100.0]), Relation(side, side), unit=True)
+    assert found.b is not None
+    logits = 100 * a.double() @ b.double().T
+    torch.testing.assert_close(found.a.lse[0].double(), logits.logsumexp(1), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found.b.lse[0].double(), logits.logsumexp(0), rtol=1e-5, atol=1e-4)
