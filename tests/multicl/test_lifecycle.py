@@ -136,8 +136,12 @@ def test_without_a_folder_signals_do_what_they_did() -> None:
         signal.raise_signal(signal.SIGINT)
 
     t._step = interrupted  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        t.fit()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            t.fit()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_signals_outside_the_main_thread_are_left_alone() -> None:
