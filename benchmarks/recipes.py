@@ -50,6 +50,8 @@ def measure(name: str) -> list[dict[str, Any]]:
         command = [sys.executable, str(ROOT / "recipes" / f"{name}.py"), "--run", f"{folder}/run", *flags]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
         result = json.loads((Path(folder) / "run" / "result.json").read_text())
+    ask = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(ask, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
     return [
         {
             "recipe": name,
@@ -60,6 +62,7 @@ def measure(name: str) -> list[dict[str, Any]]:
             "steps": result["steps"],
             "seconds": result["seconds"],
             "flags": BUDGETS[name],
+            "commit": commit,
         }
         for figure, untrained in result["untrained"].items()
     ]
