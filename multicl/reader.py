@@ -157,8 +157,9 @@ class Reader:
             numbers = range(2 * rows)
         ids, shared = identity.content_ids(cells, numbers)
         if shared:
+            what = "rows and negatives" if pair.negatives else "rows"
             self.notes.append(
-                f"pair {pair.name!r}: {shared} of {len(numbers)} rows repeat a text or a file; "
+                f"pair {pair.name!r}: {shared} of {len(numbers)} {what} repeat a text or a file; "
                 f"repeats are {'positives' if pair.equal_ids == 'positive' else 'left out'}, never negatives"
             )
         return ids[:rows], ids[rows:]
