@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from multicl.looks import Look
-from multicl.towers import Request
+from multicl.towers import Embeddings, Request
 from multicl.types import Batch
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Chunk:
     """Their positions in the look's batch."""
     kept: Batch | None = None
     """Their view, once it was made and kept."""
+    graph: Embeddings | None = None
+    """Their embeddings with the graph, of the one chunk that is not computed again."""
 
     def batch(self) -> Batch:
         """The view of these rows, without padding that only others need."""

@@ -29,6 +29,10 @@ class Look:
     def __len__(self) -> int:
         return 0 if self.batch is None else len(self.batch)
 
+    def size(self) -> int:
+        """Bytes of the rows as they were loaded."""
+        return 0 if self.batch is None else sum(t.nbytes for t in self.batch.tensors.values())
+
     def requests(self) -> list[Request]:
         """All rows at once."""
         batch = None if self.batch is None else self.view(self.batch)

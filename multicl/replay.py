@@ -1,7 +1,8 @@
 """The two passes over a step's chunks: embed all of them without gradients, then replay each to send its gradient home.
 
 A chunk's draws come from a seed of its own, so that both passes drop the same units and neither keeps a random state.
-The encoders' memory is that of one chunk, whatever the batch (GradCache, arXiv:2101.06983).
+The encoders' memory is that of one chunk, whatever the batch (GradCache, arXiv:2101.06983). The chunk that is embedded
+last keeps its graph, which is not yet in the way of another, and is spared the replay.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk], replay
     """Every look's views, chunk by chunk; rows stay in the order of their batch.
 
     What a frozen encoder gives is kept too (space None), where chunks are to be `replayed`: it is not computed again.
-    So are the first of the views that trained ones see.
+    So are the first of the views that trained ones see, and the graph of the last chunk that trains.
 
     Args:
         towers: not wrapped; their `forward` autocasts where Accelerate made it so.
@@ -41,14 +42,19 @@ def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk], replay
                 dim = towers.dim(reader.view.node, space)
                 embedded[reader.view, space] = torch.zeros(len(look), dim, device=towers.device)
     room = KEPT if replayed else 0
+    last = trained[-1] if replayed and (trained := _trained(towers, chunks)) else None
     for chunk in chunks:
         requests = chunk.requests()
         if replayed:
-            if requests[0].batch is not None and any(_trains(towers, reader) for reader in chunk.readers):
+            if requests[0].batch is not None and chunk is not last and _trained(towers, [chunk]):
                 room -= chunk.keep(requests[0].batch, room)
             requests = [request._replace(spaces=_kept(towers, request)) for request in requests]
-        for key, z in towers(requests).items():
-            embedded[key][chunk.rows] = z
+        with torch.set_grad_enabled(chunk is last):
+            found: Embeddings = towers(requests)
+        if chunk is last:
+            chunk.graph = {key: z for key, z in found.items() if z.requires_grad}
+        for key, z in found.items():
+            embedded[key][chunk.rows] = z.detach()
     return embedded
 
 
@@ -64,10 +70,17 @@ def replay(
 ) -> None:
     """Compute each chunk again, with gradients, and add what it sends home to the parameters' `.grad`.
 
-    DDP reduces once, with the last chunk. `rest` goes with it and reaches every parameter that trains, so that DDP
-    waits for none whose chunks came earlier or not at all.
+    The one that has kept its graph comes first, and gives it up. DDP reduces once, with the last chunk. `rest` goes
+    with it and reaches every parameter that trains, so that DDP waits for none whose chunks came earlier or not at all.
     """
-    todo = [chunk for chunk in chunks if any(_trains(towers, reader) for reader in chunk.look.readers)]
+    todo = []
+    for chunk in _trained(towers, chunks):
+        if chunk.graph is None:
+            todo.append(chunk)
+        else:
+            with no_sync():
+                backward(surrogate(chunk.graph, grads, chunk.rows))
+            chunk.graph = None
     last = todo.pop() if todo else None
     with statistics_held(towers):
         for chunk in todo:
@@ -88,6 +101,11 @@ def surrogate(embedded: Embeddings, grads: Gradients, rows: slice | Tensor = sli
 def _kept(towers: Towers, request: Request) -> tuple[str | None, ...]:
     more = towers.frozen(request.view.node) and None not in request.spaces
     return (*request.spaces, None) if more else request.spaces
+
+
+def _trained(towers: Towers, chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The chunks that have a gradient to send."""
+    return [chunk for chunk in chunks if any(_trains(towers, reader) for reader in chunk.look.readers)]
 
 
 def _trains(towers: Towers, request: Request) -> bool:

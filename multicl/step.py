@@ -53,7 +53,8 @@ def exact_step(
     if chunk is None:
         embedded = wrapped([request for look in looks for request in look.requests()])
     else:
-        chunks = [part for look in looks for part in cut(look, chunk)]
+        costliest_last = sorted(looks, key=Look.size)  # whose last chunk is not computed again
+        chunks = [part for look in costliest_last for part in cut(look, chunk)]
         embedded = embed(towers, looks, chunks)
     keys = memory.embed(key_looks, chunk) if memory is not None else {}
     sides = Sides(embedded, rows_of([*looks, *key_looks]), ids, keys)

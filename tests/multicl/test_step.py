@@ -148,8 +148,8 @@ def test_or_where_all_are(size: int | None) -> None:
     assert all(g.abs().sum() == 0 for g in grads.values())
 
 
-@pytest.mark.parametrize(("size", "calls"), [(None, [8]), (4, [4, 4, 4, 4]), (3, [2, 3, 3, 2, 3, 3])])
-def test_nothing_is_computed_twice_but_in_chunks(size: int | None, calls: list[int]) -> None:
+@pytest.mark.parametrize(("size", "calls"), [(None, [8]), (8, [8]), (4, [4, 4, 4]), (3, [2, 3, 3, 2, 3])])
+def test_nothing_is_computed_twice_but_chunks_before_the_last(size: int | None, calls: list[int]) -> None:
     towers = tied()
     rows_of: list[int] = []
     encoder = towers.encoders["t"]
@@ -166,7 +166,7 @@ def test_texts_are_cut_by_length_and_padding_vanishes() -> None:
     lengths = sorted(batch.get("lengths").tolist(), reverse=True)
     step(towers, looks(towers, {"w": batch}), 2)
     wanted = [(2, longest) for longest in lengths[::2]]
-    assert net.seen == wanted * 4  # two views, embedded and replayed
+    assert net.seen == (wanted * 4)[:-1]  # two views, embedded and replayed, but for the last
     assert batch.get("ids").shape == (8, max(lengths) + 3)
 
 
@@ -314,7 +314,7 @@ def test_all_but_the_last_chunk_run_without_reduction() -> None:
         return towers(requests)
 
     step(towers, looks(towers, cells(towers)), 4, wrapped=wrapped, no_sync=Quiet)
-    assert synced == [False] * (2 * len(towers.requests) - 1) + [True]
+    assert synced == [False] * (2 * len(towers.requests) - 2) + [True]
 
 
 def test_gradients_are_added_to_those_there_are() -> None:
