@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from multicl.adapters import register
     from multicl.data import Data
+    from multicl.hold_out import HoldOut
     from multicl.model import Model, load
     from multicl.objectives import (
         CrossEntropy,
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "BadSample", "Batch", "CrossEntropy", "Data", "Decoupled", "HardNegative", "HardestNegatives", "Head",
-    "InfoNCE", "InputError", "InstanceNCE", "Margin", "Matryoshka", "Mine", "Modality", "Model", "Momentum",
+    "HoldOut", "InfoNCE", "InputError", "InstanceNCE", "Margin", "Matryoshka", "Mine", "Modality", "Model", "Momentum",
     "NTXent", "Optim", "Pair", "Run", "Sigmoid", "SupCon", "SwAV", "Target", "Train", "Trainer", "core_view",
     "full_graph", "launch", "load", "register",
 ]  # fmt: skip
 _HOMES = {
     "BadSample": "types", "Batch": "types", "CrossEntropy": "objectives", "Data": "data", "Decoupled": "objectives",
-    "HardNegative": "objectives", "HardestNegatives": "objectives", "Head": "towers", "InfoNCE": "objectives",
+    "HardNegative": "objectives", "HardestNegatives": "objectives", "Head": "towers", "HoldOut": "hold_out",
+    "InfoNCE": "objectives",
     "InputError": "types", "InstanceNCE": "objectives", "Margin": "objectives", "Matryoshka": "objectives",
     "Mine": "settings", "Modality": "types", "Model": "model", "Momentum": "settings", "NTXent": "objectives",
     "Optim": "optim", "Pair": "pairs", "Run": "run", "Sigmoid": "objectives", "SupCon": "objectives",

@@ -13,6 +13,7 @@ from multicl.types import InputError
 
 EXAMPLES = """examples:
   multicl demo                                     train speech, handwriting and words into one space, and search it
+  multicl fit pictures/                            train on data of your own: a recipe is chosen and written
   multicl demo --say my.wav                        what does my recording of three digits find?
   multicl recipes                                  the methods, each a file to launch or copy
   multicl recipes simclr --copy                    a copy of simclr.py to edit
@@ -36,6 +37,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("demo", help="spoken codes: train on real speech, scans and words, then search", add_help=False)
+    fit = commands.add_parser(
+        "fit", help="train on data of your own: choose a recipe, write it, launch it",
+        epilog="Other flags are the recipe's own: --train.lr 1e-4",
+    )  # fmt: skip
+    fit.add_argument("data", metavar="DATA", help="a table, a folder of tables, pictures or sounds, or a hub name")
+    fit.add_argument("--run", type=Path, help="folder of the run; default: runs/fit-DATA-TIME")
+    fit.add_argument("--minutes", type=float, default=10.0, help="about so long training may take")
+    fit.add_argument("--split", default="train")
+    fit.add_argument("--config", help="the hub set's configuration")
+    fit.add_argument("--pretrained", action="store_true", help="begin with encoders from the hub")
+    fit.add_argument("--dry-run", action="store_true", help="write the recipe and stop")
+    fit.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
     evaluate = commands.add_parser("eval", help="a run's figures from its saved model")
     evaluate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     evaluate.add_argument("--data", help="other data than the run's: a path or hub name")
@@ -78,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         demo(args[1:])
         return
     options, more = parser.parse_known_args(args)
-    if more and options.command != "views":  # whose other flags are the recipe's
+    if more and options.command not in ("views", "fit"):  # whose other flags are the recipe's
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     try:
         if options.version:
@@ -98,6 +111,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
             for path in options.imports:
                 import_file(path)
+            if options.command == "fit":
+                from multicl.fit.run import fit as fit_own
+
+                fit_own(
+                    options.data, options.run, minutes=options.minutes, split=options.split, config=options.config,
+                    pretrained=options.pretrained, dry_run=options.dry_run, flags=more,
+                )  # fmt: skip
+                return
             from multicl import commands as heavy
 
             if options.command == "eval":

@@ -290,3 +290,29 @@ class Shows(Protocol):
     def show(self, batch: Batch) -> list[tuple[str, bytes]]:
         """Each row of a batch or a view of it, as `preview` gives a cell: what the encoder is about to see or hear."""
         ...
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What an adapter would do with some cells."""
+
+    settings: dict[str, Any]
+    """Of the adapter's fields, those that should differ from their defaults."""
+    temperature: float
+    """For two views of one thing."""
+    why: str
+    """In a few words."""
+
+
+@runtime_checkable
+class Suggests(Protocol):
+    """What an adapter may have beside `Modality`'s: for `multicl fit`."""
+
+    def suggest(self, cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
+        """Settings that suit these cells and the machine.
+
+        Args:
+            cells: at least one, of which some may be unreadable. accelerator: a GPU is there.
+            pretrained: begin with an encoder from the hub.
+        """
+        ...

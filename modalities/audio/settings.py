@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from multicl.types import Batch, InputError, Kind
+from multicl.types import Batch, InputError, Kind, Suggestion
 
 if TYPE_CHECKING:
     import random
@@ -209,6 +209,12 @@ class Audio:
         if self.encoder == "small":
             return self
         return dataclasses.replace(self, encoder=str(folder), pretrained=False)
+
+    def suggest(self, cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
+        """Settings for cells like these; see `multicl.types.Suggests`."""
+        from multicl.modalities.audio.suggest import suggest
+
+        return suggest(cells, accelerator, pretrained)
 
     def preview(self, raw: Any) -> tuple[str, bytes]:
         """One cell for a page: (MIME type, bytes) that browsers play; large or unplayable sounds: 10 s of Ogg Vorbis.

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from multicl.types import Batch, InputError, Kind
+from multicl.types import Batch, InputError, Kind, Suggestion
 
 if TYPE_CHECKING:
     import random
@@ -261,6 +261,12 @@ class Image:
             )
         encoder = str(folder) if (Path(folder) / "config.json").is_file() else self.encoder
         return dataclasses.replace(self, encoder=encoder, pretrained=False)
+
+    def suggest(self, cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
+        """Settings for cells like these; see `multicl.types.Suggests`."""
+        from multicl.modalities.image.suggest import suggest
+
+        return suggest(cells, accelerator, pretrained)
 
     def preview(self, raw: Any) -> tuple[str, bytes]:
         """One cell for a page: (MIME type, bytes) of a PNG, or a JPEG for what was one, at most 64 pixels a side.

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from multicl.types import BadSample, Batch, InputError, Kind
+from multicl.types import BadSample, Batch, InputError, Kind, Suggestion
 
 if TYPE_CHECKING:
     import random
@@ -196,6 +196,12 @@ class Text:
         from multicl.modalities.text import export
 
         return export.write(self, encoder, head, folder, form)
+
+    def suggest(self, cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
+        """Settings for cells like these; see `multicl.types.Suggests`."""
+        from multicl.modalities.text.suggest import suggest
+
+        return suggest(cells, accelerator, pretrained)
 
     def preview(self, raw: Any) -> tuple[str, bytes]:
         """The text, or the first of several, as UTF-8 of at most 200 characters. BadSample as in `load`."""

@@ -1,0 +1,35 @@
+"""What rate, length and encoder suit some sounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from multicl.modalities.audio import decode
+from multicl.types import BadSample, Suggestion
+
+LOOKED_AT = 32
+"""Sounds whose rate and length are looked at."""
+PRETRAINED = "laion/clap-htsat-unfused"
+MOST_SECONDS = 10.0
+
+
+def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
+    """The sounds' own rate up to 16 kHz, and a length that holds most of them, up to 10 seconds."""
+    rates, seconds = [], []
+    for cell in cells[:: max(1, len(cells) // LOOKED_AT)][:LOOKED_AT]:
+        with suppress(BadSample):
+            wave, rate = decode.read(cell, 60.0, None)
+            rates.append(rate)
+            seconds.append(len(wave) / rate)
+    length = sorted(seconds)[int(0.95 * (len(seconds) - 1))] if seconds else MOST_SECONDS
+    longest = min(MOST_SECONDS, max(1.0, float(math.ceil(length))))
+    if pretrained:
+        return Suggestion(
+            {"encoder": PRETRAINED, "rate": 48_000, "max_seconds": longest}, 0.1, f"{PRETRAINED} of the hub"
+        )
+    rate = min([16_000, *rates])
+    why = f"sounds at {rate} Hz, up to {longest:g} s, a small convolutional net on log-mels from scratch"
+    return Suggestion({"encoder": "small", "rate": rate, "max_seconds": longest}, 0.1, why)

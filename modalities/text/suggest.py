@@ -1,0 +1,22 @@
+"""What encoder suits some texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from multicl.types import Suggestion
+
+PRETRAINED = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
+    """A bag of words without an accelerator, a small transformer over bytes with one; long enough for most texts."""
+    lengths = sorted(len(text) for cell in cells for text in (cell if isinstance(cell, list) else [cell]) if text)
+    most = lengths[int(0.95 * (len(lengths) - 1))] if lengths else 0
+    if pretrained:
+        return Suggestion({"encoder": PRETRAINED}, 0.05, f"{PRETRAINED} from the hub")
+    if accelerator:
+        tokens = max(32, min(512, most + 2))
+        return Suggestion({"encoder": "small", "max_tokens": tokens}, 0.05, f"a transformer over {tokens} bytes")
+    return Suggestion({"encoder": "words"}, 0.05, "a bag of words and their parts, from scratch")

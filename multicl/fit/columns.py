@@ -1,0 +1,94 @@
+"""What the columns of a data set are: an adapter's, labels, or something to leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from multicl.adapters import adapter, entry_point_names
+from multicl.ids import label_key
+from multicl.rows import Rows, is_null, resolve_path
+from multicl.types import BadSample, InputError, Modality
+
+LOOKED_AT = 200
+"""Rows whose cells are looked at, spread over the data."""
+READ = 8
+"""Cells of a column that each adapter is asked to read."""
+CLASSES = 1000
+"""Most different labels."""
+LABELS = ("label", "labels", "class", "target", "category", "y")
+"""Names that a column of labels often has; among several such columns these come first."""
+SHORT = 30
+"""Characters of the longest label."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the data."""
+
+    name: str
+    adapter: str | None
+    """Whose it is; None: nobody's."""
+    cells: tuple[Any, ...]
+    """Some that are not null."""
+    present: float
+    """Share of the looked-at rows that have a cell."""
+    classes: int = 0
+    """Different labels among the cells that were looked at; 0: these are no labels."""
+
+
+def columns_of(rows: Rows) -> list[Column]:
+    """Every column, in the data's order.
+
+    Raises:
+        InputError: a stream, or rows without names.
+    """
+    if rows.streaming:
+        raise InputError(
+            f"{rows.label} is a stream, which is not looked through: write a recipe for it (multicl recipes)"
+        )
+    step = max(1, len(rows) // LOOKED_AT)
+    numbers = list(range(0, len(rows), step))[:LOOKED_AT]
+    names = rows.names or []
+    seen = rows.fetch(numbers, names)
+    return [_column(name, [row.get(name) for row in seen], rows) for name in names]
+
+
+def labels_among(columns: Sequence[Column]) -> Column | None:
+    """The column whose values are labels; of several the one that is called so, else the first."""
+    found = [c for c in columns if c.classes and c.present == 1]
+    return min(found, key=lambda c: LABELS.index(c.name) if c.name in LABELS else len(LABELS), default=None)
+
+
+def _column(name: str, raw: list[Any], rows: Rows) -> Column:
+    cells = [cell for cell in raw if not is_null(cell)]
+    present = len(cells) / len(raw)
+    classes = len({label_key(cell) for cell in cells}) if all(map(_may_be_label, cells)) else 0
+    if not 2 <= classes <= min(CLASSES, len(cells) // 4):
+        classes = 0
+    owner = None if classes or not cells else _owner(cells[:: max(1, len(cells) // READ)][:READ], rows)
+    return Column(name, owner, tuple(cells), present, classes)
+
+
+def _may_be_label(cell: Any) -> bool:
+    return isinstance(cell, int) or (isinstance(cell, str) and len(cell) <= SHORT)
+
+
+def _owner(cells: Sequence[Any], rows: Rows) -> str | None:
+    """The adapter that reads most of the cells; a string that is a file's path is rather a file than a text."""
+    best: tuple[float, bool, str] | None = None
+    for name in sorted(entry_point_names()):
+        made = adapter(name)()
+        share = sum(_reads(made, resolve_path(c, rows.base, "files" if made.files else "values")) for c in cells)
+        if share > len(cells) / 2 and (best is None or (share, made.files) > best[:2]):
+            best = share, made.files, name
+    return best[2] if best else None
+
+
+def _reads(modality: Modality, cell: Any) -> bool:
+    try:
+        modality.load(cell, None)
+    except BadSample:
+        return False
+    return True

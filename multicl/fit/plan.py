@@ -1,0 +1,178 @@
+"""From columns to a recipe's settings: nodes, pairs, sizes, and the reasons in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from multicl.adapters import adapter
+from multicl.fit.columns import Column, labels_among
+from multicl.rows import Rows, resolve_path
+from multicl.types import InputError, Suggestion, Suggests
+
+CAPTIONS = ("caption", "captions", "text", "description", "sentence", "prompt", "title")
+"""Names that a column of descriptions often has."""
+OFTEN = 0.5
+"""Share of the rows that must have a column."""
+FEW = 2000
+"""Rows below which an encoder from scratch learns little."""
+OWN = "its own views"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the graph."""
+
+    name: str
+    kind: str
+    """The adapter's name."""
+    column: str
+    tower: str
+    suggestion: Suggestion
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A pair of the graph."""
+
+    a: str
+    b: str
+    temperature: float
+    learnable: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, and why."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    label: str | None
+    rows: int
+    batch_size: int
+    why: tuple[str, ...]
+    """A line each, for people."""
+
+    @property
+    def crossings(self) -> list[tuple[str, str]]:
+        """The pairs of unlike nodes: what retrieval is measured between."""
+        return [(e.a, e.b) for e in self.edges if e.a != e.b]
+
+
+def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: bool = False) -> Plan:
+    """Choose the graph by the columns that there are, and sizes by the cells and the machine.
+
+    One column: two views of each thing (SimCLR, SimCSE). Two of one kind: one finds the other, through one tower; of
+    more texts the first and the longest. With texts: each picture or sound and its text (CLIP, CLAP), and where there
+    is one such column, also its own two views. Else all with all.
+
+    Args:
+        columns: of the rows. accelerator: a GPU is there. pretrained: begin with encoders from the hub.
+
+    Raises:
+        InputError: no column that an adapter reads; every column and what it is taken for is named.
+    """
+    label = labels_among(columns)
+    kinds: dict[str, list[Column]] = {}
+    for column in columns:
+        if column.adapter is not None and column.present >= OFTEN:
+            kinds.setdefault(column.adapter, []).append(column)
+    if not kinds:
+        raise InputError(
+            f"{rows.label}: no column holds pictures, texts or sounds that can be read; it has "
+            + ", ".join(f"{c.name} ({'labels' if c.classes else 'unknown'})" for c in columns)
+        )
+    media = [kind for kind in kinds if adapter(kind)().files]
+    if media and len(kinds.get("text", ())) > 1:
+        kinds["text"] = [_caption(kinds["text"])]
+    elif len(kinds.get("text", ())) > 2:
+        first, *others = kinds["text"]
+        kinds["text"] = [first, max(others, key=_length)]
+    chosen = {kind: found[:2] for kind, found in kinds.items()}
+    why = [_said(column, chosen, label) for column in columns]
+    nodes = tuple(node for kind, found in chosen.items() for node in _nodes(kind, found, rows, accelerator, pretrained))
+    edges, graph = _edges(nodes, media)
+    most = 1024 if accelerator else 256
+    batch_size = max(2, min(most, 1 << max(1, (len(rows) // 4).bit_length() - 1)))
+    why += [f"{node.name}: {node.suggestion.why}" for node in nodes]
+    why += [f"pairs: {graph}", f"batch: {batch_size} of {len(rows)} rows"]
+    if len(rows) < FEW and not pretrained:
+        why.append(f"{len(rows)} rows are few to train from scratch: --pretrained begins with encoders from the hub")
+    return Plan(nodes, edges, label.name if label else None, len(rows), batch_size, tuple(why))
+
+
+def _caption(found: Sequence[Column]) -> Column:
+    """The column that describes: by its name, else the one with the longest texts."""
+    named = [column for column in found if column.name in CAPTIONS]
+    if named:
+        return min(named, key=lambda column: CAPTIONS.index(column.name))
+    return max(found, key=_length)
+
+
+def _length(column: Column) -> float:
+    """Characters of a text of the column, on average."""
+    return sum(len(str(cell)) for cell in column.cells) / len(column.cells)
+
+
+def _nodes(kind: str, found: list[Column], rows: Rows, accelerator: bool, pretrained: bool) -> list[Node]:
+    """One or two nodes of a kind; two share a tower."""
+    made = adapter(kind)()
+    cells = [resolve_path(c, rows.base, "files" if made.files else "values") for f in found for c in f.cells]
+    if isinstance(made, Suggests):
+        suggestion = made.suggest(cells, accelerator, pretrained)
+    else:
+        suggestion = Suggestion({}, 0.1, "the adapter's defaults")
+    if len(found) == 1:
+        return [Node(kind, kind, found[0].name, kind, suggestion)]
+    return [
+        Node(_name(column.name, number, kind), kind, column.name, kind, suggestion)
+        for number, column in enumerate(found, 1)
+    ]
+
+
+def _name(column: str, number: int, kind: str) -> str:
+    """A node is called as its column, where Python can call a field so."""
+    taken = {"run", "resume", "data", "train", "optim", "head", "momentum", "space", "label"}
+    return column if column.isidentifier() and column not in taken else f"{kind}_{number}"
+
+
+def _edges(nodes: Sequence[Node], media: Sequence[str]) -> tuple[tuple[Edge, ...], str]:
+    """The pairs, and what they are in words."""
+    if len(nodes) == 1:
+        (node,) = nodes
+        return (Edge(node.name, node.name, node.suggestion.temperature, False),), f"{node.name} and {OWN}"
+    texts = [node for node in nodes if node.kind == "text"]
+    edges = [
+        Edge(a.name, b.name, 0.07, True)
+        for a, b in combinations(nodes, 2)
+        if a.kind == b.kind or not texts or "text" in (a.kind, b.kind)
+    ]
+    words = [f"{edge.a} and {edge.b}" for edge in edges]
+    if texts and len(media) == 1:
+        alone = [node for node in nodes if node.kind == media[0]]
+        if len(alone) == 1:  # captions alone teach a tower from scratch too little about what it sees
+            edges.append(Edge(alone[0].name, alone[0].name, alone[0].suggestion.temperature, False))
+            words.append(f"{alone[0].name} and {OWN}")
+    return tuple(edges), "; ".join(words)
+
+
+def _said(column: Column, chosen: dict[str, list[Column]], label: Column | None) -> str:
+    """What a column was taken for."""
+    if label is not None and column.name == label.name:
+        return f"column {column.name}: {column.classes} labels, for the figures alone"
+    if any(column is each for found in chosen.values() for each in found):
+        return f"column {column.name}: {column.adapter}"
+    why = column.adapter or ("labels" if column.classes else "no adapter reads it")
+    return f"column {column.name}: left alone ({why})"
+
+
+def settings_code(node: Node) -> str:
+    """The adapter's call in Python, as a recipe has it."""
+    named = {**node.suggestion.settings, "column": node.column}
+    if node.tower != node.name:
+        named["tower"] = node.tower
+    encoder: Any = named.pop("encoder", None)
+    parts = [repr(encoder)] if encoder is not None else []
+    return f"{adapter(node.kind).__name__}({', '.join([*parts, *(f'{k}={v!r}' for k, v in named.items())])})"

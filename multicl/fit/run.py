@@ -1,0 +1,129 @@
+"""The command: look, choose, time, write, train."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from multicl.data import Data
+from multicl.fit.columns import columns_of
+from multicl.fit.plan import Plan, plan
+from multicl.fit.write import write_recipe
+from multicl.hold_out import HoldOut
+from multicl.rows import Rows
+from multicl.run import Run, launch, recipe_class
+from multicl.types import InputError
+
+HELD_OUT = ("test", "validation", "val", "valid", "dev")
+"""Splits that data may bring for the figures."""
+EPOCHS = 100
+"""At most so often a row is seen."""
+TRIED = 4
+"""Steps that are timed."""
+
+
+def fit(
+    source: str,
+    run: Path | None = None,
+    *,
+    minutes: float = 10.0,
+    split: str = "train",
+    config: str | None = None,
+    pretrained: bool = False,
+    dry_run: bool = False,
+    flags: Sequence[str] = (),
+) -> Path:
+    """Train on data of one's own, with nothing but their path: a recipe is chosen, written, and launched.
+
+    Args:
+        source: a file, a folder or a hub name. run: the run's folder; default: runs/fit-NAME-TIME.
+        minutes: about so long training may take. pretrained: begin with encoders from the hub.
+        dry_run: write the recipe and stop. flags: more of the recipe's own, as "--train.lr 1e-4".
+
+    Returns:
+        The recipe's file, RUN.py.
+
+    Raises:
+        InputError: the data cannot be read, or no column is any adapter's; `minutes` not above 0.
+    """
+    import torch
+
+    if not minutes > 0:
+        raise InputError(f"--minutes must be above 0, got {minutes}")
+    data = _data(source, split, config)
+    rows = data.open()
+    chosen = plan(rows, columns_of(rows), torch.cuda.is_available(), pretrained)
+    folder = run or Path("runs") / f"fit-{Path(source).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    file = folder.with_name(f"{folder.name}.py")
+    for there in (folder, file):
+        if there.exists():
+            raise InputError(f"{there} exists: launch {file} with --resume auto to go on, or give another --run")
+    held = data.open(data.test)
+    print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))
+    print("".join(f"  {line}\n" for line in chosen.why), end="", flush=True)
+    write_recipe(file, chosen, data, TRIED, source)
+    each = seconds_a_step(recipe_class(str(file))())
+    steps = steps_within(minutes, each, chosen)
+    write_recipe(file, chosen, data, steps, source)
+    epochs = steps * chosen.batch_size / chosen.rows
+    print(f"  {steps} steps ({epochs:.1f} epochs), {each:.2g} s each: about {steps * each / 60:.1f} minutes")
+    print(f"written: {file}, a recipe to edit; `accelerate launch {file}` for several processes", flush=True)
+    if not dry_run:
+        launch(_loaded(file), ["--run", str(folder), *flags])
+    return file
+
+
+def seconds_a_step(recipe: Run) -> float:
+    """Time of a training step, once what is made in the first ones is there."""
+    stamps: list[float] = []
+
+    def seconds(steps: int) -> float:
+        trial: Any = replace(recipe, run=None, train=replace(recipe.train, steps=steps))
+        began = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            trial.trainer().fit()
+        return time.perf_counter() - began
+
+    stamps += [seconds(1), seconds(1 + TRIED)]
+    return max(1e-4, (stamps[1] - stamps[0]) / TRIED)
+
+
+def steps_within(minutes: float, each: float, chosen: Plan) -> int:
+    """Steps that fit the time, and see no row more than EPOCHS times; at least 10."""
+    most = EPOCHS * max(1, chosen.rows // chosen.batch_size)
+    return max(10, min(most, int(60 * minutes / each)))
+
+
+def _data(source: str, split: str, config: str | None) -> Data:
+    """The data with their own held-out split, or with a tenth of their rows kept back."""
+    data = Data(path=source, split=split, config=config)
+    for name in HELD_OUT:
+        if name != split and _opens(data, name):
+            return replace(data, test=name)
+    return HoldOut(path=source, split=split, config=config)
+
+
+def _opens(data: Data, split: str) -> Rows | None:
+    try:
+        return data.open(split)
+    except InputError:
+        return None
+
+
+def _how_held(data: Data) -> str:
+    return ", a tenth drawn by chance" if isinstance(data, HoldOut) else f", the split {data.test!r}"
+
+
+def _loaded(file: Path) -> type[Run]:
+    """The recipe as it now is: an earlier form of the file may have been imported."""
+    import sys
+
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__file__", None) == str(file.resolve()):
+            del sys.modules[name]
+    return recipe_class(str(file))

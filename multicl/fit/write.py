@@ -1,0 +1,63 @@
+"""A plan as a recipe's file: Python that reads as the shipped recipes do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from multicl.adapters import adapter
+from multicl.data import Data
+from multicl.files import write_whole
+from multicl.fit.plan import Plan, settings_code
+from multicl.hold_out import HoldOut
+
+
+def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) -> None:
+    """Write the plan to `path`, a .py file.
+
+    Args:
+        data: what the recipe reads. steps: of the training. source: how the user named the data.
+    """
+    environment = Environment(loader=PackageLoader("multicl.fit", "."), undefined=StrictUndefined, autoescape=False)
+    nodes = [(node.name, adapter(node.kind).__name__, settings_code(node)) for node in plan.nodes]
+    alone = len(plan.nodes) == 1
+    classes = {adapter(node.kind) for node in plan.nodes}
+    imports = sorted(f"from {_public(cls)} import {cls.__name__}" for cls in classes)
+    heads = "Head(dim=128, layers=2)" if alone else "Head(dim=256, layers=1)"
+    text = environment.get_template("recipe.py.jinja").render(
+        source=source.replace("\\", "/"), file=path.name, why=[line.replace("\\", "/") for line in plan.why],
+        imports=imports, title=_title(plan), nodes=nodes, edges=plan.edges, data=_data_code(data),
+        held_out=isinstance(data, HoldOut), batch_size=plan.batch_size, steps=steps, chunk=repr("auto"), head=heads,
+        features=alone, label=repr(plan.label) if plan.label else None, crossings=plan.crossings,
+        probed=[node.name for node in plan.nodes if node.kind != "text"] or [node.name for node in plan.nodes][:1],
+        k=max(1, min(200, plan.rows // 50)), measured=_measured(plan),
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text + "\n")
+
+
+def _public(cls: type) -> str:
+    """The package that shows the class: `multicl.modalities.image` for a class of its module `settings`."""
+    import importlib
+
+    parent = cls.__module__.rpartition(".")[0]
+    shown = parent and getattr(importlib.import_module(parent), cls.__name__, None) is cls
+    return parent if shown else cls.__module__
+
+
+def _title(plan: Plan) -> str:
+    return "Pairs: " + ", ".join(f"{edge.a} and {edge.b}" for edge in plan.edges) + "."
+
+
+def _measured(plan: Plan) -> str:
+    parts = [f"retrieval, {a} <-> {b}" for a, b in plan.crossings]
+    parts += [f"nearest neighbours' {plan.label}"] if plan.label else []
+    return f"On held-out rows: {'; '.join(parts)}." if parts else "Nothing: rows have no labels, and nothing to find."
+
+
+def _data_code(data: Data) -> str:
+    changed = {"path": data.path, "config": data.config, "split": data.split, "test": data.test}
+    plain = type(data)()
+    kept = ", ".join(f"{k}={v!r}" for k, v in changed.items() if v != getattr(plain, k))
+    return f"{type(data).__name__}({kept})"

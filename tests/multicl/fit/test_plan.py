@@ -1,0 +1,112 @@
+"""Columns are told apart, and the graph is the one that people would draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import media
+import pytest
+
+from multicl import InputError
+from multicl.fit.columns import Column, columns_of, labels_among
+from multicl.fit.plan import Plan, plan
+from multicl.rows import open_rows
+
+ROWS = [
+    {**row, "caption": f"a much longer text about thing {i}", "number": i / 7, "kind": "ab"[i % 2]}
+    for i, row in enumerate(media.rows(40))
+]
+
+
+def planned(*names: str, rows: Sequence[dict[str, Any]] = ROWS, **options: bool) -> Plan:
+    data = open_rows([{name: row[name] for name in names} for row in rows])
+    return plan(data, columns_of(data), **{"accelerator": False, **options})
+
+
+def edges(made: Plan) -> set[tuple[str, str]]:
+    return {(edge.a, edge.b) for edge in made.edges}
+
+
+def test_columns_are_told_apart() -> None:
+    found = {c.name: c for c in columns_of(open_rows(ROWS))}
+    owners = {name: c.adapter for name, c in found.items()}
+    assert owners == {
+        "image": "image", "audio": "audio", "text": "text", "negative": "text", "caption": "text",
+        "label": None, "number": None, "kind": None,
+    }  # fmt: skip
+    assert found["kind"].classes == 2
+    assert found["number"].classes == 0
+
+
+def test_a_path_is_a_file_where_there_is_one(tmp_path: Any) -> None:
+    for i in range(9):
+        (tmp_path / f"{i}.png").write_bytes(media.png(i))
+    data = open_rows([{"picture": str(tmp_path / f"{i}.png"), "missing": f"nowhere/{i}.png"} for i in range(9)])
+    assert [c.adapter for c in columns_of(data)] == ["image", "text"]
+
+
+def test_of_several_label_columns_the_one_that_is_called_so() -> None:
+    def labels(name: str) -> Column:
+        return Column(name, None, (1, 2), 1.0, 2)
+
+    assert labels_among([labels("speaker"), labels("label")]).name == "label"  # type: ignore[union-attr]
+    assert labels_among([labels("speaker"), labels("colour")]).name == "speaker"  # type: ignore[union-attr]
+    assert labels_among([Column("x", "text", ("a",), 1.0)]) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["image"], {("image", "image")}),
+        (["text"], {("text", "text")}),
+        (["image", "text"], {("image", "text"), ("image", "image")}),
+        (["audio", "text"], {("audio", "text"), ("audio", "audio")}),
+        (["text", "caption"], {("text", "caption")}),
+        (["image", "audio"], {("image", "audio")}),
+        (["image", "audio", "text"], {("image", "text"), ("audio", "text")}),
+    ],
+)
+def test_the_graph(names: list[str], wanted: set[tuple[str, str]]) -> None:
+    made = planned(*names)
+    assert {frozenset(edge) for edge in edges(made)} == {frozenset(edge) for edge in wanted}
+
+
+def test_beside_media_one_text_is_taken_and_labels_are_for_figures() -> None:
+    made = planned(
+        "image", "other", "caption", "kind", rows=[{**row, "other": f"id {i}"} for i, row in enumerate(ROWS)]
+    )
+    assert {node.column for node in made.nodes} == {"image", "caption"}
+    assert made.label == "kind"
+    assert any("other: left alone" in line for line in made.why)
+
+
+def test_of_many_texts_the_first_and_the_longest() -> None:
+    rows = [{"term": f"t{i}", "also": f"t{i}; u{i}", "meaning": f"what t{i} means at length"} for i in range(20)]
+    assert edges(planned("term", "also", "meaning", rows=rows)) == {("term", "meaning")}
+
+
+def test_two_columns_of_a_kind_share_a_tower() -> None:
+    rows = [{"front": media.png(i), "run": media.png(i, 1)} for i in range(12)]
+    made = planned("front", "run", rows=rows)
+    assert [(n.name, n.column, n.tower) for n in made.nodes] == [
+        ("front", "front", "image"),
+        ("image_2", "run", "image"),
+    ]
+
+
+def test_sizes_follow_cells_and_machine() -> None:
+    (node,) = planned("image").nodes
+    assert node.suggestion.settings == {"encoder": "small", "size": 32}
+    (large,) = planned("image", rows=[{"image": media.png(i, size=200)} for i in range(12)], accelerator=True).nodes
+    assert large.suggestion.settings["size"] == 224
+    (sound,) = planned("audio").nodes
+    assert sound.suggestion.settings == {"encoder": "small", "rate": 8000, "max_seconds": 1.0}
+    assert "--pretrained" in planned("image").why[-1]
+    assert "--pretrained" not in planned("image", pretrained=True).why[-1]
+    assert planned("image").batch_size == 8
+
+
+def test_data_that_no_adapter_reads_are_refused_and_every_column_named() -> None:
+    with pytest.raises(InputError, match=r"number \(unknown\), kind \(labels\)"):
+        planned("number", "kind")

@@ -1,0 +1,49 @@
+"""Data of one's own, from the path to the figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import media
+import pytest
+
+from multicl import InputError
+from multicl.cli import main
+from multicl.config import read_yaml
+from multicl.fit.run import fit
+from multicl.run import recipe_class
+
+
+def test_a_folder_with_a_split_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = media.folder(tmp_path / "things")
+    run = tmp_path / "runs" / "a"
+    main(["fit", str(data), "--run", str(run), "--minutes", "0.001", "--train.lr", "1e-4"])
+    said = capsys.readouterr().out
+    assert "32 rows to train on, 12 held out, the split 'test'" in said
+    result = json.loads(said.splitlines()[-1].removeprefix("RESULT "))
+    assert result["steps"] == 10
+    assert {"image_to_text_recall@1", "audio_to_text_recall@1", "text_to_audio_recall@10"} <= set(result)
+    assert read_yaml(run / "recipe.yaml")["train"]["lr"] == 1e-4
+    with pytest.raises(InputError, match="exists"):
+        fit(str(data), run)
+
+
+def test_a_folder_of_pictures_by_class_and_no_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(24):
+        place = tmp_path / "pets" / ("cat" if i % 2 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.png").write_bytes(media.png(i % 2, seed=i))
+    file = fit(str(tmp_path / "pets"), tmp_path / "run", minutes=0.001, dry_run=True)
+    said = capsys.readouterr().out
+    assert "22 rows to train on, 2 held out, a tenth drawn by chance" in said
+    recipe = recipe_class(str(file))()
+    assert recipe.data.test == "held-out"
+    assert [(pair.a, pair.b) for pair in recipe.terms()] == [("image", "image")]
+    assert set(recipe.measure(recipe.trainer().model)) == {"image_knn_1"}
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be() -> None:
+    with pytest.raises(InputError, match="--minutes"):
+        fit("nowhere", minutes=0)
