@@ -10,6 +10,7 @@ from typing import Literal
 
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.nt_xent import NTXent
+from multicl.objectives.predicted import Predicted
 from multicl.settings import Mine
 from multicl.targets import Target
 from multicl.types import InputError, Kind, Modality, Objective
@@ -70,6 +71,8 @@ class Pair:
                 f"pair {self.name!r}: NTXent knows no keys apart from its queries, as keys='momentum' and local_draws "
                 "have them: use InfoNCE"
             )
+        if isinstance(self.objective, Predicted) and self.keys != "momentum":
+            raise InputError(f"pair {self.name!r}: a predictor stands before momentum keys: give keys='momentum'")
         if isinstance(self.objective, NTXent) and not self.symmetric:
             raise InputError(f"pair {self.name!r}: NTXent compares two views of one node; for two nodes, use InfoNCE")
         for name in (self.name, self.space):
