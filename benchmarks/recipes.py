@@ -30,7 +30,8 @@ BUDGETS = {
     "semi": "--data.path DATA/cifar10 --data.split train[:10000] --data.labels 0.1 --image.encoder small "
     "--image.stem default --train.batch-size 256 --train.steps 120",
     "instdisc": f"--data.path DATA/cifar10 --image.encoder small --image.stem default --optim.name adamw {CIFAR}",
-    "cmc": f"--data.path DATA/cifar10 --l.encoder small --l.stem default --ab.encoder small --ab.stem default {CIFAR}",
+    "cmc": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
+    "cross_view": "--data.path DATA/emoji --data.columns a google b twitter",
     "simclr_audio": "--data.path DATA/spoken_digits --audio.rate 8000 --group speaker --train.epochs 60",
     "simcse": "--data.path DATA/wordnet --data.columns text definition --sts DATA/stsb --text.encoder words "
     "--text.pooling mean --head.layers 0 --train.batch-size 256 --train.steps 1000 --train.lr 1e-3",

@@ -279,7 +279,7 @@ def _objective_entry(objective: Objective) -> dict[str, Any]:
     cls = type(objective)
     own = getattr(objectives, cls.__name__, None) is cls
     plain = to_plain(objective)
-    if isinstance(objective, objectives.Matryoshka):
+    if isinstance(objective, objectives.Matryoshka | objectives.Predicted):
         plain["objective"] = _objective_entry(objective.objective)
     return {cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}": plain}
 
@@ -295,6 +295,8 @@ def _objective(entry: dict[str, Any]) -> Objective:
     known = getattr(objectives, name, None) if name in objectives.__all__ else None
     if known is objectives.Matryoshka:
         return objectives.Matryoshka(_objective(settings["objective"]), dims=tuple(settings["dims"]))
+    if known is objectives.Predicted:
+        return objectives.Predicted(**{**settings, "objective": _objective(settings["objective"])})
     return from_plain(known, settings, name) if known else Foreign(name, settings)
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.nt_xent import NTXent
+from multicl.objectives.predicted import Predicted
 from multicl.settings import Mine
 from multicl.targets import Target
 from multicl.types import InputError, Kind, Modality, Objective
@@ -46,6 +47,9 @@ class Pair:
     """Of a pair of one node: so many strong views, each compared with each."""
     local_draws: int = 0
     """Of a pair of one node: so many small views (multi-crop), which are compared with the strong ones alone."""
+    crossed: bool = False
+    """Of a pair of two nodes: two strong views are drawn, and the first of a is compared with the second of b, and the
+    second of a with the first of b. Nodes of one column then look at two random views, not at one and the same."""
     space: str = "joint"
     """One projection head per (tower, space)."""
     keys_from: Literal["both", "all"] = "both"
@@ -65,11 +69,15 @@ class Pair:
             )
         if (self.draws > 2 or self.local_draws) and not self.symmetric:
             raise InputError(f"pair {self.name!r}: several draws are for a pair of one node, not of two")
+        if self.crossed and self.symmetric:
+            raise InputError(f"pair {self.name!r}: crossed is for a pair of two nodes; one node's views differ anyway")
         if isinstance(self.objective, NTXent) and (self.keys == "momentum" or self.local_draws):
             raise InputError(
                 f"pair {self.name!r}: NTXent knows no keys apart from its queries, as keys='momentum' and local_draws "
                 "have them: use InfoNCE"
             )
+        if isinstance(self.objective, Predicted) and self.keys != "momentum":
+            raise InputError(f"pair {self.name!r}: a predictor stands before momentum keys: give keys='momentum'")
         if isinstance(self.objective, NTXent) and not self.symmetric:
             raise InputError(f"pair {self.name!r}: NTXent compares two views of one node; for two nodes, use InfoNCE")
         for name in (self.name, self.space):
@@ -121,13 +129,17 @@ class Call:
 
 
 def _calls(pair: Pair) -> Iterator[Call]:
-    if not pair.symmetric:
-        views = [View(pair.a, "weak", 0), View(pair.b, "weak", 0)]
-    else:
+    views: list[View] = []
+    if pair.symmetric:
         views = [View(pair.a, "strong", draw) for draw in range(pair.draws)]
+        compared = list(combinations(views, 2))
+    elif pair.crossed:
+        compared = [(View(pair.a, "strong", draw), View(pair.b, "strong", 1 - draw)) for draw in range(2)]
+    else:
+        compared = [(View(pair.a, "weak", 0), View(pair.b, "weak", 0))]
     crops = [View(pair.a, "local", draw) for draw in range(pair.local_draws)]
     ways: list[Call] = []
-    for first, second in combinations(views, 2):
+    for first, second in compared:
         if pair.keys == "online":
             ways.append(Call(first, second))
         else:

@@ -7,7 +7,8 @@ from multicl.modalities.image.settings import (
     SIMCLR,
     SMALL_PICTURES,
     Augment,
+    Channels,
     Image,
 )
 
-__all__ = ["BYOL_FIRST", "BYOL_SECOND", "MOCO", "SIMCLR", "SMALL_PICTURES", "Augment", "Image"]
+__all__ = ["BYOL_FIRST", "BYOL_SECOND", "MOCO", "SIMCLR", "SMALL_PICTURES", "Augment", "Channels", "Image"]

@@ -18,7 +18,7 @@ from multicl.types import Batch, InputError
 if TYPE_CHECKING:
     from multicl.modalities.image.settings import Channels, Image
 
-CHANNELS: dict[Channels, int] = {"rgb": 3, "L": 1, "ab": 2}
+CHANNELS: dict[Channels, int] = {channels: which.stop - which.start for channels, which in color.WHICH.items()}
 
 
 class ImageEncoder(nn.Module):
@@ -28,7 +28,7 @@ class ImageEncoder(nn.Module):
         net: normalised float [B, C, h, w] -> [B, W] or [B, W, ...], which is averaged.
         channels: what the net looks at.
         shape: h and w; others are tried on the net when they first come.
-        stats: normalisation of RGB; Lab has its own.
+        stats: normalisation of RGB; other colour spaces have their own.
         name: of the net, for errors.
 
     Raises:
@@ -41,10 +41,9 @@ class ImageEncoder(nn.Module):
     def __init__(self, net: nn.Module, channels: Channels, shape: tuple[int, int], stats: Stats, name: str) -> None:
         super().__init__()
         self.net, self.channels = net, channels
-        mean, std = (torch.tensor(s).view(-1, 1, 1) for s in (stats if channels == "rgb" else color.LAB))
-        which = {"rgb": slice(0, 3), "L": slice(0, 1), "ab": slice(1, 3)}[channels]
-        self.register_buffer("mean", mean[which], persistent=False)
-        self.register_buffer("std", std[which], persistent=False)
+        mean, std = color.stats(channels, stats)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
         self.name, self.shapes = name, {shape}
         self.width = self._measure(shape)
 
@@ -53,11 +52,7 @@ class ImageEncoder(nn.Module):
         x = batch.get("pixels")
         self._accept((x.shape[2], x.shape[3]))
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            x = to_float(x)
-            if self.channels != "rgb":
-                x = color.rgb_to_lab(x)
-                x = x[:, :1] if self.channels == "L" else x[:, 1:]
-            x = (x - self.mean) / self.std
+            x = (color.chosen(to_float(x), self.channels) - self.mean) / self.std
         return self._features(x)
 
     def _features(self, x: Tensor) -> Tensor:

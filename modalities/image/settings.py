@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     EncoderLike = str  # what a command line can say; a user's nn.Module comes from Python
 
-Channels = Literal["rgb", "L", "ab"]
+Channels = Literal["rgb", "L", "ab", "a", "b", "Y", "CbCr"]
 Stem = Literal["default", "cifar"]
 
 
@@ -149,7 +149,8 @@ class Image:
     """Height and width in pixels that the encoder sees; one number: a square. Other pictures are scaled to cover it and
     their centre is cut out, when they are read."""
     channels: Channels = "rgb"
-    """What the encoder looks at; "L" and "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849)."""
+    """What the encoder looks at; "L", "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849), "a", "b": half of
+    the latter; "Y", "CbCr": luma or colour as JPEG has them."""
     stem: Stem = "default"
     """"cifar": a torchvision ResNet begins with a 3x3 convolution of stride 1 and no pooling, for small pictures."""
     pretrained: bool = True

@@ -9,11 +9,12 @@ from multicl.objectives.instance_nce import InstanceNCE
 from multicl.objectives.margin import Margin
 from multicl.objectives.matryoshka import Matryoshka
 from multicl.objectives.nt_xent import NTXent
+from multicl.objectives.predicted import Predicted
 from multicl.objectives.prototypes import SwAV
 from multicl.objectives.sigmoid import Sigmoid
 from multicl.objectives.sup_con import SupCon
 
 __all__ = [
     "CrossEntropy", "Decoupled", "HardNegative", "HardestNegatives", "InfoNCE", "InstanceNCE", "Margin", "Matryoshka",
-    "NTXent", "Sigmoid", "SupCon", "SwAV",
+    "NTXent", "Predicted", "Sigmoid", "SupCon", "SwAV",
 ]  # fmt: skip

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from toys import Vectors
 
@@ -132,3 +134,16 @@ def test_several_draws_are_of_one_node() -> None:
 def test_nt_xent_has_no_keys_of_its_own() -> None:
     with pytest.raises(InputError, match="use InfoNCE"):
         Pair("a", "a", NTXent(), keys="momentum")
+
+
+def test_crossed_views_never_meet_their_own_picture() -> None:
+    pair = Pair("l", "ab", crossed=True)
+    assert [(c.a, c.b, c.both, c.weight) for c in pair.calls] == [
+        (View("l", "strong", 0), View("ab", "strong", 1), True, 0.5),
+        (View("l", "strong", 1), View("ab", "strong", 0), True, 0.5),
+    ]
+    momentum = replace(pair, keys="momentum")
+    assert len(momentum.calls) == 4
+    assert all(call.a.draw != call.b.draw and call.a.node != call.b.node for call in momentum.calls)
+    with pytest.raises(InputError, match="crossed is for a pair of two nodes"):
+        Pair("l", "l", crossed=True)

@@ -28,7 +28,8 @@ TINY = {
     "swav": "--image.encoder small --image.stem default --image.size 16 --bank 32 --objective.prototypes 12 "
     "--objective.frozen-steps 1 --local-draws 1 --queue 8",
     "semi": "--image.encoder small --image.stem default --image.size 16 --data.labels 0.5",
-    "cmc": "--l.encoder small --l.stem default --l.size 16 --ab.encoder small --ab.stem default --ab.size 16 --bank 32",
+    "cmc": "--image.encoder small --image.stem default --image.size 16 --bank 32",
+    "cross_view": "--data.columns a image b image --image.size 16",
     "simcse": "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1 --head.dim 8",
     "simcse_nli": f"--data.columns anchor text positive text --head.dim 8 {BYTES}",
     "clip": f"--image.size 16 {BYTES}",

@@ -23,8 +23,8 @@ from multicl.run import Run, parse
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = (
-    "simclr", "moco", "instdisc", "swav", "supcon", "semi", "cmc", "simclr_audio", "simcse", "clip", "siglip", "clap",
-    "pairs", "simcse_nli",
+    "simclr", "moco", "instdisc", "swav", "supcon", "semi", "cmc", "cross_view", "simclr_audio", "simcse", "clip",
+    "siglip", "clap", "pairs", "simcse_nli",
 )  # fmt: skip
 BOTH = {f"{a}_recall@{k}" for a in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
 FIGURES = {
@@ -36,7 +36,8 @@ FIGURES = {
     "siglip": BOTH,
     "swav": {"knn_200"},
     "semi": {"linear", "classifier"},
-    "cmc": {"knn_200_l", "knn_200_ab", "knn_200_l+ab"},
+    "cmc": {f"{measure}_{nodes}" for measure in ("knn_200", "linear") for nodes in ("l", "ab", "l+ab")},
+    "cross_view": {f"{a}_recall@{k}" for a in ("a_to_b", "b_to_a") for k in (1, 5, 10)},
     "simcse": {"sts_spearman"},
     "simcse_nli": {"sts_spearman"},
     "clip": BOTH,
@@ -52,7 +53,8 @@ BASELINES = {
     "siglip": set[str](),
     "swav": {"knn_200"},
     "semi": {"linear"},
-    "cmc": {"knn_200_l+ab"},
+    "cmc": {"knn_200_l+ab", "linear_l+ab"},
+    "cross_view": {f"{a}_recall@{k}" for a in ("a_to_b", "b_to_a") for k in (1, 5, 10)},
     "simcse": {"sts_spearman"},
     "simcse_nli": {"sts_spearman"},
     "clip": set[str](),
@@ -69,6 +71,7 @@ NODES = {
     "swav": ["image"],
     "semi": ["image"],
     "cmc": ["l", "ab"],
+    "cross_view": ["a", "b"],
     "simcse": ["text"],
     "simcse_nli": ["anchor", "positive", "negative"],
     "clip": ["image", "text"],
@@ -134,7 +137,11 @@ def test_eval_gives_the_figures_again(finished: Finished, call: Any) -> None:
 def test_embed_writes_what_the_loaded_model_gives(finished: Finished, data: Path, tmp_path: Path, call: Any) -> None:
     out = tmp_path / "vectors.parquet"
     words = ["embed", str(finished.folder), "--data", f"{data}/test.parquet", "--out", str(out)]
-    reads = {"pairs": ["query=text", "document=text"], "simcse_nli": ["anchor=text", "positive=text"]}
+    reads = {
+        "pairs": ["query=text", "document=text"],
+        "simcse_nli": ["anchor=text", "positive=text"],
+        "cross_view": ["a=image", "b=image"],
+    }
     if finished.name in reads:
         words += ["--columns", *reads[finished.name]]
     said = call(lambda: cli.main(words))
@@ -142,7 +149,9 @@ def test_embed_writes_what_the_loaded_model_gives(finished: Finished, data: Path
     model, table = multicl.load(finished.folder, device="cpu"), pq.read_table(out)
     assert model.nodes == NODES[finished.name]
     assert table.column("row").to_pylist() == list(range(12))
-    columns = {"l": "image", "ab": "image"} | dict.fromkeys(("query", "document", "anchor", "positive"), "text")
+    columns = dict.fromkeys(("l", "ab", "a", "b"), "image") | dict.fromkeys(
+        ("query", "document", "anchor", "positive"), "text"
+    )
     for node in model.nodes:
         vectors = torch.tensor(table.column(f"{node}_vector").to_pylist())
         cells = [row[columns.get(node, node)] for row in media.rows(12, seed=1)]
@@ -187,6 +196,44 @@ def test_cmc_trains_with_banks_as_its_paper_does(launched: Any, tmp_path: Path) 
     with safe_open(tmp_path / "run" / "checkpoints" / "step-4" / "state.safetensors", "pt") as kept:
         seen = {node: int(kept.get_tensor(f"kept:bank:l-ab:{node}:seen").sum()) for node in ("l", "ab")}
     assert seen == {"l": 32, "ab": 32}
+
+
+def test_moco_v3_trains_with_the_papers_loss(launched: Any, tmp_path: Path, recipe_of: Any) -> None:
+    flags = ["--version", "v3", "--hidden", "16", "--objective.temperature", "0.2", "--head.norm", "batch"]
+    run = tmp_path / "run"
+    launched("moco", "--run", str(run), *flags, "--train.log-every", "1", "--train.checkpoint-every", "4")
+    with safe_open(run / "checkpoints" / "step-4" / "state.safetensors", "pt") as kept:
+        momentum = [name for name in kept.keys() if name.startswith("kept:momentum:")]  # noqa: SIM118
+    assert momentum
+    assert not [name for name in momentum if "predictor" in name]
+    (pair,) = parse(recipe_of("moco"), flags).terms()
+    assert pair.queue == 0
+    found = []
+    for call in pair.calls:
+        assert call.momentum
+        found.append(pair.weight * call.weight)
+    assert found == pytest.approx([2 * 0.2, 2 * 0.2])  # 2 T (ctr(q1, k2) + ctr(q2, k1))
+
+
+CMC = [
+    ("--views Y CbCr", ["y-cbcr"], 1),
+    ("--crossed", ["l-ab"], 2),
+    ("--views L a b", ["l-a", "l-b", "a-b"], 1),
+    ("--views L a b --graph core", ["l-a", "l-b"], 1),
+    ("--views rgb L CbCr --graph core --crossed", ["rgb-l", "rgb-cbcr"], 2),
+]
+
+
+@pytest.mark.parametrize(("words", "pairs", "calls"), CMC)
+def test_cmc_of_other_views(
+    words: str, pairs: list[str], calls: int, launched: Any, tmp_path: Path, recipe_of: Any
+) -> None:
+    terms = parse(recipe_of("cmc"), words.split()).terms()
+    assert [term.name for term in terms] == pairs
+    assert {len(term.calls) for term in terms} == {calls}
+    result = launched("cmc", "--run", str(tmp_path / "run"), *words.split(), "--train.steps", "2").result
+    nodes = list(dict.fromkeys(node for name in pairs for node in name.split("-")))
+    assert result.keys() >= {f"{m}_{of}" for m in ("knn_200", "linear") for of in (*nodes, "+".join(nodes))}
 
 
 FLAGS = {

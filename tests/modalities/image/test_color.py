@@ -1,8 +1,11 @@
-"""CIE Lab against values written out by hand from the standard."""
+"""CIE Lab against values written out by hand from the standard, YCbCr against Pillow."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as Pil
 
+from multicl.modalities.image import color
 from multicl.modalities.image.color import rgb_to_lab
 
 
@@ -35,3 +38,20 @@ def test_any_colour():
     rgb = torch.rand(1, 3, 6, 40, generator=torch.Generator().manual_seed(0)) ** 3
     want = torch.tensor([reference(*colour) for colour in rgb[0].flatten(1).T.tolist()]).T.view(1, 3, 6, 40)
     torch.testing.assert_close(rgb_to_lab(rgb), want, atol=5e-3, rtol=0)
+
+
+def test_ycbcr_is_pillows():
+    rgb = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    wanted = np.asarray(Pil.fromarray(rgb).convert("YCbCr")).astype(np.float32)
+    found = color.rgb_to_ycbcr(torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(found + np.array([0, 128, 128]) - wanted).max() < 1.01
+
+
+@pytest.mark.parametrize(("channels", "count"), [("rgb", 3), ("L", 1), ("ab", 2), ("a", 1), ("Y", 1), ("CbCr", 2)])
+def test_an_encoder_sees_its_channels_alone(channels, count):
+    rgb = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found, (mean, std) = color.chosen(rgb, channels), color.stats(channels, color.IMAGENET)
+    assert found.shape == (2, count, 4, 4)
+    assert mean.shape == std.shape == (count, 1, 1)
+    if channels == "a":
+        assert torch.equal(torch.cat((found, color.chosen(rgb, "b")), 1), color.chosen(rgb, "ab"))

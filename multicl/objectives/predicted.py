@@ -1,0 +1,46 @@
+"""A predictor (BYOL, arXiv:2006.07733; MoCo v3, arXiv:2104.02057): rows that ask pass an MLP which their keys do not.
+
+It belongs to the objective and not to a head: momentum towers have none, chunks and exports need none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Literal
+
+from multicl.objectives.instance_nce import InstanceNCE
+from multicl.objectives.nt_xent import NTXent
+from multicl.objectives.prototypes import SwAV
+from multicl.types import InputError, Objective
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Settings of the objective: another one, on what an MLP makes of the rows that ask. For `keys="momentum"`."""
+
+    objective: Objective
+    _: KW_ONLY
+    hidden: int = 4096
+    """Width of the MLP's one hidden layer."""
+    norm: Literal["none", "batch", "layer"] = "batch"
+    """Normalisation of it; "batch" ties the rows of one rank together."""
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise InputError(f"Predicted's hidden must be 1 or more, got {self.hidden}")
+        if isinstance(self.objective, NTXent | SwAV | InstanceNCE | Predicted):
+            raise InputError(f"Predicted takes no {type(self.objective).__name__}: use InfoNCE")
+
+    @property
+    def both_directions(self) -> bool:
+        """Those of the objective."""
+        return bool(getattr(self.objective, "both_directions", True))
+
+    def build(self, dims: tuple[int, int]) -> nn.Module:
+        """The module; a prediction is as wide as the keys."""
+        from multicl.objectives.predictor import PredictedObjective
+
+        return PredictedObjective(self, dims)
