@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from multicl.config import from_plain, read_yaml
 from multicl.data import Data
+from multicl.evaluation.figure import intervals
 from multicl.export import Form
 from multicl.export import export as write_export
 from multicl.model import DEFAULT, Model, load
@@ -25,14 +26,14 @@ LOOKED_AT = 1000
 """Rows among which `views` looks for some that have a column."""
 
 
-def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Figures:
-    """The recipe's own measures on the run's saved model; prints a table and a last line `RESULT {json}`.
+def opened(run: Path, data: str | None = None, test: str | None = None) -> Run:
+    """A run's recipe, as its recipe.yaml has it.
 
     Args:
         run: a run's folder. data, test: other data than the run's, and the held-out split or file.
 
     Raises:
-        InputError: the folder holds no finished run.
+        InputError: the folder is no run, or its recipe cannot be found.
     """
     if not (run / "recipe.yaml").is_file():
         raise InputError(f"{run} is no run: it has no recipe.yaml")
@@ -41,11 +42,21 @@ def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Fig
         raise InputError(f"{run / 'recipe.yaml'} names no recipe")
     recipe = from_plain(recipe_class(name), plain)
     changes: dict[str, Any] = {key: value for key, value in (("path", data), ("test", test)) if value is not None}
-    recipe = replace(recipe, run=run, data=replace(recipe.data, **changes))
-    model = load(run)
-    figures = rounded(recipe.measure(model))
-    print(figures_table({"trained": figures}))
-    print("RESULT " + to_json({"run": str(run), "space": model.space or "features", **figures}), flush=True)
+    return replace(recipe, run=run, data=replace(recipe.data, **changes))
+
+
+def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Figures:
+    """The recipe's own measures on the run's saved model; prints a table and a last line `RESULT {json}`.
+
+    Raises:
+        InputError: the folder holds no finished run.
+    """
+    recipe, model = opened(run, data, test), load(run)
+    measured = recipe.measure(model)
+    figures, spans = rounded(measured), intervals(measured)
+    print(figures_table({"trained": figures}, spans))
+    found = {"run": str(run), "space": model.space or "features", **figures, "intervals": spans}
+    print("RESULT " + to_json(found), flush=True)
     return figures
 
 
