@@ -136,10 +136,21 @@ def _space(named: str | None) -> str | None:
 def views(recipe: Run, out: Path, *, rows: int = 8, draws: int = 4) -> Path:
     """A page of the recipe's data and their random views: those of its first epoch, draw by draw.
 
-    Each source of the graph is shown once, in the kinds of view that the pairs ask of its nodes.
+    Args:
+        out: the HTML file. rows, draws, and errors: as `view_sections`.
+    """
+    sections = view_sections(recipe, rows=rows, draws=draws)
+    intro = "What the encoders see and hear: things as they are, and random views of them."
+    write_gallery(out, title="Views", intro=intro, sections=sections)
+    print(f"written: {out}")
+    return out
+
+
+def view_sections(recipe: Run, *, rows: int = 8, draws: int = 4) -> list[Section]:
+    """Each source of the graph once, in the kinds of view that the pairs ask of its nodes.
 
     Args:
-        out: the HTML file. rows: how many of each source. draws: views of each kind.
+        rows: how many of each source. draws: views of each kind.
 
     Raises:
         InputError: the data is a stream, or lacks a column; `rows` or `draws` less than 1.
@@ -160,10 +171,7 @@ def views(recipe: Run, out: Path, *, rows: int = 8, draws: int = 4) -> Path:
     for source, modality in reader.modalities.items():
         nodes = ", ".join(node for node in modalities if sources[node] == source)
         sections.append(_views_of(reader, source, modality, list(kinds[source]), nodes, rows, draws))
-    intro = "What the encoders see and hear: things as they are, and random views of them."
-    write_gallery(out, title="Views", intro=intro, sections=sections)
-    print(f"written: {out}")
-    return out
+    return sections
 
 
 def _views_of(

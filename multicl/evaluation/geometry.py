@@ -35,7 +35,8 @@ def uniformity(x: Tensor, t: float = 2, chunk: int = 1024) -> Figure:
     """Log of the mean of exp(-t |x_i - x_j|^2) over pairs i < j of unit vectors; 0 is collapse, lower is more even.
 
     Wang & Isola 2020, arXiv:2005.10242, section 4.1.2. Its interval is that of the mean over pairs to first order in
-    each row (Hoeffding 1948), too wide where all rows lie alike: a row that is drawn twice is not at distance zero from itself.
+    each row (Hoeffding 1948), too wide where all rows lie alike: a row
+    that is drawn twice is not at distance zero from itself.
 
     Args:
         x: [N, D]; normalised here.
