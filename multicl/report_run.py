@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -136,11 +135,10 @@ def _curves(run: Path) -> list[Chart]:
 
 def _views(recipe: Run, notes: list[str]) -> list[Section]:
     try:
-        sections = view_sections(recipe, rows=4, draws=4)
+        return view_sections(recipe, rows=4, draws=4)
     except InputError as error:
         notes.append(f"Views are not shown: {error}")
         return []
-    return [replace(s, columns=list(s.columns)) for s in sections if s.columns]
 
 
 def _environment(run: Path, space: str | None) -> dict[str, str]:

@@ -197,7 +197,7 @@ function drawMap() {
     $("share").textContent = share === null ? "neighbours stay together; distances and directions mean nothing"
       : `two of its directions, ${percent(share)} of the variance`;
   }
-  segmented($("views"), maps.map(m => m.name), i => {
+  if (maps.length > 1) segmented($("views"), maps.map(m => m.name), i => {
     before = view;
     view = i;
     blend = 0;

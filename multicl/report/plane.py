@@ -38,16 +38,15 @@ def maps_of(items: Sequence[Item], umap: bool = False) -> list[dict[str, Any]]:
     if not items:
         return []
     x, node = _vectors(items)
-    centred = x.clone()
-    for n in torch.unique(node):
-        centred[node == n] -= x[node == n].mean(dim=0)
     plain, share = _plane(x)
-    apart, share_centred = _plane(centred)
-    apart *= torch.where((plain * apart).sum(dim=0) < 0, -1, 1)  # axes have no sign of their own: turn least
-    views = (("as they are", plain, share), ("each modality centred", apart, share_centred))
-    found: list[dict[str, Any]] = [
-        {"name": name, "share": round(kept, 4), "at": _numbers(at)} for name, at, kept in views if at is not None
-    ]
+    found: list[dict[str, Any]] = [{"name": "as they are", "share": round(share, 4), "at": _numbers(plain)}]
+    if int(node.max()) > 0:
+        centred = x.clone()
+        for n in torch.unique(node):
+            centred[node == n] -= x[node == n].mean(dim=0)
+        apart, share = _plane(centred)
+        apart *= torch.where((plain * apart).sum(dim=0) < 0, -1, 1)  # axes have no sign of their own: turn least
+        found.append({"name": "each modality centred", "share": round(share, 4), "at": _numbers(apart)})
     if umap and len(items) > 30 and find_spec("umap"):
         found.append({"name": "neighbourhoods (UMAP)", "share": None, "at": _numbers(_umap(x))})
     return found
@@ -59,9 +58,13 @@ def _numbers(at: Tensor) -> list[float]:
 
 def _umap(x: Tensor) -> Tensor:
     """McInnes et al. 2018, arXiv:1802.03426, seeded: the same plane every time."""
+    import warnings
+
     from umap import UMAP
 
-    return torch.from_numpy(UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(x.numpy())).double()
+    with warnings.catch_warnings():  # between that library and its own
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(x.numpy())).double()
 
 
 def _plane(x: Tensor) -> tuple[Tensor, float]:

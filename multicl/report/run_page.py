@@ -94,7 +94,7 @@ def write_run_page(path: Path, contents: Contents) -> Path:
     page = environment.from_string(html).render(
         c=contents,
         views=[section_cells(section) for section in contents.views],
-        charts={name: list(part) for name, part in contents.charts.items() if part},
+        charts={name: list(contents.charts.get(name, ())) for name in ("space", "training")},
         style=Markup("\n".join(styles)),  # ours, as are the scripts; all else is escaped
         script=Markup(script),
         hashes=Markup(f"{_hash(script)} {_hash(library)}"),

@@ -18,15 +18,23 @@ from multicl.report.charts import confusion, cosines, curves
 from multicl.report.gallery import Section
 from multicl.report.items import Item, Search
 from multicl.report.media import thumbnail, within
+from multicl.report.plane import maps_of
 from multicl.report.run_page import Contents, Headline, write_run_page
 from multicl.types import InputError
 
 pytest.importorskip("plotly")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</script><img src=x onerror=\"document.title='caught'\"> & {{ 7 * 7 }}"
+DRAWN = """() => {
+  const map = document.getElementById("map"), pixels = map.getContext("2d").getImageData(0, 0, map.width, map.height).data;
+  let n = 0;
+  for (let i = 3; i < pixels.length; i += 4) n += pixels[i] > 0;
+  return n;
+}"""
+UNDER_THE_POINTER = "[...document.querySelectorAll('#panel .big *')].map(e => e.tagName + '.' + e.className)"
 
 
-def contents(count: int = 24) -> Contents:
+def contents(count: int = 9) -> Contents:
     z = torch.nn.functional.normalize(torch.randn(3 * count, 8, generator=torch.Generator().manual_seed(0)), dim=1)
     items = []
     for i in range(count):
@@ -124,21 +132,17 @@ def test_a_browser_draws_it_without_a_complaint(browser: Any, page_file: Path, w
     assert page.title() == "clip: image, text"  # no handler of a hostile text ran
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("[data-chart] .main-svg").count() >= 6
-    drawn = page.evaluate(
-        "() => { const c = document.getElementById('map'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-        " let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n; }"
-    )
+    drawn = page.evaluate(DRAWN)
     assert drawn > 500
-    box = page.locator("#map").bounding_box()
-    shown = set()
     page.locator("#map").scroll_into_view_if_needed()
     box = page.locator("#map").bounding_box()
-    for i in range(12):  # point here and there until pictures, sounds and words have been under the pointer
-        for j in range(12):
-            page.mouse.move(box["x"] + box["width"] * (i + 0.5) / 12, box["y"] + box["height"] * (j + 0.5) / 12)
-            shown |= set(
-                page.evaluate("[...document.querySelectorAll('#panel .big *')].map(e => e.tagName + '.' + e.className)")
-            )
+    at = json.loads(page.locator("#data").text_content())["maps"][0]["at"]
+    most = [max(abs(v) for v in at[axis::2]) for axis in (0, 1)]
+    scale = min((box["width"] / 2 - 34) / most[0], (box["height"] / 2 - 34) / most[1])
+    shown = set()
+    for x, y in zip(at[::2], at[1::2], strict=True):  # point at every thing
+        page.mouse.move(box["x"] + box["width"] / 2 + scale * x, box["y"] + box["height"] / 2 - scale * y)
+        shown |= set(page.evaluate(UNDER_THE_POINTER))
     assert {"IMG.", "BUTTON.sound", "SPAN.words"} <= shown
     assert page.locator("audio").count() >= 1
     assert page.locator("#searches-cards .card").count() == 4
@@ -162,18 +166,18 @@ def test_the_command_makes_one_of_a_run(browser: Any, tmp_path: Path, capsys: py
         ["--run", str(tmp_path / "run"), "--data.path", str(tmp_path / "data"), "--train.steps", "3", *small],
     )
     capsys.readouterr()
-    cli.main(["report", str(tmp_path / "run"), "--points", "60"])
+    cli.main(["report", str(tmp_path / "run"), "--points", "30"])
     path = tmp_path / "run" / "report.html"
     assert str(path) in capsys.readouterr().out
     html = path.read_text(encoding="utf-8")
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert found
     data = json.loads(found[1])
-    assert len(data["things"]) == 60
+    assert len(data["things"]) == 30
     assert {t["credit"] for t in data["things"]} == {"CC0"}
     assert {c["title"] for c in data["charts"]["space"]} == {"image and text", "Confusion between classes"}
     assert {c["title"] for c in data["charts"]["training"]} >= {"Loss", "Temperature", "Learning rate"}
-    assert "30 of 40 rows" in html
+    assert "15 of 40 rows" in html
     assert html.count('class="headline"') == 6
     page = browser.new_page()
     said: list[str] = []
@@ -183,3 +187,11 @@ def test_the_command_makes_one_of_a_run(browser: Any, tmp_path: Path, capsys: py
     page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=60_000)
     assert said == []
     page.close()
+
+
+def test_neighbourhoods_are_drawn_the_same_every_time() -> None:
+    pytest.importorskip("umap")
+    items = [Item("image", "a", z) for z in torch.randn(40, 4, generator=torch.Generator().manual_seed(0))]
+    one, other = (maps_of(items, umap=True)[-1] for _ in range(2))
+    assert one == other
+    assert (one["name"], one["share"], len(one["at"])) == ("neighbourhoods (UMAP)", None, 80)
