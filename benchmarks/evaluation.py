@@ -4,7 +4,7 @@
 
 Made vectors of 128 dimensions around 10 centres; as many to search in as rows, a quarter as many that ask; for
 retrieval each query has one right item. Each contender runs in a process of its own; memory is what its peak
-rises above its inputs. torchmetrics takes every (query, item) as a row of its own, so it is given a part of the queries.
+rises above its inputs. torchmetrics takes every (query, item) as a row of its own, so it is given few of the queries.
 Contenders that are not installed are named and left out.
 """
 

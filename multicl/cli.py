@@ -56,16 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("demo", help="spoken codes: train on real speech, scans and words, then search", add_help=False)
     _add_eval(commands)
-    report = commands.add_parser("report", help="one self-contained page of a run: report.html")
-    report.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html in RUN")
-    report.add_argument("--data", help="other data than the run's: a path or hub name")
-    report.add_argument("--test", help="the held-out split or file")
-    report.add_argument("--points", type=int, default=2000, help="things on the map at most")
-    report.add_argument("--label", help="column of labels; default: the first of label, class, category there is")
-    report.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
-    compare = commands.add_parser("compare", help="figures of runs side by side, and where their recipes differ")
-    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
+    _add_report_and_compare(commands)
     embed = commands.add_parser("embed", help="embed a data set's columns into a Parquet file")
     embed.add_argument("run", metavar="RUN", help="folder of a run or model, or a hub name")
     embed.add_argument("--data", required=True, help="a table, a folder or a hub name")
@@ -155,6 +146,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"multicl: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _add_report_and_compare(commands: Any) -> None:
+    report = commands.add_parser("report", help="one self-contained page of a run: report.html")
+    report.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html in RUN")
+    report.add_argument("--data", help="other data than the run's: a path or hub name")
+    report.add_argument("--test", help="the held-out split or file")
+    report.add_argument("--points", type=int, default=2000, help="things on the map at most")
+    report.add_argument("--label", help="column of labels; default: the first of label, class, category there is")
+    report.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    compare = commands.add_parser("compare", help="figures of runs side by side, and where their recipes differ")
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
 
 
 def _add_eval(commands: Any) -> None:

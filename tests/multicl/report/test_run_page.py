@@ -26,7 +26,8 @@ pytest.importorskip("plotly")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</script><img src=x onerror=\"document.title='caught'\"> & {{ 7 * 7 }}"
 DRAWN = """() => {
-  const map = document.getElementById("map"), pixels = map.getContext("2d").getImageData(0, 0, map.width, map.height).data;
+  const map = document.getElementById("map");
+  const pixels = map.getContext("2d").getImageData(0, 0, map.width, map.height).data;
   let n = 0;
   for (let i = 3; i < pixels.length; i += 4) n += pixels[i] > 0;
   return n;
