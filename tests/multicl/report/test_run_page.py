@@ -174,7 +174,7 @@ def test_the_command_makes_one_of_a_run(browser: Any, tmp_path: Path, capsys: py
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert found
     data = json.loads(found[1])
-    assert len(data["things"]) == 30
+    assert len(data["near"]) == 30
     assert {t["credit"] for t in data["things"]} == {"CC0"}
     assert {c["title"] for c in data["charts"]["space"]} == {"image and text", "Confusion between classes"}
     assert {c["title"] for c in data["charts"]["training"]} >= {"Loss", "Temperature", "Learning rate"}
