@@ -217,7 +217,9 @@ def _own_views(subject: Subject, node: str, shown: Shown) -> None:
     """Cosines of two random views of one thing, beside those of different things."""
     towers, modality = subject.model.towers, subject.model.towers.modalities[node]
     spaces = [p.space for p in towers.pairs if isinstance(p, Pair) and node in (p.a, p.b)]
-    space = subject.model.space if subject.model.space in spaces else (spaces or [None])[0]
+    space = subject.model.space
+    if space not in spaces:
+        space = spaces[0] if spaces else None
     cells = [c for c in subject.cells(node, subject.test) if c is not None][:256]
     samples = []
     for cell in cells:

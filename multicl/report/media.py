@@ -14,8 +14,8 @@ def thumbnail(mime: str, content: bytes, most: int) -> tuple[str, bytes]:
     """
     if not mime.startswith("image/") or len(content) <= most:
         return mime, content
-    picture = Image.open(io.BytesIO(content))
-    picture = picture.convert("RGBA" if "A" in picture.getbands() or picture.mode == "P" else "RGB")
+    opened = Image.open(io.BytesIO(content))
+    picture = opened.convert("RGBA" if "A" in opened.getbands() or opened.mode == "P" else "RGB")
     for side, quality in ((64, 80), (64, 55), (48, 50), (32, 40)):
         small, out = picture.copy(), io.BytesIO()
         small.thumbnail((side, side))
