@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from multicl.types import InputError
 
@@ -19,9 +20,27 @@ EXAMPLES = """examples:
   multicl recipes simclr --copy                    a copy of simclr.py to edit
   multicl views simclr --data.path pictures/       a page of the views that a recipe's encoders will see
   multicl eval runs/simclr                         a run's figures again, from its saved model
+  multicl eval runs/simclr --measure knn linear_probe --k 20
+  multicl report runs/clip                         one page: figures, map, searches, failures, curves
+  multicl compare runs/a runs/b                    figures side by side, and where the recipes differ
   multicl embed runs/clip --data a.parquet --out vectors.parquet
   multicl export runs/simcse --to sentence-transformers
   multicl info                                     versions, devices, adapters
+"""
+
+
+MEASURES = (
+    "knn", "linear_probe", "few_shot", "fine_tune", "retrieval", "zero_shot", "sts", "clustering", "alignment",
+    "uniformity", "effective_rank", "modality_gap",
+)  # fmt: skip
+"""What `multicl.measuring` knows, for --help, which imports nothing heavy."""
+EVAL_EXAMPLES = """examples:
+  multicl eval runs/simclr                                         the recipe's own measures
+  multicl eval runs/simclr --measure knn clustering --label label --k 20
+  multicl eval runs/clip --measure retrieval modality_gap --data emoji/ --ids text
+  multicl eval runs/clip --measure zero_shot --names class --template "a photo of a {}"
+  multicl eval runs/s0 runs/s1 runs/s2 --measure knn               mean and deviation of three seeds
+  accelerate launch -m multicl.cli eval runs/clip --measure retrieval    rows dealt out over processes
 """
 
 
@@ -37,23 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("demo", help="spoken codes: train on real speech, scans and words, then search", add_help=False)
-    fit = commands.add_parser(
-        "fit", help="train on data of your own: choose a recipe, write it, launch it",
-        epilog="Other flags are the recipe's own: --train.lr 1e-4",
-    )  # fmt: skip
-    fit.add_argument("data", metavar="DATA", help="a table, a folder of tables, pictures or sounds, or a hub name")
-    fit.add_argument("--run", type=Path, help="folder of the run; default: runs/fit-DATA-TIME")
-    fit.add_argument("--minutes", type=float, default=10.0, help="about so long training may take")
-    fit.add_argument("--split", default="train")
-    fit.add_argument("--config", help="the hub set's configuration")
-    fit.add_argument("--pretrained", action="store_true", help="begin with encoders from the hub")
-    fit.add_argument("--dry-run", action="store_true", help="write the recipe and stop")
-    fit.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
-    evaluate = commands.add_parser("eval", help="a run's figures from its saved model")
-    evaluate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    evaluate.add_argument("--data", help="other data than the run's: a path or hub name")
-    evaluate.add_argument("--test", help="the held-out split or file")
-    evaluate.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    _add_fit(commands)
+    _add_eval(commands)
+    _add_report_and_compare(commands)
     embed = commands.add_parser("embed", help="embed a data set's columns into a Parquet file")
     embed.add_argument("run", metavar="RUN", help="folder of a run or model, or a hub name")
     embed.add_argument("--data", required=True, help="a table, a folder or a hub name")
@@ -109,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             from multicl.adapters import import_file
 
-            for path in options.imports:
+            for path in getattr(options, "imports", []):
                 import_file(path)
             if options.command == "fit":
                 from multicl.fit.run import fit as fit_own
@@ -122,7 +127,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             from multicl import commands as heavy
 
             if options.command == "eval":
-                heavy.evaluate(options.run, options.data, options.test)
+                _eval(options)
+            elif options.command == "report":
+                from multicl.report_run import report
+
+                report(
+                    options.run, options.out, data=options.data, test=options.test, points=options.points,
+                    label=options.label,
+                )  # fmt: skip
+            elif options.command == "compare":
+                from multicl.comparing import compare
+
+                compare(options.runs)
             elif options.command == "export":
                 heavy.export(options.run, options.to, options.out, options.node, options.space)
             elif options.command == "views":
@@ -140,6 +156,81 @@ def main(argv: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"multicl: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _add_report_and_compare(commands: Any) -> None:
+    report = commands.add_parser("report", help="one self-contained page of a run: report.html")
+    report.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html in RUN")
+    report.add_argument("--data", help="other data than the run's: a path or hub name")
+    report.add_argument("--test", help="the held-out split or file")
+    report.add_argument("--points", type=int, default=2000, help="things on the map at most")
+    report.add_argument("--label", help="column of labels; default: the first of label, class, category there is")
+    report.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    compare = commands.add_parser("compare", help="figures of runs side by side, and where their recipes differ")
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
+
+
+def _add_fit(commands: Any) -> None:
+    fit = commands.add_parser(
+        "fit", help="train on data of your own: choose a recipe, write it, launch it",
+        epilog="Other flags are the recipe's own: --train.lr 1e-4",
+    )  # fmt: skip
+    fit.add_argument("data", metavar="DATA", help="a table, a folder of tables, pictures or sounds, or a hub name")
+    fit.add_argument("--run", type=Path, help="folder of the run; default: runs/fit-DATA-TIME")
+    fit.add_argument("--minutes", type=float, default=10.0, help="about so long training may take")
+    fit.add_argument("--split", default="train")
+    fit.add_argument("--config", help="the hub set's configuration")
+    fit.add_argument("--pretrained", action="store_true", help="begin with encoders from the hub")
+    fit.add_argument("--dry-run", action="store_true", help="write the recipe and stop")
+    fit.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+
+
+def _add_eval(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        "eval", help="a run's figures from its saved model", epilog=EVAL_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of the run; several: also the mean")
+    evaluate.add_argument(
+        "--measure",
+        nargs="+",
+        choices=MEASURES,
+        metavar="NAME",
+        help=f"default: the recipe's own; {', '.join(MEASURES)}",
+    )
+    evaluate.add_argument("--data", help="other data than the run's: a path or hub name")
+    evaluate.add_argument("--test", help="the held-out split or file")
+    evaluate.add_argument("--train", help="split that probes learn from and neighbours are sought in, as train[:10000]")
+    evaluate.add_argument("--nodes", nargs="+", default=[], help="default: all whose column is in the data")
+    evaluate.add_argument("--label", default="label", help="column of the labels")
+    evaluate.add_argument("--names", help="column of the classes' names, for zero_shot; default: --label")
+    evaluate.add_argument("--template", default="{}", help='what is said of a class: "a photo of a {}"')
+    evaluate.add_argument("--ids", help="column by whose equal values a found item is right")
+    evaluate.add_argument("--k", type=int, default=200, help="neighbours that vote")
+    evaluate.add_argument("--seed", type=int, default=0, help="of splits, choices of shots and resampling")
+    evaluate.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
+    evaluate.add_argument("--batch-size", type=int, default=128)
+    evaluate.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+
+
+def _eval(options: argparse.Namespace) -> None:
+    if not options.measure:
+        from multicl.commands import evaluate
+
+        for run in options.runs:
+            evaluate(run, options.data, options.test)
+        return
+    from multicl.measuring import Choices, measure_runs
+
+    choices = Choices(
+        nodes=tuple(options.nodes), label=options.label, names=options.names, template=options.template,
+        ids=options.ids, k=options.k, seed=options.seed,
+    )  # fmt: skip
+    measure_runs(
+        options.runs, options.measure, choices, data=options.data, test=options.test, train=options.train,
+        space=options.space, batch_size=options.batch_size,
+    )  # fmt: skip
 
 
 def show_recipes(name: str | None, copy: Path | None) -> None:

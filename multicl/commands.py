@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from multicl.config import from_plain, read_yaml
 from multicl.data import Data
+from multicl.evaluation.figure import intervals
 from multicl.export import Form
 from multicl.export import export as write_export
 from multicl.model import DEFAULT, Model, load
@@ -25,14 +26,14 @@ LOOKED_AT = 1000
 """Rows among which `views` looks for some that have a column."""
 
 
-def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Figures:
-    """The recipe's own measures on the run's saved model; prints a table and a last line `RESULT {json}`.
+def opened(run: Path, data: str | None = None, test: str | None = None) -> Run:
+    """A run's recipe, as its recipe.yaml has it.
 
     Args:
         run: a run's folder. data, test: other data than the run's, and the held-out split or file.
 
     Raises:
-        InputError: the folder holds no finished run.
+        InputError: the folder is no run, or its recipe cannot be found.
     """
     if not (run / "recipe.yaml").is_file():
         raise InputError(f"{run} is no run: it has no recipe.yaml")
@@ -41,11 +42,21 @@ def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Fig
         raise InputError(f"{run / 'recipe.yaml'} names no recipe")
     recipe = from_plain(recipe_class(name), plain)
     changes: dict[str, Any] = {key: value for key, value in (("path", data), ("test", test)) if value is not None}
-    recipe = replace(recipe, run=run, data=replace(recipe.data, **changes))
-    model = load(run)
-    figures = rounded(recipe.measure(model))
-    print(figures_table({"trained": figures}))
-    print("RESULT " + to_json({"run": str(run), "space": model.space or "features", **figures}), flush=True)
+    return replace(recipe, run=run, data=replace(recipe.data, **changes))
+
+
+def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Figures:
+    """The recipe's own measures on the run's saved model; prints a table and a last line `RESULT {json}`.
+
+    Raises:
+        InputError: the folder holds no finished run.
+    """
+    recipe, model = opened(run, data, test), load(run)
+    measured = recipe.measure(model)
+    figures, spans = rounded(measured), intervals(measured)
+    print(figures_table({"trained": figures}, spans))
+    found = {"run": str(run), "space": model.space or "features", **figures, "intervals": spans}
+    print("RESULT " + to_json(found), flush=True)
     return figures
 
 
@@ -125,10 +136,21 @@ def _space(named: str | None) -> str | None:
 def views(recipe: Run, out: Path, *, rows: int = 8, draws: int = 4) -> Path:
     """A page of the recipe's data and their random views: those of its first epoch, draw by draw.
 
-    Each source of the graph is shown once, in the kinds of view that the pairs ask of its nodes.
+    Args:
+        out: the HTML file. rows, draws, and errors: as `view_sections`.
+    """
+    sections = view_sections(recipe, rows=rows, draws=draws)
+    intro = "What the encoders see and hear: things as they are, and random views of them."
+    write_gallery(out, title="Views", intro=intro, sections=sections)
+    print(f"written: {out}")
+    return out
+
+
+def view_sections(recipe: Run, *, rows: int = 8, draws: int = 4) -> list[Section]:
+    """Each source of the graph once, in the kinds of view that the pairs ask of its nodes.
 
     Args:
-        out: the HTML file. rows: how many of each source. draws: views of each kind.
+        rows: how many of each source. draws: views of each kind.
 
     Raises:
         InputError: the data is a stream, or lacks a column; `rows` or `draws` less than 1.
@@ -149,10 +171,7 @@ def views(recipe: Run, out: Path, *, rows: int = 8, draws: int = 4) -> Path:
     for source, modality in reader.modalities.items():
         nodes = ", ".join(node for node in modalities if sources[node] == source)
         sections.append(_views_of(reader, source, modality, list(kinds[source]), nodes, rows, draws))
-    intro = "What the encoders see and hear: things as they are, and random views of them."
-    write_gallery(out, title="Views", intro=intro, sections=sections)
-    print(f"written: {out}")
-    return out
+    return sections
 
 
 def _views_of(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from multicl.classes import class_numbers
+from multicl.evaluation.figure import mean_of
 from multicl.rows import Rows
 from multicl.targets import Target
 from multicl.towers import Towers
@@ -60,7 +61,12 @@ def probabilities(
 
 
 def accuracy(model: Model, rows: Rows, target: str | None = None, column: str | None = None) -> float:
-    """Share of the labelled rows that are classified right, in [0, 1].
+    """Share of the labelled rows that are classified right, in [0, 1], with its interval; see `hits`."""
+    return mean_of(hits(model, rows, target, column))
+
+
+def hits(model: Model, rows: Rows, target: str | None = None, column: str | None = None) -> Tensor:
+    """[N] bool, of the labelled rows that can be read: it is classified right.
 
     Args:
         target: its name, where there are several. column: of the labels; default: the target's.
@@ -78,4 +84,4 @@ def accuracy(model: Model, rows: Rows, target: str | None = None, column: str | 
     good = [at for at in range(len(kept)) if at not in skipped]
     if not good:
         raise InputError(f"{rows.label}: no row has a label of target {found.name!r}")
-    return float((best == truth[kept])[good].float().mean())
+    return (best == truth[kept])[good]

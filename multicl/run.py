@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from multicl.pairs import Term
 
 from multicl.data import Data
+from multicl.evaluation.figure import intervals
 from multicl.files import write_whole
 from multicl.lifecycle import read_status
 from multicl.model import Model, load
@@ -89,14 +90,15 @@ def execute(recipe: Run) -> dict[str, Any]:
     With `resume`, a run that is finished is measured again, from its saved model.
 
     Returns:
-        The trained figures, and under "untrained" and "baseline" those beside them.
+        The trained figures, under "untrained" and "baseline" those beside them, and under "intervals" between which
+        two values each lies with 95 % confidence (a bootstrap over held-out rows).
     """
     began = time.perf_counter()
     trainer = recipe.trainer()
     accelerator, folder = trainer.accelerator, recipe.run
     finished = _finished(recipe, trainer.total)
     resumed = folder is not None and (folder / "recipe.yaml").exists()
-    baseline, untrained, trained = Figures(), Figures(), Figures()
+    baseline, untrained, trained, spans = Figures(), Figures(), Figures(), dict[str, list[float]]()
     if accelerator.is_main_process:
         if folder is not None and resumed:
             _say_changes(recipe, folder)
@@ -112,18 +114,19 @@ def execute(recipe: Run) -> dict[str, Any]:
     else:
         model = trainer.fit()
     if accelerator.is_main_process:
-        trained = rounded(recipe.measure(model))
+        measured = recipe.measure(model)
+        trained, spans = rounded(measured), intervals(measured)
         if folder is not None and not finished:
             _record(recipe, folder)
             model.save(folder / "model", trained)
     accelerator.wait_for_everyone()
     result = {
         "recipe": _name_of(type(recipe)), **trained, "untrained": untrained, "baseline": baseline,
-        "steps": trainer.lifecycle.step, "skipped": len(trainer.skipped),
+        "intervals": spans, "steps": trainer.lifecycle.step, "skipped": len(trainer.skipped),
         "seconds": round(time.perf_counter() - began, 1),
     }  # fmt: skip
     if accelerator.is_main_process:
-        if table := figures_table({"baseline": baseline, "untrained": untrained, "trained": trained}):
+        if table := figures_table({"baseline": baseline, "untrained": untrained, "trained": trained}, spans):
             print(table)
         if folder is not None:
             if not finished:
@@ -188,14 +191,22 @@ def parse(recipe: type[R], argv: Sequence[str]) -> R:
     return parse_arguments(recipe, argv, header=header.strip(), skip=("recipe", "run"), quiet=not is_main())
 
 
-def figures_table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Figures side by side: a row a measure, a column a model; columns without figures are left out."""
+def figures_table(rows: Mapping[str, Mapping[str, float]], spans: Mapping[str, Sequence[float]] | None = None) -> str:
+    """Figures side by side: a row a measure, a column a model; columns without figures are left out.
+
+    Args:
+        spans: measure -> the interval of the last column's figure, shown as one more column.
+    """
     columns = [name for name, values in rows.items() if values]
     measures = list(dict.fromkeys(key for values in rows.values() for key in values))
     if not measures:
         return ""
     table = [["", *columns]]
     table += [[m, *(_cell(rows[c][m]) if m in rows[c] else "-" for c in columns)] for m in measures]
+    if spans:
+        edges = (spans.get(m) for m in measures)
+        more = ["95 % interval", *(f"{e[0]:.4f} {e[1]:.4f}" if e else "-" for e in edges)]
+        table = [[*row, cell] for row, cell in zip(table, more, strict=True)]
     first, *wide = (max(map(len, column)) for column in zip(*table, strict=True))
     wide = [first, *(max(9, w) for w in wide)]
     lines = [
@@ -277,17 +288,18 @@ def _record(recipe: Run, folder: Path) -> None:
 
 def _say_changes(recipe: Run, folder: Path) -> None:
     """What a resumed run does otherwise than its recipe.yaml says; that file follows once training has succeeded."""
-    before, after = _flat(read_yaml(folder / "recipe.yaml")), _flat(_settings(recipe))
+    before, after = flat(read_yaml(folder / "recipe.yaml")), flat(_settings(recipe))
     for key in after:
         if key != "run" and before.get(key) != after[key]:
             print(f"resumed with another {key}: {before.get(key)} -> {after[key]}", flush=True)
 
 
-def _flat(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names: "train.lr"."""
+    found: dict[str, Any] = {}
     for key, value in plain.items():
-        flat |= _flat(value, f"{where}{key}.") if isinstance(value, Mapping) and value else {f"{where}{key}": value}
-    return flat
+        found |= flat(value, f"{where}{key}.") if isinstance(value, Mapping) and value else {f"{where}{key}": value}
+    return found
 
 
 def _finished(recipe: Run, total: int) -> Path | None:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from multicl.evaluation.checks import features, paired, positive, unit
+from multicl.evaluation.figure import Figure, mean_of
+from multicl.evaluation.tiles import tile_rows
 from multicl.types import InputError
 
 
-def alignment(a: Tensor, b: Tensor, alpha: float = 2) -> float:
+def alignment(a: Tensor, b: Tensor, alpha: float = 2) -> Figure:
     """Mean of |a_i - b_i|^alpha over positive pairs of unit vectors; 0 is perfect, 2 is chance (alpha = 2).
 
     Wang & Isola 2020, arXiv:2005.10242, section 4.1.1.
@@ -26,18 +28,20 @@ def alignment(a: Tensor, b: Tensor, alpha: float = 2) -> float:
     """
     positive("alpha", alpha)
     a, b = paired("a", a, "b", b)
-    return float((unit(a) - unit(b)).norm(dim=1).pow(alpha).mean())
+    return mean_of((unit(a) - unit(b)).norm(dim=1).pow(alpha))
 
 
-def uniformity(x: Tensor, t: float = 2, chunk: int = 1024) -> float:
+def uniformity(x: Tensor, t: float = 2, chunk: int = 1024) -> Figure:
     """Log of the mean of exp(-t |x_i - x_j|^2) over pairs i < j of unit vectors; 0 is collapse, lower is more even.
 
-    Wang & Isola 2020, arXiv:2005.10242, section 4.1.2.
+    Wang & Isola 2020, arXiv:2005.10242, section 4.1.2. Its interval is that of the mean over pairs to first order in
+    each row (Hoeffding 1948), too wide where all rows lie alike: a row
+    that is drawn twice is not at distance zero from itself.
 
     Args:
         x: [N, D]; normalised here.
         t: above 0.
-        chunk: rows at a time; memory is chunk x N.
+        chunk: rows at a time, fewer where N is large: a tile of distances stays within 64 MB.
 
     Raises:
         InputError: not [N, D], NaN, fewer than two rows, t or chunk not above 0.
@@ -48,20 +52,44 @@ def uniformity(x: Tensor, t: float = 2, chunk: int = 1024) -> float:
     n = len(x)
     if n < 2:
         raise InputError("x has one row; uniformity is about pairs")
-    length = x.square().sum(dim=1)  # 1, but for a row of zeros
+    chunk = tile_rows(chunk, n)
     logs = []
     for at in range(0, n, chunk):
-        rows, others = x[at : at + chunk], x[at:]  # from the diagonal on
-        distance = (length[at : at + chunk, None] + length[at:] - 2 * rows @ others.T).clamp(min=0)
-        later = torch.ones_like(distance, dtype=torch.bool).triu(diagonal=1)
-        logs.append((-t * distance).masked_fill(~later, -torch.inf).flatten().logsumexp(dim=0))
-    return float(torch.stack(logs).logsumexp(dim=0)) - math.log(n * (n - 1) / 2)
+        powers = -t * _distances(x[at : at + chunk], x[at:])  # from the diagonal on
+        later = torch.ones_like(powers, dtype=torch.bool).triu(diagonal=1)
+        logs.append(powers.masked_fill(~later, -torch.inf).flatten().logsumexp(dim=0))
+    log_mean = float(torch.stack(logs).logsumexp(dim=0)) - math.log(n * (n - 1) / 2)
+    shares: list[Tensor] = []  # made when an interval is asked for: a walk over all tiles
+
+    def again(index: Tensor) -> float:
+        if not shares:
+            shares.append(_shares(x, t, chunk, log_mean))
+        return log_mean + math.log(max(1 + 2 * float(shares[0][index].mean() - 1), 1e-12))
+
+    return Figure(log_mean, n, again)
 
 
-def effective_rank(x: Tensor) -> float:
+def _shares(x: Tensor, t: float, chunk: int, log_mean: float) -> Tensor:
+    """[N] each row's mean of exp(-t d) over the mean of all; their mean is 1."""
+    means = []
+    for at in range(0, len(x), chunk):
+        powers = -t * _distances(x[at : at + chunk], x)
+        powers.diagonal(offset=at).fill_(-torch.inf)
+        means.append(powers.logsumexp(dim=1) - math.log(len(x) - 1))
+    return (torch.cat(means).double() - log_mean).exp().cpu()
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """[N, D], [M, D] -> [N, M] squared distances."""
+    length = b.square().sum(dim=1)  # 1, but for a row of zeros
+    return (a.square().sum(dim=1)[:, None] + length - 2 * a @ b.T).clamp(min=0)
+
+
+def effective_rank(x: Tensor) -> Figure:
     """exp(entropy of the singular values' shares): how many directions x really uses, in [1, min(N, D)].
 
-    Roy & Vetterli 2007, "The effective rank", definition 1. Neither centred nor normalised here.
+    Roy & Vetterli 2007, "The effective rank", definition 1. Neither centred nor normalised here. A resample
+    has fewer distinct rows, so that where D is not far below N the interval lies below the figure.
 
     Args:
         x: [N, D].
@@ -73,10 +101,22 @@ def effective_rank(x: Tensor) -> float:
     values = torch.linalg.svdvals(x.double() if x.device.type != "mps" else x)
     if values.sum() == 0:
         raise InputError("x is all zeros; it has no rank")
+    rows = x.cpu().double()
+
+    def again(index: Tensor) -> float:
+        weight = index.bincount(minlength=len(rows)).double()
+        squares = torch.linalg.eigvalsh(rows.T @ (rows * weight[:, None]))
+        return _spread(squares.clamp(min=0).sqrt())
+
+    return Figure(_spread(values), len(rows), again, draws=200)  # each a decomposition [D, D]
+
+
+def _spread(values: Tensor) -> float:
+    """exp(entropy) of the shares of singular values."""
     return float(torch.special.entr(values / values.sum()).sum().exp())
 
 
-def modality_gap(a: Tensor, b: Tensor) -> float:
+def modality_gap(a: Tensor, b: Tensor) -> Figure:
     """Distance between the mean unit vectors of two modalities, in [0, 2]; 0: they share a centre.
 
     Liang et al. 2022, arXiv:2203.02053, section 4.2.
@@ -90,4 +130,13 @@ def modality_gap(a: Tensor, b: Tensor) -> float:
     """
     a = features("a", a)
     b = features("b", b, like=("a", a))
-    return float((unit(a).mean(dim=0) - unit(b).mean(dim=0)).norm())
+    x, y = unit(a), unit(b)
+    gap = float((x.mean(dim=0) - y.mean(dim=0)).norm())
+    x, y = x.cpu().double(), y.cpu().double()
+
+    def again(i: Tensor, j: Tensor) -> float:
+        weights = ((one.bincount(minlength=n).double() / n, of) for one, n, of in ((i, len(x), x), (j, len(y), y)))
+        p, q = (weight @ of for weight, of in weights)
+        return float((p - q).norm())
+
+    return Figure(gap, (len(x), len(y)), again)

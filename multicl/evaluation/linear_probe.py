@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multicl.evaluation.checks import Ids, codes, features
+from multicl.evaluation.figure import Figure, mean_of
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 class Probe(NamedTuple):
     """What a linear probe found."""
 
-    accuracy: float
-    """Share of test rows that are right, in [0, 1]."""
+    accuracy: Figure
+    """Share of test rows that are right, in [0, 1], with its interval."""
     strength: float
     """The L2 strength chosen on the validation split."""
     validation_accuracy: float
@@ -114,27 +115,29 @@ def linear_probe(
     if not held.any() or held.all():
         raise InputError(f"validation {validation} of {len(train)} rows leaves a side empty")
 
-    fit, check = _standardize(train[~held], train[held])
+    fit, check = standardize(train[~held], train[held])
     solutions: list[tuple[float, float]] = []
     theta: Tensor | None = None
     for strength in sorted(strengths, reverse=True):  # strong to weak, each from the last: few iterations
         theta = logistic_regression(fit, y[~held], classes, strength, theta, max_iter)
-        solutions.append((_accuracy(theta, check, y[held]), strength))
+        solutions.append((float(_hits(theta, check, y[held]).double().mean()), strength))
     validated, best = max(solutions)  # of equal accuracies the strongest
 
-    fit, check = _standardize(train, test)
+    fit, check = standardize(train, test)
     theta = logistic_regression(fit, y, classes, best, max_iter=max_iter)
-    return Probe(_accuracy(theta, check, truth), best, validated)
+    return Probe(mean_of(_hits(theta, check, truth)), best, validated)
 
 
-def _standardize(fit: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+def standardize(fit: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with the mean and deviation of the first at 0 and 1, a column each."""
     mean, std = fit.mean(dim=0), fit.std(dim=0, correction=0)
     std = torch.where(std > torch.finfo(std.dtype).eps * mean.abs().clamp(min=1e-12), std, 1)  # a constant says nothing
     return (fit - mean) / std, (other - mean) / std
 
 
-def _accuracy(theta: Tensor, x: Tensor, y: Tensor) -> float:
-    return float((torch.addmm(theta[-1], x, theta[:-1]).argmax(dim=1) == y).double().mean())
+def _hits(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """[N] bool: the row is classified right."""
+    return torch.addmm(theta[-1], x, theta[:-1]).argmax(dim=1) == y
 
 
 def _stratified(y: Tensor, share: float, seed: int) -> Tensor:

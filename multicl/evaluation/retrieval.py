@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from multicl.distributed import World
 from multicl.evaluation.checks import Ids, codes, features, positive, unit
+from multicl.evaluation.figure import Figure, mean_of
+from multicl.evaluation.tiles import by_slices, tile_rows
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def ranks(queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, chunk: 
         items: [M, D].
         query_ids: [N] ints or strings; an item is true for a query of equal id, and may be for many.
         item_ids: [M].
-        chunk: queries at a time; memory is chunk x M.
+        chunk: queries at a time, fewer where M is large: a tile of similarities stays within 64 MB.
 
     Returns:
         [N] int64 on the CPU.
@@ -39,8 +41,9 @@ def ranks(queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, chunk: 
 
 
 def _search(
-    queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, ks: Sequence[int], chunk: int
-) -> tuple[Tensor, Tensor]:
+    queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, ks: Sequence[int], chunk: int,
+    world: World | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`ranks`, and [N, len(ks)] float64 normalised discounted cumulative gains, 0 where no item is true."""
     positive("chunk", chunk)
     queries = features("queries", queries)
@@ -50,15 +53,19 @@ def _search(
     queries, items = unit(queries.to(dtype)), unit(items.to(dtype))
     named = codes(("query_ids", query_ids, len(queries)), ("item_ids", item_ids, len(items)))
     wanted, held = (ids.to(queries.device) for ids in named)
-    found, gains = [], []
-    for part, ids in zip(torch.split(queries, chunk), torch.split(wanted, chunk), strict=True):
-        cos = part @ items.T  # [c, M]
-        true = ids[:, None] == held
+
+    def search(rows: slice) -> Tensor:
+        cos = queries[rows] @ items.T  # [c, M]
+        true = wanted[rows, None] == held
         best = cos.masked_fill(~true, -torch.inf).amax(dim=1, keepdim=True)
         ahead = ((cos >= best - tie) & ~true).sum(dim=1)
-        found.append(torch.where(true.any(dim=1), ahead + 1, 0).cpu())
-        gains.append(_ndcg(torch.where(true, cos, cos + 2 * tie), true, ks))  # false ones win every tie
-    return torch.cat(found), torch.cat(gains)
+        rank = torch.where(true.any(dim=1), ahead + 1, 0).cpu()
+        gains = _ndcg(torch.where(true, cos, cos + 2 * tie), true, ks)  # false ones win every tie
+        return torch.cat([rank[:, None].double(), gains], 1)  # float64 holds every rank
+
+    empty = torch.zeros(0, 1 + len(ks), dtype=torch.float64)
+    found = by_slices(len(queries), tile_rows(chunk, len(items)), search, empty, world or World())
+    return found[:, 0].long(), found[:, 1:]
 
 
 def _ndcg(scores: Tensor, true: Tensor, ks: Sequence[int]) -> Tensor:
@@ -83,29 +90,37 @@ def retrieval(
     item_ids: Ids,
     ks: Sequence[int] = (1, 5, 10),
     chunk: int = 1024,
+    world: World | None = None,
 ) -> dict[str, float]:
     """How well queries find their items, with many-to-many truth; arguments and errors as `ranks`.
 
     Args:
         ks: a query is a hit at k if any of its k nearest items has an equal id; its nDCG at k (Jarvelin and Kekalainen
             2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give.
+        world: ranks that share the queries; all call this with the same arguments, and get the same figures.
 
     Returns:
         `recall@k` and `ndcg@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`, the number
-        of queries that no item answers, which are left out of the others.
+        of queries that no item answers, which are left out of the others. All but that number know their intervals.
 
     Raises:
         InputError: as `ranks`; also k not above 0, or no query with a true item.
     """
     for k in ks:
         positive("ks", k)
-    rank, gains = _search(queries, items, query_ids, item_ids, ks, chunk)
-    known = rank[rank > 0]
+    rank, gains = _search(queries, items, query_ids, item_ids, ks, chunk, world)
+    known, gains = rank[rank > 0].double(), gains[rank > 0]
     if len(known) == 0:
         raise InputError("no value of query_ids occurs in item_ids: there is nothing to find")
-    out = {f"recall@{k}": float((known <= k).double().mean()) for k in ks}
-    out |= {f"ndcg@{k}": float(value) for k, value in zip(ks, gains[rank > 0].mean(0), strict=True)}
-    out["median_rank"] = float(statistics.median(known.tolist()))
-    out["mrr"] = float((1 / known.double()).mean())
+    out: dict[str, float] = {f"recall@{k}": mean_of(known <= k) for k in ks}
+    out |= {f"ndcg@{k}": mean_of(gain) for k, gain in zip(ks, gains.T, strict=True)}
+    out["median_rank"] = Figure(_median(known), len(known), lambda index: _median(known[index]))
+    out["mrr"] = mean_of(1 / known)
     out["without_truth"] = float(len(rank) - len(known))
     return out
+
+
+def _median(x: Tensor) -> float:
+    """Of an even number the mean of the middle two."""
+    ordered = x.sort().values
+    return float(ordered[(len(x) - 1) // 2] + ordered[len(x) // 2]) / 2

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from multicl.evaluation.checks import Ids, codes, paired, unit
+from multicl.evaluation.figure import Figure
 from multicl.types import InputError
 
 
@@ -23,7 +24,7 @@ def spearman(x: Tensor, y: Tensor) -> float:
     return float((rank_x @ rank_y) / (rank_x.norm() * rank_y.norm()))
 
 
-def sts_spearman(a: Tensor, b: Tensor, scores: Tensor) -> float:
+def sts_spearman(a: Tensor, b: Tensor, scores: Tensor) -> Figure:
     """Spearman's correlation of cos(a_i, b_i) with people's scores, over all pairs at once.
 
     The figure of SimCSE (arXiv:2104.08821, appendix B: "all" aggregation); papers print it times 100.
@@ -42,7 +43,8 @@ def sts_spearman(a: Tensor, b: Tensor, scores: Tensor) -> float:
     cos = (unit(a) * unit(b)).sum(dim=1)
     for name, value in (("the cosines of a and b", cos), ("scores", scores)):
         _ranks(name, value)  # so that a message names the argument of this function
-    return spearman(cos.cpu(), scores.cpu())
+    x, y = cos.cpu(), scores.cpu()
+    return Figure(spearman(x, y), len(x), lambda index: spearman(x[index], y[index]))
 
 
 def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor, parts: Ids) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -46,15 +47,7 @@ def write_gallery(path: Path, *, title: str, intro: str, sections: Sequence[Sect
     """
     here = resources.files(__package__)
     html, style = ((here / name).read_text(encoding="utf-8") for name in ("gallery.html", "page.css"))
-    shown = [
-        {
-            "title": section.title,
-            "note": section.note,
-            "columns": section.columns,
-            "rows": [(name, [_cell(section.title, *medium) for medium in media]) for name, media in section.rows],
-        }
-        for section in sections
-    ]
+    shown = [section_cells(section) for section in sections]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = environment.from_string(html).render(
         title=title,
@@ -66,6 +59,20 @@ def write_gallery(path: Path, *, title: str, intro: str, sections: Sequence[Sect
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8", newline="\n")
     return path
+
+
+def section_cells(section: Section) -> dict[str, Any]:
+    """A section as templates read it.
+
+    Raises:
+        InputError: media that a page cannot show.
+    """
+    return {
+        "title": section.title,
+        "note": section.note,
+        "columns": section.columns,
+        "rows": [(name, [_cell(section.title, *medium) for medium in media]) for name, media in section.rows],
+    }
 
 
 def _cell(section: str, mime: str, content: bytes) -> tuple[str, str]:

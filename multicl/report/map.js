@@ -6,7 +6,7 @@ function drawMap() {
   const groups = new Map(); // label -> things
   for (let i = 0; i < onMap; i++) groups.set(things[i].label, [...(groups.get(things[i].label) ?? []), i]);
   let width = 0, height = 0, zoom = 1, panX = 0, panY = 0; // zoom about the middle, then pan in pixels
-  let view = 0, blend = 0; // blend runs from 0 to 1 as the second view takes over
+  let view = 0, before = 0, blend = 1; // blend runs from 0 to 1 as a view takes over from the one before
   let over = null, held = null, shown = null, colours = {}, queued = false;
 
   const fits = maps.map(({ at: p }) => {
@@ -19,7 +19,7 @@ function drawMap() {
   function place() {
     const scales = fits.map(([x, y]) => Math.min((width / 2 - 34) / x, (height / 2 - 34) / y));
     for (let i = 0; i < 2 * onMap; i++) {
-      const flat = (1 - blend) * maps[0].at[i] * scales[0] + blend * maps[1].at[i] * scales[1];
+      const flat = (1 - blend) * maps[before].at[i] * scales[before] + blend * maps[view].at[i] * scales[view];
       at[i] = i % 2 ? height / 2 + panY - zoom * flat : width / 2 + panX + zoom * flat;
     }
   }
@@ -28,7 +28,7 @@ function drawMap() {
     const w = p.naturalHeight ? h * p.naturalWidth / p.naturalHeight : h;
     return w > 4 * h ? [4 * h, 4 * h * h / w] : [w, h];
   }
-  const visible = i => !hidden.has(things[i].node);
+  const visible = i => !hidden.has(hueOf(things[i]));
   function draw() {
     const ratio = devicePixelRatio || 1;
     ink.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -44,12 +44,12 @@ function drawMap() {
       ink.strokeStyle = colours.soft;
       ink.lineWidth = 1.2;
       ink.globalAlpha = family.length > 30 ? .25 : .7;
-      for (const j of family) {
+      if (family.length <= 60) for (const j of family) {
         ink.beginPath(); ink.moveTo(at[2 * shown], at[2 * shown + 1]); ink.lineTo(at[2 * j], at[2 * j + 1]); ink.stroke();
       }
     }
     const one = (i, lit) => {
-      const x = at[2 * i], y = at[2 * i + 1], t = things[i], c = colours[t.node % 6], big = i === shown ? 1.7 : lit ? 1.35 : 1;
+      const x = at[2 * i], y = at[2 * i + 1], t = things[i], c = colours[hueOf(t) % 10], big = i === shown ? 1.7 : lit ? 1.35 : 1;
       if (x < -60 || y < -40 || x > width + 60 || y > height + 40) return;
       ink.globalAlpha = family.length > 1 && !lit ? .3 : 1;
       ink.fillStyle = c;
@@ -107,14 +107,15 @@ function drawMap() {
     const thing = things[i];
     const where = [nodes[thing.node].name, thing.split].filter(Boolean).join(" · ");
     const big = el("div", { class: "big" }, show(i));
-    panel.replaceChildren(el("h3", {}, mark(thing.node), where), big);
+    panel.replaceChildren(el("h3", {}, mark(thing.node, hueOf(thing)), where), big);
     if (words(thing) !== thing.label || thing.kind !== "text") panel.append(el("p", { class: "label" }, thing.label));
+    if (thing.credit) panel.append(el("p", { class: "credit" }, thing.credit));
     if (near[i].length) panel.append(el("h4", {}, "Nearest in the whole space"), ...near[i].map(([j, score]) => row(j, score)));
     $("said").textContent = `${where}: ${thing.label}`;
     redraw();
   }
   const rest = () => { over = null; if (held !== null) look(held); };
-  hold = i => { hidden.delete(things[i].node); legend(); held = i; look(i); };
+  hold = i => { hidden.delete(hueOf(things[i])); legend(); held = i; look(i); };
 
   function find(event) { // the nearest visible thing under the pointer
     const box = canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
@@ -191,33 +192,39 @@ function drawMap() {
   $("zoom-out").addEventListener("click", () => scale(1 / 1.6));
   $("zoom-fit").addEventListener("click", () => scale(0));
 
-  function caption() { $("share").textContent = `two of its directions, ${percent(maps[view].share)} of the variance`; }
-  segmented($("views"), maps.map(m => m.name), i => {
+  function caption() {
+    const share = maps[view].share;
+    $("share").textContent = share === null ? "neighbours stay together; distances and directions mean nothing"
+      : `two of its directions, ${percent(share)} of the variance`;
+  }
+  if (maps.length > 1) segmented($("views"), maps.map(m => m.name), i => {
+    before = view;
     view = i;
+    blend = 0;
     caption();
-    const from = blend, start = performance.now(), span = still.matches ? 1 : 700;
+    const start = performance.now(), span = still.matches ? 1 : 700;
     requestAnimationFrame(function tick(now) {
       const t = Math.min(1, Math.max(0, (now - start) / span)), eased = t * t * (3 - 2 * t);
       if (view !== i) return;
-      blend = from + (i - from) * eased;
+      blend = eased;
       redraw();
       if (t < 1) requestAnimationFrame(tick);
     });
   });
   function legend() {
-    $("legend").replaceChildren(...nodes.flatMap(({ name }, n) => {
-      const count = things.slice(0, onMap).filter(t => t.node === n).length;
+    $("legend").replaceChildren(...hues.flatMap((name, n) => {
+      const count = things.slice(0, onMap).filter(t => hueOf(t) === n).length;
       return count ? [el("button", { type: "button", "aria-pressed": !hidden.has(n), title: "Show or hide", onclick: () => {
         if (!hidden.delete(n)) hidden.add(n);
         legend();
         $("legend").children[[...$("legend").children].findIndex(b => b.textContent.startsWith(name))].focus();
         redraw();
-      } }, mark(n), el("b", {}, name), el("small", {}, count))] : [];
+      } }, mark(groups.length ? things[0].node : n, n), el("b", {}, name), el("small", {}, count))] : [];
     }));
   }
   function theme() {
     const style = getComputedStyle(document.documentElement);
-    colours = Object.fromEntries([0, 1, 2, 3, 4, 5].map(n => [n, style.getPropertyValue(`--c${n}`).trim()]));
+    colours = Object.fromEntries([...Array(10).keys()].map(n => [n, style.getPropertyValue(`--c${n}`).trim()]));
     for (const name of ["ink", "soft", "card"]) colours[name] = style.getPropertyValue(`--${name}`).trim();
     redraw();
   }

@@ -1,7 +1,9 @@
 /* What every part of the page uses: the data, elements, sounds, and a thing shown as itself. Joined before map.js and
    searches.js into one script, inside one block. */
 const data = JSON.parse(document.getElementById("data").textContent);
-const { nodes, things, media, maps, near, searches } = data;
+const { nodes, things, media, maps, near, searches, groups } = data;
+const hues = groups.length ? groups : nodes.map(n => n.name); // what colours tell apart
+const hueOf = thing => groups.length ? thing.group : thing.node;
 const onMap = near.length; // the first things are on the map, the others only in searches
 const $ = id => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -17,9 +19,9 @@ function el(tag, attributes = {}, ...children) {
   e.append(...children);
   return e;
 }
-const hue = n => `--hue: var(--c${n % 6})`;
+const hue = n => `--hue: var(--c${n % 10})`;
 const percent = x => `${(100 * x).toFixed(0)} %`;
-const mark = n => el("i", { class: `mark ${nodes[n].kind}`, style: hue(n) });
+const mark = (n, colour = n) => el("i", { class: `mark ${nodes[n].kind}`, style: hue(colour) });
 const words = thing => thing.text ?? thing.label;
 const PLAY = "M3 1.5v11l9.5-5.5z", PAUSE = "M3 1.5h3v11H3zM8.5 1.5h3v11h-3z";
 

@@ -1,7 +1,7 @@
 /* The searches: a card each, what was asked and what was found. */
-function drawSearches() {
+function drawSearches(list, place) {
   const ways = new Map(); // "speech → scans" -> its searches
-  const cards = searches.map(({ query, found }) => {
+  const cards = list.map(({ query, found }) => {
     const thing = things[query];
     const to = [...new Set(found.map(([i]) => nodes[things[i].node].name))].join(", ");
     const way = `${nodes[thing.node].name} → ${to}`;
@@ -18,15 +18,16 @@ function drawSearches() {
     ways.get(way).push({ card, hit: found.length > 0 && found[0][2] });
     return card;
   });
-  $("cards").append(...cards);
+  $(`${place}-cards`).append(...cards);
   const names = [...ways.keys()], groups = [[...ways.values()].flat(), ...ways.values()];
   const choose = i => {
     const group = groups[i];
     for (const { card } of groups[0]) card.hidden = true;
     for (const { card } of group) card.hidden = false;
-    $("tally").textContent = `In ${group.filter(s => s.hit).length} of these ${group.length} the first thing found is right.`;
+    if (place === "searches") $("searches-tally").textContent = `In ${group.filter(s => s.hit).length} of these ${group.length} the first thing found is right.`;
   };
-  if (names.length > 1) segmented($("directions"), ["all", ...names], choose);
+  if (names.length > 1) segmented($(`${place}-directions`), ["all", ...names], choose);
   choose(0);
 }
-if (searches.length) drawSearches();
+if (searches.length) drawSearches(searches, "searches");
+if (data.failures?.length) drawSearches(data.failures, "failures");

@@ -183,7 +183,7 @@ def test_eval_measures_by_the_recipe_on_the_data_given(
     out = capsys.readouterr().out
     assert f"reads {tmp_path} p t\n" in out
     last = json.loads(out.splitlines()[-1].removeprefix("RESULT "))
-    assert last == {"run": str(tmp_path), "space": "joint", "width": 9, "norm": 1.0}
+    assert last == {"run": str(tmp_path), "space": "joint", "width": 9, "norm": 1.0, "intervals": {}}
     evaluate(tmp_path, data="other", test="held")
     assert f"reads {tmp_path} other held\n" in capsys.readouterr().out
 

@@ -78,7 +78,7 @@ NODES = {
     "clap": ["audio", "text"],
     "pairs": ["query", "document"],
 }
-BESIDE = {"recipe", "untrained", "baseline", "steps", "skipped", "seconds"}
+BESIDE = {"recipe", "untrained", "baseline", "intervals", "steps", "skipped", "seconds"}
 
 
 @dataclass(frozen=True)

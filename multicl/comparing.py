@@ -1,0 +1,71 @@
+"""`multicl compare RUN RUN ...`: figures side by side, and the settings in which the recipes differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from multicl.config import read_yaml
+from multicl.run import figures_table, flat, to_json
+from multicl.types import InputError
+
+
+def compare(runs: Sequence[Path]) -> dict[str, Any]:
+    """Print a table of figures, where the recipes differ, and a last line `RESULT {json}`; nothing is computed anew.
+
+    Figures whose intervals (95 %) do not meet those of the first run are named.
+
+    Returns:
+        {"figures": {run: {...}}, "differences": {setting: {run: value}}}
+
+    Raises:
+        InputError: fewer than two runs, or a folder that holds no finished run.
+    """
+    if len(set(runs)) < 2:
+        raise InputError("compare takes two runs or more")
+    results = {str(run): _result(run) for run in runs}
+    figures = {run: _figures(result) for run, result in results.items()}
+    settings = {str(run): flat(read_yaml(run / "recipe.yaml")) for run in runs}
+    differences = {
+        key: values
+        for key in dict.fromkeys(key for plain in settings.values() for key in plain)
+        if key != "run" and _differ((values := {run: plain.get(key) for run, plain in settings.items()}).values())
+    }
+    print(figures_table(figures))
+    first, *others = results
+    for run in others:
+        if apart := _apart(results[first], results[run]):
+            print(f"{run} differs from {first} beyond their intervals: {', '.join(apart)}")
+    print("\nwhere the recipes differ:" if differences else "\nthe recipes are the same")
+    for key, values in differences.items():
+        print(f"  {key}: " + " | ".join("-" if v is None else str(v) for v in values.values()))
+    found = {"figures": figures, "differences": differences}
+    print("RESULT " + to_json(found), flush=True)
+    return found
+
+
+def _result(run: Path) -> dict[str, Any]:
+    if not (run / "recipe.yaml").is_file():
+        raise InputError(f"{run} is no run: it has no recipe.yaml")
+    try:
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{run} has no figures yet: finish it with --run {run} --resume auto") from None
+    return dict(result)
+
+
+def _figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """The trained figures, steps and seconds."""
+    return {name: value for name, value in result.items() if isinstance(value, int | float)}
+
+
+def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the figures whose intervals do not meet."""
+    a, b = one.get("intervals", {}), other.get("intervals", {})
+    return [name for name in a if name in b and (a[name][1] < b[name][0] or b[name][1] < a[name][0])]
+
+
+def _differ(values: Any) -> bool:
+    return len({json.dumps(value, sort_keys=True) for value in values}) > 1

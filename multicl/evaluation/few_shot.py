@@ -1,0 +1,76 @@
+"""Few-shot probe: how far do a handful of labelled rows a class go?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from multicl.evaluation.checks import Ids, codes, features, positive
+from multicl.evaluation.figure import mean_of
+from multicl.evaluation.linear_probe import logistic_regression, standardize
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def few_shot(
+    train: Tensor,
+    train_labels: Ids,
+    test: Tensor,
+    test_labels: Ids,
+    shots: Sequence[int] = (1, 5, 10),
+    repeats: int = 10,
+    strength: float = 0.01,
+    seed: int = 0,
+) -> Mapping[str, float]:
+    """Accuracy of logistic regression that is shown few rows of each class, the mean over several choices of them.
+
+    The penalty is the same for all choices: so few rows cannot spare a validation split (CLIP, arXiv:2103.00020,
+    section 3.1.5, does the same). Features are standardized by all training rows, which needs no label.
+
+    Args:
+        train: [N, D]. train_labels: [N] ints or strings, of at least two classes.
+        test: [M, D]. test_labels: [M].
+        shots: rows of a class that are shown.
+        repeats: choices of rows, each from its own seed: seed, seed + 1, ...
+        strength: of the penalty, see `logistic_regression`.
+
+    Returns:
+        "few_shot_K" for each K, with the interval over test rows, and "few_shot_K_deviation" over the choices.
+
+    Raises:
+        InputError: shapes that do not fit, NaN, one class, a class of fewer rows than are to be shown.
+    """
+    positive("repeats", repeats)
+    train = features("train", train)
+    test = features("test", test, like=("train", train)).to(train.dtype)
+    given = codes(("train_labels", train_labels, len(train)), ("test_labels", test_labels, len(test)))
+    y, truth = given[0], given[1].to(train.device)
+    counts = y.bincount()
+    if len(counts) < 2:
+        raise InputError("train_labels holds one class; a probe needs at least two")
+    x, asked = standardize(train, test)
+    found: dict[str, float] = {}
+    for k in shots:
+        positive("shots", k)
+        if int(counts.min()) < k:
+            raise InputError(f"a class of train_labels has {int(counts.min())} rows, too few for {k} shots")
+        hits = torch.zeros(repeats, len(test), dtype=torch.float64)
+        for at in range(repeats):
+            shown = _some_of_each(y, k, seed + at)
+            theta = logistic_regression(x[shown], y[shown].to(x.device), len(counts), strength)
+            hits[at] = (torch.addmm(theta[-1], asked, theta[:-1]).argmax(dim=1) == truth).cpu()
+        found[f"few_shot_{k}"] = mean_of(hits.mean(0))
+        if repeats > 1:
+            found[f"few_shot_{k}_deviation"] = float(hits.mean(1).std())
+    return found
+
+
+def _some_of_each(y: Tensor, k: int, seed: int) -> Tensor:
+    """Positions of k rows of every class, by class."""
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    return torch.cat([order[y[order] == c][:k] for c in range(int(y.max()) + 1)])

@@ -1,0 +1,108 @@
+"""A measured number that knows how sure it is: percentile bootstrap over rows."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from multicl.types import InputError
+
+DRAWS = 1000
+"""Resamplings behind an interval."""
+LEVEL = 0.95
+Again = Callable[..., float]
+"""The figure of rows drawn with replacement: an index [N] int64 for each set of rows -> a number."""
+
+
+class Figure(float):
+    """A float everywhere, and beside it the interval that a bootstrap over its rows gives (Efron 1979).
+
+    The interval is computed when it is first asked for, so that figures measured while a run trains cost nothing more.
+    """
+
+    again: Again
+    rows: tuple[int, ...]
+    draws: int
+
+    def __new__(cls, value: float, rows: int | tuple[int, ...], again: Again, draws: int = DRAWS) -> Figure:
+        """A figure.
+
+        Args:
+            rows: of how many it was made; several sets of rows (of two modalities) are drawn from independently.
+            again: the same figure of drawn rows; an InputError or NaN leaves that draw out.
+            draws: resamplings, fewer where one is slow.
+        """
+        self = super().__new__(cls, value)
+        self.rows, self.again, self.draws = (rows,) if isinstance(rows, int) else rows, again, draws
+        return self
+
+    def interval(self, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
+        """(low, high) between which `level` of the resampled figures lie; equal seeds give equal intervals.
+
+        Raises:
+            InputError: level not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise InputError(f"level must lie between 0 and 1, got {level}")
+        dice = torch.Generator().manual_seed(seed)
+        found = []
+        for _ in range(self.draws):
+            index = [torch.randint(n, (n,), generator=dice) for n in self.rows]
+            try:
+                value = float(self.again(*index))
+            except InputError:  # all drawn values equal, say: such a draw has no figure
+                continue
+            if not math.isnan(value):
+                found.append(value)
+        if not found:
+            return float(self), float(self)
+        edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+        low, high = torch.tensor(found, dtype=torch.float64).quantile(edges).tolist()
+        return low, high
+
+
+def mean_of(values: Tensor) -> Figure:
+    """The mean of what each row has [N]: an accuracy, of hits."""
+    values = values.detach().to("cpu", torch.float64)
+    return Figure(float(values.mean()), len(values), lambda index: float(values[index].mean()))
+
+
+def intervals(figures: Mapping[str, float], level: float = LEVEL, seed: int = 0) -> dict[str, list[float]]:
+    """Name -> [low, high], six decimals, of those figures that know theirs."""
+    return {
+        name: [round(edge, 6) for edge in figure.interval(level, seed)]
+        for name, figure in figures.items()
+        if isinstance(figure, Figure)
+    }
+
+
+class Spread(NamedTuple):
+    """One figure of several seeds."""
+
+    mean: float
+    deviation: float
+    """Of the sample (n - 1); NaN where there is one value."""
+    values: tuple[float, ...]
+
+
+def spread(figures: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    """Mean and deviation of every figure that all of several runs, or seeds of a measure, have.
+
+        spread([measure(seed) for seed in range(5)])
+
+    Raises:
+        InputError: nothing to average.
+    """
+    if not figures:
+        raise InputError("spread needs the figures of at least one run")
+    found = {}
+    for name in (name for name in figures[0] if all(name in other for other in figures)):
+        values = tuple(float(other[name]) for other in figures)
+        deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+        found[name] = Spread(statistics.fmean(values), deviation, values)
+    return found

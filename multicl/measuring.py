@@ -1,0 +1,255 @@
+"""`multicl eval RUN --measure ...`: measures chosen by name, on any run and any data.
+
+Each takes a `Subject` and settings, and gives figures by name; over several ranks the rows are dealt out, and figures
+are the very same as on one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import torch
+
+from multicl import evaluation as measure
+from multicl.commands import opened
+from multicl.distributed import World
+from multicl.evaluation.figure import intervals, spread
+from multicl.fine_tune import fine_tune
+from multicl.model import DEFAULT, load
+from multicl.pairs import Pair
+from multicl.rows import is_null
+from multicl.run import Figures, figures_table, is_main, rounded, to_json
+from multicl.subject import Subject
+from multicl.types import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What measures may be told."""
+
+    nodes: tuple[str, ...] = ()
+    """Empty: all whose column the data have."""
+    label: str = "label"
+    """Column of the labels."""
+    names: str | None = None
+    """Column of the classes' names in words, for zero-shot; None: that of the labels."""
+    template: str = "{}"
+    """What is said of a class, {} being its name: "a photo of a {}"."""
+    ids: str | None = None
+    """Column by whose equal values items are right, for retrieval; None: the pair's own, or a row's own alone."""
+    k: int = 200
+    """Neighbours that vote."""
+    seed: int = 0
+
+
+def measured(subject: Subject, names: Sequence[str], choices: Choices) -> Figures:
+    """Figures of several measures; a figure of one node among several is named "NODE/FIGURE".
+
+    Raises:
+        InputError: an unknown measure, a node or column that is not there, a measure that none of the nodes can have.
+    """
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise InputError(f"no measure is named {unknown[0]!r}; there are {list(MEASURES)}")
+    figures: Figures = {}
+    for name in names:
+        figures |= MEASURES[name](subject, choices)
+    return figures
+
+
+def _each(subject: Subject, choices: Choices, one: Callable[[str], Figures]) -> Figures:
+    """A measure of every chosen node."""
+    there = subject.nodes()
+    if unknown := [node for node in choices.nodes if node not in there]:
+        raise InputError(f"{subject.test.label} has no {unknown[0]!r} of this model; it has {there}")
+    nodes = list(choices.nodes) or there
+    if not nodes:
+        raise InputError(f"{subject.test.label} has no column that the model's nodes {subject.model.nodes} read")
+    found: Figures = {}
+    for node in nodes:
+        found |= {f"{node}/{name}" if len(nodes) > 1 else name: value for name, value in one(node).items()}
+    return found
+
+
+def _couples(subject: Subject, choices: Choices) -> list[tuple[str, str, str | None]]:
+    """(a, b, column of ids) of the pairs of two nodes, or of any two that are chosen."""
+    nodes = choices.nodes or tuple(subject.nodes())
+    trained = [p for p in subject.model.towers.pairs if isinstance(p, Pair) and not p.symmetric]
+    found = [(p.a, p.b, p.ids) for p in trained if p.a in nodes and p.b in nodes]
+    found = found or [(a, b, None) for a, b in combinations(nodes, 2)]
+    if not found:
+        raise InputError(f"this measure compares two nodes, and the rows have {list(nodes)}")
+    return found
+
+
+def _knn(subject: Subject, choices: Choices) -> Figures:
+    def one(node: str) -> Figures:
+        sides = (*subject.labelled(node, choices.label, True), *subject.labelled(node, choices.label))
+        return {f"knn_{choices.k}": measure.knn_accuracy(*sides, k=choices.k, world=subject.world)}
+
+    return _each(subject, choices, one)
+
+
+def _linear_probe(subject: Subject, choices: Choices) -> Figures:
+    def one(node: str) -> Figures:
+        sides = (*subject.labelled(node, choices.label, True), *subject.labelled(node, choices.label))
+        return {"linear": measure.linear_probe(*sides, seed=choices.seed).accuracy}
+
+    return _each(subject, choices, one)
+
+
+def _few_shot(subject: Subject, choices: Choices) -> Figures:
+    def one(node: str) -> Figures:
+        sides = (*subject.labelled(node, choices.label, True), *subject.labelled(node, choices.label))
+        return dict(measure.few_shot(*sides, seed=choices.seed))
+
+    return _each(subject, choices, one)
+
+
+def _fine_tune(subject: Subject, choices: Choices) -> Figures:
+    def one(node: str) -> Figures:
+        rows = (subject.train, subject.test, choices.label)
+        return {"fine_tune": fine_tune(subject.model, node, *rows, seed=choices.seed)}
+
+    return _each(subject, choices, one)
+
+
+def _clustering(subject: Subject, choices: Choices) -> Figures:
+    def one(node: str) -> Figures:
+        return measure.clustering(*subject.labelled(node, choices.label), seed=choices.seed)
+
+    return _each(subject, choices, one)
+
+
+def _zero_shot(subject: Subject, choices: Choices) -> Figures:
+    couples = _couples(subject, choices)
+    column = choices.names or choices.label
+    words = list(dict.fromkeys(v for v in subject.test.column(column) if not is_null(v)))
+    if not all(isinstance(word, str) for word in words):
+        raise InputError(f"zero-shot needs classes in words, but column {column!r} holds {words[0]!r}: give --names")
+    found: Figures = {}
+    for first, second, _ in couples:
+        for node, speaker in ((first, second), (second, first)):
+            said = [choices.template.format(word) for word in words]
+            z, bad = subject.embed(speaker, said)
+            if bool(bad.any()):
+                continue  # this node does not read words
+            x, truth = subject.labelled(node, column)
+            accuracy = measure.zero_shot_accuracy(x, truth, z, words, world=subject.world)
+            found[f"{node}/zero_shot"] = accuracy
+    if not found:
+        raise InputError(f"none of the nodes {subject.nodes()} reads the classes' words")
+    return found
+
+
+def _retrieval(subject: Subject, choices: Choices) -> Figures:
+    found: Figures = {}
+    for a, b, own in _couples(subject, choices):
+        za, zb, rows = subject.both(a, b)
+        ids = choices.ids or own
+        values = subject.test.column(ids) if ids else []
+        truth = [values[row] if ids and not is_null(values[row]) else f"row {row}" for row in rows]
+        for x, y, z, w in ((a, b, za, zb), (b, a, zb, za)):
+            figures = measure.retrieval(z, w, truth, truth, world=subject.world)
+            found |= {f"{x}_to_{y}_{name}": value for name, value in figures.items() if name != "without_truth"}
+    return found
+
+
+def _sts(subject: Subject, choices: Choices) -> Figures:
+    sentences = [subject.test.column(name) for name in ("sentence1", "sentence2")]
+    scores = torch.tensor([float(score) for score in subject.test.column("score")])
+
+    def one(node: str) -> Figures:
+        a, b = (subject.embed(node, cells) for cells in sentences)
+        good = ~(a[1] | b[1])
+        return {"sts_spearman": measure.sts_spearman(a[0][good], b[0][good], scores[good])}
+
+    (nodes,) = [choices.nodes or tuple(subject.model.nodes)]
+    found: Figures = {}
+    for node in nodes:
+        found |= {f"{node}/{name}" if len(nodes) > 1 else name: value for name, value in one(node).items()}
+    return found
+
+
+def _uniformity(subject: Subject, choices: Choices) -> Figures:
+    return _each(subject, choices, lambda node: {"uniformity": measure.uniformity(subject.vectors(node)[0])})
+
+
+def _effective_rank(subject: Subject, choices: Choices) -> Figures:
+    return _each(subject, choices, lambda node: {"effective_rank": measure.effective_rank(subject.vectors(node)[0])})
+
+
+def _alignment(subject: Subject, choices: Choices) -> Figures:
+    couples = _couples(subject, choices)
+    return {f"{a}-{b}/alignment": measure.alignment(*subject.both(a, b)[:2]) for a, b, _ in couples}
+
+
+def _modality_gap(subject: Subject, choices: Choices) -> Figures:
+    couples = _couples(subject, choices)
+    return {
+        f"{a}-{b}/modality_gap": measure.modality_gap(subject.vectors(a)[0], subject.vectors(b)[0])
+        for a, b, _ in couples
+    }
+
+
+MEASURES: dict[str, Callable[[Subject, Choices], Figures]] = {
+    "knn": _knn, "linear_probe": _linear_probe, "few_shot": _few_shot, "fine_tune": _fine_tune,
+    "retrieval": _retrieval, "zero_shot": _zero_shot, "sts": _sts, "clustering": _clustering,
+    "alignment": _alignment, "uniformity": _uniformity, "effective_rank": _effective_rank,
+    "modality_gap": _modality_gap,
+}  # fmt: skip
+"""Name on the command line -> measure."""
+
+
+def measure_runs(
+    runs: Sequence[Path], names: Sequence[str], choices: Choices, *, data: str | None = None, test: str | None = None,
+    train: str | None = None, space: str | None = None, batch_size: int = 128,
+) -> Figures:  # fmt: skip
+    """Measures of one run, or of several and their mean and deviation; prints a table, last a line `RESULT {json}`.
+
+    Args:
+        data, test, train: other data than the run's, its held-out split or file, and the split to learn from.
+        space: a space's name, "features" for the encoder's own; default: the recipe's choice.
+
+    Returns:
+        The figures of the only run, or the means.
+
+    Raises:
+        InputError: no finished run, or as `measured`.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # launched on several processes, which meet now
+        from accelerate import PartialState
+
+        PartialState()
+    world = World.current()
+    chosen = DEFAULT if space is None else None if space == "features" else space
+    columns, spans = dict[str, Figures](), dict[str, dict[str, list[float]]]()
+    for run in runs:
+        recipe, model = opened(run, data, test), load(run)
+        held = recipe.data.open(recipe.data.test)
+        learnt = recipe.data.open(train) if LEARNS & set(names) else None
+        subject = Subject(model, held, learnt, space=chosen, batch_size=batch_size, world=world)
+        found = measured(subject, names, choices)
+        columns[str(run)], spans[str(run)] = rounded(found), intervals(found, seed=choices.seed)
+    result: dict[str, object] = {"runs": list(columns), "measures": list(names)}
+    if len(runs) == 1:
+        ((_, figures),) = columns.items()
+        result |= {**figures, "intervals": spans[str(runs[0])]}
+        table = figures_table({"figure": figures}, spans[str(runs[0])])
+    else:
+        over = spread(list(columns.values()))
+        figures = {name: s.mean for name, s in over.items()}
+        deviations = {name: s.deviation for name, s in over.items()}
+        table = figures_table({**columns, "mean": figures, "deviation": deviations})
+        result |= {"mean": rounded(figures), "deviation": rounded(deviations), "each": columns, "intervals": spans}
+    if is_main():
+        print(table)
+        print("RESULT " + to_json(result), flush=True)
+    return figures
+
+
+LEARNS = {"knn", "linear_probe", "few_shot", "fine_tune"}
+"""Measures that need training rows."""

@@ -1,0 +1,115 @@
+"""What is measured of a model: rows of a data set as vectors, embedded once however many measures look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multicl.distributed import World
+from multicl.evaluation.tiles import by_slices
+from multicl.model import DEFAULT, Model
+from multicl.pairs import column_of
+from multicl.rows import Rows, is_null
+from multicl.types import InputError
+
+
+class Subject:
+    """A model and the rows that it is measured on, which ranks embed together.
+
+    Args:
+        model: the same on every rank.
+        test: rows that training did not see. train: among which neighbours are sought and probes learn; None: measures
+            that need it are refused.
+        space: as `Model.embed` has it. batch_size: cells computed at once.
+    """
+
+    def __init__(
+        self, model: Model, test: Rows, train: Rows | None = None, *,
+        space: str | None = DEFAULT, batch_size: int = 128, world: World | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.test, self._train = model, test, train
+        self.space, self.batch_size, self.world = space, batch_size, world or World()
+        self._known: dict[tuple[str, bool], tuple[Tensor, list[int]]] = {}
+
+    @property
+    def train(self) -> Rows:
+        """The rows to learn from.
+
+        Raises:
+            InputError: there are none.
+        """
+        if self._train is None:
+            raise InputError("this measure learns from training rows, and none were given")
+        return self._train
+
+    def nodes(self) -> list[str]:
+        """Those whose column the test rows have."""
+        return [n for n in self.model.nodes if self.test.has(column_of(n, self.model.towers.modalities[n]))]
+
+    def cells(self, node: str, rows: Rows) -> list[Any]:
+        """What a node reads of every row, None where it is absent."""
+        modality = self.model.towers.modalities[node]
+        return rows.resolved(column_of(node, modality), modality.files)
+
+    def vectors(self, node: str, of_train: bool = False) -> tuple[Tensor, list[int]]:
+        """[N, D] of the rows that have the node and can be read, and which rows these are.
+
+        Raises:
+            InputError: none can be.
+        """
+        if (node, of_train) not in self._known:
+            rows = self.train if of_train else self.test
+            cells = self.cells(node, rows)
+            present = [i for i, cell in enumerate(cells) if cell is not None]
+            if not present:
+                raise InputError(f"{rows.label}: no row has {node!r}")
+            z, bad = self.embed(node, [cells[i] for i in present])
+            good = (~bad).nonzero()[:, 0].tolist()
+            self._known[node, of_train] = z[good], [present[at] for at in good]
+        return self._known[node, of_train]
+
+    def embed(self, node: str, cells: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """[N, D] unit vectors and [N] bool, which cells could not be read (zero vectors); all ranks get all of them."""
+        model, window = self.model, 16 * self.batch_size  # `Model.embed_node` sorts by length within as many
+
+        def part(rows: slice) -> Tensor:
+            skipped: dict[int, str] = {}
+            z = model.embed_node(
+                node, cells[rows], space=self.space, batch_size=self.batch_size, skipped=skipped
+            )  # fmt: skip
+            bad = torch.zeros(len(z), 1)
+            bad[list(skipped)] = 1
+            return torch.cat([z, bad], 1)
+
+        width = model.embed_node(node, [], space=self.space).shape[1]
+        found = by_slices(len(cells), window, part, torch.zeros(0, width + 1), self.world)
+        return found[:, :-1].contiguous(), found[:, -1] > 0
+
+    def labelled(self, node: str, label: str, of_train: bool = False) -> tuple[Tensor, list[Any]]:
+        """`vectors` of the rows that have a label, and their labels.
+
+        Raises:
+            InputError: no such column; no row has a label.
+        """
+        z, rows = self.vectors(node, of_train)
+        values = (self.train if of_train else self.test).column(label)
+        kept = [at for at, row in enumerate(rows) if not is_null(values[row]) and values[row] != -1]
+        if not kept:
+            raise InputError(f"{self.test.label}: no row that has {node!r} has a {label!r}")
+        return z[kept], [values[rows[at]] for at in kept]
+
+    def both(self, a: str, b: str) -> tuple[Tensor, Tensor, list[int]]:
+        """[N, D] each of the test rows that have two nodes, and which rows these are.
+
+        Raises:
+            InputError: no row has both.
+        """
+        (za, rows_a), (zb, rows_b) = self.vectors(a), self.vectors(b)
+        at_a, at_b = ({row: at for at, row in enumerate(rows)} for rows in (rows_a, rows_b))
+        rows = [row for row in rows_a if row in at_b]
+        if not rows:
+            raise InputError(f"{self.test.label}: no row has both {a!r} and {b!r}")
+        return za[[at_a[row] for row in rows]], zb[[at_b[row] for row in rows]], rows

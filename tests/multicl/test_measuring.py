@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from media import folder as media_folder
+from ranked_measures import NAMES, figures
+from ranks import run_ranks
+from toys import Vectors, rows
+
+from multicl import Head, Model, Pair, cli, load
+from multicl.comparing import compare
+from multicl.evaluation import knn_accuracy, retrieval
+from multicl.fine_tune import fine_tune
+from multicl.measuring import MEASURES, Choices, measured
+from multicl.rows import open_rows
+from multicl.subject import Subject
+from multicl.towers import Towers
+from multicl.types import InputError
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    towers = Towers({"a": Vectors(), "b": Vectors(width=5)}, [Pair("a", "b")], Head(dim=4))
+    return Model(towers).save(tmp_path / "model")
+
+
+def test_the_command_line_knows_every_measure() -> None:
+    assert set(cli.MEASURES) == set(MEASURES)
+
+
+def test_two_processes_give_the_very_same_figures_and_intervals(saved: Path) -> None:
+    alone = figures(str(saved))
+    assert {"a/knn_5", "a_to_b_recall@1", "a-b/alignment", "plain mrr"} <= alone["figures"].keys()
+    assert run_ranks(figures, 2, str(saved)) == [alone, alone]
+    assert set(NAMES) <= set(MEASURES)
+
+
+def test_measures_look_at_the_rows_that_have_what_they_need(saved: Path) -> None:
+    train, test = rows(40), rows(30, seed=1)
+    test[2]["a"], test[4]["a"], test[5]["label"], test[6]["label"] = None, [1.0], None, -1
+    model = load(saved, device="cpu")
+    found = measured(Subject(model, open_rows(test), open_rows(train)), ["knn", "retrieval"], Choices(k=3))
+    kept = [row for i, row in enumerate(test) if i not in (2, 4, 5, 6)]
+    want = knn_accuracy(
+        model.embed(a=[r["a"] for r in train]), [r["label"] for r in train],
+        model.embed(a=[r["a"] for r in kept]), [r["label"] for r in kept], k=3,
+    )  # fmt: skip
+    assert found["a/knn_3"] == want
+    both = [row for i, row in enumerate(test) if i not in (2, 4)]
+    a, b = (model.embed_node(node, [r[node] for r in both]) for node in "ab")
+    assert found["a_to_b_recall@1"] == retrieval(a, b, range(28), range(28))["recall@1"]
+    by_label = measured(Subject(model, open_rows(rows(30))), ["retrieval"], Choices(ids="label"))
+    assert (
+        by_label["a_to_b_recall@1"]
+        >= measured(Subject(model, open_rows(rows(30))), ["retrieval"], Choices())["a_to_b_recall@1"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "choices", "message"),
+    [
+        (["knm"], Choices(), "no measure is named 'knm'"),
+        (["knn"], Choices(), "learns from training rows"),
+        (["uniformity"], Choices(nodes=("c",)), "has no 'c' of this model"),
+        (["clustering"], Choices(label="kind"), "no column 'kind'"),
+        (["zero_shot"], Choices(), "needs classes in words"),
+        (["zero_shot"], Choices(names="text"), "reads the classes' words"),
+        (["alignment"], Choices(nodes=("a",)), "compares two nodes"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(saved: Path, names: list[str], choices: Choices, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        measured(Subject(load(saved, device="cpu"), open_rows(rows(20))), names, choices)
+
+
+def test_fine_tuning_learns_the_labels_and_leaves_the_model_alone(saved: Path) -> None:
+    data = rows(200)
+    for row in data:
+        row["label"] = int(row["a"][0] > 0)
+    data[3]["label"] = None
+    model = load(saved, device="cpu")
+    before = {name: p.clone() for name, p in model.towers.state_dict().items()}
+    found = fine_tune(model, "a", open_rows(data[:150]), open_rows(data[150:]), "label", epochs=30, lr=0.03)
+    assert found > 0.85
+    assert found.interval()[0] < found
+    assert all(torch.equal(p, before[name]) for name, p in model.towers.state_dict().items())
+
+
+def trained(folder: Path, data: Path, *flags: str) -> Path:
+    from multicl.recipes.clip import Recipe
+    from multicl.run import launch
+
+    small = ["--image.size", "16", "--text.width", "16", "--head.dim", "16", "--train.batch-size", "16"]
+    launch(Recipe, ["--run", str(folder), "--data.path", str(data), "--train.steps", "3", *small, *flags])
+    return folder
+
+
+def test_runs_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = media_folder(tmp_path / "data")
+    one = trained(tmp_path / "one", data)
+    two = trained(tmp_path / "two", data, "--train.seed", "1")
+    spans = json.loads((one / "result.json").read_text())["intervals"]
+    assert spans.keys() == {f"{w}_recall@{k}" for w in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
+
+    def last(*argv: str) -> dict[str, Any]:
+        capsys.readouterr()
+        cli.main(list(argv))
+        return dict(json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT ")))
+
+    names = ("knn", "zero_shot", "few_shot", "--nodes", "image", "text", "--k", "5")
+    with pytest.raises(SystemExit):  # labels are numbers
+        last("eval", str(one), "--measure", *names)
+    found = last("eval", str(one), "--measure", "knn", "retrieval", "--k", "5", "--train", "train[:20]")
+    assert found["image/knn_5"] <= 1
+    assert found["intervals"].keys() >= {"image/knn_5", "text/knn_5", "text_to_image_mrr"}
+    said = last("eval", str(one), "--measure", "zero_shot", "--names", "text")
+    assert 0 <= said["image/zero_shot"] <= 1
+    both = last("eval", str(one), str(two), "--measure", "uniformity")
+    each = [both["each"][str(run)]["image/uniformity"] for run in (one, two)]
+    assert both["mean"]["image/uniformity"] == pytest.approx(sum(each) / 2, abs=1e-6)
+    assert both["deviation"]["image/uniformity"] == pytest.approx(abs(each[0] - each[1]) / 2**0.5, abs=1e-5)
+    compared = last("compare", str(one), str(two))
+    assert compared["differences"] == {"train.seed": {str(one): 0, str(two): 1}}
+    assert compared["figures"][str(one)].keys() >= spans.keys()
+    with pytest.raises(InputError, match="two runs or more"):
+        compare([one])
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three" / "recipe.yaml").write_text("recipe: clip\n")
+    with pytest.raises(InputError, match="no figures yet"):
+        compare([one, tmp_path / "three"])
