@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     evaluate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     evaluate.add_argument("--data", help="other data than the run's: a path or hub name")
     evaluate.add_argument("--test", help="the held-out split or file")
+    evaluate.add_argument("--pairs", nargs="+", default=[], metavar="A-B", help="retrieval between these nodes instead")
+    evaluate.add_argument("--ids", metavar="COLUMN", help="of --pairs: rows of equal value are all right")
     evaluate.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
     embed = commands.add_parser("embed", help="embed a data set's columns into a Parquet file")
     embed.add_argument("run", metavar="RUN", help="folder of a run or model, or a hub name")
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             from multicl import commands as heavy
 
             if options.command == "eval":
-                heavy.evaluate(options.run, options.data, options.test)
+                heavy.evaluate(options.run, options.data, options.test, options.pairs, options.ids)
             elif options.command == "export":
                 heavy.export(options.run, options.to, options.out, options.node, options.space)
             elif options.command == "views":

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from multicl.config import from_plain, read_yaml
 from multicl.data import Data
+from multicl.evaluation.crossing import crossing, named
+from multicl.evaluation.held_out import of_model
 from multicl.export import Form
 from multicl.export import export as write_export
 from multicl.model import DEFAULT, Model, load
@@ -25,14 +27,18 @@ LOOKED_AT = 1000
 """Rows among which `views` looks for some that have a column."""
 
 
-def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Figures:
+def evaluate(
+    run: Path, data: str | None = None, test: str | None = None, pairs: Sequence[str] = (), ids: str | None = None
+) -> Figures:
     """The recipe's own measures on the run's saved model; prints a table and a last line `RESULT {json}`.
 
     Args:
         run: a run's folder. data, test: other data than the run's, and the held-out split or file.
+        pairs: instead of the recipe's measures, retrieval between two nodes each, as "image-audio", whether they were
+            trained as a pair or not. ids: a column for these: rows of equal value are all right.
 
     Raises:
-        InputError: the folder holds no finished run.
+        InputError: the folder holds no finished run; a pair names no two nodes, or no row has both.
     """
     if not (run / "recipe.yaml").is_file():
         raise InputError(f"{run} is no run: it has no recipe.yaml")
@@ -43,7 +49,13 @@ def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Fig
     changes: dict[str, Any] = {key: value for key, value in (("path", data), ("test", test)) if value is not None}
     recipe = replace(recipe, run=run, data=replace(recipe.data, **changes))
     model = load(run)
-    figures = rounded(recipe.measure(model))
+    if pairs:
+        rows, nodes, figures = recipe.data.open(recipe.data.test), model.towers.modalities, Figures()
+        for pair in pairs:
+            figures |= crossing(of_model(model), nodes, *named(pair, nodes), rows, ids)
+        figures = rounded(figures)
+    else:
+        figures = rounded(recipe.measure(model))
     print(figures_table({"trained": figures}))
     print("RESULT " + to_json({"run": str(run), "space": model.space or "features", **figures}), flush=True)
     return figures

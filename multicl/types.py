@@ -290,3 +290,15 @@ class Shows(Protocol):
     def show(self, batch: Batch) -> list[tuple[str, bytes]]:
         """Each row of a batch or a view of it, as `preview` gives a cell: what the encoder is about to see or hear."""
         ...
+
+
+@runtime_checkable
+class Several(Protocol):
+    """What an adapter may have beside `Modality`'s, whose cells may hold several of what they are about: captions.
+
+    Training draws one of them each time (`load` with an rng); evaluation counts them all.
+    """
+
+    def each(self, raw: Any) -> Sequence[Any]:
+        """One cell -> the cells that it stands for, each as `load` takes it; itself where it is but one."""
+        ...

@@ -9,11 +9,11 @@ ways, recall@10 37 %; untrained 0.5 and 2.6 %, chance 0.3 and 2.6 %.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import multicl
 from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
-from multicl.evaluation import held_out
+from multicl.evaluation import crossing, held_out
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
 
@@ -25,9 +25,19 @@ class Recipe(multicl.Run):
     image: Image = Image("small", size=64)
     text: Text = Text("words")
     objective: InfoNCE = InfoNCE(0.07, learnable=True)
+    images: float = 0.0
+    """Weight of a pair image-image mixed in, two strong views of each picture (SLIP, arXiv:2112.12750); 0: none."""
+    within: InfoNCE = InfoNCE(0.1)
+    """The objective of that pair, which has a space of its own."""
     train: Train = Train(batch_size=256, epochs=32, lr=1e-3)
     optim: Optim = Optim(weight_decay=0.2)
     head: Head = Head(dim=256, layers=1)
+    unseen: tuple[str, ...] = ()
+    """More columns of pictures in the held-out rows (another vendor's), measured like `image`."""
+    classes: str | None = None
+    """Column of the held-out rows with names of classes: zero-shot classification is measured, too."""
+    templates: tuple[str, ...] = crossing.TEMPLATES
+    """What a class is called; their mean is compared."""
 
     def modalities(self) -> dict[str, Modality]:
         """Two nodes."""
@@ -35,12 +45,25 @@ class Recipe(multicl.Run):
 
     def terms(self) -> list[Pair]:
         """Weak views of pictures, so that captions stay true; rows of one caption are no negatives."""
-        return [Pair("image", "text", self.objective)]
+        terms = [Pair("image", "text", self.objective)]
+        if self.images:
+            terms.append(Pair("image", "image", self.within, weight=self.images, space="within"))
+        return terms
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Retrieval on the held-out split, both ways; repeated captions are all right."""
-        rows = self.data.open(self.data.test)
-        return held_out.crossing(held_out.of_model(model), self.modalities(), "image", "text", rows, ids="text")
+        """Retrieval on the held-out split, both ways; repeated captions, and all of several, are right."""
+        rows, nodes, embed = self.data.open(self.data.test), self.modalities(), held_out.of_model(model)
+        figures = crossing.crossing(embed, nodes, "image", "text", rows, ids="text")
+        for column in self.unseen:
+            other = {**nodes, column: replace(self.image, column=column)}
+            found = crossing.crossing(
+                lambda node, cells, skipped: embed("text" if node == "text" else "image", cells, skipped),
+                other, column, "text", rows, ids="text",
+            )  # fmt: skip
+            figures |= found
+        if self.classes:
+            figures |= crossing.classify(embed, nodes, "image", "text", rows, self.classes, self.templates)
+        return figures
 
 
 if __name__ == "__main__":

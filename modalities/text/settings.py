@@ -129,6 +129,10 @@ class Text:
             raise BadSample(f"the tokenizer of {self.encoder!r} finds no token in {text[:40]!r}")
         return ids
 
+    def each(self, raw: Any) -> Sequence[Any]:
+        """The texts of a cell that holds several, or the cell."""
+        return [text for text in raw if isinstance(text, str) and text.strip()] if isinstance(raw, list) else [raw]
+
     def collate(self, samples: Sequence[np.ndarray[Any, np.dtype[np.int32]]]) -> Batch:
         """B samples -> `ids` [B, T] int64 padded to the longest, `mask` [B, T] bool, `lengths` [B] int64."""
         import torch

@@ -1,4 +1,4 @@
-"""Search from one set of embeddings into another: recall and nDCG at k, median rank, mean reciprocal rank."""
+"""Search from one set of embeddings into another: recall, nDCG and mean average precision at k, and ranks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ranks(queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, chunk: 
 def _search(
     queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, ks: Sequence[int], chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """`ranks`, and [N, len(ks)] float64 normalised discounted cumulative gains, 0 where no item is true."""
+    """`ranks`, and [N, 2, len(ks)] float64 nDCG and average precision, 0 where no item is true."""
     positive("chunk", chunk)
     queries = features("queries", queries)
     items = features("items", items, like=("queries", queries))
@@ -57,23 +57,27 @@ def _search(
         best = cos.masked_fill(~true, -torch.inf).amax(dim=1, keepdim=True)
         ahead = ((cos >= best - tie) & ~true).sum(dim=1)
         found.append(torch.where(true.any(dim=1), ahead + 1, 0).cpu())
-        gains.append(_ndcg(torch.where(true, cos, cos + 2 * tie), true, ks))  # false ones win every tie
+        gains.append(_graded(torch.where(true, cos, cos + 2 * tie), true, ks))  # false ones win every tie
     return torch.cat(found), torch.cat(gains)
 
 
-def _ndcg(scores: Tensor, true: Tensor, ks: Sequence[int]) -> Tensor:
-    """[c, M] scores and truth -> [c, len(ks)] float64 on the CPU."""
+def _graded(scores: Tensor, true: Tensor, ks: Sequence[int]) -> Tensor:
+    """[c, M] scores and truth -> [c, 2, len(ks)] float64 on the CPU: nDCG and average precision."""
     top = min(max(ks, default=0), scores.shape[1])
     hits = true.gather(1, scores.topk(top, dim=1).indices).cpu().double()
-    discount = 1 / torch.arange(2, top + 2, dtype=torch.float64).log2()
+    place = torch.arange(1, top + 1, dtype=torch.float64)
+    discount = 1 / (place + 1).log2()
     gain = (hits * discount).cumsum(1)  # at 1, 2, ..., top
     ideal = discount.cumsum(0)
+    precision = (hits * hits.cumsum(1) / place).cumsum(1)
     count = true.sum(1).cpu()
     columns = []
     for k in ks:
-        most = count.clamp(max=min(k, top))
-        columns.append(torch.where(most > 0, gain[:, min(k, top) - 1] / ideal[most.clamp(min=1) - 1], 0.0))
-    return torch.stack(columns, 1) if columns else torch.zeros(len(true), 0, dtype=torch.float64)
+        at, most = min(k, top) - 1, count.clamp(max=min(k, top))
+        best = most.clamp(min=1)
+        found = torch.stack([gain[:, at] / ideal[best - 1], precision[:, at] / best], 1)
+        columns.append(torch.where((most > 0)[:, None], found, 0.0))
+    return torch.stack(columns, 2) if columns else torch.zeros(len(true), 2, 0, dtype=torch.float64)
 
 
 def retrieval(
@@ -88,10 +92,11 @@ def retrieval(
 
     Args:
         ks: a query is a hit at k if any of its k nearest items has an equal id; its nDCG at k (Jarvelin and Kekalainen
-            2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give.
+            2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give; its average precision
+            is the sum of the precisions at the true items among the k, over min(k, number of true items).
 
     Returns:
-        `recall@k` and `ndcg@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`, the number
+        `recall@k`, `ndcg@k` and `map@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`, the number
         of queries that no item answers, which are left out of the others.
 
     Raises:
@@ -104,7 +109,8 @@ def retrieval(
     if len(known) == 0:
         raise InputError("no value of query_ids occurs in item_ids: there is nothing to find")
     out = {f"recall@{k}": float((known <= k).double().mean()) for k in ks}
-    out |= {f"ndcg@{k}": float(value) for k, value in zip(ks, gains[rank > 0].mean(0), strict=True)}
+    for name, means in zip(("ndcg", "map"), gains[rank > 0].mean(0), strict=True):
+        out |= {f"{name}@{k}": float(value) for k, value in zip(ks, means, strict=True)}
     out["median_rank"] = float(statistics.median(known.tolist()))
     out["mrr"] = float((1 / known.double()).mean())
     out["without_truth"] = float(len(rank) - len(known))
