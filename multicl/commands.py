@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from multicl.config import from_plain, read_yaml
-from multicl.data import Data
+from multicl.data import open_data
 from multicl.evaluation.crossing import crossing, named
 from multicl.evaluation.held_out import of_model
 from multicl.export import Form
@@ -149,7 +149,7 @@ def views(recipe: Run, out: Path, *, rows: int = 8, draws: int = 4) -> Path:
         raise InputError(f"--rows and --draws must be 1 or more, got {rows} and {draws}")
     given, modalities, terms = recipe.rows(), recipe.modalities(), recipe.terms()
     check_graph(modalities, terms)
-    data = given.open() if isinstance(given, Data) else open_rows(given)
+    data, _ = open_data(given)
     if data.streaming:
         raise InputError(f"{data.label} is a stream, of which views are not shown: leave --data.streaming out")
     reader = Reader(data, modalities, [], recipe.train.seed)
@@ -172,7 +172,7 @@ def _views_of(
 ) -> Section:
     present: list[int] = []
     for start in range(0, min(len(reader.rows), LOOKED_AT), rows):
-        batch = reader.slice(range(start, min(start + rows, len(reader.rows))), 0).batches[source]
+        batch = reader.slice(reader.rows.numbers()[start : start + rows].tolist(), 0).batches[source]
         present += [] if batch is None else batch.row.tolist()
         if len(present) >= rows:
             break
@@ -181,9 +181,11 @@ def _views_of(
         raise InputError(f"column {column!r} of {reader.rows.label} has nothing to show in its first rows")
     batch = reader.slice(present[:rows], 0).batches[source]
     assert batch is not None
-    numbers, base = batch.row.tolist(), reader.rows.base
+    numbers = batch.row.tolist()
     cells = [row.get(column) for row in reader.rows.fetch(numbers, [column])]
-    media = [[modality.preview(resolve_path(c, base, "files" if modality.files else "values")) for c in cells]]
+    kept: Literal["files", "values"] = "files" if modality.files else "values"
+    given = [resolve_path(cell, reader.rows.base_of(n), kept) for n, cell in zip(numbers, cells, strict=True)]
+    media = [[modality.preview(cell) for cell in given]]
     columns, note = ["as it is"], ""
     if isinstance(modality, Shows):
         for kind, draw in product(kinds, range(draws)):

@@ -143,7 +143,7 @@ class Reader:
     def _ids_of_all(self, pair: Pair) -> tuple[identity.Ids, identity.Ids]:
         """[N] ids of every row, and of the explicit negatives that rows bring, which are about something else."""
         rows = len(self.rows)
-        numbers, others = range(rows), range(rows, 2 * rows)
+        numbers, others = self.rows.numbers().tolist(), list(range(-rows, 0))  # which are no row's
         if pair.ids:
             return identity.label_ids(self.rows.cells(self.label_columns[pair.name]), numbers), identity.row_ids(others)
         if pair.symmetric:
@@ -154,7 +154,7 @@ class Reader:
                 chain(cells[0], repeat(None, rows)),
                 chain(cells[1], self.rows.cells(self.columns[pair.negatives])),
             ]
-            numbers = range(2 * rows)
+            numbers = [*numbers, *others]
         ids, shared = identity.content_ids(cells, numbers)
         if shared:
             what = "rows and negatives" if pair.negatives else "rows"
@@ -230,7 +230,7 @@ class Reader:
         if not is_null(cell):
             try:
                 found = modality.load(
-                    resolve_path(cell, self.rows.base, "files" if modality.files else "values"), draws
+                    resolve_path(cell, self.rows.base_of(number), "files" if modality.files else "values"), draws
                 )
             except BadSample as error:
                 found = Skipped(number, column, str(error))
@@ -245,7 +245,7 @@ class Reader:
 
     def _ids(self, numbers: Sequence[int], fetched: Mapping[int, Row]) -> dict[str, identity.Ids]:
         if not self.rows.streaming:
-            at = np.asarray(numbers, dtype=np.int64)
+            at = self.rows.places(numbers)
             return {name: every[at] for name, every in self.ids.items()}
         found: dict[str, identity.Ids] = {}
         for target in self.targets:
@@ -272,7 +272,7 @@ class Reader:
 
         Judged by the first rows, which may stay in the cache. room: bytes that a cache may take.
         """
-        looked_at = range(min(8, len(self.rows)))
+        looked_at = self.rows.numbers()[:8].tolist()
         self.room = math.inf
         self.slice(looked_at, epoch=0)
         used = sum(map(_bytes_of, self.cache.values()))

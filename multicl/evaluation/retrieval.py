@@ -92,12 +92,12 @@ def retrieval(
 
     Args:
         ks: a query is a hit at k if any of its k nearest items has an equal id; its nDCG at k (Jarvelin and Kekalainen
-            2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give; its average precision
-            is the sum of the precisions at the true items among the k, over min(k, number of true items).
+            2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give; its average
+            precision is the sum of the precisions at the true items among the k, over min(k, number of true items).
 
     Returns:
-        `recall@k`, `ndcg@k` and `map@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`, the number
-        of queries that no item answers, which are left out of the others.
+        `recall@k`, `ndcg@k` and `map@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`,
+        the number of queries that no item answers, which are left out of the others.
 
     Raises:
         InputError: as `ranks`; also k not above 0, or no query with a true item.

@@ -31,6 +31,8 @@ TINY = {
     "cmc": "--l.encoder small --l.stem default --l.size 16 --ab.encoder small --ab.stem default --ab.size 16 --bank 32",
     "simcse": "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1 --head.dim 8",
     "simcse_nli": f"--data.columns anchor text positive text --head.dim 8 {BYTES}",
+    "lit": f"--image.encoder small --image.size 16 {BYTES}",
+    "bind": f"--core text --image.size 16 16 {BYTES}",
     "clip": f"--image.size 16 {BYTES}",
     "pairs": f"--data.columns query text document text --mine.start 1 --mine.every 2 {BYTES}",
     "clap": f"--audio.rate 8000 {BYTES}",
