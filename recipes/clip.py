@@ -2,6 +2,7 @@
 
 accelerate launch recipes/clip.py --data.path pairs.parquet --data.columns image img text caption
 python recipes/clip.py --data.path emoji/ --data.columns image google --train.epochs 60
+accelerate launch recipes/clip.py --from openai/clip-vit-base-patch32 --data.path pairs.parquet
 
 Measured with the second command on 1,525 emoji, 381 concepts held out, from scratch on 2 CPU cores: recall@1 20 % both
 ways, recall@10 37 %; untrained 0.5 and 2.6 %, chance 0.3 and 2.6 %.
@@ -10,18 +11,25 @@ ways, recall@10 37 %; untrained 0.5 and 2.6 %, chance 0.3 and 2.6 %.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+import tyro
 
 import multicl
 from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
 from multicl.evaluation import crossing, held_out
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
+from multicl.recipes import _checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(multicl.Run):
     """Pictures and captions, from scratch with small encoders by default; any encoder by name."""
 
+    checkpoint: Annotated[str | None, tyro.conf.arg(aliases=["--from"])] = None
+    """A CLIP or SigLIP model of transformers, by name or folder, to begin from: its preprocessing, projections and
+    temperature; by default then with a learning rate of 1e-5 and hardly cropped views."""
     image: Image = Image("small", size=64)
     text: Text = Text("words")
     objective: InfoNCE = InfoNCE(0.07, learnable=True)
@@ -39,6 +47,18 @@ class Recipe(multicl.Run):
     templates: tuple[str, ...] = crossing.TEMPLATES
     """What a class is called; their mean is compared."""
 
+    def __post_init__(self) -> None:
+        if self.checkpoint and self.image.encoder == Recipe.image.encoder:  # else a recorded run, which has it all
+            for name, value in _checkpoint.settings(self, type(self)).items():
+                object.__setattr__(self, name, value)
+
+    def trainer(self) -> multicl.Trainer:
+        """As every recipe's, with the checkpoint's projections and temperature."""
+        trainer = super().trainer()
+        if self.checkpoint:
+            _checkpoint.put(self.checkpoint, trainer.towers)
+        return trainer
+
     def modalities(self) -> dict[str, Modality]:
         """Two nodes."""
         return {"image": self.image, "text": self.text}
@@ -55,12 +75,10 @@ class Recipe(multicl.Run):
         rows, nodes, embed = self.data.open(self.data.test), self.modalities(), held_out.of_model(model)
         figures = crossing.crossing(embed, nodes, "image", "text", rows, ids="text")
         for column in self.unseen:
-            other = {**nodes, column: replace(self.image, column=column)}
-            found = crossing.crossing(
-                lambda node, cells, skipped: embed("text" if node == "text" else "image", cells, skipped),
-                other, column, "text", rows, ids="text",
-            )  # fmt: skip
-            figures |= found
+            other = {column: replace(self.image, column=column), "text": self.text}
+            figures |= crossing.crossing(
+                held_out.renamed(embed, {column: "image"}), other, column, "text", rows, "text"
+            )
         if self.classes:
             figures |= crossing.classify(embed, nodes, "image", "text", rows, self.classes, self.templates)
         return figures

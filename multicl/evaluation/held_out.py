@@ -30,6 +30,11 @@ def of_model(model: Model) -> Embed:
     return lambda node, cells, skipped: model.embed_node(node, cells, skipped=skipped)
 
 
+def renamed(embed: Embed, names: Mapping[str, str]) -> Embed:
+    """The same, asked for nodes by other names: names -> nodes."""
+    return lambda node, cells, skipped: embed(names.get(node, node), cells, skipped)
+
+
 def of_raw(modalities: dict[str, Modality]) -> Embed:
     """Raw inputs as vectors (pixels, say): the baseline that a figure must beat. For inputs of one size."""
 
