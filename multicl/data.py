@@ -120,6 +120,11 @@ class Steps(torch.utils.data.Dataset[Slice]):
         self.reader, self.batch_size, self.rank, self.world = reader, batch_size, rank, world
         self._epoch: tuple[int, Any] = (-1, None)
 
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch."""
+        return self.order.epoch_steps
+
     def __getitem__(self, step: int) -> Slice:
         """The slice of a step, counted from the beginning of the run."""
         epoch, at = divmod(step, self.order.epoch_steps)

@@ -5,8 +5,8 @@ python recipes/bind.py --core text --train.batch-size 128 --train.epochs 8 --tra
 python recipes/bind.py --core text --direct image-audio --train.batch-size 128 --train.epochs 8 --train.lr 2e-3
 
 Without --data.path it trains on the demo's spoken codes: three digits written, spoken and in words. Measured with the
-second command, recall@1 among 200 unseen codes, in 73 s of one CPU core: image -> audio 82 %, audio -> image 84 %, never
-paired; image -> text 92 %, audio -> text 96 %; untrained 0.5 to 1.5 %.
+second command, recall@1 among 200 unseen codes, in 73 s of one CPU core: image -> audio 82 %, audio -> image 84 %,
+never paired; image -> text 92 %, audio -> text 96 %; untrained 0.5 to 1.5 %.
 """
 
 from __future__ import annotations
