@@ -20,7 +20,7 @@ from multicl.classes import class_numbers
 from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
 from multicl.rows import Row, Rows, is_null, resolve_path
 from multicl.seeds import Draws
-from multicl.types import BadSample, Batch, Modality, Sample
+from multicl.types import BadSample, Batch, InputError, Modality, Sample
 
 
 def negatives_of(pair: Pair) -> str:
@@ -87,7 +87,8 @@ class Reader:
     """Turns rows into slices; lives in the loader's workers.
 
     Raises:
-        InputError: a node's, pair's or target's column is not in the data, or holds a label of no class.
+        InputError: a node's, pair's or target's column is not in the data, is null in every row (a node's), or holds a label
+            of no class.
     """
 
     def __init__(
@@ -106,6 +107,9 @@ class Reader:
             self.columns[node] = rows.resolve(column_of(node, modalities[node]), f", which {node!r} reads")
             if node == source:
                 self.modalities[source] = modalities[node]
+        for node, column in self.columns.items():
+            if not rows.streaming and all(map(is_null, rows.cells(column))):  # stops at the first that is not
+                raise InputError(f"column {column!r} of {rows.label}, which {node!r} reads, is null in every row")
         self.label_columns = {
             pair.name: rows.resolve(pair.ids, f", the ids of pair {pair.name!r}") for pair in self.pairs if pair.ids
         }

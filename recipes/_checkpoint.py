@@ -86,11 +86,11 @@ def put(name: str, towers: Towers, pair: str = "image-text") -> None:
                 towers.head(node, space)[-1].weight.copy_(getattr(model, part).weight)  # type: ignore[index]
         objective: Any = towers.objectives[pair]
         if getattr(objective, "log_scale", None) is not None:
-            scale = float(model.logit_scale)
+            scale = float(model.logit_scale.detach())
             objective.most = max(objective.most, scale)
             objective.log_scale.fill_(scale)
         if hasattr(model, "logit_bias") and hasattr(objective, "bias"):
-            objective.bias.fill_(float(model.logit_bias))
+            objective.bias.fill_(float(model.logit_bias.detach()))
 
 
 def _loaded(loader: Any, name: str, **settings: Any) -> Any:

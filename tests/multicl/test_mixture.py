@@ -87,6 +87,12 @@ def test_a_column_that_no_set_has_is_refused() -> None:
         Reader(Mixture([open_rows(rows(4)), open_rows(rows(4))]), {"c": Vectors()}, [Pair("c", "c")])
 
 
+def test_a_column_of_none_is_refused() -> None:
+    data = [{"a": row["a"], "b": None} for row in rows(4)]
+    with pytest.raises(InputError, match="column 'b' of the data, which 'b' reads, is null in every row"):
+        Reader(open_rows(data), {"a": Vectors(), "b": Vectors()}, [Pair("a", "b")])
+
+
 def test_columns_that_a_set_lacks_are_absent_and_ids_hold_over_sets() -> None:
     both = rows(6)
     left = [{"a": row["a"], "text": row["text"]} for row in both]
