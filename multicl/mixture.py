@@ -71,7 +71,8 @@ class Mixture(Rows):
     def places(self, numbers: Sequence[int] | Numbers) -> Numbers:
         """[n] stable numbers -> [n] their places among all rows."""
         at = np.asarray(numbers, dtype=np.int64)
-        return self.starts[at >> SET_BITS] + (at & ((1 << SET_BITS) - 1))
+        places: Numbers = self.starts[at >> SET_BITS] + (at & ((1 << SET_BITS) - 1))
+        return places
 
     def base_of(self, number: int) -> Path | None:
         """The folder of a row's relative paths."""

@@ -87,8 +87,8 @@ class Reader:
     """Turns rows into slices; lives in the loader's workers.
 
     Raises:
-        InputError: a node's, pair's or target's column is not in the data, is null in every row (a node's), or holds a label
-            of no class.
+        InputError: a node's, pair's or target's column is not in the data, a node's is null in every row, or a target's
+            holds a label of no class.
     """
 
     def __init__(

@@ -127,5 +127,11 @@ def held_out(speakers: Sequence[str], seed: int = 7) -> dict[str, list[Any]]:
     }
 
 
+def held_out_rows() -> list[dict[str, Any]]:
+    """`held_out` of speakers that training hears, row by row."""
+    columns = held_out(training_speakers())
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def _any(choices: list[Array], rng: np.random.Generator) -> Array:
     return choices[rng.integers(len(choices))]

@@ -6,6 +6,7 @@ The two need not have been trained as a pair: what links them may be a third.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,6 +71,27 @@ def crossing(
         figures |= {f"{name}_{what}": found[what] for what in (*(f"recall@{k}" for k in ks), "median_rank")}
         figures[f"{name}_map@{ks[-1]}"] = found[f"map@{ks[-1]}"]
     return {**figures, f"{a}_{b}_gap": modality_gap(za, zb)}
+
+
+def every(
+    embed: Embed, modalities: dict[str, Modality], rows: Rows, trained: Sequence[tuple[str, str]],
+    ids: str | None = None, texts: Sequence[str] = (),
+) -> Figures:  # fmt: skip
+    """`crossing` of every two nodes that some row has both of; names begin with "emergent_" where they are no pair.
+
+    Args:
+        trained: the pairs of the graph. ids: as `crossing`; None: a text's own, where one of `texts` is of the two.
+    """
+    columns = {node: modality.column or node for node, modality in modalities.items()}
+    there = {n: [cell is not None for cell in rows.column(c)] if rows.has(c) else [] for n, c in columns.items()}
+    pairs, figures = {frozenset(pair) for pair in trained}, Figures()
+    for a, b in combinations(modalities, 2):
+        if any(x and y for x, y in zip(there[a], there[b], strict=False)):
+            own = next((columns[node] for node in (a, b) if node in texts), None)
+            found = crossing(embed, modalities, a, b, rows, ids=ids or own)
+            before = "" if frozenset((a, b)) in pairs else "emergent_"
+            figures |= {before + name: value for name, value in found.items()}
+    return figures
 
 
 def named(pair: str, modalities: dict[str, Modality], same: bool = False) -> tuple[str, str]:
