@@ -209,6 +209,17 @@ def test_cmc_trains_with_banks_as_its_paper_does(launched: Any, tmp_path: Path) 
     assert seen == {"l": 32, "ab": 32}
 
 
+def test_eval_asks_bind_for_pairs_by_name(launched: Any, tmp_path: Path, call: Any) -> None:
+    result = launched("bind", "--run", str(tmp_path / "run")).result
+    words = ["eval", str(tmp_path / "run"), "--pairs", "audio-image", "image-text", "--ids", "text"]
+    found = call(lambda: cli.main(words)).result
+    assert found.keys() == both("audio", "image") | both("image", "text") | {"run", "space"}
+    for name in both("image", "audio") - {"image_audio_gap"}:
+        assert found[name] == result[f"emergent_{name}"]
+    refused = call(lambda: cli.main([*words[:2], "--pairs", "image-sound"]))
+    assert "'image-sound' names no two nodes" in refused.refusal
+
+
 FLAGS = {
     "--run": ("DIR", Path("DIR"), lambda r: r.run),
     "--resume": ("auto", "auto", lambda r: r.resume),
