@@ -53,7 +53,7 @@ class Recipe(multicl.Run):
 
     def terms(self) -> list[Pair]:
         """The core with each other node, and what is asked for beside."""
-        pairs = [(self.core, node) for node in self.nodes if node != self.core]
+        pairs: list[tuple[str, str]] = [(self.core, node) for node in self.nodes if node != self.core]
         pairs += [crossing.named(pair, self.modalities(), same=True) for pair in self.direct]
         return [Pair(a, b, self.objective, ids=self.ids or (None if self.data.path else "code")) for a, b in pairs]
 
