@@ -206,6 +206,7 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("--label", default="label", help="column of the labels")
     evaluate.add_argument("--names", help="column of the classes' names, for zero_shot; default: --label")
     evaluate.add_argument("--template", default="{}", help='what is said of a class: "a photo of a {}"')
+    evaluate.add_argument("--pairs", nargs="+", default=[], metavar="A-B", help="retrieval between these nodes instead")
     evaluate.add_argument("--ids", help="column by whose equal values a found item is right")
     evaluate.add_argument("--k", type=int, default=200, help="neighbours that vote")
     evaluate.add_argument("--seed", type=int, default=0, help="of splits, choices of shots and resampling")
@@ -219,7 +220,7 @@ def _eval(options: argparse.Namespace) -> None:
         from multicl.commands import evaluate
 
         for run in options.runs:
-            evaluate(run, options.data, options.test)
+            evaluate(run, options.data, options.test, options.pairs, options.ids)
         return
     from multicl.measuring import Choices, measure_runs
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from multicl.config import from_plain, read_yaml
-from multicl.data import Data
+from multicl.data import open_data
+from multicl.evaluation.crossing import crossing, named
 from multicl.evaluation.figure import intervals
+from multicl.evaluation.held_out import of_model
 from multicl.export import Form
 from multicl.export import export as write_export
 from multicl.model import DEFAULT, Model, load
@@ -45,14 +47,27 @@ def opened(run: Path, data: str | None = None, test: str | None = None) -> Run:
     return replace(recipe, run=run, data=replace(recipe.data, **changes))
 
 
-def evaluate(run: Path, data: str | None = None, test: str | None = None) -> Figures:
+def evaluate(
+    run: Path, data: str | None = None, test: str | None = None, pairs: Sequence[str] = (), ids: str | None = None
+) -> Figures:
     """The recipe's own measures on the run's saved model; prints a table and a last line `RESULT {json}`.
 
+    Args:
+        run, data, test: as `opened`.
+        pairs: instead of the recipe's measures, retrieval between two nodes each, as "image-audio", whether they were
+            trained as a pair or not. ids: a column for these: rows of equal value are all right.
+
     Raises:
-        InputError: the folder holds no finished run.
+        InputError: the folder holds no finished run; a pair names no two nodes, or no row has both.
     """
     recipe, model = opened(run, data, test), load(run)
-    measured = recipe.measure(model)
+    measured = Figures()
+    if pairs:
+        rows, nodes = recipe.data.open(recipe.data.test), model.towers.modalities
+        for pair in pairs:
+            measured |= crossing(of_model(model), nodes, *named(pair, nodes), rows, ids)
+    else:
+        measured = recipe.measure(model)
     figures, spans = rounded(measured), intervals(measured)
     print(figures_table({"trained": figures}, spans))
     found = {"run": str(run), "space": model.space or "features", **figures, "intervals": spans}
@@ -159,7 +174,7 @@ def view_sections(recipe: Run, *, rows: int = 8, draws: int = 4) -> list[Section
         raise InputError(f"--rows and --draws must be 1 or more, got {rows} and {draws}")
     given, modalities, terms = recipe.rows(), recipe.modalities(), recipe.terms()
     check_graph(modalities, terms)
-    data = given.open() if isinstance(given, Data) else open_rows(given)
+    data, _ = open_data(given)
     if data.streaming:
         raise InputError(f"{data.label} is a stream, of which views are not shown: leave --data.streaming out")
     reader = Reader(data, modalities, [], recipe.train.seed)
@@ -179,7 +194,7 @@ def _views_of(
 ) -> Section:
     present: list[int] = []
     for start in range(0, min(len(reader.rows), LOOKED_AT), rows):
-        batch = reader.slice(range(start, min(start + rows, len(reader.rows))), 0).batches[source]
+        batch = reader.slice(reader.rows.numbers()[start : start + rows].tolist(), 0).batches[source]
         present += [] if batch is None else batch.row.tolist()
         if len(present) >= rows:
             break
@@ -188,9 +203,11 @@ def _views_of(
         raise InputError(f"column {column!r} of {reader.rows.label} has nothing to show in its first rows")
     batch = reader.slice(present[:rows], 0).batches[source]
     assert batch is not None
-    numbers, base = batch.row.tolist(), reader.rows.base
+    numbers = batch.row.tolist()
     cells = [row.get(column) for row in reader.rows.fetch(numbers, [column])]
-    media = [[modality.preview(resolve_path(c, base, "files" if modality.files else "values")) for c in cells]]
+    kept: Literal["files", "values"] = "files" if modality.files else "values"
+    given = [resolve_path(cell, reader.rows.base_of(n), kept) for n, cell in zip(numbers, cells, strict=True)]
+    media = [[modality.preview(cell) for cell in given]]
     columns, note = ["as it is"], ""
     if isinstance(modality, Shows):
         for kind, draw in product(kinds, range(draws)):

@@ -7,13 +7,14 @@ of an epoch is left for the next shuffle.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,13 +24,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from multicl.mixture import Batches, Mixture, Order
 from multicl.reader import Reader, Skipped, Slice, sources_of
 from multicl.rows import Row, Rows, open_rows
-from multicl.seeds import epoch_order
 from multicl.sources import TABLES
 from multicl.types import InputError
 
-__all__ = ["Data", "Reader", "Skipped", "Slice", "Steps", "StreamSteps", "slices", "sources_of"]
+__all__ = ["Data", "Reader", "Skipped", "Slice", "Steps", "StreamSteps", "open_data", "slices", "sources_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,13 @@ class Data:
     split: str = "train"
     test: str = "test"
     """The held-out split; a path stands for a file of its own."""
+    mix: dict[str, float] = field(default_factory=dict)
+    """More data to train on, of other columns too: path or hub name -> weight, how many rows are taken of it where
+    `weight` are of `path`; 0: as many as it has. `--data.mix sounds/ 1 more.parquet 0.5`."""
+    weight: float = 0.0
+    """Of the rows of `path`, or in a list of Data of each; 0: as many as there are."""
+    batches: Batches = "mixed"
+    """With several sets: "mixed": each batch has rows of all of them; "one": of one."""
     columns: dict[str, str] = field(default_factory=dict)
     """Name that the recipe asks for -> column of the data: `--data.columns image img text caption`."""
     streaming: bool = False
@@ -58,6 +66,9 @@ class Data:
             raise InputError(f"data.workers must be 0 or more, got {self.workers}")
         if not self.cache_gb >= 0:
             raise InputError(f"data.cache_gb must be 0 or more, got {self.cache_gb}")
+        for name, weight in (("weight", self.weight), *((f"mix of {name}", w) for name, w in self.mix.items())):
+            if not 0 <= weight < math.inf:
+                raise InputError(f"data.{name} must be 0 or more, got {weight}")
 
     def open(self, split: str | None = None) -> Rows:
         """The rows of a split (default: the training split), or of another file or folder.
@@ -72,33 +83,57 @@ class Data:
             return open_rows(split, columns=self.columns, streaming=self.streaming)
         if self.path is None:
             raise InputError("no data: give --data.path with a file, a folder or a hub name")
-        return open_rows(
+        rows = open_rows(
             self.path, split=split or self.split, config=self.config, columns=self.columns, streaming=self.streaming
         )
+        if split is not None or not self.mix:
+            return rows
+        more = [open_rows(name, split=self.split, columns=self.columns, streaming=self.streaming) for name in self.mix]
+        weights = [weight or None for weight in (self.weight, *self.mix.values())]
+        return Mixture([rows, *more], weights, self.batches)
+
+
+def open_data(data: Any, columns: Mapping[str, str] | None = None) -> tuple[Rows, Data]:
+    """What `Trainer(data=...)` takes -> its rows, and how they are loaded: of a list of sets, as the first Data says.
+
+    A list of paths, Data, data sets or DataFrames is several sets; a list of dicts or tuples is one.
+
+    Raises:
+        InputError: see `open_rows`; a stream among several sets.
+    """
+    if isinstance(data, Data):
+        return data.open(), data
+    own = Data(columns=dict(columns or {}))
+    if not isinstance(data, list) or not data or isinstance(data[0], Mapping | tuple):
+        return open_rows(data, columns=columns), own
+    first = next((part for part in data if isinstance(part, Data)), own)
+    sets = [part.open() if isinstance(part, Data) else open_rows(part, columns=columns) for part in data]
+    weights = [part.weight or None if isinstance(part, Data) else None for part in data]
+    return (Mixture(sets, weights, first.batches) if len(sets) > 1 else sets[0]), first
 
 
 class Steps(torch.utils.data.Dataset[Slice]):
     """Map-style data: step number -> this rank's slice."""
 
     def __init__(self, reader: Reader, batch_size: int, rank: int, world: int) -> None:
-        rows = len(reader.rows)
-        if batch_size > rows:
-            raise InputError(
-                f"the batch ({batch_size}) is larger than the data ({rows} rows of {reader.rows.label}): "
-                f"give --train.batch-size {rows} or less"
-            )
+        self.order = Order(reader.rows, batch_size, reader.seed)
         self.reader, self.batch_size, self.rank, self.world = reader, batch_size, rank, world
-        self.epoch_steps = rows // batch_size
-        self._order: tuple[int, Any] = (-1, None)
+        self._epoch: tuple[int, Any] = (-1, None)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch."""
+        return self.order.epoch_steps
 
     def __getitem__(self, step: int) -> Slice:
         """The slice of a step, counted from the beginning of the run."""
-        epoch, at = divmod(step, self.epoch_steps)
-        if self._order[0] != epoch:
-            self._order = (epoch, epoch_order(self.reader.seed, epoch, len(self.reader.rows)))
-        batch = self._order[1][at * self.batch_size : (at + 1) * self.batch_size]
+        epoch, at = divmod(step, self.order.epoch_steps)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self.order.epoch(epoch))
+        batch = self._epoch[1][at * self.batch_size : (at + 1) * self.batch_size]
         mine = np.array_split(batch, self.world)[self.rank]
-        return self.reader.slice([int(n) for n in mine], epoch)
+        # in a mixture an epoch may visit a row twice, and each visit draws for itself
+        return self.reader.slice(mine.tolist(), step if isinstance(self.reader.rows, Mixture) else epoch)
 
 
 class StreamSteps(torch.utils.data.IterableDataset[Slice]):

@@ -67,7 +67,7 @@ def label_ids(values: Iterable[Any], rows: Iterable[int]) -> Ids:
 
 
 def content_ids(columns: Sequence[Iterable[Any]], rows: Iterable[int]) -> tuple[Ids, int]:
-    """Ids that join the rows which share a text or a file in any of the columns.
+    """Ids that join the rows which share a text or a file in any of the columns; of several in a cell, any.
 
     Joining is transitive: where rows 1 and 2 share a caption and 2 and 3 a picture, all three are about one thing.
 
@@ -86,13 +86,14 @@ def content_ids(columns: Sequence[Iterable[Any]], rows: Iterable[int]) -> tuple[
     for column in columns:
         first: dict[int, int] = {}
         for i, value in enumerate(column):
-            key = content_key(value)
-            if key is None:
-                continue
-            j = first.setdefault(key, i)
-            if j != i:
-                a, b = root(i), root(j)
-                parent[max(a, b)] = min(a, b)
+            for part in value if isinstance(value, list | tuple) else (value,):  # several captions of one thing
+                key = content_key(part)
+                if key is None:
+                    continue
+                j = first.setdefault(key, i)
+                if j != i:
+                    a, b = root(i), root(j)
+                    parent[max(a, b)] = min(a, b)
     roots = np.array([root(i) for i in range(len(parent))], dtype=np.int64)
     sizes = np.bincount(roots, minlength=len(parent)) if len(parent) else np.zeros(0, np.int64)
     shared = sizes[roots] > 1 if len(parent) else np.zeros(0, bool)

@@ -62,7 +62,7 @@ class Miner:
         self.folder, self.note = folder, note
         self.pairs = [(pair, pair.mine) for pair in towers.pairs if pair.mine]
         self.tables: dict[str, Tensor] = {}
-        """Pair -> [N, k] int64 rows of b, on the CPU; -1 where there is none."""
+        """Pair -> [N, k] int64 places of b's rows, on the CPU; -1 where there is none."""
         if self.pairs and reader.rows.streaming:
             raise InputError(
                 f"pair {self.pairs[0][0].name!r}: mine= searches all rows, and a stream cannot be searched: read the "
@@ -90,8 +90,9 @@ class Miner:
         """The slice with the mined negatives of its rows."""
         if not self.tables:
             return part
-        wanted = {name: table[part.row].flatten() for name, table in self.tables.items()}
-        return self.reader.with_mined(part, {name: rows[rows >= 0].tolist() for name, rows in wanted.items()})
+        places, numbers = self.reader.rows.places(part.row.tolist()), self.reader.rows.numbers()
+        wanted = {name: table[places].flatten() for name, table in self.tables.items()}
+        return self.reader.with_mined(part, {n: numbers[at[at >= 0].numpy()].tolist() for n, at in wanted.items()})
 
     def state(self) -> dict[str, Tensor]:
         """The tables, for a checkpoint."""
@@ -146,10 +147,11 @@ class Miner:
         device = self.towers.device
         vectors, there = [torch.zeros(0, self.towers.dim(node, pair.space))], [torch.zeros(0, dtype=torch.int64)]
         for _, rows in self._blocks():
-            cells = [row.get(column) for row in self.reader.rows.fetch(range(rows.start, rows.stop), [column])]
+            numbers = self.reader.rows.numbers()[rows].tolist()
+            cells = [row.get(column) for row in self.reader.rows.fetch(numbers, [column])]
             present = [at for at, cell in enumerate(cells) if not is_null(cell)]
-            base = self.reader.rows.base if modality.files else None
-            given = [resolve_path(cells[at], base, "files") for at in present]
+            bases = [self.reader.rows.base_of(numbers[at]) if modality.files else None for at in present]
+            given = [resolve_path(cells[at], base, "files") for at, base in zip(present, bases, strict=True)]
             skipped: dict[int, str] = {}
             z = vectors[0].new_zeros(len(cells), vectors[0].shape[1])
             z[present] = model.embed_node(node, given, normalize=cosine, skipped=skipped)

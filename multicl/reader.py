@@ -20,7 +20,7 @@ from multicl.classes import class_numbers
 from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
 from multicl.rows import Row, Rows, is_null, resolve_path
 from multicl.seeds import Draws
-from multicl.types import BadSample, Batch, Modality, Sample
+from multicl.types import BadSample, Batch, InputError, Modality, Sample
 
 
 def negatives_of(pair: Pair) -> str:
@@ -87,7 +87,8 @@ class Reader:
     """Turns rows into slices; lives in the loader's workers.
 
     Raises:
-        InputError: a node's, pair's or target's column is not in the data, or holds a label of no class.
+        InputError: a node's, pair's or target's column is not in the data, a node's is null in every row, or a target's
+            holds a label of no class.
     """
 
     def __init__(
@@ -106,6 +107,9 @@ class Reader:
             self.columns[node] = rows.resolve(column_of(node, modalities[node]), f", which {node!r} reads")
             if node == source:
                 self.modalities[source] = modalities[node]
+        for node, column in self.columns.items():
+            if not rows.streaming and all(map(is_null, rows.cells(column))):  # stops at the first that is not
+                raise InputError(f"column {column!r} of {rows.label}, which {node!r} reads, is null in every row")
         self.label_columns = {
             pair.name: rows.resolve(pair.ids, f", the ids of pair {pair.name!r}") for pair in self.pairs if pair.ids
         }
@@ -143,7 +147,7 @@ class Reader:
     def _ids_of_all(self, pair: Pair) -> tuple[identity.Ids, identity.Ids]:
         """[N] ids of every row, and of the explicit negatives that rows bring, which are about something else."""
         rows = len(self.rows)
-        numbers, others = range(rows), range(rows, 2 * rows)
+        numbers, others = self.rows.numbers().tolist(), list(range(-rows, 0))  # which are no row's
         if pair.ids:
             return identity.label_ids(self.rows.cells(self.label_columns[pair.name]), numbers), identity.row_ids(others)
         if pair.symmetric:
@@ -154,7 +158,7 @@ class Reader:
                 chain(cells[0], repeat(None, rows)),
                 chain(cells[1], self.rows.cells(self.columns[pair.negatives])),
             ]
-            numbers = range(2 * rows)
+            numbers = [*numbers, *others]
         ids, shared = identity.content_ids(cells, numbers)
         if shared:
             what = "rows and negatives" if pair.negatives else "rows"
@@ -230,7 +234,7 @@ class Reader:
         if not is_null(cell):
             try:
                 found = modality.load(
-                    resolve_path(cell, self.rows.base, "files" if modality.files else "values"), draws
+                    resolve_path(cell, self.rows.base_of(number), "files" if modality.files else "values"), draws
                 )
             except BadSample as error:
                 found = Skipped(number, column, str(error))
@@ -245,7 +249,7 @@ class Reader:
 
     def _ids(self, numbers: Sequence[int], fetched: Mapping[int, Row]) -> dict[str, identity.Ids]:
         if not self.rows.streaming:
-            at = np.asarray(numbers, dtype=np.int64)
+            at = self.rows.places(numbers)
             return {name: every[at] for name, every in self.ids.items()}
         found: dict[str, identity.Ids] = {}
         for target in self.targets:
@@ -272,7 +276,7 @@ class Reader:
 
         Judged by the first rows, which may stay in the cache. room: bytes that a cache may take.
         """
-        looked_at = range(min(8, len(self.rows)))
+        looked_at = self.rows.numbers()[:8].tolist()
         self.room = math.inf
         self.slice(looked_at, epoch=0)
         used = sum(map(_bytes_of, self.cache.values()))

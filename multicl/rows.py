@@ -62,6 +62,23 @@ class Rows:
             raise _NoLength(f"{self.label} is a stream and has no length: give --train.steps instead of epochs")
         return len(self.data)
 
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each set that these are of."""
+        return [len(self)]
+
+    def numbers(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """[N] the stable numbers of all rows, by which `fetch` knows them."""
+        return np.arange(len(self))
+
+    def places(self, numbers: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """[n] stable numbers -> [n] their places among all rows."""
+        return np.asarray(numbers, dtype=np.int64)
+
+    def base_of(self, number: int) -> Path | None:
+        """The folder of a row's relative paths."""
+        return self.base
+
     def resolve(self, name: str, wanted_by: str = "") -> str:
         """The data's column for a name.
 

@@ -106,6 +106,8 @@ def execute(recipe: Run) -> dict[str, Any]:
             _record(recipe, folder)
         trainer.towers.to(accelerator.device)
         baseline, untrained = rounded(recipe.baseline()), rounded(recipe.measure(trainer.model))
+        if untrained and not finished:
+            print(figures_table({"before the first step": untrained}), flush=True)
     accelerator.wait_for_everyone()
     device = str(accelerator.device)
     if finished:
@@ -126,7 +128,10 @@ def execute(recipe: Run) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - began, 1),
     }  # fmt: skip
     if accelerator.is_main_process:
-        if table := figures_table({"baseline": baseline, "untrained": untrained, "trained": trained}, spans):
+        columns = {"baseline": baseline, "untrained": untrained, "trained": trained}
+        if trainer.validation.best_step is not None and trainer.validation.last:
+            columns = {"baseline": baseline, "base": untrained, "best": trained, "last": trainer.validation.last}
+        if table := figures_table(columns, spans):
             print(table)
         if folder is not None:
             if not finished:

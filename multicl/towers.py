@@ -26,6 +26,8 @@ class Head:
     """Width of the MLP's hidden layers; None: the encoder's."""
     norm: Literal["none", "batch", "layer"] = "none"
     """Normalisation of the hidden layers. "batch" ties the rows of one rank together: SimCLR's choice on one device."""
+    bias: bool = True
+    """Of the last layer; CLIP's has none."""
     centred: bool = False
     """Batch norm, without scale and shift, of what it gives: no direction is common to all rows, whatever the encoder.
     Banks want it, whose slots follow late."""
@@ -40,7 +42,7 @@ class Head:
             norms = {"none": nn.Identity(), "batch": nn.BatchNorm1d(hidden), "layer": nn.LayerNorm(hidden)}
             steps += [nn.Linear(width, hidden), norms[self.norm], nn.ReLU()]
             width = hidden
-        steps.append(nn.Linear(width, self.dim))
+        steps.append(nn.Linear(width, self.dim, bias=self.bias))
         if self.centred:
             steps.append(nn.BatchNorm1d(self.dim, affine=False))
         return nn.Sequential(*steps), self.dim

@@ -18,7 +18,7 @@ from multicl.adapters import adapter_name
 from multicl.chunk_size import find_chunk_size
 from multicl.classes import with_classes
 from multicl.config import to_plain
-from multicl.data import Data, Reader, Skipped, Slice, slices, sources_of
+from multicl.data import Reader, Skipped, Slice, open_data, slices, sources_of
 from multicl.distributed import World
 from multicl.finite import Finite
 from multicl.graph_loss import Outcome
@@ -27,10 +27,10 @@ from multicl.logbook import Logbook
 from multicl.looks import Look, looks_of
 from multicl.memory import Memory
 from multicl.mining import Miner
+from multicl.mixture import Order
 from multicl.norms import average_statistics, refuse_synced, set_statistics, statistics
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr, warmup_steps
 from multicl.pairs import Call, Term
-from multicl.rows import open_rows
 from multicl.seeds import seed_everything
 from multicl.settings import Momentum, Train
 from multicl.signals import Signals, Stopped
@@ -53,7 +53,8 @@ class Trainer:
 
     Args:
         modalities: node -> adapter. terms: pairs and targets.
-        data: a path, a hub name, a `datasets` Dataset, a DataFrame, a torch Dataset of dicts, a list of dicts, or Data.
+        data: a path, a hub name, a `datasets` Dataset, a DataFrame, a torch Dataset of dicts, a list of dicts, or Data;
+            or a list of several of these, of any columns, which are trained in one run (`Data.weight`, `Data.batches`).
         columns: name of a node -> column of the data, where they differ.
         run: folder for metrics, checkpoints and the model; None: nothing is written.
         resume: go on from the folder's last whole checkpoint, if there is one.
@@ -84,8 +85,7 @@ class Trainer:
         self.train, self.optim, self.momentum = train or Train(), optim or Optim(), momentum
         self.run = Path(run) if run is not None else None
         self.space = space
-        self.settings = data if isinstance(data, Data) else Data(columns=dict(columns or {}))
-        self.rows = self.settings.open() if isinstance(data, Data) else open_rows(data, columns=columns)
+        self.rows, self.settings = open_data(data, columns)
         # Accelerate keeps the first precision of a process; a second Trainer, in a notebook say, may want another.
         AcceleratorState._reset_state()
         _refuse_sharding()
@@ -148,7 +148,7 @@ class Trainer:
         for encoder in self.towers.encoders.values():
             if not any(p.requires_grad for p in encoder.parameters()):
                 encoder.eval()  # a frozen tower neither drops out nor moves its statistics
-        sizes = None if self.rows.streaming else [len(self.rows)]
+        sizes = None if self.rows.streaming else self.rows.sizes
         self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast, sizes, self.train.seed)
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
@@ -244,8 +244,7 @@ class Trainer:
         return int(state.get("step", 0))
 
     def _step(self, wrapped: torch.nn.Module, part: Slice, step: int) -> Outcome:
-        epoch = step // self.epoch_steps
-        memory, when = self.memory, (self.train.seed, epoch, step, self.world.rank)
+        memory, when = self.memory, (self.train.seed, part.epoch, step, self.world.rank)
         looks, key_looks = looks_of(part, self.towers, self.sources, *when), list[Look]()
         if memory.towers is not None:
             key_looks = looks_of(part, memory.towers, self.sources, *when, first=len(self.towers.requests))
@@ -295,16 +294,10 @@ class Trainer:
     def _total_steps(self) -> int:
         size = self.train.batch_size
         if self.rows.streaming:
-            self.epoch_steps = 1 << 62  # a stream's epochs are counted by the stream
             if self.train.steps is None:
                 raise InputError("a stream has no length: give train.steps instead of epochs")
             return self.train.steps
-        if size > len(self.rows):
-            raise InputError(
-                f"the batch ({size}) is larger than the data ({len(self.rows)} rows of {self.rows.label}): "
-                f"give --train.batch-size {len(self.rows)} or less"
-            )
-        self.epoch_steps = len(self.rows) // size
+        self.epoch_steps = Order(self.rows, size, self.train.seed).epoch_steps
         if self.train.steps is not None:
             return self.train.steps
         return max(1, round(self.train.epochs * self.epoch_steps))

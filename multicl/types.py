@@ -316,3 +316,15 @@ class Suggests(Protocol):
             pretrained: begin with an encoder from the hub.
         """
         ...
+
+
+@runtime_checkable
+class Several(Protocol):
+    """What an adapter may have beside `Modality`'s, whose cells may hold several of what they are about: captions.
+
+    Training draws one of them each time (`load` with an rng); evaluation counts them all.
+    """
+
+    def each(self, raw: Any) -> Sequence[Any]:
+        """One cell -> the cells that it stands for, each as `load` takes it; itself where it is but one."""
+        ...

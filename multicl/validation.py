@@ -29,6 +29,8 @@ class Validation:
         self.evaluate, self.train, self.world = evaluate, train, world
         self.best_step: int | None = None
         self.best: float | None = None
+        self.last: dict[str, float] = {}
+        """The figures of the last evaluation, on the first rank."""
         self.misses = 0
         """Evaluations since the best one."""
 
@@ -52,6 +54,7 @@ class Validation:
         better = False
         if self.world.rank == 0 and self.evaluate is not None:
             figures = {name: float(value) for name, value in self.evaluate(model).items()}
+            self.last = figures
             if self.train.best is not None:
                 if self.train.best not in figures:
                     raise InputError(f"train.best is {self.train.best!r}, but the figures are {sorted(figures)}")

@@ -91,21 +91,28 @@ def training_speakers() -> tuple[str, ...]:
 
 
 class TrainingRows:
-    """Rows made as they are asked for: row i is always the same; `renditions` of each code, written and spoken."""
+    """Rows made as they are asked for: row i is always the same; `renditions` of each code, written and spoken.
 
-    def __init__(self, renditions: int) -> None:
-        self.renditions = renditions
+    Args:
+        together: a row has scans, a recording and words, instead of words with one of the two.
+    """
+
+    def __init__(self, renditions: int, together: bool = False) -> None:
+        self.renditions, self.together = renditions, together
 
     def __len__(self) -> int:
-        return 2 * len(codes()[0]) * self.renditions
+        return (1 if self.together else 2) * len(codes()[0]) * self.renditions
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        code = codes()[0][index // 2 % len(codes()[0])]
+        at = index if self.together else index // 2
+        code = codes()[0][at % len(codes()[0])]
         rng = np.random.default_rng([1, index])
         row: dict[str, Any] = {"image": None, "audio": None, "text": say(code), "code": code}
-        if index % 2:
-            return {**row, "audio": spoken(code, "train", rng, training_speakers())}
-        return {**row, "image": written(code, "train", rng)}
+        if self.together or not index % 2:
+            row["image"] = written(code, "train", rng)
+        if self.together or index % 2:
+            row["audio"] = spoken(code, "train", rng, training_speakers())
+        return row
 
 
 def held_out(speakers: Sequence[str], seed: int = 7) -> dict[str, list[Any]]:
@@ -118,6 +125,12 @@ def held_out(speakers: Sequence[str], seed: int = 7) -> dict[str, list[Any]]:
         "image": [written(code, "test", rng) for code in test],
         "audio": [spoken(code, "test", rng, speakers) for code in test],
     }
+
+
+def held_out_rows() -> list[dict[str, Any]]:
+    """`held_out` of speakers that training hears, row by row."""
+    columns = held_out(training_speakers())
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _any(choices: list[Array], rng: np.random.Generator) -> Array:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import multicl
 from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
-from multicl.evaluation import held_out
+from multicl.evaluation import crossing, held_out
 from multicl.modalities.audio import Audio
 from multicl.modalities.text import Text
 
@@ -39,9 +39,9 @@ class Recipe(multicl.Run):
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
         """Retrieval on the held-out split, both ways: texts seen in training dropped, repeats all right."""
-        rows, seen = self.data.open(self.data.test), set(self.data.open().column("text"))
+        rows, seen = self.data.open(self.data.test), crossing.seen(self.data.open(), "text")
         embed = held_out.of_model(model)
-        return held_out.crossing(embed, self.modalities(), "audio", "text", rows, ids="text", drop=seen)
+        return crossing.crossing(embed, self.modalities(), "audio", "text", rows, ids="text", drop=seen)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import multicl
 from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
 from multicl.evaluation import held_out
+from multicl.evaluation.crossing import crossing
 from multicl.modalities.image import Augment, Image
 
 VIEW = Augment(crop=(0.85, 1.0), jitter=0.5, hue=0.05)
@@ -42,7 +43,7 @@ class Recipe(multicl.Run):
 
     def probe(self, embed: held_out.Embed) -> dict[str, float]:
         """Retrieval on the held-out split, both ways."""
-        return held_out.crossing(embed, self.modalities(), "a", "b", self.data.open(self.data.test))
+        return crossing(embed, self.modalities(), "a", "b", self.data.open(self.data.test))
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
         """Of the model."""

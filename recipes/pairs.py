@@ -18,7 +18,7 @@ from typing import Literal
 
 import multicl
 from multicl import HardestNegatives, Head, InfoNCE, Mine, Modality, Optim, Pair, Train
-from multicl.evaluation import held_out
+from multicl.evaluation import crossing, held_out
 from multicl.modalities.text import Text
 
 
@@ -50,7 +50,7 @@ class Recipe(multicl.Run):
         """Retrieval on the held-out split, both ways; repeated documents are all right."""
         rows = self.data.open(self.data.test)
         embed = held_out.of_model(model)
-        return held_out.crossing(embed, self.modalities(), "query", "document", rows, ids="document")
+        return crossing.crossing(embed, self.modalities(), "query", "document", rows, ids="document")
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def _from_hub(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     assert isinstance(name, str)
     tokenizer = tokens.tokenizer(name, settings.max_tokens)
     assert isinstance(tokenizer, tokens.HubTokenizer)
-    if pooling in ("cls", "pooler") and not tokenizer.leads_with_cls:
+    if pooling == "cls" and not tokenizer.leads_with_cls:
         raise InputError(
             f"text setting pooling={pooling!r}: the tokenizer of {name!r} puts no [CLS] token first; give "
             "pooling='mean'"
@@ -193,7 +193,7 @@ def _from_hub(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     absent = {id(p) for key, p in model.named_parameters() if key in missing}
     if config.is_encoder_decoder:
         model = model.get_encoder()
-    if pooling == "pooler" and getattr(model, "pooler", None) is None:
+    if pooling == "pooler" and not _pools(model, tokenizer):
         raise InputError(f"text setting pooling='pooler': encoder {name!r} has none; give pooling='cls'")
     if pooling != "pooler" and getattr(model, "pooler", None) is not None:
         model.register_module("pooler", None)  # it would be weights that take no part in the loss
@@ -207,6 +207,24 @@ def _from_hub(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     _check_fits(model, tokenizer, name)
     model.train()  # as any new module is; loaded ones come in eval mode, where dropout is off
     return model
+
+
+def _pools(model: PreTrainedModel, tokenizer: tokens.HubTokenizer) -> bool:
+    """Whether a model gives a pooled output: of its first token where it has a pooler, CLIP's and SigLIP's as they do.
+
+    Raises:
+        InputError: a pooler that would look at another token than the leading one it was made for.
+    """
+    if getattr(model, "pooler", None) is not None:
+        if not tokenizer.leads_with_cls:
+            raise InputError(
+                f"text setting pooling='pooler': the tokenizer of {tokenizer.name!r} puts no [CLS] token first; give "
+                "pooling='mean'"
+            )
+        return True
+    with torch.no_grad():
+        out = model(input_ids=torch.as_tensor(tokenizer("a"), dtype=torch.int64)[None])
+    return getattr(out, "pooler_output", None) is not None
 
 
 def _set_config(config: PreTrainedConfig, dropout: float | None, name: str) -> None:

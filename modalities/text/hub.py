@@ -43,12 +43,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, set[str]]:
     """The pretrained model in float32, from safetensors alone, and the names of weights that the files lack."""
     import torch
-    from transformers import AutoModel
 
     with quiet():
         model, info = _load(
             name,
-            AutoModel.from_pretrained,
+            _class_of(config).from_pretrained,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
@@ -60,13 +59,22 @@ def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, se
 def build_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     """The architecture alone, with random weights."""
     import torch
-    from transformers import AutoModel
 
-    create: Callable[..., PreTrainedModel] = AutoModel.from_config
+    of = _class_of(config)
+    create: Callable[..., PreTrainedModel] = getattr(of, "from_config", None) or of._from_config
     try:
         return create(config, dtype=torch.float32)
     except ValueError as error:  # a config that AutoModel has no model for
         raise _refusal(name, error) from error
+
+
+def _class_of(config: PreTrainedConfig) -> Any:
+    """What builds a config's model: AutoModel, or the class beside the config where AutoModel lacks it (SigLIP's)."""
+    import transformers
+
+    beside = type(config).__name__.removesuffix("Config") + "Model"
+    known = type(config) in transformers.MODEL_MAPPING
+    return transformers.AutoModel if known else getattr(transformers, beside, transformers.AutoModel)
 
 
 def read_json(name: str, file: str) -> Any:

@@ -50,6 +50,8 @@ class Text:
     has them. None: what an encoder of sentence-transformers says, "mean" for all others."""
     max_tokens: int = 128
     """Longer texts are cut: tokens with the special ones; bytes and [CLS] for "small", words for "words"."""
+    fill: bool = False
+    """Every text is filled up to `max_tokens` with padding that is read like text, as SigLIP was trained."""
     prompt: str = ""
     """Comes before every text, as in "query: "; nodes of one tower may have prompts of their own."""
     deletion: float = 0.0
@@ -98,7 +100,7 @@ class Text:
     @property
     def source(self) -> Hashable:
         """What decides load, collate and view: the prompt, the tokens, their number, and which are left out."""
-        return ("text", self._tokens, self.max_tokens, self.prompt, self.deletion, self.crop, self.cutoff)
+        return ("text", self._tokens, self.max_tokens, self.fill, self.prompt, self.deletion, self.crop, self.cutoff)
 
     @property
     def files(self) -> bool:
@@ -129,15 +131,21 @@ class Text:
             raise BadSample(f"the tokenizer of {self.encoder!r} finds no token in {text[:40]!r}")
         return ids
 
+    def each(self, raw: Any) -> Sequence[Any]:
+        """The texts of a cell that holds several, or the cell."""
+        return [text for text in raw if isinstance(text, str) and text.strip()] if isinstance(raw, list) else [raw]
+
     def collate(self, samples: Sequence[np.ndarray[Any, np.dtype[np.int32]]]) -> Batch:
         """B samples -> `ids` [B, T] int64 padded to the longest, `mask` [B, T] bool, `lengths` [B] int64."""
         import torch
 
         lengths = torch.tensor([len(ids) for ids in samples])
-        padded = torch.full((len(samples), int(lengths.max())), self._tokenizer().pad)
+        widest = self.max_tokens if self.fill else int(lengths.max())
+        padded = torch.full((len(samples), widest), self._tokenizer().pad)
         for line, ids in zip(padded, samples, strict=True):
             line[: len(ids)] = torch.as_tensor(ids, dtype=torch.int64)
-        mask = torch.arange(padded.shape[1]) < lengths[:, None]
+        lengths = torch.full_like(lengths, widest) if self.fill else lengths
+        mask = torch.arange(widest) < lengths[:, None]
         return Batch({"ids": padded, "mask": mask, "lengths": lengths}, padded=("ids", "mask"))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:

@@ -8,7 +8,7 @@ from multicl.evaluation.knn import knn_accuracy, knn_labels
 from multicl.evaluation.linear_probe import Probe, linear_probe, logistic_regression
 from multicl.evaluation.retrieval import ranks, retrieval
 from multicl.evaluation.sts import spearman, sts_mean_spearman, sts_spearman
-from multicl.evaluation.zero_shot import zero_shot_accuracy
+from multicl.evaluation.zero_shot import class_vectors, filled, zero_shot, zero_shot_accuracy
 
 __all__ = [
     "Figure",
@@ -16,9 +16,11 @@ __all__ = [
     "Spread",
     "adjusted_rand_index",
     "alignment",
+    "class_vectors",
     "clustering",
     "effective_rank",
     "few_shot",
+    "filled",
     "intervals",
     "k_means",
     "knn_accuracy",
@@ -34,5 +36,6 @@ __all__ = [
     "sts_mean_spearman",
     "sts_spearman",
     "uniformity",
+    "zero_shot",
     "zero_shot_accuracy",
 ]

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from multicl.evaluation.knn import knn_accuracy
 from multicl.evaluation.linear_probe import linear_probe
-from multicl.evaluation.retrieval import retrieval
 from multicl.evaluation.sts import sts_mean_spearman, sts_spearman
 from multicl.types import BadSample, InputError, Modality
 
@@ -29,6 +28,11 @@ Embed = Callable[[str, Sequence[Any], dict[int, str]], Tensor]
 def of_model(model: Model) -> Embed:
     """What a model gives, in its default space."""
     return lambda node, cells, skipped: model.embed_node(node, cells, skipped=skipped)
+
+
+def renamed(embed: Embed, names: Mapping[str, str]) -> Embed:
+    """The same, asked for nodes by other names: names -> nodes."""
+    return lambda node, cells, skipped: embed(names.get(node, node), cells, skipped)
 
 
 def of_raw(modalities: dict[str, Modality]) -> Embed:
@@ -99,34 +103,6 @@ def linear(
     sides = ((train, known or label), (test, label))
     (x, labels), (y, truth) = (_joined(embed, modalities, nodes, rows, column) for rows, column in sides)
     return {"linear": linear_probe(x, labels, y, truth).accuracy}
-
-
-def crossing(
-    embed: Embed, modalities: dict[str, Modality], a: str, b: str, rows: Rows, ids: str | None = None,
-    ks: Sequence[int] = (1, 5, 10), drop: set[Any] | None = None,
-) -> Figures:  # fmt: skip
-    """Recall@k of searching b's with a's and a's with b's, over the rows that have both.
-
-    Args:
-        ids: a column: rows of equal value are all right (captions that repeat); None: a row's own alone.
-        drop: values of that column whose rows are left out, as training saw them.
-    """
-    cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in (a, b)]
-    values = rows.column(ids) if ids else list(range(len(cells[0])))
-    kept = [
-        i for i, value in enumerate(values) if all(c[i] is not None for c in cells) and (not drop or value not in drop)
-    ]
-    skipped: dict[int, str] = {}
-    za, zb = (embed(node, [c[i] for i in kept], skipped) for node, c in zip((a, b), cells, strict=True))
-    good = [at for at in range(len(kept)) if at not in skipped]
-    if not good:
-        raise InputError(f"{rows.label}: no row has both {a!r} and {b!r}")
-    truth = [values[kept[at]] for at in good]
-    figures: Figures = {}
-    for name, queries, items in ((f"{a}_to_{b}", za[good], zb[good]), (f"{b}_to_{a}", zb[good], za[good])):
-        found = retrieval(queries, items, truth, truth, ks=ks)
-        figures |= {f"{name}_recall@{k}": found[f"recall@{k}"] for k in ks}
-    return figures
 
 
 SEVEN = (

@@ -1,4 +1,4 @@
-"""Search from one set of embeddings into another: recall and nDCG at k, median rank, mean reciprocal rank."""
+"""Search from one set of embeddings into another: recall, nDCG and mean average precision at k, and ranks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _search(
     queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, ks: Sequence[int], chunk: int,
     world: World | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """`ranks`, and [N, len(ks)] float64 normalised discounted cumulative gains, 0 where no item is true."""
+    """`ranks`, and [N, 2, len(ks)] float64 nDCG and average precision, 0 where no item is true."""
     positive("chunk", chunk)
     queries = features("queries", queries)
     items = features("items", items, like=("queries", queries))
@@ -60,27 +60,31 @@ def _search(
         best = cos.masked_fill(~true, -torch.inf).amax(dim=1, keepdim=True)
         ahead = ((cos >= best - tie) & ~true).sum(dim=1)
         rank = torch.where(true.any(dim=1), ahead + 1, 0).cpu()
-        gains = _ndcg(torch.where(true, cos, cos + 2 * tie), true, ks)  # false ones win every tie
-        return torch.cat([rank[:, None].double(), gains], 1)  # float64 holds every rank
+        gains = _graded(torch.where(true, cos, cos + 2 * tie), true, ks)  # false ones win every tie
+        return torch.cat([rank[:, None].double(), gains.flatten(1)], 1)  # float64 holds every rank
 
-    empty = torch.zeros(0, 1 + len(ks), dtype=torch.float64)
+    empty = torch.zeros(0, 1 + 2 * len(ks), dtype=torch.float64)
     found = by_slices(len(queries), tile_rows(chunk, len(items)), search, empty, world or World())
-    return found[:, 0].long(), found[:, 1:]
+    return found[:, 0].long(), found[:, 1:].unflatten(1, (2, len(ks)))
 
 
-def _ndcg(scores: Tensor, true: Tensor, ks: Sequence[int]) -> Tensor:
-    """[c, M] scores and truth -> [c, len(ks)] float64 on the CPU."""
+def _graded(scores: Tensor, true: Tensor, ks: Sequence[int]) -> Tensor:
+    """[c, M] scores and truth -> [c, 2, len(ks)] float64 on the CPU: nDCG and average precision."""
     top = min(max(ks, default=0), scores.shape[1])
     hits = true.gather(1, scores.topk(top, dim=1).indices).cpu().double()
-    discount = 1 / torch.arange(2, top + 2, dtype=torch.float64).log2()
+    place = torch.arange(1, top + 1, dtype=torch.float64)
+    discount = 1 / (place + 1).log2()
     gain = (hits * discount).cumsum(1)  # at 1, 2, ..., top
     ideal = discount.cumsum(0)
+    precision = (hits * hits.cumsum(1) / place).cumsum(1)
     count = true.sum(1).cpu()
     columns = []
     for k in ks:
-        most = count.clamp(max=min(k, top))
-        columns.append(torch.where(most > 0, gain[:, min(k, top) - 1] / ideal[most.clamp(min=1) - 1], 0.0))
-    return torch.stack(columns, 1) if columns else torch.zeros(len(true), 0, dtype=torch.float64)
+        at, most = min(k, top) - 1, count.clamp(max=min(k, top))
+        best = most.clamp(min=1)
+        found = torch.stack([gain[:, at] / ideal[best - 1], precision[:, at] / best], 1)
+        columns.append(torch.where((most > 0)[:, None], found, 0.0))
+    return torch.stack(columns, 2) if columns else torch.zeros(len(true), 2, 0, dtype=torch.float64)
 
 
 def retrieval(
@@ -96,12 +100,14 @@ def retrieval(
 
     Args:
         ks: a query is a hit at k if any of its k nearest items has an equal id; its nDCG at k (Jarvelin and Kekalainen
-            2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give.
+            2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give; its average
+            precision is the sum of the precisions at the true items among the k, over min(k, number of true items).
         world: ranks that share the queries; all call this with the same arguments, and get the same figures.
 
     Returns:
-        `recall@k` and `ndcg@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`, the number
-        of queries that no item answers, which are left out of the others. All but that number know their intervals.
+        `recall@k`, `ndcg@k` and `map@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`,
+        the number of queries that no item answers, which are left out of the others. All but that number know their
+        intervals.
 
     Raises:
         InputError: as `ranks`; also k not above 0, or no query with a true item.
@@ -113,7 +119,8 @@ def retrieval(
     if len(known) == 0:
         raise InputError("no value of query_ids occurs in item_ids: there is nothing to find")
     out: dict[str, float] = {f"recall@{k}": mean_of(known <= k) for k in ks}
-    out |= {f"ndcg@{k}": mean_of(gain) for k, gain in zip(ks, gains.T, strict=True)}
+    for name, each in zip(("ndcg", "map"), gains.unbind(1), strict=True):
+        out |= {f"{name}@{k}": mean_of(gain) for k, gain in zip(ks, each.T, strict=True)}
     out["median_rank"] = Figure(_median(known), len(known), lambda index: _median(known[index]))
     out["mrr"] = mean_of(1 / known)
     out["without_truth"] = float(len(rank) - len(known))

@@ -1,6 +1,8 @@
-"""Zero-shot classification: the class whose description lies nearest, with no label seen."""
+"""Zero-shot classification: a class is the mean of its prompts' unit vectors (CLIP, arXiv:2103.00020, 3.1.4)."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +14,64 @@ from multicl.evaluation.figure import Figure, mean_of
 from multicl.evaluation.tiles import by_slices, tile_rows
 from multicl.types import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def filled(names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every class name in every template, the templates of one name together: "a photo of a {}" -> "a photo of a cat".
+
+    Raises:
+        InputError: no name, no template, or a template without its place for the name, {}.
+    """
+    if not names or not templates:
+        raise InputError(f"zero-shot needs names of classes and templates, got {list(names)} and {list(templates)}")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise InputError(f"a template needs one {{}}, where the name goes, got {template!r}")
+    return [template.replace("{}", name) for name in names for template in templates]
+
+
+def class_vectors(prompts: Tensor, classes: int) -> Tensor:
+    """[C * T, D] vectors of prompts, in the order of `filled` -> [C, D] unit vectors, the ensemble of each class.
+
+    Raises:
+        InputError: not as many prompts for each class, NaN, or no float.
+    """
+    prompts = unit(features("prompts", prompts))
+    if classes < 1 or len(prompts) % classes:
+        raise InputError(f"{len(prompts)} prompts are not as many for each of {classes} classes")
+    return F.normalize(prompts.view(classes, -1, prompts.shape[1]).mean(1), dim=1)
+
+
+def zero_shot(
+    queries: Tensor, vectors: Tensor, truth: Sequence[int] | Tensor, ks: Sequence[int] = (1, 5)
+) -> dict[str, float]:
+    """How often a query's class is among the k nearest, by cosine; classes that are no nearer than it come first.
+
+    Args:
+        queries: [N, D]. vectors: [C, D], of `class_vectors`. truth: [N] number of each query's class.
+
+    Returns:
+        `accuracy@k` for every k below C, and `mean_recall`, accuracy@1 averaged over the classes that occur.
+
+    Raises:
+        InputError: shapes that do not fit, NaN, k not above 0, a number that is no class's.
+    """
+    for k in ks:
+        positive("ks", k)
+    queries = features("queries", queries)
+    vectors = features("vectors", vectors, like=("queries", queries))
+    right = torch.as_tensor(truth, dtype=torch.int64).cpu()
+    if right.shape != (len(queries),):
+        raise InputError(f"truth has {len(right)} entries for {len(queries)} queries")
+    if len(right) and not 0 <= int(right.min()) <= int(right.max()) < len(vectors):
+        raise InputError(f"truth must be in [0, {len(vectors)}), got {int(right.min())} to {int(right.max())}")
+    rank = _ranks(queries, vectors, right)
+    out: dict[str, float] = {f"accuracy@{k}": mean_of(rank <= k) for k in ks if k == 1 or k < len(vectors)}
+    out["mean_recall"] = Figure(_mean_recall(rank, right), len(rank), lambda i: _mean_recall(rank[i], right[i]))
+    return out
+
 
 def zero_shot_accuracy(
     x: Tensor,
@@ -21,13 +81,12 @@ def zero_shot_accuracy(
     chunk: int = 1024,
     world: World | None = None,
 ) -> Figure:
-    """Share of rows whose nearest class is the true one; cosine similarity. CLIP, arXiv:2103.00020, section 3.1.
+    """Share of rows whose nearest class is the true one, with classes and labels by value.
 
     Args:
         x: [N, D] pictures, say.
         labels: [N] ints or strings.
-        descriptions: [C, D] of classes in words. Several of one class ("a photo of a dog", "a drawing of a dog") are
-            averaged as unit vectors (section 3.1.4).
+        descriptions: [C, D] of classes in words; several of one class are averaged as unit vectors.
         described: [C] the class that each is of; a label without a description is never right.
         chunk: rows at a time. world: ranks that share the rows; all call this alike.
 
@@ -46,12 +105,24 @@ def zero_shot_accuracy(
         raise InputError("described holds one class; zero-shot needs at least two")
     sums = descriptions.new_zeros(classes, descriptions.shape[1])
     centres = F.normalize(sums.index_add_(0, of.to(x.device), unit(descriptions)), dim=1)
-    rows, truth, tie = unit(x), truth.to(x.device), 8 * torch.finfo(x.dtype).eps
+    known = torch.where(truth < classes, truth, -1)
+    return mean_of(_ranks(x, centres, known, chunk, world) == 1)
 
-    def right(part: slice) -> Tensor:
-        cos, wanted = rows[part] @ centres.T, truth[part, None]
-        true = torch.arange(classes, device=x.device) == wanted
-        best = cos.masked_fill(~true, -torch.inf).amax(1)
-        return (best > cos.masked_fill(true, -torch.inf).amax(1) + tie).long()
 
-    return mean_of(by_slices(len(x), tile_rows(chunk, classes), right, truth[:0], world or World()))
+def _ranks(x: Tensor, vectors: Tensor, truth: Tensor, chunk: int = 1024, world: World | None = None) -> Tensor:
+    """[N] int64 on the CPU: place of each row's class among all, from 1, last in a tie; truth -1: behind all."""
+    rows, vectors, truth = unit(x), unit(vectors).to(x.dtype), truth.to(x.device)
+    tie = 8 * torch.finfo(x.dtype).eps
+
+    def place(part: slice) -> Tensor:
+        cos, wanted = rows[part] @ vectors.T, truth[part, None]
+        own = cos.gather(1, wanted.clamp(min=0))
+        rank = (cos >= own - tie).sum(1)  # itself among them
+        return torch.where(wanted[:, 0] < 0, len(vectors) + 1, rank)
+
+    return by_slices(len(x), tile_rows(chunk, len(vectors)), place, truth[:0], world or World()).cpu()
+
+
+def _mean_recall(rank: Tensor, right: Tensor) -> float:
+    each = [float((rank[right == c] <= 1).double().mean()) for c in right.unique().tolist()]
+    return sum(each) / len(each)

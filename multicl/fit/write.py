@@ -29,7 +29,8 @@ def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) ->
         source=source.replace("\\", "/"), file=path.name, why=[line.replace("\\", "/") for line in plan.why],
         imports=imports, title=_title(plan), nodes=nodes, edges=plan.edges, data=_data_code(data),
         held_out=isinstance(data, HoldOut), batch_size=plan.batch_size, steps=steps, chunk=repr("auto"), head=heads,
-        features=alone, label=repr(plan.label) if plan.label else None, crossings=plan.crossings,
+        features=alone, label=repr(plan.label) if plan.label else None,
+        crossings=[(a, b, _ids(plan, b) or _ids(plan, a)) for a, b in plan.crossings],
         probed=[node.name for node in plan.nodes if node.kind != "text"] or [node.name for node in plan.nodes][:1],
         k=max(1, min(200, plan.rows // 50)), measured=_measured(plan),
     )  # fmt: skip
@@ -48,6 +49,12 @@ def _public(cls: type) -> str:
 
 def _title(plan: Plan) -> str:
     return "Pairs: " + ", ".join(f"{edge.a} and {edge.b}" for edge in plan.edges) + "."
+
+
+def _ids(plan: Plan, name: str) -> str:
+    """The argument by which texts that repeat are all right to find."""
+    texts = [node for node in plan.nodes if node.name == name and node.kind == "text"]
+    return f", ids={texts[0].column!r}" if texts else ""
 
 
 def _measured(plan: Plan) -> str:

@@ -17,6 +17,8 @@ class TemperedModule(nn.Module):
     def __init__(self, settings: Tempered) -> None:
         super().__init__()
         self.settings = settings
+        self.most = -math.log(LOWEST_LEARNT)
+        """The greatest `log_scale` that is learnt; what begins above it, as a checkpoint's, may stay there."""
         self.log_scale = nn.Parameter(torch.tensor([-math.log(settings.temperature)])) if settings.learnable else None
 
     def scale(self, context: Context, like: Tensor) -> Tensor:
@@ -25,5 +27,5 @@ class TemperedModule(nn.Module):
             scale = 1 / self.settings.temperature_at(context.progress)
             return torch.full((1,), scale, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
         with torch.no_grad():  # the parameter itself: a clamp in the graph has no gradient by which it could come back
-            self.log_scale.clamp_(max=-math.log(LOWEST_LEARNT))
+            self.log_scale.clamp_(max=self.most)
         return self.log_scale.exp()

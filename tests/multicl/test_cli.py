@@ -144,6 +144,6 @@ def test_flags_reach_the_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     options = {"split": "s", "nodes": ["a", "b"], "columns": {"a": "x", "b": "y=z"}, "space": "features"}
     assert calls == [
         (("R", "D", Path("V.parquet")), {**options, "batch_size": 9, "on_error": "raise"}),
-        (Path("R"), "D", "T"),
+        (Path("R"), "D", "T", [], None),
     ]
     assert "my_cli_adapter" in sys.modules

@@ -105,7 +105,9 @@ def test_runs_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
     one = trained(tmp_path / "one", data)
     two = trained(tmp_path / "two", data, "--train.seed", "1")
     spans = json.loads((one / "result.json").read_text())["intervals"]
-    assert spans.keys() == {f"{w}_recall@{k}" for w in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
+    names_of = [*(f"recall@{k}" for k in (1, 5, 10)), "median_rank", "map@10"]
+    ways = {f"{w}_{name}" for w in ("image_to_text", "text_to_image") for name in names_of}
+    assert spans.keys() == {*ways, "image_text_gap"}
 
     def last(*argv: str) -> dict[str, Any]:
         capsys.readouterr()

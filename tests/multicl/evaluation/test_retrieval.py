@@ -52,6 +52,15 @@ def test_is_scikit_learns_ndcg(n, m, things, seed):
     for k in (1, 3, 30):
         want = metrics.ndcg_score(true[known].double().numpy(), cos[known].numpy(), k=k, ignore_ties=True)
         assert got[f"ndcg@{k}"] == pytest.approx(want)
+        precisions = []
+        for asked, row in zip(true[known].tolist(), cos[known].argsort(dim=1, descending=True).tolist(), strict=True):
+            hits, total = 0, 0.0
+            for place, item in enumerate(row[:k], 1):
+                if asked[item]:
+                    hits += 1
+                    total += hits / place
+            precisions.append(total / min(k, sum(asked)))
+        assert got[f"map@{k}"] == pytest.approx(sum(precisions) / len(precisions))
     ranked = true[known].gather(1, cos[known].argsort(dim=1, descending=True))
     assert got["mrr"] == pytest.approx(float((1 / (ranked.double().argmax(1) + 1)).mean()))
 
@@ -71,7 +80,7 @@ def test_equal_true_items_are_no_tie():
     x = torch.eye(3)
     got = retrieval(x, torch.cat([x, x, x]), ["a", "b", "c"], list("abcabcabc"))
     assert got == {
-        **{f"{name}@{k}": 1.0 for name in ("recall", "ndcg") for k in (1, 5, 10)},
+        **{f"{name}@{k}": 1.0 for name in ("recall", "ndcg", "map") for k in (1, 5, 10)},
         "median_rank": 1.0, "mrr": 1.0, "without_truth": 0.0,
     }  # fmt: skip
 

@@ -1,0 +1,172 @@
+"""Measures between two nodes, on rows of a data set: retrieval both ways, and zero-shot classification.
+
+The two need not have been trained as a pair: what links them may be a third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from multicl.evaluation.geometry import modality_gap
+from multicl.evaluation.held_out import Embed, Figures
+from multicl.evaluation.retrieval import retrieval
+from multicl.evaluation.zero_shot import class_vectors, filled, zero_shot
+from multicl.ids import content_ids, label_key
+from multicl.types import InputError, Modality, Several
+
+if TYPE_CHECKING:
+    from multicl.rows import Rows
+
+TEMPLATES = ("{}", "a photo of a {}.", "a picture of a {}.", "an image of the {}.", "a drawing of a {}.")
+"""Prompts for a class of pictures; the ensemble of all of them is what is compared."""
+
+
+def crossing(
+    embed: Embed, modalities: dict[str, Modality], a: str, b: str, rows: Rows, ids: str | None = None,
+    ks: Sequence[int] = (1, 5, 10), drop: set[Any] | None = None,
+) -> Figures:  # fmt: skip
+    """Searching b's with a's and a's with b's, over the rows that have both.
+
+    Where a cell holds several captions, each of them searches, and each is right to find.
+
+    Args:
+        ids: a column: rows of equal value (or that share one of several) are all right, as captions that repeat are;
+            None: a row's own alone.
+        drop: values of that column whose rows are left out, as training saw them; see `seen`.
+
+    Returns:
+        "A_to_B_recall@k" for each k, "A_to_B_median_rank" and "A_to_B_map@K" for the last, either way, and "A_B_gap",
+        how far apart the two modalities' centres lie, in [0, 2].
+
+    Raises:
+        InputError: no row has both.
+    """
+    cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in (a, b)]
+    values = rows.column(ids) if ids else list(range(len(cells[0])))
+    there = [i for i in range(len(values)) if all(c[i] is not None for c in cells)]
+    kept = [i for i in there if not (drop and drop.intersection(_parts(values[i])))]
+    if not kept:
+        seen_all = ", but for what training saw" if there else ""
+        raise InputError(f"{rows.label}: no row has both {a!r} and {b!r}{seen_all}")
+    about = _abouts([values[i] for i in kept])
+    (za, ta), (zb, tb) = (
+        _each(embed, node, modalities[node], [c[i] for i in kept], about)
+        for node, c in zip((a, b), cells, strict=True)
+    )  # fmt: skip
+    if not len(za) or not len(zb) or not set(ta) & set(tb):
+        raise InputError(f"{rows.label}: no row has both {a!r} and {b!r} in a form that can be read")
+    common = set(ta) & set(tb)
+    (za, ta), (zb, tb) = (
+        (z[[i for i, t in enumerate(ids) if t in common]], [t for t in ids if t in common])
+        for z, ids in ((za, ta), (zb, tb))
+    )  # fmt: skip
+    figures: Figures = {}
+    for name, queries, items, asked, held in ((f"{a}_to_{b}", za, zb, ta, tb), (f"{b}_to_{a}", zb, za, tb, ta)):
+        found = retrieval(queries, items, asked, held, ks=ks)
+        figures |= {f"{name}_{what}": found[what] for what in (*(f"recall@{k}" for k in ks), "median_rank")}
+        figures[f"{name}_map@{ks[-1]}"] = found[f"map@{ks[-1]}"]
+    return {**figures, f"{a}_{b}_gap": modality_gap(za, zb)}
+
+
+def every(
+    embed: Embed, modalities: dict[str, Modality], rows: Rows, trained: Sequence[tuple[str, str]],
+    ids: str | None = None, texts: Sequence[str] = (),
+) -> Figures:  # fmt: skip
+    """`crossing` of every two nodes that some row has both of; names begin with "emergent_" where they are no pair.
+
+    Args:
+        trained: the pairs of the graph. ids: as `crossing`; None: a text's own, where one of `texts` is of the two.
+    """
+    columns = {node: modality.column or node for node, modality in modalities.items()}
+    there = {n: [cell is not None for cell in rows.column(c)] if rows.has(c) else [] for n, c in columns.items()}
+    pairs, figures = {frozenset(pair) for pair in trained}, Figures()
+    for a, b in combinations(modalities, 2):
+        if any(x and y for x, y in zip(there[a], there[b], strict=False)):
+            own = next((columns[node] for node in (a, b) if node in texts), None)
+            found = crossing(embed, modalities, a, b, rows, ids=ids or own)
+            before = "" if frozenset((a, b)) in pairs else "emergent_"
+            figures |= {before + name: value for name, value in found.items()}
+    return figures
+
+
+def named(pair: str, modalities: dict[str, Modality], same: bool = False) -> tuple[str, str]:
+    """ "image-audio" -> its two nodes, whose names may hold a - themselves; `same`: they may be one.
+
+    Raises:
+        InputError: it is none of two nodes.
+    """
+    for a in modalities:
+        for b in modalities:
+            if pair == f"{a}-{b}" and (same or a != b):
+                return a, b
+    raise InputError(f"{pair!r} names no two nodes: write A-B with two of {list(modalities)}")
+
+
+def seen(rows: Rows, column: str) -> set[Any]:
+    """What a column of the training rows holds, each of several in a cell."""
+    return {part for cell in rows.cells(column) for part in _parts(cell) if part is not None}
+
+
+def classify(
+    embed: Embed, modalities: dict[str, Modality], node: str, text: str, rows: Rows, label: str,
+    templates: Sequence[str] = TEMPLATES, names: Sequence[str] = (),
+) -> Figures:  # fmt: skip
+    """Zero-shot classification of a node's rows: the nearest class, each named in every template by the node `text`.
+
+    Args:
+        label: a column: each row's class, by name, or by number where `names` are given. Rows without one are left out.
+
+    Returns:
+        "zero_shot_LABEL_accuracy@1" and others of `multicl.evaluation.zero_shot`.
+
+    Raises:
+        InputError: no row has a label; a label without a name; a template without {}.
+    """
+    cells = rows.resolved(modalities[node].column or node, modalities[node].files)
+    keys = [label_key(value) for value in rows.column(label)]
+    kept = [i for i, (cell, key) in enumerate(zip(cells, keys, strict=True)) if cell is not None and key is not None]
+    classes = [str(n) for n in range(len(names))] if names else sorted({key for i in kept if (key := keys[i])})
+    number = {key: i for i, key in enumerate(classes)}
+    if not kept or any(keys[i] not in number for i in kept):
+        bad = next((keys[i] for i in kept if keys[i] not in number), None)
+        raise InputError(f"{rows.label}, column {label!r}: " + (f"label {bad!r} has no name" if kept else "no labels"))
+    skipped: dict[int, str] = {}
+    z = embed(node, [cells[i] for i in kept], skipped)
+    good = [at for at in range(len(kept)) if at not in skipped]
+    prompts = filled(list(names) or classes, templates)
+    vectors = class_vectors(embed(text, prompts, {}), len(classes))
+    truth = [number[str(keys[kept[at]])] for at in good]
+    return {f"zero_shot_{label}_{name}": value for name, value in zero_shot(z[good], vectors, truth).items()}
+
+
+def _each(
+    embed: Embed, node: str, modality: Modality, cells: Sequence[Any], about: Sequence[int]
+) -> tuple[Tensor, list[int]]:
+    """[M, D] of all that the cells stand for and can be read, and what each is about."""
+    every: list[Any] = []
+    whose: list[int] = []
+    for cell, what in zip(cells, about, strict=True):
+        parts = modality.each(cell) if isinstance(modality, Several) else [cell]
+        every += parts
+        whose += [what] * len(parts)
+    skipped: dict[int, str] = {}
+    z = embed(node, every, skipped) if every else torch.zeros(0, 1)
+    good = [at for at in range(len(every)) if at not in skipped]
+    return z[good], [whose[at] for at in good]
+
+
+def _abouts(values: Sequence[Any]) -> list[int]:
+    """Values of ids -> numbers, equal where they are equal or, being several, share one."""
+    if any(isinstance(value, list | tuple) for value in values):
+        return [int(i) for i in content_ids([values], range(len(values)))[0]]
+    first: dict[Any, int] = {}
+    return [first.setdefault(value, len(first)) for value in values]
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else (value,)

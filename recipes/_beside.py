@@ -1,0 +1,32 @@
+"""What may be measured of pictures and captions beside their retrieval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from multicl import Modality
+from multicl.evaluation import crossing
+from multicl.evaluation.held_out import Embed, Figures, renamed
+from multicl.rows import Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """More columns of the held-out rows to measure on."""
+
+    unseen: tuple[str, ...] = ()
+    """Columns of other pictures of the same things (another vendor's), measured like `image`."""
+    classes: str | None = None
+    """A column with names of classes, for zero-shot classification."""
+    templates: tuple[str, ...] = crossing.TEMPLATES
+    """What a class is called; the mean over them is compared."""
+
+    def measure(self, embed: Embed, nodes: dict[str, Modality], rows: Rows) -> Figures:
+        """Retrieval of each column and captions, and zero-shot accuracy."""
+        figures: Figures = {}
+        for column in self.unseen:
+            other = {column: replace(nodes["image"], column=column), "text": nodes["text"]}  # type: ignore[type-var]
+            figures |= crossing.crossing(renamed(embed, {column: "image"}), other, column, "text", rows, ids="text")
+        if self.classes:
+            figures |= crossing.classify(embed, nodes, "image", "text", rows, self.classes, self.templates)
+        return figures

@@ -1,0 +1,31 @@
+r"""LiT (arXiv:2111.07991): a tower that is trained already is locked, and the other learns to be read by it.
+
+accelerate launch recipes/lit.py --data.path pairs.parquet --data.columns image img text caption \
+    --image.encoder timm/vit_base_patch16_224 --image.size 224 --text.encoder distilbert-base-uncased
+python recipes/lit.py --data.path emoji/ --data.columns image google --optim.tower-lr text 0 --text.encoder ./minilm \
+    --train.epochs 60
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import multicl
+from multicl import Optim
+from multicl.modalities.image import Image
+from multicl.recipes import clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(clip.Recipe):
+    """CLIP's recipe with one encoder locked; its head trains. `--optim.tower-lr text 0` locks the other."""
+
+    image: Image = Image("resnet50", size=224)
+    optim: Optim = field(default_factory=lambda: Optim(weight_decay=0.2, tower_lr={"image": 0.0}))
+
+    space: ClassVar[str | None] = "joint"
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)

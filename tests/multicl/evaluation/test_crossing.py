@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from multicl.evaluation import modality_gap
+from multicl.evaluation.crossing import classify, crossing, named, seen
+from multicl.modalities.image import Image
+from multicl.modalities.text import Text
+from multicl.rows import open_rows
+from multicl.types import InputError, Modality
+
+WORDS = ["red", "green", "blue", "black"]
+NODES: dict[str, Modality] = {"image": Image(), "text": Text("words")}
+
+
+def embed(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
+    """Pictures are arrays with their vector; a text is the words that it holds."""
+    if node == "text":
+        return torch.tensor([[float(word in cell) + 0.01 for word in WORDS] for cell in cells])
+    return torch.stack([torch.tensor(cell) for cell in cells])
+
+
+def picture(*words: float) -> list[float]:
+    return [float(word) for word in words]
+
+
+def test_each_of_several_captions_searches_and_is_found() -> None:
+    rows = open_rows(
+        [
+            {"image": picture(1, 0.2, 0, 0), "text": ["red", "green", " "]},
+            {"image": picture(0, 0.1, 1, 0), "text": ["blue"]},
+            {"image": picture(0, 0, 0.2, 1), "text": ["red", "black"]},
+            {"image": None, "text": ["green"]},
+        ]
+    )
+    found = crossing(embed, NODES, "image", "text", rows, ks=(1, 2))
+    # captions: red0 green0 blue1 red2 black2; row 0's best text is red, of rows 0 and 2, whose tie counts against it
+    assert found["image_to_text_recall@1"] == pytest.approx(2 / 3)
+    assert found["text_to_image_recall@1"] == pytest.approx(4 / 5)  # red2 finds row 0
+    joined = crossing(embed, NODES, "image", "text", rows, ids="text", ks=(1, 2))
+    assert joined["image_to_text_recall@1"] == joined["text_to_image_recall@1"] == 1  # rows that share a caption
+    images = torch.stack([torch.tensor(rows.row(i)["image"]) for i in range(3)])
+    assert found["image_text_gap"] == pytest.approx(
+        modality_gap(images, embed("text", ["red", "green", "blue", "red", "black"], {}))
+    )
+    assert {"image_to_text_median_rank", "text_to_image_map@2"} <= found.keys()
+
+
+def test_what_training_saw_is_left_out() -> None:
+    train = open_rows([{"text": ["red", "green"]}, {"text": "black"}, {"text": None}])
+    assert seen(train, "text") == {"red", "green", "black"}
+    data = [{"image": picture(1, 0, 0, 0), "text": "red"}, {"image": picture(0, 1, 0, 0), "text": "blue"}]
+    found = crossing(embed, NODES, "image", "text", open_rows(data), ids="text", drop=seen(train, "text"))
+    assert found["image_to_text_recall@1"] == 1  # one row is left
+    with pytest.raises(InputError, match="no row has both 'image' and 'text', but for what training saw"):
+        crossing(embed, NODES, "image", "text", open_rows(data[:1]), ids="text", drop={"red"})
+
+
+def test_a_text_column_of_none_is_named() -> None:
+    with pytest.raises(InputError, match="the data: no row has both 'image' and 'text'"):
+        crossing(embed, NODES, "image", "text", open_rows([{"image": picture(1, 0, 0, 0), "text": None}]))
+
+
+def test_pairs_are_asked_for_by_name() -> None:
+    nodes = dict.fromkeys(("a", "a-b", "c"), Text("words"))
+    assert named("a-b-c", nodes) == ("a-b", "c")
+    assert named("c-a", nodes) == ("c", "a")
+    with pytest.raises(InputError, match="'c-c' names no two nodes"):
+        named("c-c", nodes)
+    assert named("c-c", nodes, same=True) == ("c", "c")
+
+
+def test_zero_shot_by_names_and_by_numbers() -> None:
+    data = [{"image": picture(*(i == j for j in range(4))), "kind": w, "label": i} for i, w in enumerate(WORDS)]
+    rows = open_rows([*data, {"image": picture(1, 0, 0, 0), "kind": None, "label": None}])
+    by_name = classify(embed, NODES, "image", "text", rows, "kind")
+    assert by_name["zero_shot_kind_accuracy@1"] == by_name["zero_shot_kind_mean_recall"] == 1
+    wrong = classify(embed, NODES, "image", "text", rows, "label", names=[*WORDS[1:], WORDS[0]])
+    assert wrong["zero_shot_label_accuracy@1"] == 0
+    with pytest.raises(InputError, match="label '3' has no name"):
+        classify(embed, NODES, "image", "text", rows, "label", names=WORDS[:3])
