@@ -87,7 +87,7 @@ class Audio:
     """
 
     encoder: EncoderLike = "small"
-    """"small" (log-mels, 0.55 M parameters, keeps order in time); the name or folder of a Hugging Face audio model
+    """"small" (0.55 M parameters, keeps order in time; of log-mels or, with `input` "wave", of the waveform itself); the name or folder of a Hugging Face audio model
     (wav2vec2, HuBERT, AST, Whisper, CLAP and others of their forms); or an `nn.Module` of your own, called with
     `input`, that returns [B, W] or [B, W, ...] (averaged)."""
     _: KW_ONLY
@@ -99,12 +99,16 @@ class Audio:
     """Length of the random crop that a training view takes; None: the whole clip."""
     max_seconds: float = 30.0
     """Of a longer sound only a window is read: a random one in training, the first one in evaluation."""
+    channel: Literal["mean", "left", "right"] = "mean"
+    """What is heard of a sound of several channels: their mean, or the first or second of a stereo sound alone. A sound
+    of one channel is that channel, whatever is asked."""
     mels: int = 64
     """Mel bands of the log-mel front end ("small" and modules of your own)."""
     window_ms: float = 25.0
     hop_ms: float = 10.0
     input: Literal["mel", "wave"] = "mel"
-    """What a module of your own is called with: log-mels [B, mels, frames] or the waveform [B, T], both float32."""
+    """What "small" looks at, and what a module of your own is called with: log-mels [B, mels, frames] or the waveform
+    [B, T], both float32."""
     pretrained: bool = True
     """Load the weights of a Hugging Face model; False: its architecture with fresh weights."""
     strong: Augment = field(default=STRONG)
@@ -122,6 +126,7 @@ class Audio:
         _require(1 <= self.mels <= 512, "mels", self.mels, "in 1 to 512")
         _require(1 <= self.window_ms <= 1000, "window_ms", self.window_ms, "in 1 to 1000")
         _require(1 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "at least 1 and at most window_ms")
+        _require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
         _require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
 
     @property
@@ -132,7 +137,7 @@ class Audio:
     @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
-        return "audio", self.rate, self.seconds, self.max_seconds, self.strong, self.weak
+        return "audio", self.rate, self.channel, self.seconds, self.max_seconds, self.strong, self.weak
 
     def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
         """One cell -> mono waveform, float32 [T] at `rate`, at most `max_seconds` long.
@@ -148,7 +153,7 @@ class Audio:
         """
         from multicl.modalities.audio import decode
 
-        wave, rate = decode.read(raw, self.max_seconds, rng)
+        wave, rate = decode.read(raw, self.max_seconds, rng, self.channel)
         return decode.resample(wave, rate, self.rate)
 
     def collate(self, samples: Sequence[Tensor]) -> Batch:
@@ -180,12 +185,12 @@ class Audio:
             from multicl.modalities.audio import pretrained
 
             return pretrained.build(self.encoder, self.rate, self.max_seconds, weights and self.pretrained)
-        from multicl.modalities.audio.encoders import Custom, Small
+        from multicl.modalities.audio.encoders import Custom, Small, SmallWave
         from multicl.modalities.audio.mel import LogMel
 
         front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms)
         if isinstance(self.encoder, str):
-            return Small(front)
+            return Small(front) if self.input == "mel" else SmallWave(self.rate)
         return Custom(self.encoder, front if self.input == "mel" else None, self.rate)
 
     def save(self, folder: Path) -> None:
@@ -224,7 +229,7 @@ class Audio:
         """
         from multicl.modalities.audio import decode
 
-        return decode.preview(raw)
+        return decode.preview(raw, self.channel)
 
     def show(self, batch: Batch) -> list[tuple[str, bytes]]:
         """Each row of a batch or a view of it for a page: Ogg Vorbis, masked stretches of time silent.

@@ -23,7 +23,7 @@ from multicl.run import Run, parse
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = (
-    "simclr", "moco", "instdisc", "swav", "supcon", "semi", "cmc", "cross_view", "simclr_audio", "simcse", "clip",
+    "simclr", "moco", "instdisc", "swav", "supcon", "semi", "cmc", "cross_view", "simclr_audio", "cola", "cmc_audio", "simcse", "clip",
     "siglip", "clap", "pairs", "simcse_nli",
 )  # fmt: skip
 BOTH = {f"{a}_recall@{k}" for a in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
@@ -33,6 +33,8 @@ FIGURES = {
     "instdisc": {"knn_200"},
     "supcon": {"knn_200"},
     "simclr_audio": {"knn_5"},
+    "cola": {"knn_5"},
+    "cmc_audio": {"knn_5_wave", "knn_5_mel"},
     "siglip": BOTH,
     "swav": {"knn_200"},
     "semi": {"linear", "classifier"},
@@ -50,6 +52,8 @@ BASELINES = {
     "instdisc": {"knn_200"},
     "supcon": {"knn_200"},
     "simclr_audio": {"knn_5"},
+    "cola": {"knn_5"},
+    "cmc_audio": set[str](),
     "siglip": set[str](),
     "swav": {"knn_200"},
     "semi": {"linear"},
@@ -67,6 +71,8 @@ NODES = {
     "instdisc": ["image"],
     "supcon": ["image"],
     "simclr_audio": ["audio"],
+    "cola": ["audio"],
+    "cmc_audio": ["wave", "mel"],
     "siglip": ["image", "text"],
     "swav": ["image"],
     "semi": ["image"],
@@ -149,8 +155,10 @@ def test_embed_writes_what_the_loaded_model_gives(finished: Finished, data: Path
     model, table = multicl.load(finished.folder, device="cpu"), pq.read_table(out)
     assert model.nodes == NODES[finished.name]
     assert table.column("row").to_pylist() == list(range(12))
-    columns = dict.fromkeys(("l", "ab", "a", "b"), "image") | dict.fromkeys(
-        ("query", "document", "anchor", "positive"), "text"
+    columns = (
+        {"wave": "audio", "mel": "audio"}
+        | dict.fromkeys(("l", "ab", "a", "b"), "image")
+        | dict.fromkeys(("query", "document", "anchor", "positive"), "text")
     )
     for node in model.nodes:
         vectors = torch.tensor(table.column(f"{node}_vector").to_pylist())
@@ -158,7 +166,7 @@ def test_embed_writes_what_the_loaded_model_gives(finished: Finished, data: Path
         assert torch.equal(vectors, model.embed_node(node, cells))
         assert torch.allclose(vectors.norm(dim=1), torch.ones(12), atol=1e-5)
         assert len(torch.unique(vectors, dim=0)) > 1
-    if finished.name not in ("cmc",):  # its column `image` is read by nodes of other names
+    if finished.name not in ("cmc", "cmc_audio"):  # their column is read by nodes of other names
         assert table.column("label").to_pylist() == [i % 8 for i in range(12)]
 
 
