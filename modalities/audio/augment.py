@@ -113,7 +113,7 @@ def _noise_ratio(seeds: Tensor, settings: Augment) -> Tensor:
 
 
 def moved(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
-    """Crop, shift and gain in one gather: new[j] = factor * wave[start + j - shift] where that lies in the crop, else 0.
+    """Crop, shift and gain in one gather: new[j] = factor * wave[start + j - shift] inside of the crop, 0 outside.
 
     Args:
         wave: [B, T]. size, start, shift, factor: [B].
@@ -128,7 +128,7 @@ def moved(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor,
 
 
 def moved_by_row(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
-    """The same as `moved`, a row at a time: on a CPU a copy of what is neighbouring takes a fifth of a gather's time."""
+    """The same as `moved`, a row at a time: on a CPU copies of stretches are far quicker than a gather."""
     out = wave.new_zeros(len(wave), widest)
     numbers = zip(size.tolist(), start.tolist(), shift.tolist(), factor.tolist(), strict=True)
     for row, (count, first, by, gain) in enumerate(numbers):
@@ -156,7 +156,7 @@ def white(seeds: Tensor, count: int) -> Tensor:
     """[B, count] float32 white Gaussian noise of unit power; a row's first samples do not depend on `count`.
 
     To draw every sample anew would take longer than all other changes together: there are two tapes of noise, drawn
-    once, and every 2^18 samples of a row are the sum of a window of each, their places drawn for the row (2^40 of them).
+    once, and every 2^18 samples of a row are the sum of a window of each, at places drawn for the row (2^40 of them).
     """
     tapes, blocks = _tapes(seeds.device), -(-count // BLOCK)
     places = (seeded.uniform(seeds, 2 * blocks, stream=Stream.SAMPLES) * TAPE).long().unflatten(1, (blocks, 2))

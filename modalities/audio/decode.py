@@ -154,13 +154,13 @@ def _mixed(samples: np.ndarray, channel: str) -> np.ndarray:
         BadSample: it is asked for a side of a sound of more than two channels.
     """
     count = samples.shape[1]
-    if count == 1:
-        return samples[:, 0]
-    if channel == "mean":
-        return samples.mean(axis=1)
+    if channel == "mean" and count > 1:
+        mean: np.ndarray = samples.mean(axis=1)
+        return mean
     if count > 2:
         raise BadSample(f"{count} channels have no {channel} one: of more than two, only their mean is taken")
-    return samples[:, ("left", "right").index(channel)]
+    side: np.ndarray = samples[:, 1 if channel == "right" and count == 2 else 0]
+    return side
 
 
 def _check_riff(file: BinaryIO) -> None:

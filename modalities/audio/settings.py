@@ -87,9 +87,9 @@ class Audio:
     """
 
     encoder: EncoderLike = "small"
-    """"small" (0.55 M parameters, keeps order in time; of log-mels or, with `input` "wave", of the waveform itself); the name or folder of a Hugging Face audio model
-    (wav2vec2, HuBERT, AST, Whisper, CLAP and others of their forms); or an `nn.Module` of your own, called with
-    `input`, that returns [B, W] or [B, W, ...] (averaged)."""
+    """"small" (0.55 M parameters, keeps order in time; on log-mels or, with `input` "wave", on the waveform); the name
+    or folder of a Hugging Face audio model (wav2vec2, HuBERT, AST, Whisper, CLAP and others of their forms); or an
+    `nn.Module` of your own, called with `input`, that returns [B, W] or [B, W, ...] (averaged)."""
     _: KW_ONLY
     column: str | None = None
     tower: str | None = None
@@ -98,7 +98,9 @@ class Audio:
     seconds: float | None = None
     """Length of the random crop that a training view takes; None: the whole clip."""
     max_seconds: float = 30.0
-    """Of a longer sound only a window is read: a random one in training, the first one in evaluation."""
+    """Of a longer sound only a window is read: a random one in training, the first ones (`windows`) in evaluation."""
+    windows: int = 1
+    """In evaluation, so many windows of `max_seconds` are read of a longer sound, embedded one by one and averaged."""
     channel: Literal["mean", "left", "right"] = "mean"
     """What is heard of a sound of several channels: their mean, or the first or second of a stereo sound alone. A sound
     of one channel is that channel, whatever is asked."""
@@ -126,6 +128,7 @@ class Audio:
         _require(1 <= self.mels <= 512, "mels", self.mels, "in 1 to 512")
         _require(1 <= self.window_ms <= 1000, "window_ms", self.window_ms, "in 1 to 1000")
         _require(1 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "at least 1 and at most window_ms")
+        _require(1 <= self.windows <= 1000, "windows", self.windows, "in 1 to 1000")
         _require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
         _require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
 
@@ -137,7 +140,7 @@ class Audio:
     @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
-        return "audio", self.rate, self.channel, self.seconds, self.max_seconds, self.strong, self.weak
+        return "audio", self.rate, self.channel, self.seconds, self.max_seconds, self.windows, self.strong, self.weak
 
     def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
         """One cell -> mono waveform, float32 [T] at `rate`, at most `max_seconds` long.
@@ -153,7 +156,7 @@ class Audio:
         """
         from multicl.modalities.audio import decode
 
-        wave, rate = decode.read(raw, self.max_seconds, rng, self.channel)
+        wave, rate = decode.read(raw, self.max_seconds * (self.windows if rng is None else 1), rng, self.channel)
         return decode.resample(wave, rate, self.rate)
 
     def collate(self, samples: Sequence[Tensor]) -> Batch:
@@ -181,6 +184,14 @@ class Audio:
         Raises:
             InputError: an unknown encoder, or one that wants another `rate`.
         """
+        encoder = self._encoder(weights)
+        if self.windows == 1:
+            return encoder
+        from multicl.modalities.audio.windows import Windowed
+
+        return Windowed(encoder, max(1, round(self.max_seconds * self.rate)))
+
+    def _encoder(self, weights: bool) -> nn.Module:
         if isinstance(self.encoder, str) and self.encoder != "small":
             from multicl.modalities.audio import pretrained
 
