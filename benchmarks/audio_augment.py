@@ -3,9 +3,9 @@
     MULTICL_DATA=... python benchmarks/audio_augment.py [--rounds 5]
 
 Two seconds at 16 kHz. "augment": gain (-12 to 12 dB), polarity (half), white noise (all, 10 to 40 dB below) and shift
-(a quarter either way) of decoded sounds. "log-mel": 64 bands, windows of 25 ms every 10 ms; ours standardises each clip,
-too. "pipeline": from FLAC bytes to two augmented log-mels. Contenders take turns, the clock is the process's own
-processor time, and the median of the rounds counts. Peers that are not installed are named and left out.
+(a quarter either way) of decoded sounds. "log-mel": 64 bands, windows of 25 ms every 10 ms; ours also standardises
+each clip. "pipeline": from FLAC bytes to two augmented log-mels. Contenders take turns, the clock is the process's own
+processor time; the median of the rounds counts. Peers that are not installed are named and left out.
 """
 
 from __future__ import annotations
