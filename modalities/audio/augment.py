@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -144,34 +142,8 @@ def _with_noise(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> 
     # double: the sum of a row does not feel its padding
     power = torch.linalg.vector_norm(wave[rows], dim=1, dtype=torch.float64).square() / lengths[rows]
     scale = power.sqrt().float() * ratio[rows]
-    noise = white(seeds[rows], wave.shape[1]).mul_(scale[:, None])
+    noise = seeded.noise(seeds[rows], wave.shape[1], stream=Stream.SAMPLES).mul_(scale[:, None])
     return wave.index_add(0, rows, noise.mul_(within(lengths[rows], wave.shape[1])))
-
-
-TAPE = 2**20
-BLOCK = 2**18  # samples of a window of the tapes
-
-
-def white(seeds: Tensor, count: int) -> Tensor:
-    """[B, count] float32 white Gaussian noise of unit power; a row's first samples do not depend on `count`.
-
-    To draw every sample anew would take longer than all other changes together: there are two tapes of noise, drawn
-    once, and every 2^18 samples of a row are the sum of a window of each, at places drawn for the row (2^40 of them).
-    """
-    tapes, blocks = _tapes(seeds.device), -(-count // BLOCK)
-    places = (seeded.uniform(seeds, 2 * blocks, stream=Stream.SAMPLES) * TAPE).long().unflatten(1, (blocks, 2))
-    parts = []
-    for block in range(blocks):
-        size = min(BLOCK, count - block * BLOCK)
-        first, second = (tape.unfold(0, size, 1)[places[:, block, i]] for i, tape in enumerate(tapes))
-        parts.append(first.add_(second).mul_(math.sqrt(0.5)))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-
-@functools.lru_cache(maxsize=4)
-def _tapes(device: torch.device) -> Tensor:
-    """[2, TAPE + BLOCK] standard normal numbers, the same in every process."""
-    return seeded.normal(torch.tensor([1, 2], device=device), (TAPE + BLOCK,), stream=Stream.SAMPLES)
 
 
 def _masks(seeds: Tensor, count: int, most: float, stream: Stream) -> Tensor:

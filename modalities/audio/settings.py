@@ -187,9 +187,9 @@ class Audio:
         encoder = self._encoder(weights)
         if self.windows == 1:
             return encoder
-        from multicl.modalities.audio.windows import Windowed
+        from multicl.modalities.audio.windows import by_windows
 
-        return Windowed(encoder, max(1, round(self.max_seconds * self.rate)))
+        return by_windows(encoder, max(1, round(self.max_seconds * self.rate)))
 
     def _encoder(self, weights: bool) -> nn.Module:
         if isinstance(self.encoder, str) and self.encoder != "small":

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from multicl.types import Batch
 
+ROW = "window_of"
+"""int64 [windows]: whose window it is."""
 
-class Windowed(nn.Module):
-    """An encoder that hears a sound longer than a window as several, spaced evenly from its beginning to its end.
 
-    In training, where sounds are cut on loading, and for shorter sounds it is the encoder itself. A sound's windows and
-    their mean do not depend on the batch that it comes in.
+def by_windows(encoder: nn.Module, samples: int) -> nn.Module:
+    """The encoder itself, with hooks: of sounds longer than `samples` it hears windows, spaced from beginning to end.
+
+    Its parameters keep their names, so a model is loaded with windows and without. In training, where sounds are cut on
+    loading, and for shorter sounds nothing is changed. What a sound gives does not depend on its batch.
+    """
+    encoder.register_forward_pre_hook(Cut(samples))
+    encoder.register_forward_hook(mean)
+    return encoder
+
+
+class Cut:
+    """Before the encoder: Batch of sounds -> Batch of their windows.
 
     Args:
-        encoder: Batch -> [B, width]. samples: of a window.
+        samples: of a window.
     """
 
-    def __init__(self, encoder: nn.Module, samples: int) -> None:
-        super().__init__()
-        self.encoder, self.samples = encoder, samples
-        self.width = encoder.width
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Batch of "wave" and "lengths" -> [B, width]."""
+    def __call__(self, encoder: nn.Module, inputs: tuple[Batch]) -> tuple[Batch] | None:
+        """The encoder's new input; None: as it is."""
+        (batch,) = inputs
         wave, lengths = batch.get("wave"), batch.get("lengths")
-        if self.training or wave.shape[1] <= self.samples:
-            found: Tensor = self.encoder(batch)
-            return found
+        if encoder.training or wave.shape[1] <= self.samples:
+            return None
         parts, of = [], []
         for row, length in enumerate(lengths.tolist()):
             count = -(-length // self.samples)
@@ -38,9 +49,17 @@ class Windowed(nn.Module):
                 of.append(row)
         sizes = torch.tensor([len(part) for part in parts], device=wave.device)
         padded = nn.utils.rnn.pad_sequence(parts, batch_first=True)
-        each: Tensor = self.encoder(Batch({"wave": padded, "lengths": sizes}, padded=("wave",)))
-        counts = -(-lengths // self.samples)
-        total = each.new_zeros(len(wave), each.shape[1])
-        for row, part in zip(of, each, strict=True):  # one after the other: the same order on every device
-            total[row] += part
-        return total / counts[:, None].to(each.dtype)
+        rows = torch.tensor(of, device=wave.device)
+        return (Batch({"wave": padded, "lengths": sizes, ROW: rows}, padded=("wave",)),)
+
+
+def mean(encoder: nn.Module, inputs: tuple[Any, ...], each: Tensor) -> Tensor | None:
+    """After the encoder: [windows, width] -> [B, width]; None: as it is."""
+    (batch,) = inputs
+    if ROW not in batch:
+        return None
+    of = batch.get(ROW).tolist()
+    total = each.new_zeros(of[-1] + 1, each.shape[1])
+    for row, part in zip(of, each, strict=True):  # one after the other: the same order on every device
+        total[row] += part
+    return total / batch.get(ROW).bincount()[:, None].to(each.dtype)

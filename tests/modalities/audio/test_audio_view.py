@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multicl.modalities.audio import Audio, Augment
-from multicl.modalities.audio.augment import moved, moved_by_row, white
+from multicl.modalities.audio.augment import moved, moved_by_row
 from multicl.types import Batch
 
 ALL = Augment(
@@ -113,19 +113,6 @@ def test_noise_has_the_asked_ratio_over_the_valid_length():
     assert 30 < touched < 70
     silent = Batch({"wave": torch.zeros(2, 50), "lengths": torch.tensor([50, 20])})
     assert view(silent, seeds_of(2), noise=1.0).get("wave").abs().max() == 0
-
-
-def test_noise_is_white_gaussian_and_each_row_s_own():
-    noise = white(torch.arange(20), 50_000)
-    assert noise.mean().abs() < 5e-3
-    assert noise.std() == pytest.approx(1, abs=5e-3)
-    assert noise.pow(4).mean() == pytest.approx(3, abs=0.1)
-    correlations = (noise @ noise.T / 50_000).fill_diagonal_(0)
-    assert correlations.abs().max() < 0.03
-    for lag in (1, 2, 100):
-        assert (noise[:, lag:] * noise[:, :-lag]).mean().abs() < 5e-3
-    assert torch.equal(white(torch.arange(3, 5), 700), noise[3:5, :700])
-    assert torch.equal(white(torch.tensor([7]), 600_000)[:, :50_000], noise[7:8])  # more than a window
 
 
 def test_a_row_at_a_time_is_the_gather():

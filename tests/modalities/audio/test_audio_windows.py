@@ -1,3 +1,6 @@
+import copy
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -39,8 +42,6 @@ def test_windows_are_embedded_and_averaged_whatever_stands_beside(form):
 
 
 def test_evaluation_reads_so_many_windows_and_training_one():
-    import random
-
     sound = (np.arange(10 * RATE) / (10 * RATE), RATE)
     assert AUDIO.load(sound, None).shape == (4 * RATE // 2,)
     assert AUDIO.load(sound, random.Random(0)).shape == (RATE // 2,)
@@ -50,9 +51,16 @@ def test_evaluation_reads_so_many_windows_and_training_one():
         Audio(windows=0)
 
 
+def test_names_are_the_encoder_s_own_and_copies_keep_their_windows():
+    windowed, plain = encoder_of(AUDIO), encoder_of(Audio(rate=RATE))
+    assert list(windowed.state_dict()) == list(plain.state_dict())
+    windowed.load_state_dict(plain.state_dict())
+    batch = AUDIO.collate([clip(9000), clip(100)])
+    with torch.no_grad():
+        assert torch.equal(copy.deepcopy(windowed)(batch), windowed(batch))
+        assert not torch.allclose(windowed(batch)[0], plain(batch)[0])
+
+
 def test_in_training_it_is_the_encoder():
-    torch.manual_seed(0)
-    windowed = AUDIO.build()
     batch = AUDIO.collate([clip(9000)])
-    assert torch.equal(windowed(batch), windowed.encoder(batch))
-    assert windowed.width == windowed.encoder.width
+    assert torch.equal(encoder_of(AUDIO).train()(batch), encoder_of(Audio(rate=RATE)).train()(batch))
