@@ -47,6 +47,12 @@ class Augment:
     """Probability of added white Gaussian noise."""
     polarity: float = 0.0
     """Probability of a flipped sign."""
+    speed: tuple[float, float] = (1.0, 1.0)
+    """Range of the speed, within [0.25, 4], in steps of 1/40: pitch, formants and tempo change together."""
+    background: float = 0.0
+    """Probability of another row as a background: of the batch, or of its part that is embedded at once."""
+    background_snr_db: tuple[float, float] = (5.0, 20.0)
+    """Range of the row's power over the background's, in dB, over the row's valid length."""
     shift: float = 0.0
     """Greatest shift in time, either way, as a fraction of the clip in [0, 1); what it uncovers is silence."""
     time_masks: int = 0
@@ -61,10 +67,12 @@ class Augment:
     def __post_init__(self) -> None:
         low, high = self.crop
         _require(0 < low <= high <= 1, "crop", self.crop, "two fractions 0 < low <= high <= 1")
-        for name in ("gain_db", "noise_snr_db"):
+        low, high = self.speed
+        _require(0.25 <= low <= high <= 4, "speed", self.speed, "two factors, 0.25 <= low <= high <= 4")
+        for name in ("gain_db", "noise_snr_db", "background_snr_db"):
             low, high = getattr(self, name)
             _require(-100 <= low <= high <= 100, name, (low, high), "two values in dB, -100 <= low <= high <= 100")
-        for name in ("noise", "polarity", "time_mask_max", "freq_mask_max"):
+        for name in ("noise", "background", "polarity", "time_mask_max", "freq_mask_max"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
         _require(0 <= self.shift < 1, "shift", self.shift, "in [0, 1)")
         for name in ("time_masks", "freq_masks"):
@@ -168,7 +176,10 @@ class Audio:
         return Batch({"wave": wave, "lengths": lengths}, padded=("wave",))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """One random view: crop, shift, gain, polarity, noise, and the masks for the encoder; seeds None: as it is."""
+        """One random view; seeds None: the batch as it is.
+
+        In this order: crop, shift, gain and polarity, speed, background, noise; masks are for the encoder to apply.
+        """
         if seeds is None:
             return batch
         from multicl.modalities.audio.augment import augment

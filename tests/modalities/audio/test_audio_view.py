@@ -10,7 +10,15 @@ from multicl.modalities.audio.augment import moved, moved_by_row
 from multicl.types import Batch
 
 ALL = Augment(
-    crop=(0.5, 0.9), gain_db=(-6, 6), noise=0.7, polarity=0.5, shift=0.3, time_masks=2, freq_masks=3, time_mask_max=0.3
+    crop=(0.5, 0.9),
+    gain_db=(-6, 6),
+    noise=0.7,
+    polarity=0.5,
+    shift=0.3,
+    speed=(0.8, 1.25),
+    time_masks=2,
+    freq_masks=3,
+    time_mask_max=0.3,
 )
 
 
