@@ -12,7 +12,7 @@ def partners(draws: Tensor) -> Tensor:
     """[B] draws in [0, 1) -> [B] int64 positions in the batch, uniform over all rows but the row itself."""
     size = len(draws)
     step = 1 + (draws * (size - 1)).long().clamp(max=max(size - 2, 0))
-    return (torch.arange(size, device=draws.device) + step) % size
+    return (torch.arange(size, device=draws.device) + step) % max(size, 1)
 
 
 def stretch(wave: Tensor, lengths: Tensor, place: Tensor, sizes: Tensor, widest: int) -> Tensor:

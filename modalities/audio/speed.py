@@ -38,6 +38,8 @@ def at_speed(wave: Tensor, lengths: Tensor, factors: Tensor) -> Tensor:
     Returns:
         [B, T'] float32, zero beyond `lengths_at`, T' the longest of them.
     """
+    if len(wave) == 0:
+        return wave
     sizes = lengths_at(lengths, factors)
     out = wave.new_zeros(len(wave), int(sizes.max()))
     for factor in factors.unique().tolist():

@@ -170,6 +170,7 @@ def test_kind_picks_the_settings_and_an_empty_batch_passes():
     assert "time_masks" not in weak
     assert "time_masks" in audio.view(batch, seeds_of(2), "strong")
     assert len(audio.view(batch[:0], seeds_of(0), "strong")) == 0
+    assert len(Audio(strong=dataclasses.replace(ALL, background=1.0)).view(batch[:0], seeds_of(0))) == 0
 
 
 def test_show_plays_each_row_with_its_masked_time_silent():
