@@ -16,6 +16,6 @@ from multicl.objectives.sigmoid import Sigmoid
 from multicl.objectives.sup_con import SupCon
 
 __all__ = [
-    "Bilinear", "CrossEntropy", "Decoupled", "HardNegative", "HardestNegatives", "InfoNCE", "InstanceNCE", "Margin", "Matryoshka",
-    "NTXent", "Predicted", "Sigmoid", "SupCon", "SwAV",
+    "Bilinear", "CrossEntropy", "Decoupled", "HardNegative", "HardestNegatives", "InfoNCE", "InstanceNCE", "Margin",
+    "Matryoshka", "NTXent", "Predicted", "Sigmoid", "SupCon", "SwAV",
 ]  # fmt: skip

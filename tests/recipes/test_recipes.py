@@ -23,8 +23,8 @@ from multicl.run import Run, parse
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = (
-    "simclr", "moco", "instdisc", "swav", "supcon", "semi", "cmc", "cross_view", "simclr_audio", "cola", "cmc_audio", "simcse", "clip",
-    "siglip", "clap", "pairs", "simcse_nli",
+    "simclr", "moco", "instdisc", "swav", "supcon", "semi", "cmc", "cross_view", "simclr_audio", "cola", "cmc_audio",
+    "simcse", "clip", "siglip", "clap", "pairs", "simcse_nli",
 )  # fmt: skip
 BOTH = {f"{a}_recall@{k}" for a in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
 FIGURES = {
