@@ -137,7 +137,9 @@ def test_a_run_folder_holds_all_that_it_should(finished: Finished) -> None:
 
 def test_eval_gives_the_figures_again(finished: Finished, call: Any) -> None:
     found = call(lambda: cli.main(["eval", str(finished.folder)])).result
-    assert {name: value for name, value in found.items() if name not in ("run", "space")} == finished.figures
+    assert {
+        name: value for name, value in found.items() if name not in ("run", "space", "intervals")
+    } == finished.figures
 
 
 def test_embed_writes_what_the_loaded_model_gives(finished: Finished, data: Path, tmp_path: Path, call: Any) -> None:

@@ -47,7 +47,7 @@ def test_a_row_depends_on_its_seed_and_samples_only(lengths, seconds):
         alone = audio.view(part.replace(wave=part.get("wave")[:, :length]), seeds[i : i + 1])
         n = int(alone.lengths)
         assert n == together.lengths[i]
-        torch.testing.assert_close(alone.get("wave")[0, :n], together.get("wave")[i, :n], rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(alone.get("wave")[0, :n], together.get("wave")[i, :n], rtol=1e-5, atol=1e-6)
         assert torch.equal(alone.get("time_masks")[0], together.get("time_masks")[i])
         assert torch.equal(alone.get("freq_masks")[0], together.get("freq_masks")[i])
     assert together.get("wave").dtype == torch.float32
