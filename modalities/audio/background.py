@@ -44,4 +44,5 @@ def rms(wave: Tensor, sizes: Tensor) -> Tensor:
     """[B] float32 root of the mean power of rows [B, T] over sizes [B]."""
     # double: the sum of a row does not feel its padding
     power = torch.linalg.vector_norm(wave, dim=1, dtype=torch.float64).square() / sizes
-    return power.sqrt().float()
+    root: Tensor = power.sqrt().float()
+    return root

@@ -62,4 +62,5 @@ def mean(encoder: nn.Module, inputs: tuple[Any, ...], each: Tensor) -> Tensor | 
     total = each.new_zeros(of[-1] + 1, each.shape[1])
     for row, part in zip(of, each, strict=True):  # one after the other: the same order on every device
         total[row] += part
-    return total / batch.get(ROW).bincount()[:, None].to(each.dtype)
+    averaged: Tensor = total / batch.get(ROW).bincount()[:, None].to(each.dtype)
+    return averaged
