@@ -85,7 +85,7 @@ def leave_one_out(
         bank, asked = ([v for v, i in zip(labels, inside, strict=True) if i == side] for side in (False, True))
         sides = x[~inside], bank, x[inside], asked
         measures[f"knn_{k}"][name] = knn_accuracy(*sides, k=k)
-        measures["linear"][name] = linear_probe(*sides, strengths=(1e-1, 1e-2, 1e-3), max_iter=100).accuracy
+        measures["linear"][name] = linear_probe(*sides, strengths=(1e-1, 1e-2), max_iter=50).accuracy
     found: Figures = {}
     for measure, of in measures.items():
         worst = sorted(of.items(), key=lambda item: item[1])
