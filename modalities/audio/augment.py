@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from multicl.modalities import seeded
+from multicl.modalities.audio.background import mixed, partners, rms, stretch
 from multicl.modalities.audio.mel import within
+from multicl.modalities.audio.speed import STEPS, at_speed, drawn, lengths_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +32,8 @@ class Stream(IntEnum):
     TIME = 5
     FREQ = 6
     SAMPLES = 7
+    SPEED = 8
+    BACKGROUND = 9
 
 
 def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None = None) -> Batch:
@@ -37,7 +41,8 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None 
 
     Args:
         batch: "wave" float32 [B, T], zero beyond "lengths" [B].
-        seeds: [B] int64; a row's view depends on its seed and its samples only, not on its batch.
+        seeds: [B] int64; a row's view depends on its seed and its samples only, not on its batch, but for the
+            background that is mixed in.
         longest: samples of the random window taken of longer rows before `settings.crop`; None: all.
 
     Returns:
@@ -48,23 +53,36 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None 
     size, start = _window(seeds, lengths, settings, longest)
     shift = _shift(seeds, size, settings)
     factor = _factor(seeds, settings)
-    ratio = _noise_ratio(seeds, settings)
+    noise = _ratio(seeds, settings.noise, settings.noise_snr_db, Stream.NOISE)
+    speeds = drawn(seeded.uniform(seeds, 1, stream=Stream.SPEED)[:, 0], *settings.speed)
+    sizes = lengths_at(size, speeds)
+    other, place, background = _background(seeds, settings)
     # the longest row there can be, known without asking a device
     most = wave.shape[1] if longest is None else min(longest, wave.shape[1])
-    out = wave.new_zeros(len(wave), max(1, round(most * settings.crop[1])))
+    out = wave.new_zeros(len(wave), max(1, _longest(round(most * settings.crop[1]), settings)))
     still = settings.crop == (1.0, 1.0) and settings.shift == 0 and longest is None
     for rows, widest in _slices(size, out.shape[1]):
-        part = wave[rows, :widest] if still else _moved(wave[rows], widest, size[rows], start[rows], shift[rows])
-        part = part * factor[rows, None]
+        move = moved if wave.device.type != "cpu" else moved_by_row
+        part = (
+            wave[rows, :widest] * factor[rows, None]
+            if still
+            else move(wave[rows], widest, size[rows], start[rows], shift[rows], factor[rows])
+        )
+        if settings.speed != (1.0, 1.0):
+            part = at_speed(part, size[rows], speeds[rows])
+        if settings.background > 0 and len(wave) > 1:
+            beside = other[rows]
+            heard = stretch(wave[beside], lengths[beside], place[rows], sizes[rows], part.shape[1])
+            part = mixed(part, sizes[rows], heard, background[rows])
         if settings.noise > 0:
-            part = _with_noise(part, size[rows], ratio[rows], seeds[rows])
-        out[rows, :widest] = part
+            part = _with_noise(part, sizes[rows], noise[rows], seeds[rows])
+        out[rows, : part.shape[1]] = part
     masks = {}
     if settings.time_masks and settings.time_mask_max > 0:
         masks["time_masks"] = _masks(seeds, settings.time_masks, settings.time_mask_max, Stream.TIME)
     if settings.freq_masks and settings.freq_mask_max > 0:
         masks["freq_masks"] = _masks(seeds, settings.freq_masks, settings.freq_mask_max, Stream.FREQ)
-    return batch.replace(wave=out, lengths=size, **masks)
+    return batch.replace(wave=out, lengths=sizes, **masks)
 
 
 def _slices(lengths: Tensor, widest: int) -> Iterator[tuple[Tensor, int]]:
@@ -99,28 +117,57 @@ def _factor(seeds: Tensor, settings: Augment) -> Tensor:
     return torch.where(flipped, -1.0, 1.0) * 10 ** (decibels / 20)
 
 
-def _noise_ratio(seeds: Tensor, settings: Augment) -> Tensor:
-    """[B] float32 amplitude of the noise over the row's own; 0: none."""
-    chance, level = seeded.uniform(seeds, 2, stream=Stream.NOISE).unbind(1)
-    low, high = settings.noise_snr_db
-    return (chance < settings.noise) * 10 ** (-(low + (high - low) * level) / 20)
+def _ratio(seeds: Tensor, probability: float, snr_db: tuple[float, float], stream: Stream) -> Tensor:
+    """[B] float32 amplitude of what is added over the row's own; 0: nothing is."""
+    chance, level = seeded.uniform(seeds, 2, stream=stream).unbind(1)
+    low, high = snr_db
+    return (chance < probability) * 10 ** (-(low + (high - low) * level) / 20)
 
 
-def _moved(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor) -> Tensor:
-    """Crop and shift in one gather: new[j] = wave[start + j - shift] where that lies in the crop, zero elsewhere."""
+def _background(seeds: Tensor, settings: Augment) -> tuple[Tensor, Tensor, Tensor]:
+    """[B] the row that is mixed in, where it begins in [0, 1), and its amplitude over the row's own."""
+    ratio = _ratio(seeds, settings.background, settings.background_snr_db, Stream.BACKGROUND)
+    which, place = seeded.uniform(seeds, 4, stream=Stream.BACKGROUND)[:, 2:].unbind(1)
+    return partners(which), place, ratio
+
+
+def _longest(samples: int, settings: Augment) -> int:
+    """Of so many samples at the least speed."""
+    return -(-samples * STEPS // round(settings.speed[0] * STEPS))
+
+
+def moved(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+    """Crop, shift and gain in one gather: new[j] = factor * wave[start + j - shift] inside of the crop, 0 outside.
+
+    Args:
+        wave: [B, T]. size, start, shift, factor: [B].
+
+    Returns:
+        [B, widest].
+    """
     at = torch.arange(widest, device=wave.device)
     from_ = at - shift[:, None]
     inside = (from_ >= 0) & (from_ < size[:, None]) & (at < size[:, None])
-    return wave.gather(1, (start[:, None] + from_).clamp_(0, wave.shape[1] - 1)) * inside
+    return wave.gather(1, (start[:, None] + from_).clamp_(0, wave.shape[1] - 1)) * inside * factor[:, None]
+
+
+def moved_by_row(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+    """The same as `moved`, a row at a time: on a CPU copies of stretches are far quicker than a gather."""
+    out = wave.new_zeros(len(wave), widest)
+    numbers = zip(size.tolist(), start.tolist(), shift.tolist(), factor.tolist(), strict=True)
+    for row, (count, first, by, gain) in enumerate(numbers):
+        low, high = max(by, 0), min(count, count + by)
+        if low < high:
+            torch.mul(wave[row, first + low - by : first + high - by], gain, out=out[row, low:high])
+    return out
 
 
 def _with_noise(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> Tensor:
     """White Gaussian noise at a ratio to the row's own over its valid length; drawn for the rows that get some."""
-    power = wave.double().square().sum(1) / lengths  # double: the sum of a row does not feel its padding
     rows = ratio.nonzero()[:, 0]
-    noise = seeded.normal(seeds[rows], (wave.shape[1],), stream=Stream.SAMPLES)
-    scale = power[rows].sqrt().float() * ratio[rows]
-    return wave.index_add(0, rows, noise * scale[:, None] * within(lengths[rows], wave.shape[1]))
+    scale = rms(wave[rows], lengths[rows]) * ratio[rows]
+    noise = seeded.noise(seeds[rows], wave.shape[1], stream=Stream.SAMPLES).mul_(scale[:, None])
+    return wave.index_add(0, rows, noise.mul_(within(lengths[rows], wave.shape[1])))
 
 
 def _masks(seeds: Tensor, count: int, most: float, stream: Stream) -> Tensor:

@@ -29,7 +29,7 @@ PREVIEW_BYTES = 200_000
 PREVIEW_SECONDS = 10.0
 
 
-def read(raw: Any, max_seconds: float, rng: random.Random | None) -> tuple[np.ndarray, int]:
+def read(raw: Any, max_seconds: float, rng: random.Random | None, channel: str = "mean") -> tuple[np.ndarray, int]:
     """One cell -> (mono float32 [T], its rate in Hz); of a sound longer than `max_seconds` only a window is read.
 
     Formats without a length of their own (an Ogg stream cut at a page) cannot tell that they were cut short.
@@ -43,16 +43,16 @@ def read(raw: Any, max_seconds: float, rng: random.Random | None) -> tuple[np.nd
         else:
             raw = raw["bytes"] if raw.get("bytes") is not None else raw.get("path")
     if isinstance(raw, tuple) and len(raw) == 2:
-        wave, rate = _array(*raw)
+        wave, rate = _array(*raw, channel)
         start, count = _window(len(wave), rate, max_seconds, rng)
         wave = wave[start : start + count]
     elif isinstance(raw, bytes | bytearray | memoryview):
-        wave, rate = _decode(io.BytesIO(raw), max_seconds, rng)
+        wave, rate = _decode(io.BytesIO(raw), max_seconds, rng, channel)
     elif isinstance(raw, str | os.PathLike):
         path = Path(raw)
         try:
             with path.open("rb") as file:
-                wave, rate = _decode(file, max_seconds, rng)
+                wave, rate = _decode(file, max_seconds, rng, channel)
         except OSError as error:
             raise BadSample(f"cannot open the sound file {str(path)!r}: {error.strerror}") from error
         except BadSample as error:
@@ -75,11 +75,11 @@ def resample(wave: np.ndarray, rate: int, wanted: int) -> Tensor:
     return resampled
 
 
-def preview(raw: Any) -> tuple[str, bytes]:
+def preview(raw: Any, channel: str = "mean") -> tuple[str, bytes]:
     """See `Audio.preview`."""
     if isinstance(raw, dict) and raw.get("bytes") is not None:
         raw = raw["bytes"]
-    wave, rate = read(raw, PREVIEW_SECONDS, None)
+    wave, rate = read(raw, PREVIEW_SECONDS, None, channel)
     if isinstance(raw, bytes | bytearray | memoryview) and len(raw) <= PREVIEW_BYTES:
         info = soundfile.info(io.BytesIO(raw))
         if info.format in PLAYABLE and (info.format != "WAV" or info.subtype in PLAYABLE_PCM):
@@ -99,7 +99,7 @@ def to_ogg(wave: np.ndarray, rate: int) -> tuple[str, bytes]:
     return PLAYABLE["OGG"], out.getvalue()
 
 
-def _array(array: Any, rate: Any) -> tuple[np.ndarray, int]:
+def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
     """[T], [T, C] or [C, T] of any real type -> mono float32 [T], and the rate checked."""
     if not isinstance(rate, int | float | np.integer | np.floating) or not RATES[0] <= rate <= RATES[-1]:
         raise BadSample(f"sampling rate {rate!r}; expected {RATES[0]} to {RATES[-1]} Hz")
@@ -119,11 +119,11 @@ def _array(array: Any, rate: Any) -> tuple[np.ndarray, int]:
     elif array.dtype.kind == "i":
         array = array / 2.0 ** (8 * array.itemsize - 1)
     if array.ndim == 2:
-        array = array.mean(axis=0 if array.shape[0] <= array.shape[1] else 1)
+        array = _mixed(array.T if array.shape[0] <= array.shape[1] else array, channel)
     return array.astype(np.float32), int(rate)
 
 
-def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None) -> tuple[np.ndarray, int]:
+def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None, channel: str) -> tuple[np.ndarray, int]:
     _check_riff(file)
     try:
         with soundfile.SoundFile(file) as sound:
@@ -144,8 +144,23 @@ def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None) -> tu
         raise BadSample(f"not a readable sound: {reason}") from error
     if len(samples) == 0 or len(samples) < count - slack:
         raise BadSample(f"truncated: {len(samples)} of {count} samples could be read")
-    wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    return wave, rate
+    return _mixed(samples, channel), rate
+
+
+def _mixed(samples: np.ndarray, channel: str) -> np.ndarray:
+    """[T, C] -> [T] the channel that is asked for; "left" and "right" are of stereo alone.
+
+    Raises:
+        BadSample: it is asked for a side of a sound of more than two channels.
+    """
+    count = samples.shape[1]
+    if channel == "mean" and count > 1:
+        mean: np.ndarray = samples.mean(axis=1)
+        return mean
+    if count > 2:
+        raise BadSample(f"{count} channels have no {channel} one: of more than two, only their mean is taken")
+    side: np.ndarray = samples[:, 1 if channel == "right" and count == 2 else 0]
+    return side
 
 
 def _check_riff(file: BinaryIO) -> None:

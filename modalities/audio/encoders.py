@@ -1,17 +1,12 @@
-"""Encoders on the project's own log-mels: `Small`, and any module of the user's."""
+"""Encoders to train from scratch: `Small` on log-mels, `SmallWave` on waveforms, and any module of the user's."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from multicl.modalities.audio.mel import LogMel, spec_augment, within
-from multicl.types import InputError
-
-if TYPE_CHECKING:
-    from multicl.types import Batch
+from multicl.modalities.audio.mel import LogMel, covered, spec_augment, within
+from multicl.types import Batch, InputError
 
 
 class Small(nn.Module):
@@ -29,7 +24,7 @@ class Small(nn.Module):
     rows = 16
     """On a CPU rows are taken by length in slices of this many: little padding, and activations stay in cache."""
 
-    def __init__(self, front: LogMel, width: int = 256) -> None:
+    def __init__(self, front: LogMel | Filters, width: int = 256) -> None:
         super().__init__()
         self.width = width
         self.front = front
@@ -69,6 +64,52 @@ def segments(lengths: Tensor, size: int, count: int) -> Tensor:
     start, end = edges[:, :-1, None], edges[:, 1:, None]
     overlap = (torch.minimum(end, at + 1) - torch.maximum(start, at)).clamp(min=0)
     return overlap / (end - start)
+
+
+class SmallWave(Small):
+    """`Small` on what learnt filters make of the waveform, in place of log-mels; time masks silence the waveform."""
+
+    def __init__(self, rate: int, width: int = 256) -> None:
+        super().__init__(Filters(rate), width)
+
+    def _encode(self, batch: Batch) -> Tensor:
+        if "time_masks" in batch:
+            wave, lengths = batch.get("wave"), batch.get("lengths")
+            silent = covered(batch.get("time_masks"), lengths, wave.shape[1])
+            batch = Batch({"wave": wave.masked_fill(silent, 0), "lengths": lengths}, batch.row, batch.padded)
+        return super()._encode(batch)
+
+
+class Filters(nn.Module):
+    """Strided convolutions that learn what a spectrogram is given: waveforms -> frames of about 10 ms.
+
+    Waves are brought to unit power over their own length. Each convolution's output is zero beyond it, and norms are
+    over one frame, so padding changes nothing.
+    """
+
+    mels = 64
+    """Channels it gives, as many as log-mels have bands."""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__()
+        rest = max(1, round(rate / 100 / 20))
+        self.strides = (5, 4, rest)
+        widths = (1, self.mels, self.mels, self.mels)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(before, after, 2 * stride + 1, stride=stride, padding=stride)
+            for before, after, stride in zip(widths, widths[1:], self.strides, strict=False)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(self.mels) for _ in self.strides)
+
+    def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T] float32, zero beyond lengths [B] -> ([B, 64, F], zero beyond the frames; frames [B] int64)."""
+        power = wave.double().square().sum(1) / lengths  # double: the sum of a row does not feel its padding
+        x = (wave * (power + 1e-8).rsqrt().float()[:, None])[:, None]
+        for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
+            lengths = (lengths - 1) // stride + 1
+            x = nn.functional.gelu(norm(conv(x).transpose(1, 2))).transpose(1, 2)
+            x = x * within(lengths, x.shape[2])[:, None]
+        return x, lengths
 
 
 class Custom(nn.Module):

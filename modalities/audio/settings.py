@@ -47,6 +47,12 @@ class Augment:
     """Probability of added white Gaussian noise."""
     polarity: float = 0.0
     """Probability of a flipped sign."""
+    speed: tuple[float, float] = (1.0, 1.0)
+    """Range of the speed, within [0.25, 4], in steps of 1/40: pitch, formants and tempo change together."""
+    background: float = 0.0
+    """Probability of another row as a background: of the batch, or of its part that is embedded at once."""
+    background_snr_db: tuple[float, float] = (5.0, 20.0)
+    """Range of the row's power over the background's, in dB, over the row's valid length."""
     shift: float = 0.0
     """Greatest shift in time, either way, as a fraction of the clip in [0, 1); what it uncovers is silence."""
     time_masks: int = 0
@@ -61,10 +67,12 @@ class Augment:
     def __post_init__(self) -> None:
         low, high = self.crop
         _require(0 < low <= high <= 1, "crop", self.crop, "two fractions 0 < low <= high <= 1")
-        for name in ("gain_db", "noise_snr_db"):
+        low, high = self.speed
+        _require(0.25 <= low <= high <= 4, "speed", self.speed, "two factors, 0.25 <= low <= high <= 4")
+        for name in ("gain_db", "noise_snr_db", "background_snr_db"):
             low, high = getattr(self, name)
             _require(-100 <= low <= high <= 100, name, (low, high), "two values in dB, -100 <= low <= high <= 100")
-        for name in ("noise", "polarity", "time_mask_max", "freq_mask_max"):
+        for name in ("noise", "background", "polarity", "time_mask_max", "freq_mask_max"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
         _require(0 <= self.shift < 1, "shift", self.shift, "in [0, 1)")
         for name in ("time_masks", "freq_masks"):
@@ -87,9 +95,9 @@ class Audio:
     """
 
     encoder: EncoderLike = "small"
-    """"small" (log-mels, 0.55 M parameters, keeps order in time); the name or folder of a Hugging Face audio model
-    (wav2vec2, HuBERT, AST, Whisper, CLAP and others of their forms); or an `nn.Module` of your own, called with
-    `input`, that returns [B, W] or [B, W, ...] (averaged)."""
+    """"small" (0.55 M parameters, keeps order in time; on log-mels or, with `input` "wave", on the waveform); the name
+    or folder of a Hugging Face audio model (wav2vec2, HuBERT, AST, Whisper, CLAP and others of their forms); or an
+    `nn.Module` of your own, called with `input`, that returns [B, W] or [B, W, ...] (averaged)."""
     _: KW_ONLY
     column: str | None = None
     tower: str | None = None
@@ -98,13 +106,19 @@ class Audio:
     seconds: float | None = None
     """Length of the random crop that a training view takes; None: the whole clip."""
     max_seconds: float = 30.0
-    """Of a longer sound only a window is read: a random one in training, the first one in evaluation."""
+    """Of a longer sound only a window is read: a random one in training, the first ones (`windows`) in evaluation."""
+    windows: int = 1
+    """In evaluation, so many windows of `max_seconds` are read of a longer sound, embedded one by one and averaged."""
+    channel: Literal["mean", "left", "right"] = "mean"
+    """What is heard of a sound of several channels: their mean, or the first or second of a stereo sound alone. A sound
+    of one channel is that channel, whatever is asked."""
     mels: int = 64
     """Mel bands of the log-mel front end ("small" and modules of your own)."""
     window_ms: float = 25.0
     hop_ms: float = 10.0
     input: Literal["mel", "wave"] = "mel"
-    """What a module of your own is called with: log-mels [B, mels, frames] or the waveform [B, T], both float32."""
+    """What "small" looks at, and what a module of your own is called with: log-mels [B, mels, frames] or the waveform
+    [B, T], both float32."""
     pretrained: bool = True
     """Load the weights of a Hugging Face model; False: its architecture with fresh weights."""
     strong: Augment = field(default=STRONG)
@@ -122,6 +136,8 @@ class Audio:
         _require(1 <= self.mels <= 512, "mels", self.mels, "in 1 to 512")
         _require(1 <= self.window_ms <= 1000, "window_ms", self.window_ms, "in 1 to 1000")
         _require(1 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "at least 1 and at most window_ms")
+        _require(1 <= self.windows <= 1000, "windows", self.windows, "in 1 to 1000")
+        _require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
         _require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
 
     @property
@@ -132,7 +148,7 @@ class Audio:
     @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
-        return "audio", self.rate, self.seconds, self.max_seconds, self.strong, self.weak
+        return "audio", self.rate, self.channel, self.seconds, self.max_seconds, self.windows, self.strong, self.weak
 
     def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
         """One cell -> mono waveform, float32 [T] at `rate`, at most `max_seconds` long.
@@ -148,7 +164,7 @@ class Audio:
         """
         from multicl.modalities.audio import decode
 
-        wave, rate = decode.read(raw, self.max_seconds, rng)
+        wave, rate = decode.read(raw, self.max_seconds * (self.windows if rng is None else 1), rng, self.channel)
         return decode.resample(wave, rate, self.rate)
 
     def collate(self, samples: Sequence[Tensor]) -> Batch:
@@ -160,7 +176,10 @@ class Audio:
         return Batch({"wave": wave, "lengths": lengths}, padded=("wave",))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """One random view: crop, shift, gain, polarity, noise, and the masks for the encoder; seeds None: as it is."""
+        """One random view; seeds None: the batch as it is.
+
+        In this order: crop, shift, gain and polarity, speed, background, noise; masks are for the encoder to apply.
+        """
         if seeds is None:
             return batch
         from multicl.modalities.audio.augment import augment
@@ -176,16 +195,24 @@ class Audio:
         Raises:
             InputError: an unknown encoder, or one that wants another `rate`.
         """
+        encoder = self._encoder(weights)
+        if self.windows == 1:
+            return encoder
+        from multicl.modalities.audio.windows import by_windows
+
+        return by_windows(encoder, max(1, round(self.max_seconds * self.rate)))
+
+    def _encoder(self, weights: bool) -> nn.Module:
         if isinstance(self.encoder, str) and self.encoder != "small":
             from multicl.modalities.audio import pretrained
 
             return pretrained.build(self.encoder, self.rate, self.max_seconds, weights and self.pretrained)
-        from multicl.modalities.audio.encoders import Custom, Small
+        from multicl.modalities.audio.encoders import Custom, Small, SmallWave
         from multicl.modalities.audio.mel import LogMel
 
         front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms)
         if isinstance(self.encoder, str):
-            return Small(front)
+            return Small(front) if self.input == "mel" else SmallWave(self.rate)
         return Custom(self.encoder, front if self.input == "mel" else None, self.rate)
 
     def save(self, folder: Path) -> None:
@@ -224,7 +251,7 @@ class Audio:
         """
         from multicl.modalities.audio import decode
 
-        return decode.preview(raw)
+        return decode.preview(raw, self.channel)
 
     def show(self, batch: Batch) -> list[tuple[str, bytes]]:
         """Each row of a batch or a view of it for a page: Ogg Vorbis, masked stretches of time silent.

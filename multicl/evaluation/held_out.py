@@ -74,21 +74,27 @@ def knn(
 def leave_one_out(
     embed: Embed, modalities: dict[str, Modality], node: str, rows: Rows, label: str, group: str, k: int = 5
 ) -> Figures:
-    """k-nearest-neighbour accuracy of the rows of one group (a speaker, say) among the rows of all others, for each.
+    """Accuracy of the rows of one group (a speaker, say) by the labels of the rows of all others, for each group.
 
     Returns:
-        "knn_K_GROUP" of each group, worst first, and "knn_K_worst".
+        k nearest neighbours: "knn_K_worst" and "knn_K_GROUP" of each group, worst first; then "linear_worst" and
+        "linear_GROUP", logistic regression (`linear_probe`).
     """
     x, labels, groups = _embedded(embed, modalities, [node], rows, label, group)
-    found: Figures = {}
+    measures: dict[str, Figures] = {f"knn_{k}": {}, "linear": {}}
     if len(set(groups)) < 2:
         raise InputError(f"{rows.label}: column {group!r} holds one group; leaving it out leaves nothing")
     for name in dict.fromkeys(groups):
         inside = torch.tensor([g == name for g in groups])
         bank, asked = ([v for v, i in zip(labels, inside, strict=True) if i == side] for side in (False, True))
-        found[f"knn_{k}_{name}"] = knn_accuracy(x[~inside], bank, x[inside], asked, k=k)
-    worst = sorted(found.items(), key=lambda item: item[1])
-    return {f"knn_{k}_worst": worst[0][1], **dict(worst)}
+        sides = x[~inside], bank, x[inside], asked
+        measures[f"knn_{k}"][name] = knn_accuracy(*sides, k=k)
+        measures["linear"][name] = linear_probe(*sides, strengths=(1e-1, 1e-2), max_iter=50).accuracy
+    found: Figures = {}
+    for measure, of in measures.items():
+        worst = sorted(of.items(), key=lambda item: item[1])
+        found |= {f"{measure}_worst": worst[0][1], **{f"{measure}_{name}": value for name, value in worst}}
+    return found
 
 
 def linear(

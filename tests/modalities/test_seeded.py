@@ -1,5 +1,7 @@
 """Seeded draws: ranges, moments, independence, and that a row's draws are its own."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -84,3 +86,30 @@ def test_devices_agree():
     seeds = torch.arange(100)
     assert torch.equal(seeded.uniform(seeds, 1000), seeded.uniform(seeds.cuda(), 1000).cpu())
     torch.testing.assert_close(seeded.normal(seeds, (1000,)), seeded.normal(seeds.cuda(), (1000,)).cpu())
+
+
+def test_noise_is_normal_to_float32():
+    seeds = torch.arange(20) * 7919
+    found = seeded.noise(seeds, 5001, stream=3)
+    torch.testing.assert_close(found, seeded.normal(seeds, (5001,), stream=3), atol=3e-4, rtol=1e-5)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(seeded.noise(seeds[2:4], 700, stream=3), found[2:4, :700], atol=1e-6, rtol=1e-6)
+
+
+def test_noise_is_white_gaussian_and_each_row_s_own():
+    n = 50_000
+    noise = seeded.noise(torch.arange(20), n).double()
+    assert noise.mean().abs() < 5e-3
+    assert noise.std() == pytest.approx(1, abs=5e-3)
+    assert noise.pow(4).mean() == pytest.approx(3, abs=0.1)
+    tail = (noise.abs() > 3).double().mean()
+    assert tail == pytest.approx(math.erfc(3 / math.sqrt(2)), rel=0.1)
+    spectrum = torch.fft.rfft(noise)
+    power = spectrum.abs().square() / n  # white: the same expected power in every band, for each row
+    assert power[:, 1:25_000].unflatten(1, (-1, 1923)).mean(2).sub(1).abs().max() < 0.12
+    # over all lags at once, also between rows: a stretch that two rows share would stand out
+    for other in range(20):
+        across = torch.fft.irfft(spectrum * spectrum[(torch.arange(20) + other) % 20].conj(), n=n) / n
+        if other == 0:
+            across[:, 0] = 0
+        assert across.abs().max() < 7 / math.sqrt(n)

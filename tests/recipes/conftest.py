@@ -24,6 +24,8 @@ TINY = {
     "instdisc": "--image.encoder small --image.stem default --image.size 16 --bank 32 --objective.negatives 64",
     "supcon": "--image.encoder small --image.stem default --image.size 16 --bank 32",
     "simclr_audio": "--audio.rate 8000",
+    "cola": "--audio.rate 8000 --head.dim 16",
+    "cmc_audio": "--wave.rate 8000 --mel.rate 8000",
     "siglip": f"--image.size 16 {BYTES}",
     "swav": "--image.encoder small --image.stem default --image.size 16 --bank 32 --objective.prototypes 12 "
     "--objective.frozen-steps 1 --local-draws 1 --queue 8",

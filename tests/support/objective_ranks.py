@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from multicl import (
+    Bilinear,
     Decoupled,
     HardestNegatives,
     HardNegative,
@@ -34,6 +35,8 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "sigmoid, ids ignored": (Sigmoid(bias=-2.0), {"equal_ids": "ignore"}),
     "margin": (Margin(2.0), {}),
     "margin, ids ignored": (Margin(2.0), {"equal_ids": "ignore"}),
+    "bilinear": (Bilinear(learnable=True), {"symmetric": True}),
+    "bilinear, both ways": (Bilinear(both_directions=True, bounded=False), {"equal_ids": "ignore"}),
     "swav": (SwAV(7, frozen_steps=0), {"symmetric": True}),
     "swav, small views": (SwAV(7, frozen_steps=0), {"both": False}),
     "swav, queue": (SwAV(7, frozen_steps=0), {"more": "queue"}),

@@ -58,6 +58,34 @@ def test_channels_are_averaged_wherever_they_stand(channels):
         torch.testing.assert_close(AUDIO.load(raw, None), expected, atol=4e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("channel", "gain"), [("left", 0.2), ("right", 1.0), ("mean", 0.6)])
+def test_a_side_of_stereo(channel, gain):
+    frames = TONE[:, None] * np.array([0.2, 1.0])
+    audio = Audio(rate=RATE, channel=channel)
+    for raw in ((frames, RATE), (frames.T, RATE), encode(frames), encode(frames, form="FLAC")):
+        torch.testing.assert_close(audio.load(raw, None), torch.from_numpy(TONE * gain).float(), atol=4e-5, rtol=0)
+    torch.testing.assert_close(audio.load((TONE, RATE), None), torch.from_numpy(TONE))
+    if channel != "mean":
+        with pytest.raises(BadSample, match=f"7 channels have no {channel} one"):
+            audio.load((TONE[:, None] * np.ones(7), RATE), None)
+
+
+def test_a_clipped_sound_stays_within_range():
+    loud = encode(np.clip(10 * TONE, -1, 1))
+    assert AUDIO.load(loud, None).abs().max() <= 1
+    assert AUDIO.load(loud, None).isfinite().all()
+
+
+def test_of_three_hours_only_the_window_is_decoded(tmp_path):
+    path = tmp_path / "long.wav"
+    with soundfile.SoundFile(path, "w", samplerate=8000, channels=1, subtype="PCM_U8") as file:
+        for _ in range(180):
+            file.write(np.full(60 * 8000, 0.5, dtype=np.float32))
+    audio = Audio(rate=8000, max_seconds=2)
+    assert audio.load(path, None).shape == (16000,)
+    assert audio.load(path, random.Random(1)).shape == (16000,)
+
+
 @given(rate=st.sampled_from([8000, 11025, 22050, 44100, 48000]), wanted=st.sampled_from([8000, 11025, 16000]))
 @settings(max_examples=15, deadline=None)
 def test_resampling_keeps_the_tone(rate, wanted):

@@ -46,8 +46,10 @@ def test_too_many_bands_are_refused():
         Audio(rate=1000, mels=512, window_ms=2, hop_ms=1).build()
 
 
-def test_padding_changes_nothing():
-    encoder = small().eval()
+@pytest.mark.parametrize("audio", [AUDIO, Audio(rate=RATE, input="wave"), Audio(rate=48000, input="wave")])
+def test_padding_changes_nothing(audio):
+    torch.manual_seed(0)
+    encoder = audio.build().eval()
     clips = [clip(n, n) for n in (1, 50, 333, 4000, 12345, 24000, *range(500, 6000, 271))]
     together = encoder(AUDIO.collate(clips))
     for i, sound in enumerate(clips):
@@ -123,8 +125,10 @@ def test_masks_blank_their_fractions():
     assert (y[1, :, 19] == 0).sum() == 0
 
 
-def test_masks_reach_the_encoder():
-    encoder, batch = small().eval(), AUDIO.collate([clip(8000)])
+@pytest.mark.parametrize("form", ["mel", "wave"])
+def test_masks_reach_the_encoder(form):
+    torch.manual_seed(0)
+    encoder, batch = Audio(rate=RATE, input=form).build().eval(), AUDIO.collate([clip(8000)])
     masked = batch.replace(time_masks=torch.tensor([[[0.2, 0.4]]]))
     assert not torch.allclose(encoder(batch), encoder(masked))
 

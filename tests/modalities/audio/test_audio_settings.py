@@ -56,12 +56,17 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Audio(window_ms=0), "window_ms"),
         (lambda: Audio(hop_ms=26), "hop_ms"),
         (lambda: Audio(input="mp3"), "input"),
+        (lambda: Audio(channel="rear"), "channel"),
         (lambda: Augment(crop=(0, 1)), "crop"),
         (lambda: Augment(crop=(0.9, 0.5)), "crop"),
         (lambda: Augment(crop=(float("nan"), 1)), "crop"),
         (lambda: Augment(gain_db=(3, -3)), "gain_db"),
         (lambda: Augment(noise_snr_db=(-101, 0)), "noise_snr_db"),
         (lambda: Augment(noise=1.1), "noise"),
+        (lambda: Augment(background=-1), "background"),
+        (lambda: Augment(background_snr_db=(0, 101)), "background_snr_db"),
+        (lambda: Augment(speed=(0.2, 1)), "speed"),
+        (lambda: Augment(speed=(1.1, 0.9)), "speed"),
         (lambda: Augment(polarity=-0.1), "polarity"),
         (lambda: Augment(shift=1), "shift"),
         (lambda: Augment(time_masks=-1), "time_masks"),
@@ -77,9 +82,13 @@ def test_out_of_range_names_the_setting(make, name):
 
 def test_source_holds_what_decides_the_batch_and_nothing_of_the_encoder():
     base = Audio()
-    assert base.source == Audio("some/model", mels=80, hop_ms=5, tower="t", column="c", pretrained=False).source
+    assert (
+        base.source
+        == Audio("some/model", input="wave", mels=80, hop_ms=5, tower="t", column="c", pretrained=False).source
+    )
     for change in (
         {"rate": 8000},
+        {"channel": "left"},
         {"seconds": 1.0},
         {"max_seconds": 5.0},
         {"strong": Augment()},

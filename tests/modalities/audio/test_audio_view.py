@@ -6,10 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multicl.modalities.audio import Audio, Augment
+from multicl.modalities.audio.augment import moved, moved_by_row
 from multicl.types import Batch
 
 ALL = Augment(
-    crop=(0.5, 0.9), gain_db=(-6, 6), noise=0.7, polarity=0.5, shift=0.3, time_masks=2, freq_masks=3, time_mask_max=0.3
+    crop=(0.5, 0.9),
+    gain_db=(-6, 6),
+    noise=0.7,
+    polarity=0.5,
+    shift=0.3,
+    speed=(0.8, 1.25),
+    time_masks=2,
+    freq_masks=3,
+    time_mask_max=0.3,
 )
 
 
@@ -38,7 +47,7 @@ def test_a_row_depends_on_its_seed_and_samples_only(lengths, seconds):
         alone = audio.view(part.replace(wave=part.get("wave")[:, :length]), seeds[i : i + 1])
         n = int(alone.lengths)
         assert n == together.lengths[i]
-        torch.testing.assert_close(alone.get("wave")[0, :n], together.get("wave")[i, :n], rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(alone.get("wave")[0, :n], together.get("wave")[i, :n], rtol=1e-5, atol=1e-6)
         assert torch.equal(alone.get("time_masks")[0], together.get("time_masks")[i])
         assert torch.equal(alone.get("freq_masks")[0], together.get("freq_masks")[i])
     assert together.get("wave").dtype == torch.float32
@@ -114,6 +123,14 @@ def test_noise_has_the_asked_ratio_over_the_valid_length():
     assert view(silent, seeds_of(2), noise=1.0).get("wave").abs().max() == 0
 
 
+def test_a_row_at_a_time_is_the_gather():
+    wave, n = torch.randn(40, 90, generator=torch.Generator().manual_seed(0)), 40
+    size = torch.arange(n) + 1
+    start, shift = torch.arange(n) % 7, torch.arange(n) * 37 % (size + 1) * (1 - torch.arange(n) % 2 * 2)
+    numbers = (wave, 55, size, start, shift, torch.linspace(-2, 2, n))
+    assert torch.equal(moved_by_row(*numbers), moved(*numbers))
+
+
 def test_shift_moves_and_fills_with_silence():
     wave = torch.arange(1.0, 101).repeat(64, 1)
     batch = Batch({"wave": wave, "lengths": torch.full((64,), 100)})
@@ -153,6 +170,7 @@ def test_kind_picks_the_settings_and_an_empty_batch_passes():
     assert "time_masks" not in weak
     assert "time_masks" in audio.view(batch, seeds_of(2), "strong")
     assert len(audio.view(batch[:0], seeds_of(0), "strong")) == 0
+    assert len(Audio(strong=dataclasses.replace(ALL, background=1.0)).view(batch[:0], seeds_of(0))) == 0
 
 
 def test_show_plays_each_row_with_its_masked_time_silent():

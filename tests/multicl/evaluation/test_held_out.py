@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 from toys import Vectors, rows
 
 from multicl.evaluation import held_out
+from multicl.evaluation.linear_probe import linear_probe
 from multicl.rows import open_rows
 from multicl.types import InputError
 
@@ -19,6 +20,10 @@ def raw(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tenso
         if cell is None:
             skipped[i] = "absent"
     return torch.tensor([cell or [0.0] * 6 for cell in cells])
+
+
+def labels(rows: list[dict[str, Any]]) -> list[int]:
+    return [row["label"] for row in rows]
 
 
 def test_each_group_is_asked_among_all_others() -> None:
@@ -36,9 +41,16 @@ def test_each_group_is_asked_among_all_others() -> None:
         wanted[row["speaker"]] += known[nearest]["label"] == row["label"]
     for name, right in wanted.items():
         assert found[f"knn_1_{name}"] == pytest.approx(right / sum(row["speaker"] == name for row in known))
-    each = [value for name, value in found.items() if name != "knn_1_worst"]
-    assert each == sorted(each)
-    assert found["knn_1_worst"] == each[0]
+    for group in "abc":
+        others, asked = ([row for row in known if (row["speaker"] == group) == inside] for inside in (False, True))
+        sides = [part for side in (others, asked) for part in (torch.tensor([r["a"] for r in side]), labels(side))]
+        probe = linear_probe(*sides, strengths=(1e-1, 1e-2), max_iter=50)
+        assert found[f"linear_{group}"] == probe.accuracy
+    for measure in ("knn_1", "linear"):
+        each = [value for name, value in found.items() if name.startswith(measure) and "worst" not in name]
+        assert len(each) == 3
+        assert each == sorted(each)
+        assert found[f"{measure}_worst"] == each[0]
 
 
 def test_one_group_alone_has_no_others() -> None:

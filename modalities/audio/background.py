@@ -1,0 +1,48 @@
+"""Other rows of the batch as a background: what a microphone hears beside the sound that is meant."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from multicl.modalities.audio.mel import within
+
+
+def partners(draws: Tensor) -> Tensor:
+    """[B] draws in [0, 1) -> [B] int64 positions in the batch, uniform over all rows but the row itself."""
+    size = len(draws)
+    step = 1 + (draws * (size - 1)).long().clamp(max=max(size - 2, 0))
+    return (torch.arange(size, device=draws.device) + step) % max(size, 1)
+
+
+def stretch(wave: Tensor, lengths: Tensor, place: Tensor, sizes: Tensor, widest: int) -> Tensor:
+    """What is heard of sounds from a drawn place on, round and round where they are too short.
+
+    Args:
+        wave: [B, T]. lengths: [B]. place: [B] in [0, 1), where to begin.
+        sizes: [B] samples that are asked for; zero beyond them.
+
+    Returns:
+        [B, widest].
+    """
+    start = (place.double() * lengths).long()
+    at = (start[:, None] + torch.arange(widest, device=wave.device)) % lengths[:, None]
+    return wave.gather(1, at) * within(sizes, widest)
+
+
+def mixed(wave: Tensor, sizes: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
+    """Add `other` at an amplitude of `ratio` times the row's own, both over the row's valid length.
+
+    Args:
+        wave, other: [B, T] float32, zero beyond sizes [B]. ratio: [B]; 0: nothing is added.
+    """
+    scale = ratio * rms(wave, sizes) / rms(other, sizes).clamp(min=1e-9)
+    return wave + other * scale[:, None]
+
+
+def rms(wave: Tensor, sizes: Tensor) -> Tensor:
+    """[B] float32 root of the mean power of rows [B, T] over sizes [B]."""
+    # double: the sum of a row does not feel its padding
+    power = torch.linalg.vector_norm(wave, dim=1, dtype=torch.float64).square() / sizes
+    root: Tensor = power.sqrt().float()
+    return root

@@ -1,0 +1,46 @@
+"""The module that Bilinear's settings build."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from multicl.objectives.bilinear import Bilinear
+from multicl.objectives.softmax import contrast_views, info_nce_loss, mean_positive
+from multicl.objectives.tempered import TemperedModule
+from multicl.types import Context, Embedded
+
+
+class BilinearObjective(TemperedModule):
+    """Two views in, a loss out.
+
+    Args:
+        dims: widths of a and b; `product` is the parameter W, [Da, Db].
+    """
+
+    def __init__(self, settings: Bilinear, dims: tuple[int, int]) -> None:
+        super().__init__(settings)
+        self.bounded, self.both_directions = settings.bounded, settings.both_directions
+        self.product = nn.Parameter(nn.init.xavier_uniform_(torch.empty(dims)))
+
+    def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
+        """Give "loss", "temperature" and "confidence", the positives' mean share of the soft-max."""
+        context.refuse_extras("Bilinear")
+        scale = self.scale(context, a.z)
+        za, zb = (self._bounded(view.z) for view in (a, b))
+        with torch.autocast(za.device.type, enabled=False):  # as in `contrast`: bf16 logits are wrong by 0.3
+            sides = replace(a, z=za @ self.product.to(za.dtype)), replace(b, z=zb)
+        apart = replace(context, symmetric=False)  # W is no symmetric matrix: crops of one node stand on two sides
+        both = self.both_directions and context.both
+        stats, _ = contrast_views(*sides, scale, apart, "dot", both=both)
+        with torch.no_grad():
+            share = (mean_positive(stats.a) - stats.a.lse[0]).exp()
+            confidence = context.world.mean(share, stats.a.valid)
+        loss = info_nce_loss(stats, context.world)
+        return {"loss": loss, "temperature": 1 / scale.detach().squeeze(), "confidence": confidence}
+
+    def _bounded(self, z: Tensor) -> Tensor:
+        z = z.to(torch.promote_types(z.dtype, torch.float32))
+        return nn.functional.layer_norm(z, z.shape[1:]).tanh() if self.bounded else z

@@ -1,0 +1,33 @@
+r"""COLA (arXiv:2010.10915): two crops of one sound are told from crops of other sounds by a learnt bilinear similarity.
+
+accelerate launch recipes/cola.py --data.path sounds/ --data.columns audio file
+python recipes/cola.py --data.path spoken_digits/ --audio.rate 8000 --audio.seconds 0.3 --group speaker \
+    --train.epochs 20
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import multicl
+from multicl import Bilinear, Head, Pair, Train
+from multicl.modalities.audio import Audio, Augment
+from multicl.recipes import simclr_audio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(simclr_audio.Recipe):
+    """COLA on sounds with labels for the probe: views are crops, and nothing else is changed."""
+
+    audio: Audio = Audio("small", seconds=0.96, max_seconds=10, strong=Augment())
+    objective: Bilinear = Bilinear()  # type: ignore[assignment]
+    train: Train = Train(batch_size=256, epochs=100, lr=1e-3)
+    head: Head = Head(dim=512, layers=1)
+
+    def terms(self) -> list[Pair]:
+        """One crop asks for the other among all other sounds' crops."""
+        return [Pair("audio", "audio", self.objective)]
+
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)
