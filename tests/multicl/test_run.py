@@ -236,11 +236,11 @@ def test_a_run_end_to_end_then_measured_again(
 
     figures = {"recall": result["recall"], "cosine": result["cosine"]}
     cli.main(["eval", "runs/one"])
-    assert result_of(capsys.readouterr().out) == {"run": "runs/one", "space": "joint", **figures}
+    assert result_of(capsys.readouterr().out) == {"run": "runs/one", "space": "joint", **figures, "intervals": {}}
     (home / "elsewhere").mkdir()  # a user's recipe file is found from there as well
     monkeypatch.chdir(home / "elsewhere")
     cli.main(["eval", "../runs/one", "--data", "../rows.jsonl", "--test", str(home / "test.jsonl")])
-    assert result_of(capsys.readouterr().out) == {"run": "../runs/one", "space": "joint", **figures}
+    assert result_of(capsys.readouterr().out) == {"run": "../runs/one", "space": "joint", **figures, "intervals": {}}
 
 
 def test_a_killed_run_goes_on_to_the_figures_of_an_unbroken_one(home: Path, recipe: type[Run]) -> None:

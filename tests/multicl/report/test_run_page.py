@@ -179,7 +179,7 @@ def test_the_command_makes_one_of_a_run(browser: Any, tmp_path: Path, capsys: py
     assert {c["title"] for c in data["charts"]["space"]} == {"image and text", "Confusion between classes"}
     assert {c["title"] for c in data["charts"]["training"]} >= {"Loss", "Temperature", "Learning rate"}
     assert "15 of 40 rows" in html
-    assert html.count('class="headline"') == 6
+    assert html.count('class="headline"') == 11
     page = browser.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
