@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from multicl.hold_out import HoldOut
     from multicl.model import Model, load
     from multicl.objectives import (
+        CoSENT,
         CrossEntropy,
         Decoupled,
         HardestNegatives,
@@ -37,13 +38,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "BadSample", "Batch", "CrossEntropy", "Data", "Decoupled", "HardNegative", "HardestNegatives", "Head", "HoldOut",
+    "BadSample", "Batch", "CoSENT", "CrossEntropy", "Data", "Decoupled", "HardNegative", "HardestNegatives", "Head",
+    "HoldOut",
     "InfoNCE", "InputError", "InstanceNCE", "Margin", "Matryoshka", "Mine", "Modality", "Model", "Momentum", "NTXent",
     "Optim", "Pair", "Predicted", "Run", "Sigmoid", "SupCon", "SwAV", "Target", "Train", "Trainer", "core_view",
     "full_graph", "launch", "load", "register",
 ]  # fmt: skip
 _HOMES = {
-    "BadSample": "types", "Batch": "types", "CrossEntropy": "objectives", "Data": "data", "Decoupled": "objectives",
+    "BadSample": "types", "Batch": "types", "CoSENT": "objectives", "CrossEntropy": "objectives", "Data": "data",
+    "Decoupled": "objectives",
     "HardestNegatives": "objectives", "HardNegative": "objectives", "Head": "towers", "HoldOut": "hold_out",
     "InfoNCE": "objectives", "InputError": "types", "InstanceNCE": "objectives", "Margin": "objectives",
     "Matryoshka": "objectives", "Mine": "settings", "Modality": "types", "Model": "model", "Momentum": "settings",

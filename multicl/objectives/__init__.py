@@ -1,5 +1,6 @@
 """Objectives: one idea of one paper a file. Settings import no torch; the modules that they build do."""
 
+from multicl.objectives.co_sent import CoSENT
 from multicl.objectives.cross_entropy import CrossEntropy
 from multicl.objectives.decoupled import Decoupled
 from multicl.objectives.hard_negative import HardNegative
@@ -15,6 +16,6 @@ from multicl.objectives.sigmoid import Sigmoid
 from multicl.objectives.sup_con import SupCon
 
 __all__ = [
-    "CrossEntropy", "Decoupled", "HardNegative", "HardestNegatives", "InfoNCE", "InstanceNCE", "Margin", "Matryoshka",
-    "NTXent", "Predicted", "Sigmoid", "SupCon", "SwAV",
+    "CoSENT", "CrossEntropy", "Decoupled", "HardNegative", "HardestNegatives", "InfoNCE", "InstanceNCE", "Margin",
+    "Matryoshka", "NTXent", "Predicted", "Sigmoid", "SupCon", "SwAV",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from multicl import (
+    CoSENT,
     Decoupled,
     HardestNegatives,
     HardNegative,
@@ -49,11 +50,23 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "nt_xent, queue and explicit negatives": (NTXent(0.5, learnable=True), {"symmetric": True, "more": "all"}),
     "sup_con, queue and explicit negatives": (SupCon(0.3, learnable=True), {"symmetric": True, "more": "all"}),
     "hard_negative, queue and explicit negatives": (HardNegative(0.5, learnable=True), {"more": "all"}),
+    "co_sent": (CoSENT(5.0), {"more": "scores"}),
+    "margin, scores": (Margin(2.0), {"more": "scores"}),
+    "matryoshka, scores": (Matryoshka(CoSENT(5.0), dims=(2,)), {"more": "scores"}),
     "matryoshka": (Matryoshka(InfoNCE(0.2, learnable=True), dims=(2, 3)), {}),
     "matryoshka, queue and explicit negatives": (Matryoshka(InfoNCE(0.2), dims=(2,)), {"more": "all"}),
     "decoupled, queue and explicit negatives": (Decoupled(0.3, learnable=True), {"symmetric": True, "more": "all"}),
 }
-FUNCTIONS = ("nt_xent", "info_nce", "sup_con", "sigmoid_loss", "margin_contrastive", "hard_negative", "decoupled")
+FUNCTIONS = (
+    "nt_xent",
+    "info_nce",
+    "sup_con",
+    "sigmoid_loss",
+    "margin_contrastive",
+    "hard_negative",
+    "decoupled",
+    "co_sent",
+)
 
 
 class Model(nn.Module):
@@ -76,6 +89,9 @@ class Model(nn.Module):
             context = replace(context, extra_a=extras, extra_b=() if context.symmetric else extras[:1])
         if more == "queue":
             context = replace(context, extra_a=(self.queue(),), extra_b=(self.queue(),))
+        if more == "scores":  # of the last row of five none is known
+            score = torch.where(row % 5 == 4, torch.nan, (row % 2).float())
+            a, b = (replace(v, score=score) for v in (a, b))
         return self.objective(a, b, context)["loss"]
 
     def queue(self) -> Extra:
@@ -138,6 +154,9 @@ def _functions(counts: list[int]) -> dict[str, list[Any]]:
         elif name == "margin_contrastive":
             leaves.pop()
             loss = functional.margin_contrastive(a, b, row % 2 == 0, 2.0)
+        elif name == "co_sent":
+            leaves.pop()
+            loss = functional.co_sent(a, b, (row % 7).float(), 5.0)
         else:
             loss = getattr(functional, name)(a, b, number)
         grads = torch.autograd.grad(loss, leaves)
