@@ -83,6 +83,11 @@ class Pair:
             raise InputError(f"pair {self.name!r}: a predictor stands before momentum keys: give keys='momentum'")
         if isinstance(self.objective, NTXent) and not self.symmetric:
             raise InputError(f"pair {self.name!r}: NTXent compares two views of one node; for two nodes, use InfoNCE")
+        if getattr(self.objective, "own_negative", 1.0) != 1 and not self.negatives:
+            raise InputError(
+                f"pair {self.name!r}: own_negative={self.objective.own_negative} weighs a row's explicit negatives: "  # type: ignore[attr-defined]
+                "give negatives=, their node"
+            )
         self._check_target()
         for name in (self.name, self.space):
             if not name.replace("-", "_").isidentifier():

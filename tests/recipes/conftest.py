@@ -32,6 +32,7 @@ TINY = {
     "cross_view": "--data.columns a image b image --image.size 16",
     "simcse": "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1 --head.dim 8",
     "simcse_nli": f"--data.columns anchor text positive text --head.dim 8 {BYTES}",
+    "scored_pairs": f"--data.columns sentence1 text sentence2 text score number {BYTES}",
     "clip": f"--image.size 16 {BYTES}",
     "pairs": f"--data.columns query text document text --mine.start 1 --mine.every 2 {BYTES}",
     "clap": f"--audio.rate 8000 {BYTES}",
@@ -92,7 +93,7 @@ def launched(recipe_of: Callable[[str], type[Run]], tiny: dict[str, list[str]], 
     """launched(name, *flags): a recipe with the smallest encoders, four steps of eight rows, on `data`."""
 
     def start(name: str, *flags: str, path: str | Path | None = data) -> Launched:
-        sts = ["--sts", str(data.parent / "sts")] if name.startswith("simcse") else []
+        sts = ["--sts", str(data.parent / "sts")] if name.startswith(("simcse", "scored")) else []
         where = [] if path is None else ["--data.path", str(path)]
         steps = ["--train.steps", "4", "--train.batch-size", "8", "--train.lr", "3e-3"]
         return called(lambda: launch(recipe_of(name), [*where, *sts, *tiny[name], *steps, *flags]))

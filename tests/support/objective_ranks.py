@@ -29,6 +29,8 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "info_nce": (InfoNCE(0.2, learnable=True), {}),
     "info_nce, ids ignored": (InfoNCE(0.2, learnable=True), {"equal_ids": "ignore"}),
     "info_nce, dot": (InfoNCE(0.5, similarity="dot", both_directions=False), {}),
+    "own negative": (InfoNCE(0.2, learnable=True, own_negative=3.0), {"more": "all"}),
+    "own negative, one node": (InfoNCE(0.5, own_negative=0.2), {"symmetric": True, "more": "all"}),
     "nt_xent": (NTXent(0.5, learnable=True), {"symmetric": True}),
     "sup_con": (SupCon(0.3, learnable=True), {"symmetric": True}),
     "sigmoid": (Sigmoid(bias=-2.0), {}),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import slow
 import pytest
+import slow
 import torch
 from torch import Tensor
 
