@@ -32,7 +32,7 @@ TINY = {
     "cross_view": "--data.columns a image b image --image.size 16",
     "simcse": "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1 --head.dim 8",
     "simcse_nli": f"--data.columns anchor text positive text --head.dim 8 {BYTES}",
-    "scored_pairs": f"--data.columns sentence1 text sentence2 text score number {BYTES}",
+    "scored_pairs": f"--data.columns sentence1 text sentence2 text score label {BYTES}",
     "clip": f"--image.size 16 {BYTES}",
     "pairs": f"--data.columns query text document text --mine.start 1 --mine.every 2 {BYTES}",
     "clap": f"--audio.rate 8000 {BYTES}",

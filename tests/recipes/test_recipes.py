@@ -24,7 +24,7 @@ from multicl.run import Run, parse
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = (
     "simclr", "moco", "instdisc", "swav", "supcon", "semi", "cmc", "cross_view", "simclr_audio", "simcse", "clip",
-    "siglip", "clap", "pairs", "simcse_nli",
+    "siglip", "clap", "pairs", "simcse_nli", "scored_pairs",
 )  # fmt: skip
 BOTH = {f"{a}_recall@{k}" for a in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
 FIGURES = {
@@ -40,6 +40,7 @@ FIGURES = {
     "cross_view": {f"{a}_recall@{k}" for a in ("a_to_b", "b_to_a") for k in (1, 5, 10)},
     "simcse": {"sts_spearman"},
     "simcse_nli": {"sts_spearman"},
+    "scored_pairs": {"sts_spearman"},
     "clip": BOTH,
     "clap": {name.replace("image", "audio") for name in BOTH},
     "pairs": {name.replace("image", "query").replace("text", "document") for name in BOTH},
@@ -57,6 +58,7 @@ BASELINES = {
     "cross_view": {f"{a}_recall@{k}" for a in ("a_to_b", "b_to_a") for k in (1, 5, 10)},
     "simcse": {"sts_spearman"},
     "simcse_nli": {"sts_spearman"},
+    "scored_pairs": {"sts_spearman"},
     "clip": set[str](),
     "clap": set[str](),
     "pairs": set[str](),
@@ -74,6 +76,7 @@ NODES = {
     "cross_view": ["a", "b"],
     "simcse": ["text"],
     "simcse_nli": ["anchor", "positive", "negative"],
+    "scored_pairs": ["sentence1", "sentence2"],
     "clip": ["image", "text"],
     "clap": ["audio", "text"],
     "pairs": ["query", "document"],
@@ -107,7 +110,7 @@ def test_the_last_line_has_the_figures_before_and_after(finished: Finished) -> N
     assert result["recipe"] == finished.name
     assert finished.figures.keys() == result["untrained"].keys() == FIGURES[finished.name]
     assert result["baseline"].keys() == BASELINES[finished.name]
-    low = -1 if finished.name.startswith("simcse") else 0
+    low = -1 if finished.name.startswith(("simcse", "scored")) else 0
     for values in (finished.figures, result["untrained"], result["baseline"]):
         assert all(isinstance(value, float) and low <= value <= 1 for value in values.values())
     assert (result["steps"], result["skipped"]) == (4, 0)

@@ -38,10 +38,8 @@ def test_own_negatives_weigh_as_simcse_has_them(alpha: float, both: bool) -> Non
     a, b = views()
     a.z.requires_grad_()
     z = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).requires_grad_()
-    explicit = Extra(
-        z, torch.tensor([3, 0, 1]), torch.tensor([50, 51, 11]), "negative"
-    )  # row 1 brings what it is about
-    context = Context(World(), extra_a=(explicit,))
+    explicit = Extra(z, torch.tensor([3, 0, 1]), torch.tensor([50, 51, 11]), "negative")  # row 1: of its id
+    context = Context(World(), equal_ids="ignore", extra_a=(explicit,))
     loss = InfoNCE(0.5, both_directions=both, own_negative=alpha).build((3, 3))(a, b, context)["loss"]
     u, v, w = (normalize(x, dim=1) for x in (a.z, b.z, z))
     weights = torch.zeros(4, 3, dtype=torch.float64)
