@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from multicl.evaluation.checks import paired, unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def triplet_accuracy(anchors: Tensor, positives: Tensor, negatives: Tensor) -> float:
