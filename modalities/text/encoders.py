@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multicl.modalities.text import hub, sentence, tokens
+from multicl.modalities.text import hub, lora, sentence, tokens
 from multicl.types import Batch, InputError
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ def build(settings: Text, weights: bool) -> nn.Module:
     if settings.encoder == "words":
         return WordEncoder(settings.width, dropout)
     if settings.encoder == "small":
-        return TransformerEncoder(_small(settings, dropout), pooling)
+        return TransformerEncoder(lora.adapted(_small(settings, dropout), settings.lora), pooling)
     pooling = settings.pooling or sentence.pooling_of(settings.encoder) or pooling
-    return TransformerEncoder(_from_hub(settings, pooling, weights and settings.pretrained), pooling)
+    model = _from_hub(settings, pooling, weights and settings.pretrained)
+    return TransformerEncoder(lora.adapted(model, settings.lora), pooling)
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
