@@ -98,8 +98,8 @@ def theirs(
         SentenceTransformer,
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
-        losses,
     )
+    from sentence_transformers.sentence_transformer import losses
 
     model = SentenceTransformer(minilm(), device="cpu", local_files_only=True)
     plain = losses.MultipleNegativesRankingLoss(model, scale=1 / TEMPERATURE)

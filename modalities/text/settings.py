@@ -83,9 +83,7 @@ class Text:
         _require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
         _require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
         transformer = isinstance(self.encoder, str) and self.encoder != "words"
-        _require(
-            not self.lora or transformer, "lora", self.lora, f"0 for {_label(self.encoder)}, which is no transformer"
-        )
+        _require(not self.lora or transformer, "lora", self.lora, f"0 for {_label(self.encoder)}")
         _require(self.encoder != "", "encoder", self.encoder, 'a name such as "small"')
         poolings = {"mean", "cls", "last", "first_last", "top2"}
         if self.encoder == "words":
