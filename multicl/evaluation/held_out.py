@@ -15,6 +15,7 @@ from multicl.evaluation.knn import knn_accuracy
 from multicl.evaluation.linear_probe import linear_probe
 from multicl.evaluation.retrieval import retrieval
 from multicl.evaluation.sts import sts_mean_spearman, sts_spearman
+from multicl.evaluation.triplets import triplet_accuracy
 from multicl.types import BadSample, InputError, Modality
 
 if TYPE_CHECKING:
@@ -127,6 +128,23 @@ def crossing(
         found = retrieval(queries, items, truth, truth, ks=ks)
         figures |= {f"{name}_recall@{k}": found[f"recall@{k}"] for k in ks}
     return figures
+
+
+def triplets(embed: Embed, nodes: Sequence[str], rows: Rows, modalities: dict[str, Modality]) -> Figures:
+    """Share of the rows whose anchor is nearer to its positive than to its negative.
+
+    Args:
+        nodes: of anchor, positive and negative; rows that have all three count.
+    """
+    cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in nodes]
+    kept = [i for i in range(len(rows)) if all(column[i] is not None for column in cells)]
+    skipped: dict[int, str] = {}
+    z = [embed(node, [column[i] for i in kept], skipped) for node, column in zip(nodes, cells, strict=True)]
+    good = [at for at in range(len(kept)) if at not in skipped]
+    if not good:
+        raise InputError(f"{rows.label}: no row has all of {list(nodes)}")
+    anchors, positives, negatives = (side[good] for side in z)
+    return {"triplets": triplet_accuracy(anchors, positives, negatives)}
 
 
 SEVEN = (
