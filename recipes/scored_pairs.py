@@ -1,4 +1,4 @@
-r"""Pairs of texts with graded scores: CoSENT (Su 2022, https://kexue.fm/archives/8847), or 0/1 and a margin.
+r"""Scored pairs of texts (arXiv:2309.12871, whose cosine objective is CoSENT, Su 2022): graded, or 0/1 with a margin.
 
 accelerate launch recipes/scored_pairs.py --data.path mteb/stsbenchmark-sts --text.encoder bert-base-uncased
 python recipes/scored_pairs.py --data.path same_or_not.csv --similar --data.columns score is_duplicate

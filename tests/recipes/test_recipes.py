@@ -143,6 +143,7 @@ def test_embed_writes_what_the_loaded_model_gives(finished: Finished, data: Path
     reads = {
         "pairs": ["query=text", "document=text"],
         "simcse_nli": ["anchor=text", "positive=text"],
+        "scored_pairs": ["sentence1=text", "sentence2=text"],
         "cross_view": ["a=image", "b=image"],
     }
     if finished.name in reads:
