@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from multicl import InputError
+from multicl import InputError, Modality
 from multicl.evaluation import held_out
 from multicl.modalities.text import Text
 from multicl.rows import Rows, open_rows
@@ -44,7 +44,7 @@ def dev_correlation(embed: held_out.Embed, node: str, names: Sequence[str], spli
 
 def probes(embed: held_out.Embed, node: str, text: Text, names: Sequence[str]) -> held_out.Figures:
     """Accuracy of a linear probe on each set of labelled texts: columns text and label, splits train and test."""
-    nodes = {node: replace(text, column="text")}
+    nodes: dict[str, Modality] = {node: replace(text, column="text")}
     figures: held_out.Figures = {}
     for name in names:
         train, test = (open_rows(name, split=split) for split in ("train", "test"))

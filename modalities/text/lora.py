@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from multicl.types import InputError
 
@@ -44,7 +44,7 @@ def merged(encoder: Module) -> Module:
         return encoder
     plain = copy.deepcopy(encoder)
     for name in names:
-        layer = plain.get_submodule(name)
+        layer: Any = plain.get_submodule(name)
         layer.merge()
         plain.set_submodule(name, layer.get_base_layer())
     plain.requires_grad_(True)

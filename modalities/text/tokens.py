@@ -159,7 +159,7 @@ def _fast(inner: PreTrainedTokenizerBase, limit: int) -> RustTokenizer | None:
     """A fast tokenizer's core, set once: what is around it takes several times as long for a short text."""
     if not inner.is_fast:
         return None
-    core = copy.deepcopy(inner.backend_tokenizer)
+    core: RustTokenizer = copy.deepcopy(inner.backend_tokenizer)
     core.no_padding()
     core.enable_truncation(limit, direction=inner.truncation_side)
     core.encode_special_tokens = inner.split_special_tokens
