@@ -34,7 +34,7 @@ class Recipe(multicl.Run):
     sets (STS12 to 16, STS-B, SICK-R), from the hub."""
     sts_split: str = "test"
     sts_dev: str | None = None
-    """Another split of theirs, for the figure `dev_spearman` by which --train.best may choose."""
+    """Another split of theirs (validation), for the figure `dev_spearman` by which --train.best may choose."""
     probes: tuple[str, ...] = ()
     """Labelled texts (columns text and label; splits train and test) for linear probes: the paper's transfer tasks."""
 

@@ -153,9 +153,8 @@ def test_embed_writes_what_the_loaded_model_gives(finished: Finished, data: Path
     model, table = multicl.load(finished.folder, device="cpu"), pq.read_table(out)
     assert model.nodes == NODES[finished.name]
     assert table.column("row").to_pylist() == list(range(12))
-    columns = dict.fromkeys(("l", "ab", "a", "b"), "image") | dict.fromkeys(
-        ("query", "document", "anchor", "positive"), "text"
-    )
+    columns = dict.fromkeys(("l", "ab", "a", "b"), "image")
+    columns |= dict.fromkeys(("query", "document", "anchor", "positive", "sentence1", "sentence2"), "text")
     for node in model.nodes:
         vectors = torch.tensor(table.column(f"{node}_vector").to_pylist())
         cells = [row[columns.get(node, node)] for row in media.rows(12, seed=1)]

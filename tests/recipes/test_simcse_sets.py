@@ -33,7 +33,7 @@ def test_a_dev_split_and_labelled_texts_are_measured_beside(launched: Any, tmp_p
     for split in ("train", "test"):
         rows = [{"text": f"{'red' if i % 2 else 'green'} {i}", "label": "ab"[i % 2]} for i in range(20)]
         media.write(tmp_path / "labelled" / f"{split}.parquet", rows)
-    flags = ["--sts", str(tmp_path / "sts"), "--sts-dev", "dev", "--probes", str(tmp_path / "labelled")]
+    flags = ["--sts", str(tmp_path / "sts"), "--sts-dev", "validation", "--probes", str(tmp_path / "labelled")]
     flags += ["--train.evaluate-every", "2", "--train.best", "dev_spearman"]
     result = launched("simcse", "--run", str(tmp_path / "run"), *flags).result
     assert result["dev_spearman"] == result["sts_spearman"]  # the same pairs
