@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from multicl.model import Model, load
     from multicl.objectives import (
         Bilinear,
+        CoSENT,
         CrossEntropy,
         Decoupled,
         HardestNegatives,
@@ -38,20 +39,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "BadSample", "Batch", "Bilinear", "CrossEntropy", "Data", "Decoupled", "HardNegative", "HardestNegatives", "Head",
-    "HoldOut", "InfoNCE", "InputError", "InstanceNCE", "Margin", "Matryoshka", "Mine", "Modality", "Model", "Momentum",
-    "NTXent", "Optim", "Pair", "Predicted", "Run", "Sigmoid", "SupCon", "SwAV", "Target", "Train", "Trainer",
-    "core_view", "full_graph", "launch", "load", "register",
+    "BadSample", "Batch", "Bilinear", "CoSENT", "CrossEntropy", "Data", "Decoupled", "HardNegative",
+    "HardestNegatives", "Head", "HoldOut", "InfoNCE", "InputError", "InstanceNCE", "Margin", "Matryoshka", "Mine",
+    "Modality", "Model", "Momentum", "NTXent", "Optim", "Pair", "Predicted", "Run", "Sigmoid", "SupCon", "SwAV",
+    "Target", "Train", "Trainer", "core_view", "full_graph", "launch", "load", "register",
 ]  # fmt: skip
 _HOMES = {
-    "BadSample": "types", "Batch": "types", "Bilinear": "objectives", "CrossEntropy": "objectives", "Data": "data",
-    "Decoupled": "objectives", "HardestNegatives": "objectives", "HardNegative": "objectives", "Head": "towers",
-    "HoldOut": "hold_out", "InfoNCE": "objectives", "InputError": "types", "InstanceNCE": "objectives",
-    "Margin": "objectives", "Matryoshka": "objectives", "Mine": "settings", "Modality": "types", "Model": "model",
-    "Momentum": "settings", "NTXent": "objectives", "Optim": "optim", "Pair": "pairs", "Predicted": "objectives",
-    "Run": "run", "Sigmoid": "objectives", "SupCon": "objectives", "SwAV": "objectives", "Target": "targets",
-    "Train": "settings", "Trainer": "trainer", "core_view": "pairs", "full_graph": "pairs", "launch": "run",
-    "load": "model", "register": "adapters",
+    "BadSample": "types", "Batch": "types", "Bilinear": "objectives", "CoSENT": "objectives",
+    "CrossEntropy": "objectives", "Data": "data", "Decoupled": "objectives", "HardestNegatives": "objectives",
+    "HardNegative": "objectives", "Head": "towers", "HoldOut": "hold_out", "InfoNCE": "objectives",
+    "InputError": "types", "InstanceNCE": "objectives", "Margin": "objectives", "Matryoshka": "objectives",
+    "Mine": "settings", "Modality": "types", "Model": "model", "Momentum": "settings", "NTXent": "objectives",
+    "Optim": "optim", "Pair": "pairs", "Predicted": "objectives", "Run": "run", "Sigmoid": "objectives",
+    "SupCon": "objectives", "SwAV": "objectives", "Target": "targets", "Train": "settings", "Trainer": "trainer",
+    "core_view": "pairs", "full_graph": "pairs", "launch": "run", "load": "model", "register": "adapters",
 }  # fmt: skip
 
 

@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from multicl.distributed import World
+from multicl.objectives.co_sent import check_scale
 from multicl.objectives.distance import margin_rows
 from multicl.objectives.hard_negative import check_negatives
 from multicl.objectives.margin import check_margin
 from multicl.objectives.negatives import DecoupledRows, HardRows, RowLoss, negatives_loss
+from multicl.objectives.ordered import order_loss
 from multicl.objectives.softmax import info_nce_loss
 from multicl.objectives.softmax import unit as unit_rows
 from multicl.ops.contrast import Extra, Relation, Side, contrast
@@ -142,6 +144,25 @@ def margin_contrastive(a: Tensor, b: Tensor, similar: Tensor, margin: float = 1.
         raise InputError(f"similar must be {len(a)} booleans, one a row, got {list(similar.shape)} {similar.dtype}")
     loss, _ = margin_rows(a, b, similar, margin)
     return World.current().mean(loss, torch.ones_like(similar))
+
+
+def co_sent(
+    a: Tensor, b: Tensor, scores: Tensor | Sequence[float], scale: float = 20.0, *, similarity: Similarity = "cosine"
+) -> Tensor:
+    """CoSENT (Su 2022): log(1 + sum over score_i > score_j of exp(scale * (cos_j - cos_i))).
+
+    Args:
+        a, b: [N, D]. scores: [N] how near row i of a and of b should be, in any unit; NaN: not known. scale: above 0.
+
+    Returns:
+        Scalar over the rows of all ranks; 0 where no two scores differ. Memory is linear in N.
+    """
+    check_scale(scale)
+    a, b = _sides(a, b, similarity)
+    score = torch.as_tensor(scores, device=a.device).to(torch.float32)
+    if score.shape != a.shape[:1]:
+        raise InputError(f"scores must be {len(a)} numbers, one a row, got {list(score.shape)}")
+    return order_loss(scale * (a * b).sum(1), score, World.current())
 
 
 def hard_negative(

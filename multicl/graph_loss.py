@@ -34,6 +34,14 @@ class Ids(Protocol):
         ...
 
 
+class Scores(Protocol):
+    """How near rows' two should be."""
+
+    def __call__(self, pair: Pair, row: Tensor) -> Tensor:
+        """[B] rows -> [B] float32, NaN where it is not known; of pairs that have a target."""
+        ...
+
+
 class Contexts(Protocol):
     """What objectives may know."""
 
@@ -73,11 +81,17 @@ class Sides:
     ids: Ids
     keys: Embeddings = field(default_factory=dict)
     """What momentum towers gave."""
+    scores: Scores | None = None
+    """Needed where a pair has a target."""
 
     def of(self, pair: Pair, view: View, momentum: bool = False, negatives: bool = False) -> Embedded:
         """A view in the pair's space."""
         z, row = (self.keys if momentum else self.embedded)[view, pair.space], self.rows[view]
-        return Embedded(z, row.to(z.device), self.ids(pair, row, negatives).to(z.device))
+        score = None
+        if pair.target:
+            assert self.scores is not None
+            score = self.scores(pair, row).to(z.device)
+        return Embedded(z, row.to(z.device), self.ids(pair, row, negatives).to(z.device), score=score)
 
     def features(self, target: Target, view: View) -> Embedded:
         """A view's features, with the rows' classes for ids."""

@@ -124,6 +124,8 @@ def figures_of(terms: Sequence[Pair], compared: Mapping[str, Sequence[Compared]]
 
 def agreement(pair: Pair, seen: Sequence[Compared]) -> Agreement | None:
     """Of the calls of one pair, each by its weight; None where there is nothing to compare."""
+    if pair.target:  # a row's two may be far from each other by right
+        return None
     seen = [c for c in seen if len(c.a) and len(c.b) and c.a.z.shape[1] == c.b.z.shape[1]]
     if not seen:
         return None

@@ -36,6 +36,9 @@ class Pair:
     """"ignore": rows of equal id are neither positive nor negative."""
     negatives: str | None = None
     """A node whose rows arrive as explicit hard negatives of a's rows; null where a row has none."""
+    target: str | None = None
+    """A column that says how near a row's two should be: graded scores (CoSENT), or 0 and 1 (Margin); null: a row of
+    which it is not known."""
     mine: Mine | None = None
     """Rows of a bring hard negatives found among all rows of b; of a pair of one node, among all others."""
     keys: Literal["online", "momentum"] = "online"
@@ -80,9 +83,33 @@ class Pair:
             raise InputError(f"pair {self.name!r}: a predictor stands before momentum keys: give keys='momentum'")
         if isinstance(self.objective, NTXent) and not self.symmetric:
             raise InputError(f"pair {self.name!r}: NTXent compares two views of one node; for two nodes, use InfoNCE")
+        if getattr(self.objective, "own_negative", 1.0) != 1 and not self.negatives:
+            raise InputError(
+                f"pair {self.name!r}: own_negative={self.objective.own_negative} weighs a row's explicit negatives: "  # type: ignore[attr-defined]
+                "give negatives=, their node"
+            )
+        self._check_target()
         for name in (self.name, self.space):
             if not name.replace("-", "_").isidentifier():
                 raise InputError(f"pair name or space {name!r}: use letters, digits, _ and -")
+
+    def _check_target(self) -> None:
+        kind, what = getattr(self.objective, "scores", None), type(self.objective).__name__
+        if kind == "graded" and not self.target:
+            raise InputError(f"pair {self.name!r}: {what} orders rows by their scores: give target=, their column")
+        if not self.target:
+            return
+        if kind is None:
+            raise InputError(
+                f"pair {self.name!r}: {what} takes no target; use CoSENT for graded scores, Margin for 0/1"
+            )
+        for name in ("ids", "negatives", "mine"):
+            if getattr(self, name):
+                raise InputError(
+                    f"pair {self.name!r}: target= says of each row how near its two are; leave out {name}="
+                )
+        if self.symmetric:
+            raise InputError(f"pair {self.name!r}: two views of one node are always near; target= is for two nodes")
 
     @property
     def symmetric(self) -> bool:

@@ -19,6 +19,7 @@ from multicl import ids as identity
 from multicl.classes import class_numbers
 from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
 from multicl.rows import Row, Rows, is_null, resolve_path
+from multicl.scores import Scores
 from multicl.seeds import Draws
 from multicl.types import BadSample, Batch, InputError, Modality, Sample
 
@@ -58,14 +59,23 @@ class Slice:
     epoch: int = 0
     mined: dict[str, Batch | None] = field(default_factory=dict)
     """Pair -> the mined rows of its node b; None where there are none."""
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    """Pair that has a target -> [n] float32 of all rows of the slice but mined ones; NaN where a row has none."""
 
     def ids_of(self, term: Term, row: Tensor, negatives: bool = False) -> Tensor:
         """[B] ids of some of the rows, or of the explicit negatives they bring, in their order, on their device."""
+        name = negatives_of(term) if negatives and isinstance(term, Pair) else term.name
+        return self.ids[name][self._places(row)].to(row.device)
+
+    def scores_of(self, pair: Pair, row: Tensor) -> Tensor:
+        """[B] float32 of some of the rows, in their order, on their device; of a pair that has a target."""
+        return self.scores[pair.name][self._places(row)].to(row.device)
+
+    def _places(self, row: Tensor) -> Tensor:
         order = torch.argsort(self.row)
         at = order[torch.searchsorted(self.row[order], row.cpu())]
         assert torch.equal(self.row[at], row.cpu()), "rows of another slice"
-        name = negatives_of(term) if negatives and isinstance(term, Pair) else term.name
-        return self.ids[name][at].to(row.device)
+        return at
 
     def pin_memory(self) -> Slice:
         """Page-locked tensors, for fast copies to a GPU."""
@@ -115,6 +125,7 @@ class Reader:
         }
         for target in self.targets:
             self.label_columns[target.name] = rows.resolve(target.column, f", the labels of target {target.name!r}")
+        self.scores = Scores(rows, self.pairs)
         self.notes: list[str] = []
         self.ids = {} if rows.streaming else self._all_ids()
         self.cache: dict[tuple[str, int], Sample | Skipped | None] = {}
@@ -150,7 +161,7 @@ class Reader:
         numbers, others = self.rows.numbers().tolist(), list(range(-rows, 0))  # which are no row's
         if pair.ids:
             return identity.label_ids(self.rows.cells(self.label_columns[pair.name]), numbers), identity.row_ids(others)
-        if pair.symmetric:
+        if pair.symmetric or pair.target:
             return identity.row_ids(numbers), identity.row_ids(others)
         cells: list[Iterable[Any]] = [self.rows.cells(self.columns[node]) for node in (pair.a, pair.b)]
         if pair.negatives:  # one that repeats a row's own text is no negative of that row
@@ -171,7 +182,7 @@ class Reader:
     def _demand(self, pair: Pair) -> Any:
         if pair.ids:
             return ("label", self.label_columns[pair.name])
-        if pair.symmetric:
+        if pair.symmetric or pair.target:
             return None
         columns = [self.columns[pair.a], self.columns[pair.b]]  # whose order matters for negatives alone
         return (*columns, self.columns[pair.negatives]) if pair.negatives else tuple(sorted(columns))
@@ -183,7 +194,8 @@ class Reader:
         fetched = self._fetch(numbers, sources) if rows is None else dict(zip(numbers, rows, strict=True))
         batches = {source: self._batch(source, numbers, epoch, fetched, skipped) for source in sources}
         ids = {name: torch.from_numpy(found) for name, found in self._ids(numbers, fetched).items()}
-        return Slice(batches, torch.tensor(list(numbers), dtype=torch.int64), ids, tuple(skipped), epoch)
+        row = torch.tensor(list(numbers), dtype=torch.int64)
+        return Slice(batches, row, ids, tuple(skipped), epoch, scores=self.scores.of(numbers, fetched))
 
     def with_mined(self, part: Slice, wanted: Mapping[str, Sequence[int]]) -> Slice:
         """The slice with rows of other slices, too: pair -> those of its node b. What cannot be read is left out."""
@@ -259,7 +271,7 @@ class Reader:
             if pair.ids:
                 column = self.label_columns[pair.name]
                 found[pair.name] = identity.label_ids([fetched[n].get(column) for n in numbers], numbers)
-            elif pair.symmetric:
+            elif pair.symmetric or pair.target:
                 found[pair.name] = identity.row_ids(numbers)
             else:  # a stream cannot be searched for repeats ahead: one text or file of the second node is one thing
                 found[pair.name] = self._contents(pair.b, numbers, fetched)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from multicl.chunks import cut
-from multicl.graph_loss import Contexts, Ids, Outcome, Sides, graph_loss, rows_of
+from multicl.graph_loss import Contexts, Ids, Outcome, Scores, Sides, graph_loss, rows_of
 from multicl.looks import Look
 from multicl.memory import Memory
 from multicl.replay import NoSync, embed, replay, surrogate
@@ -37,6 +37,7 @@ def exact_step(
     memory: Memory | None = None,
     key_looks: Sequence[Look] = (),
     sampled: int = 0,
+    scores: Scores | None = None,
 ) -> Outcome:
     """Forward and backward of all pairs; gradients are added to the parameters' `.grad`.
 
@@ -48,7 +49,7 @@ def exact_step(
         no_sync: DDP's, of `wrapped`.
         memory: momentum towers, queues; this step's keys are put into the queues. key_looks: what the momentum towers
             embed, of the same rows.
-        sampled: so many rows of each view stay in the outcome.
+        sampled: so many rows of each view stay in the outcome. scores: of pairs that have a target.
     """
     if chunk is None:
         embedded = wrapped([request for look in looks for request in look.requests()])
@@ -57,7 +58,7 @@ def exact_step(
         chunks = [part for look in costliest_last for part in cut(look, chunk)]
         embedded = embed(towers, looks, chunks)
     keys = memory.embed(key_looks, chunk) if memory is not None else {}
-    sides = Sides(embedded, rows_of([*looks, *key_looks]), ids, keys)
+    sides = Sides(embedded, rows_of([*looks, *key_looks]), ids, keys, scores)
     found = graph_loss(towers, sides, contexts, memory, sampled)
     trained = [p for p in towers.parameters() if p.requires_grad]
     rest: Tensor = _Reached.apply(*trained)  # type: ignore[no-untyped-call]

@@ -260,7 +260,7 @@ class Trainer:
         try:
             return exact_step(
                 wrapped, self.towers, looks, part.ids_of, context, self.accelerator.backward, chunk, no_sync,
-                memory, key_looks, self.logbook.sampled(step + 1),
+                memory, key_looks, self.logbook.sampled(step + 1), part.scores_of,
             )  # fmt: skip
         except torch.OutOfMemoryError as error:
             smaller = max(1, (chunk or self.most) // 2)

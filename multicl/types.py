@@ -128,13 +128,15 @@ class Embedded:
     """[B] int64 what the row is about: rows of equal id are positives (or ignored, as the pair says)."""
     h: Tensor | None = None
     """[B, W] what the encoder gave, where a term asks for it."""
+    score: Tensor | None = None
+    """[B] float32 how near a row's two should be, as the pair's target says, NaN where it does not; None: no target."""
 
     def __len__(self) -> int:
         return int(self.z.shape[0])
 
     def __getitem__(self, index: Tensor) -> Embedded:
-        h = None if self.h is None else self.h[index]
-        return Embedded(self.z[index], self.row[index], self.id[index], h)
+        h, score = (None if x is None else x[index] for x in (self.h, self.score))
+        return Embedded(self.z[index], self.row[index], self.id[index], h, score)
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,14 @@ CPU cores: Spearman 0.605; untrained 0.584, counts of words 0.503.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
-
-import torch
+from typing import ClassVar
 
 import multicl
-from multicl import Head, InfoNCE, InputError, Modality, Optim, Pair, Train
+from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
 from multicl.evaluation import held_out
 from multicl.modalities.text import Text
-from multicl.rows import open_rows
+from multicl.recipes import _sentences as sentences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +33,10 @@ class Recipe(multicl.Run):
     """Scored pairs for the figures: hub names or paths with columns sentence1, sentence2, score; "seven": the paper's
     sets (STS12 to 16, STS-B, SICK-R), from the hub."""
     sts_split: str = "test"
+    sts_dev: str | None = None
+    """Another split of theirs (validation), for the figure `dev_spearman` by which --train.best may choose."""
+    probes: tuple[str, ...] = ()
+    """Labelled texts (columns text and label; splits train and test) for linear probes: the paper's transfer tasks."""
 
     space: ClassVar[str | None] = None  # the head is for training only, as in the paper
 
@@ -51,29 +49,16 @@ class Recipe(multicl.Run):
         return [Pair("text", "text", self.objective)]
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Spearman correlation with human scores."""
-        return self.correlation(held_out.of_model(model), model.nodes[0])
+        """Spearman correlation with human scores, and what else is asked for."""
+        node, embed = model.nodes[0], held_out.of_model(model)
+        figures = sentences.correlation(embed, node, self.sts, self.sts_split)
+        if self.sts_dev is not None:
+            figures |= sentences.dev_correlation(embed, node, self.sts, self.sts_dev)
+        return figures | sentences.probes(embed, node, self.text, self.probes)
 
     def baseline(self) -> dict[str, float]:
         """Of bags of words."""
-        return self.correlation(bag_of_words, "")
-
-    def correlation(self, embed: held_out.Embed, node: str) -> dict[str, float]:
-        """Of one set, or of each of several and on average."""
-        names = held_out.SEVEN if self.sts == ("seven",) else self.sts
-        sets = {Path(name).name: open_rows(name, split=self.sts_split) for name in names}
-        if not sets or len(sets) < len(names):
-            raise InputError(f"--sts: give one name or several that end unlike, got {' '.join(names) or 'none'}")
-        return held_out.sts(embed, node, *sets.values()) if len(sets) == 1 else held_out.sts_sets(embed, node, sets)
-
-
-def bag_of_words(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
-    """Counts of words in hashed places, on a log scale: the baseline of raw inputs."""
-    z = torch.zeros(len(cells), 1 << 13)
-    for i, cell in enumerate(cells):
-        for word, times in Counter(cell.lower().replace(".", " ").replace(",", " ").split()).items():
-            z[i, int.from_bytes(word.encode(), "little") % 8191] += math.log1p(times)
-    return z
+        return sentences.correlation(sentences.bag_of_words, "", self.sts, self.sts_split)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ python recipes/simcse_nli.py --data.path triples.jsonl --text.encoder small --te
 
 The paper has 81.57 as average of seven STS sets, with BERT-base and 275,601 triples from SNLI and MNLI. A row without
 a hard negative (null) is a pair; a negative that repeats the text of an anchor or a positive is none of theirs.
+`--objective.own-negative` is the hard negative's weight alpha, which the authors found best at 1.
 """
 
 from __future__ import annotations

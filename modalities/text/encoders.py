@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multicl.modalities.text import hub, sentence, tokens
+from multicl.modalities.text import hub, lora, sentence, tokens
 from multicl.types import Batch, InputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ DROPOUTS = (
 """Names under which transformers' configs keep hidden and attention dropout."""
 LAYERS = {"first_last": 0, "top2": -2}
 """Poolings of two layers: the one beside the last, of which 0 is the embeddings."""
+GROUP = 32
+"""Rows that are enough for a CPU to compute at full speed."""
+WORTH = 0.8
+"""Share of a padded batch that is left without most of its padding, below which its rows are taken in groups."""
 LAYERDROPS = ("layerdrop", "layer_drop", "encoder_layerdrop")
 
 
@@ -38,9 +42,10 @@ def build(settings: Text, weights: bool) -> nn.Module:
     if settings.encoder == "words":
         return WordEncoder(settings.width, dropout)
     if settings.encoder == "small":
-        return TransformerEncoder(_small(settings, dropout), pooling)
+        return TransformerEncoder(lora.adapted(_small(settings, dropout), settings.lora), pooling)
     pooling = settings.pooling or sentence.pooling_of(settings.encoder) or pooling
-    return TransformerEncoder(_from_hub(settings, pooling, weights and settings.pretrained), pooling)
+    model = _from_hub(settings, pooling, weights and settings.pretrained)
+    return TransformerEncoder(lora.adapted(model, settings.lora), pooling)
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -64,8 +69,17 @@ class TransformerEncoder(nn.Module):
         self.width = int(model.config.hidden_size)
 
     def forward(self, batch: Batch) -> Tensor:
-        """-> [B, width] float32."""
-        return self.pooled(batch.get("ids"), batch.get("mask"))
+        """-> [B, width] float32. On a CPU, rows of about one length go together, where that saves padding."""
+        ids, mask, lengths = batch.get("ids"), batch.get("mask"), batch.lengths
+        if lengths is None or batch.device.type != "cpu" or len(batch) < 2 * GROUP:
+            return self.pooled(ids, mask)
+        order = lengths.argsort(stable=True)
+        groups = order.tensor_split(len(order) // GROUP)
+        longest = [int(lengths[group[-1]]) for group in groups]
+        if sum(len(g) * n for g, n in zip(groups, longest, strict=True)) > WORTH * ids.numel():
+            return self.pooled(ids, mask)
+        parts = [self.pooled(ids[g, :n], mask[g, :n]) for g, n in zip(groups, longest, strict=True)]
+        return torch.cat(parts)[order.argsort()]
 
     def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[B, T] int64 ids and [B, T] mask -> [B, width] float32."""

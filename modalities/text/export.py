@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multicl.modalities.text import hub, sentence, tokens
+from multicl.modalities.text import hub, lora, sentence, tokens
 from multicl.modalities.text.encoders import TransformerEncoder
 from multicl.types import InputError
 
@@ -47,7 +47,7 @@ def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, 
         raise InputError(f"a {type(encoder).__name__} is no transformer, so {form} cannot hold it")
     if encoder.model.config.is_encoder_decoder:
         raise InputError(f"half of the encoder-decoder {text.encoder!r} is no model that {form} loads by itself")
-    return forms[form](text, encoder, head, folder)
+    return forms[form](text, lora.merged(encoder), head, folder)
 
 
 def _transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:

@@ -64,6 +64,9 @@ class Text:
     """Hidden and attention dropout, in [0, 1); None: the encoder's own (0.1 offline)."""
     pretrained: bool = True
     """Load a Hugging Face encoder's weights; False: its architecture with random weights."""
+    lora: int = 0
+    """Rank of LoRA's updates of all linear maps (arXiv:2106.09685), which alone train, beside the heads; 0: all weights
+    train. Needs peft; an export has them merged."""
     width: int = 256
     """Of the offline encoders' features."""
     layers: int = 4
@@ -80,6 +83,9 @@ class Text:
             _require(isinstance(value, int) and value >= least, name, value, f"a whole number, {least} or more")
         _require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")
         _require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+        _require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
+        transformer = isinstance(self.encoder, str) and self.encoder != "words"
+        _require(not self.lora or transformer, "lora", self.lora, f"0 for {_label(self.encoder)}")
         _require(self.encoder != "", "encoder", self.encoder, 'a name such as "small"')
         poolings = {"mean", "cls", "last", "first_last", "top2"}
         if self.encoder == "words":

@@ -8,6 +8,7 @@ from multicl.evaluation.knn import knn_accuracy, knn_labels
 from multicl.evaluation.linear_probe import Probe, linear_probe, logistic_regression
 from multicl.evaluation.retrieval import ranks, retrieval
 from multicl.evaluation.sts import spearman, sts_mean_spearman, sts_spearman
+from multicl.evaluation.triplets import triplet_accuracy
 from multicl.evaluation.zero_shot import class_vectors, filled, zero_shot, zero_shot_accuracy
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "spread",
     "sts_mean_spearman",
     "sts_spearman",
+    "triplet_accuracy",
     "uniformity",
     "zero_shot",
     "zero_shot_accuracy",

@@ -14,6 +14,7 @@ from torch import Tensor
 from multicl.evaluation.knn import knn_accuracy
 from multicl.evaluation.linear_probe import linear_probe
 from multicl.evaluation.sts import sts_mean_spearman, sts_spearman
+from multicl.evaluation.triplets import triplet_accuracy
 from multicl.types import BadSample, InputError, Modality
 
 if TYPE_CHECKING:
@@ -109,6 +110,23 @@ def linear(
     sides = ((train, known or label), (test, label))
     (x, labels), (y, truth) = (_joined(embed, modalities, nodes, rows, column) for rows, column in sides)
     return {"linear": linear_probe(x, labels, y, truth).accuracy}
+
+
+def triplets(embed: Embed, nodes: Sequence[str], rows: Rows, modalities: dict[str, Modality]) -> Figures:
+    """Share of the rows whose anchor is nearer to its positive than to its negative.
+
+    Args:
+        nodes: of anchor, positive and negative; rows that have all three count.
+    """
+    cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in nodes]
+    kept = [i for i in range(len(rows)) if all(column[i] is not None for column in cells)]
+    skipped: dict[int, str] = {}
+    z = [embed(node, [column[i] for i in kept], skipped) for node, column in zip(nodes, cells, strict=True)]
+    good = [at for at in range(len(kept)) if at not in skipped]
+    if not good:
+        raise InputError(f"{rows.label}: no row has all of {list(nodes)}")
+    anchors, positives, negatives = (side[good] for side in z)
+    return {"triplets": triplet_accuracy(anchors, positives, negatives)}
 
 
 SEVEN = (

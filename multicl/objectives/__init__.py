@@ -1,6 +1,7 @@
 """Objectives: one idea of one paper a file. Settings import no torch; the modules that they build do."""
 
 from multicl.objectives.bilinear import Bilinear
+from multicl.objectives.co_sent import CoSENT
 from multicl.objectives.cross_entropy import CrossEntropy
 from multicl.objectives.decoupled import Decoupled
 from multicl.objectives.hard_negative import HardNegative
@@ -16,6 +17,6 @@ from multicl.objectives.sigmoid import Sigmoid
 from multicl.objectives.sup_con import SupCon
 
 __all__ = [
-    "Bilinear", "CrossEntropy", "Decoupled", "HardNegative", "HardestNegatives", "InfoNCE", "InstanceNCE", "Margin",
-    "Matryoshka", "NTXent", "Predicted", "Sigmoid", "SupCon", "SwAV",
+    "Bilinear", "CoSENT", "CrossEntropy", "Decoupled", "HardNegative", "HardestNegatives", "InfoNCE", "InstanceNCE",
+    "Margin", "Matryoshka", "NTXent", "Predicted", "Sigmoid", "SupCon", "SwAV",
 ]  # fmt: skip

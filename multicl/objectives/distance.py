@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from multicl.distributed import World
 from multicl.objectives.margin import Margin
 from multicl.types import Context, Embedded
 
@@ -35,6 +36,8 @@ class MarginObjective(nn.Module):
         context.refuse_extras("Margin")
         world = context.world
         a, b = aligned(a, b)
+        if a.score is not None:
+            return self._losses(a.z, b.z, a.score > 0, ~a.score.isnan(), world)
         start = sum(world.counts(len(a), a.z.device)[: world.rank])
         z, row, ids = world.gather(b.z), world.gather(b.row), world.gather(b.id)
         following = (start + 1 + torch.arange(len(a), device=a.z.device)) % max(len(z), 1)
@@ -45,7 +48,10 @@ class MarginObjective(nn.Module):
         own = torch.ones_like(same)
         similar, counted = torch.cat([own, same]), torch.cat([own, counts])
         twice, others = torch.cat([a.z, a.z]), torch.cat([b.z, z[following]])
-        loss, distance = margin_rows(twice, others, similar, self.settings.margin)
+        return self._losses(twice, others, similar, counted, world)
+
+    def _losses(self, a: Tensor, b: Tensor, similar: Tensor, counted: Tensor, world: World) -> dict[str, Tensor]:
+        loss, distance = margin_rows(a, b, similar, self.settings.margin)
         distance = distance.detach()
         return {
             "loss": world.mean(loss, counted),

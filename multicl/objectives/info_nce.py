@@ -8,10 +8,12 @@ make this SupCon, unique ids make it self-supervised.
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from multicl.objectives.temperature import Tempered, one_width
+from multicl.types import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,10 +27,18 @@ class InfoNCE(Tempered):
     _: KW_ONLY
     both_directions: bool = True
     """The mean of a->b and b->a; False: a->b alone. A pair of one node has but one direction."""
+    own_negative: float = 1.0
+    """How many times a row's own explicit negative (`Pair(negatives=...)`) counts in its sum: the alpha of supervised
+    SimCSE (arXiv:2104.08821, appendix B); other rows' count once."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.own_negative < math.inf:
+            raise InputError(f"InfoNCE: own_negative must be above 0, got {self.own_negative}")
 
     def build(self, dims: tuple[int, int]) -> nn.Module:
         """The module; InputError where the two sides differ in width."""
         from multicl.objectives.softmax import SoftmaxObjective
 
         one_width(self, dims)
-        return SoftmaxObjective(self, both_directions=self.both_directions)
+        return SoftmaxObjective(self, both_directions=self.both_directions, own_negative=self.own_negative)

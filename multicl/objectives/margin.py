@@ -3,14 +3,15 @@
     L = mean of D^2 / 2 over similar pairs, max(0, margin - D)^2 / 2 over others;  D = |a - b|, vectors as given
 
 The pairs of a batch, two a row: a row of a with its own row of b, similar; and with the next row of b (the batch is a
-ring, over all ranks), similar where the two have one id. So it is half and half, and linear in the batch.
+ring, over all ranks), similar where the two have one id. So it is half and half, and linear in the batch. Where the
+pair has a target, its 0 and 1 say which rows' two are similar, and there are no other pairs.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from multicl.objectives.temperature import one_width
 from multicl.types import InputError
@@ -25,6 +26,8 @@ class Margin:
 
     margin: float = 1.0
     """The distance beyond which a dissimilar pair is left alone; vectors are not normalised, so it sets their size."""
+
+    scores: ClassVar[Literal["binary"]] = "binary"
 
     def __post_init__(self) -> None:
         check_margin(self.margin)

@@ -40,6 +40,11 @@ class Matryoshka:
         """Those of the objective."""
         return bool(getattr(self.objective, "both_directions", True))
 
+    @property
+    def scores(self) -> str | None:
+        """The kind of target that the objective takes."""
+        return getattr(self.objective, "scores", None)
+
     def build(self, dims: tuple[int, int]) -> nn.Module:
         """The module; InputError where the two sides differ in width, or are not wider than a part of them."""
         from multicl.objectives.nested import MatryoshkaObjective

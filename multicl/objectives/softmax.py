@@ -14,7 +14,7 @@ from multicl.objectives.temperature import Tempered
 from multicl.objectives.tempered import TemperedModule
 from multicl.ops.contrast import Relation, Side, Stats, Sums, contrast
 from multicl.ops.hardest import contrast_hardest
-from multicl.types import Context, Embedded, InputError
+from multicl.types import Context, Embedded, Extra, InputError
 
 SHORTEST = 1e-6
 
@@ -108,12 +108,19 @@ class SoftmaxObjective(TemperedModule):
 
     Args:
         both_directions: of two nodes. one_node: refuse two. hardest: negatives of a row, the nearest; None: all.
+        own_negative: how many times a row's own explicit negatives count in its sum.
     """
 
     def __init__(
-        self, settings: Tempered, both_directions: bool = True, one_node: bool = False, hardest: int | None = None
+        self,
+        settings: Tempered,
+        both_directions: bool = True,
+        one_node: bool = False,
+        hardest: int | None = None,
+        own_negative: float = 1.0,
     ) -> None:
         super().__init__(settings)
+        self.own_negative = own_negative
         self.both_directions, self.one_node, self.hardest = both_directions, one_node, hardest
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
@@ -126,8 +133,33 @@ class SoftmaxObjective(TemperedModule):
         scale = self.scale(context, a.z)
         both = self.both_directions and context.both
         stats, _ = contrast_views(a, b, scale, context, self.settings.similarity, both=both, hardest=self.hardest)
+        if self.own_negative != 1:
+            stats = replace(stats, a=self._weighted(stats.a, a, b, scale, context))
         loss = info_nce_loss(stats, context.world)
         with torch.no_grad():
             share = (mean_positive(stats.a) - stats.a.lse[0]).exp()
             confidence = context.world.mean(share, stats.a.valid)
         return {"loss": loss, "temperature": 1 / scale.detach().squeeze(), "confidence": confidence}
+
+    def _weighted(self, sums: Sums, a: Embedded, b: Embedded, scale: Tensor, context: Context) -> Sums:
+        """The sums of rows that bring negatives, each of which counts `own_negative` times in its row's."""
+        sides = (a, b) if context.symmetric else (a,)
+        z, row, ids = (torch.cat([getattr(side, name) for side in sides]) for name in ("z", "row", "id"))
+        lse = sums.lse
+        for extra in context.extra_a:
+            if extra.same_row == "negative":
+                i, j = own_rows(row, ids, extra)
+                own, theirs = (unit(x) if self.settings.similarity == "cosine" else x for x in (z[i], extra.z[j]))
+                share = (scale * (own * theirs).sum(1) - lse[0, i]).exp()  # of the negative in its row's sum
+                lse = lse.index_add(1, i, torch.log1p((self.own_negative - 1) * share)[None])
+        return replace(sums, lse=lse)
+
+
+def own_rows(row: Tensor, ids: Tensor, extra: Extra) -> tuple[Tensor, Tensor]:
+    """Places of queries, and of the explicit negative that each brings; one that is not ignored, and at most one."""
+    if not len(extra.row):
+        return row[:0], row[:0]
+    order = extra.row.argsort()
+    at = order[torch.searchsorted(extra.row[order], row).clamp(max=len(order) - 1)]
+    (i,) = ((extra.row[at] == row) & (extra.id[at] != ids)).nonzero(as_tuple=True)
+    return i, at[i]

@@ -36,6 +36,7 @@ TINY = {
     "simcse_nli": f"--data.columns anchor text positive text --head.dim 8 {BYTES}",
     "lit": f"--image.encoder small --image.size 16 {BYTES}",
     "bind": f"--core text --image.size 16 16 {BYTES}",
+    "scored_pairs": f"--data.columns sentence1 text sentence2 text score label {BYTES}",
     "clip": f"--image.size 16 {BYTES}",
     "pairs": f"--data.columns query text document text --mine.start 1 --mine.every 2 {BYTES}",
     "clap": f"--audio.rate 8000 {BYTES}",
@@ -96,7 +97,7 @@ def launched(recipe_of: Callable[[str], type[Run]], tiny: dict[str, list[str]], 
     """launched(name, *flags): a recipe with the smallest encoders, four steps of eight rows, on `data`."""
 
     def start(name: str, *flags: str, path: str | Path | None = data) -> Launched:
-        sts = ["--sts", str(data.parent / "sts")] if name.startswith("simcse") else []
+        sts = ["--sts", str(data.parent / "sts")] if name.startswith(("simcse", "scored")) else []
         where = [] if path is None else ["--data.path", str(path)]
         steps = ["--train.steps", "4", "--train.batch-size", "8", "--train.lr", "3e-3"]
         return called(lambda: launch(recipe_of(name), [*where, *sts, *tiny[name], *steps, *flags]))

@@ -25,3 +25,17 @@ def test_names_that_end_alike_are_refused(launched: Any, data: Path, tmp_path: P
     folder = str(data.parent / "sts")
     said = launched("simcse", "--run", str(tmp_path / "run"), "--sts", folder, folder)
     assert "several that end unlike" in said.refusal
+
+
+def test_a_dev_split_and_labelled_texts_are_measured_beside(launched: Any, tmp_path: Path) -> None:
+    for split in ("test", "dev"):
+        media.write(tmp_path / "sts" / f"{split}.parquet", media.scored())
+    for split in ("train", "test"):
+        rows = [{"text": f"{'red' if i % 2 else 'green'} {i}", "label": "ab"[i % 2]} for i in range(20)]
+        media.write(tmp_path / "labelled" / f"{split}.parquet", rows)
+    flags = ["--sts", str(tmp_path / "sts"), "--sts-dev", "validation", "--probes", str(tmp_path / "labelled")]
+    flags += ["--train.evaluate-every", "2", "--train.best", "dev_spearman"]
+    result = launched("simcse", "--run", str(tmp_path / "run"), *flags).result
+    assert result["dev_spearman"] == result["sts_spearman"]  # the same pairs
+    assert result["linear_labelled"] == 1  # the words tell
+    assert "dev_spearman" not in result["baseline"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from multicl import (
     Bilinear,
+    CoSENT,
     Decoupled,
     HardestNegatives,
     HardNegative,
@@ -29,6 +30,8 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "info_nce": (InfoNCE(0.2, learnable=True), {}),
     "info_nce, ids ignored": (InfoNCE(0.2, learnable=True), {"equal_ids": "ignore"}),
     "info_nce, dot": (InfoNCE(0.5, similarity="dot", both_directions=False), {}),
+    "own negative": (InfoNCE(0.2, learnable=True, own_negative=3.0), {"more": "all"}),
+    "own negative, one node": (InfoNCE(0.5, own_negative=0.2), {"symmetric": True, "more": "all"}),
     "nt_xent": (NTXent(0.5, learnable=True), {"symmetric": True}),
     "sup_con": (SupCon(0.3, learnable=True), {"symmetric": True}),
     "sigmoid": (Sigmoid(bias=-2.0), {}),
@@ -52,11 +55,23 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "nt_xent, queue and explicit negatives": (NTXent(0.5, learnable=True), {"symmetric": True, "more": "all"}),
     "sup_con, queue and explicit negatives": (SupCon(0.3, learnable=True), {"symmetric": True, "more": "all"}),
     "hard_negative, queue and explicit negatives": (HardNegative(0.5, learnable=True), {"more": "all"}),
+    "co_sent": (CoSENT(5.0), {"more": "scores"}),
+    "margin, scores": (Margin(2.0), {"more": "scores"}),
+    "matryoshka, scores": (Matryoshka(CoSENT(5.0), dims=(2,)), {"more": "scores"}),
     "matryoshka": (Matryoshka(InfoNCE(0.2, learnable=True), dims=(2, 3)), {}),
     "matryoshka, queue and explicit negatives": (Matryoshka(InfoNCE(0.2), dims=(2,)), {"more": "all"}),
     "decoupled, queue and explicit negatives": (Decoupled(0.3, learnable=True), {"symmetric": True, "more": "all"}),
 }
-FUNCTIONS = ("nt_xent", "info_nce", "sup_con", "sigmoid_loss", "margin_contrastive", "hard_negative", "decoupled")
+FUNCTIONS = (
+    "nt_xent",
+    "info_nce",
+    "sup_con",
+    "sigmoid_loss",
+    "margin_contrastive",
+    "hard_negative",
+    "decoupled",
+    "co_sent",
+)
 
 
 class Model(nn.Module):
@@ -79,6 +94,9 @@ class Model(nn.Module):
             context = replace(context, extra_a=extras, extra_b=() if context.symmetric else extras[:1])
         if more == "queue":
             context = replace(context, extra_a=(self.queue(),), extra_b=(self.queue(),))
+        if more == "scores":  # of the last row of five none is known
+            score = torch.where(row % 5 == 4, torch.nan, (row % 2).float())
+            a, b = (replace(v, score=score) for v in (a, b))
         return self.objective(a, b, context)["loss"]
 
     def queue(self) -> Extra:
@@ -141,6 +159,9 @@ def _functions(counts: list[int]) -> dict[str, list[Any]]:
         elif name == "margin_contrastive":
             leaves.pop()
             loss = functional.margin_contrastive(a, b, row % 2 == 0, 2.0)
+        elif name == "co_sent":
+            leaves.pop()
+            loss = functional.co_sent(a, b, (row % 7).float(), 5.0)
         else:
             loss = getattr(functional, name)(a, b, number)
         grads = torch.autograd.grad(loss, leaves)

@@ -100,3 +100,10 @@ def margin_contrastive(a: Tensor, b: Tensor, similar: list[bool], margin: float 
             distance = square.sqrt() if square > 0 else square
             terms.append((margin - distance).square() / 2 if distance < margin else 0 * square)
     return mean(terms, a)
+
+
+def co_sent(a: Tensor, b: Tensor, scores: list[float], scale: float) -> Tensor:
+    """Over every two rows of which one has the higher score; a NaN is higher than nothing."""
+    cos = [similarities(a[i : i + 1], b[i : i + 1], cosine=True)[0, 0] for i in range(len(a))]
+    terms = [scale * (cos[j] - cos[i]) for i, s in enumerate(scores) for j, t in enumerate(scores) if s > t]
+    return torch.logsumexp(torch.stack([torch.zeros_like(cos[0]), *terms]), 0)

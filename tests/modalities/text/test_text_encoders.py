@@ -187,3 +187,17 @@ def test_own_module_must_be_given_again(tmp_path: Path) -> None:
     text.save(tmp_path)
     with pytest.raises(InputError, match="modalities="):
         text.restored(tmp_path)
+
+
+def test_rows_in_groups_of_one_length_are_the_rows_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = Text("small", width=16, layers=1, heads=2, dropout=0.0)
+    encoder = text.build().eval()
+    batch = text.collate([text.load("x" * (1 + 7 * i % 60), None) for i in range(70)])
+    seen: list[tuple[int, ...]] = []
+    encoder.model.register_forward_pre_hook(lambda m, a, k: seen.append(tuple(k["input_ids"].shape)), with_kwargs=True)
+    grouped = encoder(batch)
+    assert len(seen) == 2
+    assert sum(rows * width for rows, width in seen) < 0.8 * batch.get("ids").numel()
+    monkeypatch.setattr("multicl.modalities.text.encoders.GROUP", 1000)
+    torch.testing.assert_close(grouped, encoder(batch), atol=1e-5, rtol=1e-5)
+    assert len(seen) == 3

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from multicl import InfoNCE, InputError, Margin, Sigmoid
+from multicl import InfoNCE, InputError, Margin, Pair, Sigmoid
 from multicl.distributed import World
 from multicl.types import Context, Embedded, Extra, Objective
 
@@ -29,6 +29,37 @@ def test_explicit_negatives_are_keys_of_every_row_and_own_keys_of_a_queue_of_non
     own = torch.eye(4, dtype=torch.bool).flip(1)  # row i's own key stands in the queue's place 3 - i
     logits = torch.cat([u @ v.T, u @ w.T, (u @ w.flip(0).T).masked_fill(own, -torch.inf)], 1) / 0.5
     torch.testing.assert_close(loss, cross_entropy(logits, torch.arange(4)))
+
+
+@pytest.mark.parametrize("alpha", [0.3, 4.0])
+@pytest.mark.parametrize("both", [False, True])
+def test_own_negatives_weigh_as_simcse_has_them(alpha: float, both: bool) -> None:
+    """Its code adds log(alpha) to the logits of a row's own hard negative; here one is missing, and one is ignored."""
+    a, b = views()
+    a.z.requires_grad_()
+    z = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).requires_grad_()
+    explicit = Extra(z, torch.tensor([3, 0, 1]), torch.tensor([50, 51, 11]), "negative")  # row 1: of its id
+    context = Context(World(), equal_ids="ignore", extra_a=(explicit,))
+    loss = InfoNCE(0.5, both_directions=both, own_negative=alpha).build((3, 3))(a, b, context)["loss"]
+    u, v, w = (normalize(x, dim=1) for x in (a.z, b.z, z))
+    weights = torch.zeros(4, 3, dtype=torch.float64)
+    weights[3, 0] = weights[0, 1] = torch.tensor(alpha).double().log()
+    weights[1, 2] = -torch.inf
+    target = torch.arange(4)
+    wanted = cross_entropy(torch.cat([u @ v.T / 0.5, u @ w.T / 0.5 + weights], 1), target)
+    if both:
+        wanted = (wanted + cross_entropy(v @ u.T / 0.5, target)) / 2
+    torch.testing.assert_close(loss, wanted)
+    grads = (torch.autograd.grad(x, [a.z, z], retain_graph=True) for x in (loss, wanted))
+    for got, right in zip(*grads, strict=True):
+        torch.testing.assert_close(got, right)
+
+
+def test_a_weight_without_negatives_is_refused() -> None:
+    with pytest.raises(InputError, match=r"own_negative=2.0 weighs a row's explicit negatives: give negatives="):
+        Pair("a", "b", InfoNCE(own_negative=2.0))
+    with pytest.raises(InputError, match="own_negative must be above 0, got 0"):
+        InfoNCE(own_negative=0)
 
 
 @pytest.mark.parametrize("objective", [Margin(), Sigmoid()])

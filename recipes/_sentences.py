@@ -1,0 +1,61 @@
+"""What recipes of sentences measure: sets of scored pairs, labelled texts, and bags of words as a baseline."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from multicl import InputError, Modality
+from multicl.evaluation import held_out
+from multicl.modalities.text import Text
+from multicl.rows import Rows, open_rows
+
+
+def scored(names: Sequence[str], split: str) -> dict[str, Rows]:
+    """A split of each set of scored pairs, by its name; "seven": the paper's.
+
+    Raises:
+        InputError: no name, or two that end alike.
+    """
+    names = held_out.SEVEN if tuple(names) == ("seven",) else names
+    sets = {Path(name).name: open_rows(name, split=split) for name in names}
+    if not sets or len(sets) < len(names):
+        raise InputError(f"--sts: give one name or several that end unlike, got {' '.join(names) or 'none'}")
+    return sets
+
+
+def correlation(embed: held_out.Embed, node: str, names: Sequence[str], split: str) -> held_out.Figures:
+    """Spearman's with human scores, of one set, or of each of several and on average."""
+    sets = scored(names, split)
+    return held_out.sts(embed, node, *sets.values()) if len(sets) == 1 else held_out.sts_sets(embed, node, sets)
+
+
+def dev_correlation(embed: held_out.Embed, node: str, names: Sequence[str], split: str) -> held_out.Figures:
+    """The mean over sets, as one figure by which a run may choose."""
+    found = [held_out.sts(embed, node, rows)["sts_spearman"] for rows in scored(names, split).values()]
+    return {"dev_spearman": sum(found) / len(found)}
+
+
+def probes(embed: held_out.Embed, node: str, text: Text, names: Sequence[str]) -> held_out.Figures:
+    """Accuracy of a linear probe on each set of labelled texts: columns text and label, splits train and test."""
+    nodes: dict[str, Modality] = {node: replace(text, column="text")}
+    figures: held_out.Figures = {}
+    for name in names:
+        train, test = (open_rows(name, split=split) for split in ("train", "test"))
+        figures[f"linear_{Path(name).stem}"] = held_out.linear(embed, nodes, [node], train, test, "label")["linear"]
+    return figures
+
+
+def bag_of_words(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
+    """Counts of words in hashed places, on a log scale: the baseline of raw inputs."""
+    z = torch.zeros(len(cells), 1 << 13)
+    for i, cell in enumerate(cells):
+        for word, times in Counter(cell.lower().replace(".", " ").replace(",", " ").split()).items():
+            z[i, int.from_bytes(word.encode(), "little") % 8191] += math.log1p(times)
+    return z
