@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import found
+import media
+import pytest
+
+from multicl.search import Index
+from multicl.search.serve import answer, build, launch_options, serve
+from multicl.types import InputError
+
+CHROMIUM = shutil.which("chromium")
+HOSTILE = "<img src=x onerror=\"document.title='caught'\"> ${1+1} {{ 7 }}"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    data = media.rows(16)
+    data[0]["text"] = data[0]["negative"] = HOSTILE
+    there = Index(tmp_path_factory.mktemp("db") / "db", found.model())
+    there.add(data)
+    return there
+
+
+def test_what_is_found_is_escaped(index: Index) -> None:
+    html = answer(index, "red thing", "image", "row = 0", 3, paths=False)
+    assert "&lt;img src=x onerror" in html
+    assert "<img src=x" not in html
+    assert html.count('<img src="data:image/png;base64,') == html.count("<audio ") == html.count("<article>") == 1
+
+
+def test_what_strangers_type_is_no_path(index: Index, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(media.png(1))
+    assert "Nearest by image" in answer(index, str(picture), "all", "", 2, paths=False)  # words, as any other
+    assert "Nearest by text" in answer(index, str(picture), "all", "", 2, paths=True)
+    assert answer(index, "x", "image", "", 10**6, paths=False).count("<article>") == 16
+
+
+def test_only_this_machine_is_let_in_unless_told_otherwise() -> None:
+    options = launch_options("127.0.0.1", None)
+    assert (options["server_name"], options["share"], options["max_file_size"]) == ("127.0.0.1", False, "20mb")
+    with pytest.raises(InputError, match=r"cannot listen at 203\.0\.113\.1, port 99"):
+        launch_options("203.0.113.1", 99)
+
+
+def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="no such search database"):
+        serve(str(tmp_path / "none"))
+    for name, message in (("lancedb", "pip install 'multicl"), ("gradio", "the search page needs Gradio: pip install")):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(InputError, match=message):
+            serve(str(tmp_path / "none")) if name == "gradio" else Index(tmp_path / "none")
+
+
+@pytest.fixture(scope="module")
+def url(index: Index) -> Iterator[str]:
+    page = build(index)
+    _, address, _ = page.launch(**launch_options("127.0.0.1", None), prevent_thread_lock=True)
+    yield address
+    page.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+@pytest.mark.filterwarnings("ignore")  # of the server's libraries
+def test_in_a_browser(url: str, tmp_path: Path) -> None:
+    sync = pytest.importorskip("playwright.sync_api")
+    picture, sound = tmp_path / "a.png", tmp_path / "b.wav"
+    picture.write_bytes(media.png(1, size=64))
+    sound.write_bytes(media.wav(2, seconds=0.5))
+    errors: list[Any] = []
+    with sync.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1200, "height": 900})
+        tab.on("pageerror", lambda error: errors.append(error))
+        tab.goto(url)
+        tab.get_by_label("Words").fill("a red thing")
+        tab.get_by_label("Words").press("Enter")
+        tab.wait_for_selector("#shown article img")
+        tab.screenshot(path=str(tmp_path / "words.png"))
+        assert tab.locator("#shown article").count() == 24  # twelve by pictures, twelve by sounds
+        assert tab.locator("#shown audio").count() == 24
+        drawn = "all => all.every(i => i.complete && i.naturalWidth > 0)"
+        assert tab.locator("#shown img").evaluate_all(drawn)
+        tab.locator("#shown").get_by_text("onerror").first.wait_for()
+        assert tab.title() == "multicl search"
+        tab.locator("input[type=file][accept*=image]").set_input_files(str(picture))
+        tab.get_by_text("Nearest by text").wait_for()
+        tab.locator("input[type=file][accept*=audio]").set_input_files(str(sound))
+        tab.get_by_text("Nearest by image").wait_for()
+        tab.screenshot(path=str(tmp_path / "sound.png"), full_page=True)
+        tab.get_by_text("More").click()
+        tab.get_by_label("Condition").fill("nope = 1")
+        tab.get_by_label("Words").press("Enter")
+        tab.get_by_text("cannot be used").first.wait_for()
+        browser.close()
+    assert errors == []
