@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from multicl.model import DEFAULT
 from multicl.report.gallery import Section, write_gallery
-from multicl.search.index import Added, Hit, Index
+from multicl.search.fill import Added
+from multicl.search.index import Hit, Index
 
 SHOWN = 48
 """Characters of a cell in a printed row."""

@@ -70,17 +70,17 @@ def build(index: Index) -> Any:
     gr = _gradio()
     reads = {kind for kind, sample in _samples().items() if _readable(index, sample)}
 
-    def find(query: Any, among: str, where: str, k: float, paths: bool) -> str:
+    def find(query: Any, among: str, where: str | None, k: float, paths: bool) -> str:
         try:
-            return str(answer(index, query, among, where, round(k), paths))
+            return str(answer(index, query, among, where or "", round(k), paths))
         except InputError as error:
             raise gr.Error(str(escape(str(error))), print_exception=False) from error
 
-    def typed(text: str, *more: Any) -> str:
-        return find(text[:LONGEST], *more, False) if text.strip() else ""
+    def typed(text: str | None, among: str, where: str | None, k: float) -> str:
+        return find(text[:LONGEST], among, where, k, paths=False) if text and text.strip() else ""
 
-    def given(path: str | None, *more: Any) -> str:
-        return find(path, *more, True) if path else ""
+    def given(path: str | None, among: str, where: str | None, k: float) -> str:
+        return find(path, among, where, k, paths=True) if path else ""
 
     with gr.Blocks(title="multicl search", analytics_enabled=False) as page:
         gr.Markdown(f"# Search\n{len(index):,} rows, by {', '.join(index.nodes)}.")
