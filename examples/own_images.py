@@ -12,7 +12,7 @@ from PIL import Image as Picture
 from multicl import NTXent, Pair, Train, Trainer
 from multicl.modalities.image import Image
 
-# A folder to stand for yours: stripes, checks and dots in colours by chance.
+# A folder to stand for yours: stripes, checks and dots, light on dark, each shifted and lit by chance.
 rng = np.random.default_rng(0)
 folder = Path(tempfile.mkdtemp()) / "pictures"
 folder.mkdir()
@@ -21,8 +21,8 @@ PATTERNS = {"stripes": (y // 4) % 2, "checks": (y // 4 + x // 4) % 2, "dots": ((
 for i in range(120):
     name = list(PATTERNS)[i % 3]
     mask = np.roll(PATTERNS[name], rng.integers(0, 8, 2), axis=(0, 1))[..., None].astype(bool)
-    pixels = np.where(mask, rng.integers(0, 256, 3), rng.integers(0, 256, 3)).astype(np.uint8)
-    Picture.fromarray(pixels).save(folder / f"{name}_{i:03d}.png")
+    pixels = np.where(mask, rng.integers(150, 256), rng.integers(0, 100)) + rng.normal(0, 15, (32, 32, 3))
+    Picture.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{name}_{i:03d}.png")
 
 # Two random views of each picture must be nearer to each other than to all other pictures.
 files = sorted(map(str, folder.glob("*.png")))  # a path to the folder does as well: data=folder

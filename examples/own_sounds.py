@@ -11,7 +11,7 @@ from multicl import NTXent, Pair, Train, Trainer
 from multicl.modalities.audio import Audio
 
 # Yours may be a folder of .wav, .flac, .ogg or .mp3 files: data="recordings/".
-table = pq.read_table(str(files("multicl.recipes") / "data" / "spoken_codes.parquet"), filters=[("kind", "=", "sound")])
+table = pq.read_table(str(files("multicl.recipes") / "data" / "spoken_codes.parquet"), filters=[("kind", "!=", "scan")])
 recordings = [row for row in table.to_pylist() if row["label"] in (0, 7)][::3]
 print(f"{len(recordings)} recordings of 'zero' and 'seven' by {len({row['speaker'] for row in recordings})} speakers")
 

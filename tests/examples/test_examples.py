@@ -74,8 +74,7 @@ def check_steps(said: str) -> None:
     by_hand, ours = map(float, re.findall(r"([\d.]+) by", said))
     assert by_hand == pytest.approx(ours, abs=2e-4)
     right = [float(x) for x in re.findall(r"right ([\d.]+)%", said)]
-    assert right[-1] > right[0]
-    assert right[-1] > 85
+    assert right[-1] > right[0] + 15
 
 
 def test_seven_steps(capsys: pytest.CaptureFixture[str]) -> None:
