@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ import media
 import pytest
 
 from multicl.search import Index
-from multicl.search.serve import answer, build, launch_options, serve
+from multicl.search.serve import answer, launch_options, serve
 from multicl.types import InputError
 
 CHROMIUM = shutil.which("chromium")
@@ -61,14 +66,26 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def url(index: Index) -> Iterator[str]:
-    page = build(index)
-    _, address, _ = page.launch(**launch_options("127.0.0.1", None), prevent_thread_lock=True)
-    yield address
-    page.close()
+    """The command in a process of its own: Gradio's server leaves event loops behind."""
+    port = launch_options("127.0.0.1", None)["server_port"]
+    run = Path(index.where).parent / "run"
+    found.saved(run)
+    command = [sys.executable, "-W", "ignore", "-m", "multicl.cli", "serve", index.where, "--model", str(run)]
+    server = subprocess.Popen(
+        [*command, "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert server.stdout
+    assert f"16 rows, at http://127.0.0.1:{port} " in server.stdout.readline()
+    for _ in range(300):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+        time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}"
+    server.send_signal(signal.SIGINT)
+    server.communicate(timeout=20)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
-@pytest.mark.filterwarnings("ignore")  # of the server's libraries
 def test_in_a_browser(url: str, tmp_path: Path) -> None:
     sync = pytest.importorskip("playwright.sync_api")
     picture = tmp_path / "a.png"
