@@ -91,9 +91,13 @@ def build(index: Index) -> Any:
                     label="Words", placeholder="type, then Enter", max_length=LONGEST, submit_btn="Search"
                 )
             if "picture" in reads:
-                picture = gr.Image(label="A picture", type="filepath", height=180, sources=["upload", "clipboard"])
+                picture = gr.Image(
+                    label="A picture", type="filepath", height=180, sources=["upload", "clipboard"], buttons=[]
+                )
             if "sound" in reads:
-                sound = gr.Audio(label="A sound", type="filepath", sources=["microphone", "upload"], format="wav")
+                sound = gr.Audio(
+                    label="A sound", type="filepath", sources=["microphone", "upload"], format="wav", buttons=[]
+                )
             if not reads:
                 file = gr.File(label="A file", type="filepath")
         with gr.Accordion("More", open=False), gr.Row():
