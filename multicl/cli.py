@@ -24,6 +24,9 @@ EXAMPLES = """examples:
   multicl report runs/clip                         one page: figures, map, searches, failures, curves
   multicl compare runs/a runs/b                    figures side by side, and where the recipes differ
   multicl embed runs/clip --data a.parquet --out vectors.parquet
+  multicl index runs/clip --data pictures/ --out pictures.lance     a database to search
+  multicl search pictures.lance "a red square"     by words, or a picture.png, or a sound.wav; --html page.html
+  multicl serve pictures.lance                     the same as a page in the browser
   multicl export runs/simcse --to sentence-transformers
   multicl info                                     versions, devices, adapters
 """
@@ -89,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     views.add_argument("--rows", type=int, default=8, help="things of each modality")
     views.add_argument("--draws", type=int, default=4, help="views of each")
     views.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    _search_parsers(commands)
     commands.add_parser("info", help="versions, devices and adapters found")
     if args[:1] == ["demo"]:  # its flags are the recipe's
         from multicl.recipes.codes import main as demo
@@ -123,6 +127,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                     options.data, options.run, minutes=options.minutes, split=options.split, config=options.config,
                     pretrained=options.pretrained, dry_run=options.dry_run, flags=more,
                 )  # fmt: skip
+                return
+            if options.command in SEARCH:
+                _search(options)
                 return
             from multicl import commands as heavy
 
@@ -232,6 +239,59 @@ def _eval(options: argparse.Namespace) -> None:
         options.runs, options.measure, choices, data=options.data, test=options.test, train=options.train,
         space=options.space, batch_size=options.batch_size,
     )  # fmt: skip
+
+
+SEARCH = ("index", "search", "serve")
+
+
+def _search_parsers(commands: Any) -> None:
+    index = commands.add_parser("index", help="fill a search database with a data set's vectors; adds what is new")
+    index.add_argument("run", metavar="RUN", help="folder of a run or model, or a hub name")
+    index.add_argument("--data", required=True, help="a table, a folder or a hub name")
+    index.add_argument("--out", required=True, metavar="DB", help="a folder, or a URI of an object store (s3://...)")
+    index.add_argument("--split", default="train")
+    index.add_argument("--columns", nargs="+", default=[], metavar="NODE=COLUMN", help="columns of other names")
+    index.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
+    index.add_argument("--batch-size", type=int, default=128)
+    index.add_argument("--on-error", choices=["skip", "raise"], default="skip")
+    index.add_argument("--exact-below", type=int, metavar="N", help="vectors up to which search stays exact: 50000")
+    search = commands.add_parser("search", help="what a search database has nearest to words, a picture or a sound")
+    search.add_argument("db", metavar="DB")
+    search.add_argument("query", metavar="QUERY", help="words, or the path of a file")
+    search.add_argument("--node", help="read the query as this node does; default: the first that can")
+    search.add_argument("--in", dest="among", nargs="+", metavar="NODE", help="nodes whose vectors are searched")
+    search.add_argument("--where", metavar="SQL", help='a condition on the data\'s columns: "label = 3"')
+    search.add_argument("--k", type=int, default=10, help="rows")
+    search.add_argument("--exact", action="store_true", help="leave the approximate index aside")
+    search.add_argument("--html", type=Path, metavar="PAGE.html", help="write a page instead of printing rows")
+    serve = commands.add_parser("serve", help="a page to search with: type, drop a picture, record a sound")
+    serve.add_argument("db", metavar="DB")
+    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; default: this one alone")
+    serve.add_argument("--port", type=int, help="default: the first free one from 7860")
+    for parser in (search, serve):
+        parser.add_argument("--model", metavar="RUN", help="where the model lies now, if not where it was")
+    for parser in (index, search, serve):
+        parser.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+
+
+def _search(options: argparse.Namespace) -> None:
+    from multicl.search import commands
+
+    if options.command == "index":
+        commands.index(
+            options.run, options.data, options.out, split=options.split, columns=_columns(options.columns),
+            space=options.space, batch_size=options.batch_size, on_error=options.on_error,
+            exact_below=options.exact_below,
+        )  # fmt: skip
+    elif options.command == "search":
+        commands.search(
+            options.db, options.query, model=options.model, node=options.node, among=options.among,
+            where=options.where, k=options.k, exact=options.exact, html=options.html,
+        )  # fmt: skip
+    else:
+        from multicl.search.serve import serve
+
+        serve(options.db, model=options.model, host=options.host, port=options.port)
 
 
 def show_recipes(name: str | None, copy: Path | None) -> None:

@@ -1,0 +1,71 @@
+"""Approximate search of many vectors: an inverted file (IVF) over k-means parts, its recall measured, not hoped for."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from multicl.search.database import Approximate
+
+if TYPE_CHECKING:
+    import numpy as np
+
+EXACT_BELOW = 50_000
+"""Vectors up to which exact search is quick enough."""
+WANTED = 0.95
+"""Recall@10 for which as many parts are looked at as it takes."""
+QUERIES = 100
+
+
+def build(table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int) -> Approximate:
+    """Index a column of unit vectors and choose how many parts a search looks at.
+
+    Args:
+        queries: [Q, D] such as will be asked, for measuring. vectors: how many the column has.
+    """
+    from lancedb.index import IvfFlat
+
+    parts = max(1, round(math.sqrt(vectors)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # k-means may leave a part of few or equal vectors empty
+        table.create_index(column, config=IvfFlat(distance_type="cosine", num_partitions=parts), replace=True)
+    return measure(table, column, queries, vectors, parts)
+
+
+def measure(
+    table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int, parts: int
+) -> Approximate:
+    """The fewest probes, among powers of 2, that give the recall that is wanted; else all parts."""
+    exact = [_ids(_search(table, column, q, None)) for q in queries]
+    probes, recall = 1, 0.0
+    while True:
+        found = [_ids(_search(table, column, q, probes)) for q in queries]
+        recall = recall_at(found, exact)
+        if recall >= WANTED or probes >= parts:
+            return Approximate(vectors, parts, probes, round(recall, 4))
+        probes = min(parts, 2 * probes)
+
+
+def recall_at(found: Sequence[Sequence[int]], exact: Sequence[Sequence[int]]) -> float:
+    """Share of the exact nearest that were found, over all queries."""
+    hits = sum(len(set(f) & set(e)) for f, e in zip(found, exact, strict=True))
+    return hits / max(1, sum(map(len, exact)))
+
+
+def nearest(table: Any, column: str, vector: Any, probes: int | None) -> Any:
+    """A LanceDB query for the rows nearest to a vector [D] by cosine; probes: None for exact search."""
+    query = table.search(vector, vector_column_name=column).distance_type("cosine")
+    if probes is None:
+        return query.bypass_vector_index()
+    return query.minimum_nprobes(probes).maximum_nprobes(0)  # more where a filter leaves too few
+
+
+def _search(table: Any, column: str, vector: Any, probes: int | None) -> Any:
+    return nearest(table, column, vector, probes).select(["id", "_distance"]).limit(10).to_arrow()
+
+
+def _ids(found: Any) -> list[int]:
+    ids: list[int] = found.column("id").to_pylist()
+    return ids

@@ -1,0 +1,92 @@
+"""What a row of data is, as an id, and which of its columns are plain values that a database can keep."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from multicl.rows import Rows, is_null, resolve_path
+from multicl.seeds import hash62
+
+PEEK = 100
+"""Cells by which a column is judged to be plain, before all of them are looked at."""
+
+
+def row_content(row: Mapping[str, Any], columns: Mapping[str, bool], base: Path | None) -> int:
+    """62-bit id of what a row holds: equal cells, equal id, wherever the files lie.
+
+    Args:
+        columns: those that count -> whether their strings are paths of files.
+        base: the folder of relative paths.
+    """
+    parts = []
+    for column, files in columns.items():
+        cell = row.get(column)
+        if not is_null(cell):
+            parts.append(f"{column}={_digest(resolve_path(cell, base, 'files' if files else 'values'), files)}")
+    return hash62("row content", *parts)
+
+
+def _digest(cell: Any, file: bool) -> str:
+    if isinstance(cell, Mapping):  # Hugging Face's undecoded media, decoded sounds
+        if cell.get("bytes") is not None:
+            return _digest(cell["bytes"], False)
+        if cell.get("path") is not None and cell.get("array") is None:
+            return _digest(cell["path"], True)
+        return " ".join(f"{key}:{_digest(part, False)}" for key, part in cell.items() if part is not None)
+    if file and isinstance(cell, str | os.PathLike):
+        try:
+            cell = Path(cell).read_bytes()
+        except (OSError, ValueError):  # embedding says what is wrong with it
+            cell = os.fspath(cell)
+    if isinstance(cell, bytes | bytearray | memoryview):
+        return hashlib.blake2b(cell, digest_size=16).hexdigest()
+    if isinstance(cell, list | tuple):
+        return f"[{' '.join(_digest(part, file) for part in cell)}]"
+    if hasattr(cell, "__array__") or hasattr(cell, "__array_interface__"):  # numpy's, torch's, Pillow's
+        array = np.ascontiguousarray(cell)
+        if array.dtype != object:
+            return f"{array.shape} {array.dtype} {hashlib.blake2b(array.data, digest_size=16).hexdigest()}"
+    return repr(cell)
+
+
+def plain_columns(rows: Rows, taken: set[str]) -> dict[str, pa.DataType]:
+    """Columns of texts, numbers or truth values -> their Arrow type; the rest, media and lists, are left out."""
+    found: dict[str, pa.DataType] = {}
+    for column in rows.names or []:
+        if column not in taken and _plain(islice(rows.cells(column), PEEK)) is not None:
+            kind = _plain(rows.cells(column))
+            if kind is not None:
+                found[column] = pa.string() if pa.types.is_null(kind) else kind
+    return found
+
+
+def _plain(cells: Iterable[Any]) -> pa.DataType | None:
+    kinds = {type(cell) for cell in cells if cell is not None}
+    if kinds <= {float, int}:
+        return pa.float64() if float in kinds else pa.int64() if kinds else pa.null()
+    if len(kinds) != 1:
+        return None
+    return {str: pa.string(), bool: pa.bool_()}.get(next(iter(kinds)))
+
+
+def plain_cells(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Cells as Arrow keeps them; integers beyond 64 bits and other misfits are null."""
+    try:
+        return pa.array([None if is_null(v) else v for v in values], kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([_alone(v, kind) for v in values], kind)
+
+
+def _alone(value: Any, kind: pa.DataType) -> Any:
+    try:
+        return pa.scalar(value, kind).as_py()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return None

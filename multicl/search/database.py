@@ -1,0 +1,141 @@
+"""What a search database holds, and how it is opened: a table of rows, and one record about whose vectors they are.
+
+Table `rows`: id (content), row (number in the data), the data's plain columns, and for each node of the model
+`NODE_vector` (unit vectors [D], null where a row lacks it), `NODE_mime` (null then, too) and `NODE_preview`, for pages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from multicl.config import from_plain
+from multicl.model import Model
+from multicl.types import InputError
+
+ROWS, ABOUT = "rows", "multicl"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Approximate:
+    """How a node's vectors are searched approximately, and how well that does."""
+
+    rows: int
+    """Vectors when the index was made."""
+    parts: int
+    probes: int
+    """Parts that a search looks at."""
+    recall: float
+    """Of the 10 nearest, as measured against exact search."""
+
+
+@dataclass(frozen=True)
+class About:
+    """Whose vectors a database holds."""
+
+    model: str
+    """Where the model was when it filled the database."""
+    fingerprint: str
+    """Hash of its weights."""
+    space: str | None
+    """The space of the vectors; None: the encoders' features."""
+    format: int = FORMAT
+    approximate: dict[str, Approximate] = field(default_factory=dict)
+    """Node -> its index; nodes that have none are searched exactly."""
+
+
+def fingerprint(model: Model) -> str:
+    """Hash (blake2b) of all weights that embed: the same before and after saving, on any device."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.towers.state_dict().items()):
+        if not name.startswith("objectives."):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def connect(where: str | Path, create: bool = False) -> Any:
+    """The LanceDB connection to a folder or an object store's URI ("s3://bucket/things").
+
+    Raises:
+        InputError: LanceDB is not installed; there is no such folder, or it holds something else.
+    """
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns that a new table is new
+    try:
+        import lancedb
+    except ImportError:
+        raise InputError("searching needs LanceDB: pip install 'multicl[search]'") from None
+    name = os.fspath(where)
+    if "://" not in name:
+        folder = Path(name).expanduser()
+        if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
+            raise InputError(f"{folder} is no search database: give one that `multicl index` filled, or a new folder")
+        if not folder.exists() and not create:
+            raise InputError(f"no such search database: {folder} (multicl index RUN --data DATA --out {folder})")
+        name = str(folder)
+    try:
+        return lancedb.connect(name)
+    except Exception as error:  # of many kinds: a store that cannot be reached, a folder that may not be made
+        raise InputError(f"cannot open the search database {name}: {first_line(error)}") from error
+
+
+def _is_ours(folder: Path) -> bool:
+    """Empty, or begun by `write_about`, which comes first."""
+    return (folder / f"{ABOUT}.lance").is_dir() or not any(folder.iterdir())
+
+
+def table_names(db: Any) -> list[str]:
+    """The tables of a connection."""
+    return list(db.list_tables().tables)
+
+
+def read_about(db: Any) -> About | None:
+    """The record of a database; None where there is none yet.
+
+    Raises:
+        InputError: it is of a later format, or damaged.
+    """
+    if ABOUT not in table_names(db):
+        return None
+    plain = json.loads(db.open_table(ABOUT).to_arrow().column("about")[0].as_py())
+    if plain.get("format") != FORMAT:
+        raise InputError(f"the search database is of format {plain.get('format')}, and this multicl reads {FORMAT}")
+    return from_plain(About, plain)
+
+
+def write_about(db: Any, about: About) -> None:
+    """Replace the record."""
+    db.create_table(ABOUT, pa.table({"about": [json.dumps(asdict(about))]}), mode="overwrite")
+
+
+def schema_of(dims: Mapping[str, int], plain: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The table's columns. dims: node -> width of its vectors. plain: the data's own columns."""
+    fields = [pa.field("id", pa.int64()), pa.field("row", pa.int64())]
+    fields += [pa.field(name, kind) for name, kind in plain.items()]
+    for node, dim in dims.items():
+        fields += [
+            pa.field(f"{node}_vector", pa.list_(pa.float32(), dim)),
+            pa.field(f"{node}_mime", pa.string()),
+            pa.field(f"{node}_preview", pa.binary()),
+        ]
+    return pa.schema(fields)
+
+
+def own_columns(nodes: list[str]) -> set[str]:
+    """Names that no column of the data may have."""
+    return {"id", "row", "_distance", "_rowid", *(f"{n}_{end}" for n in nodes for end in ("vector", "mime", "preview"))}
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of LanceDB says, in a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,194 @@
+"""Rows of data -> the database: what is not there yet, a chunk at a time, so that a killed filling goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from tqdm import tqdm
+
+from multicl.pairs import column_of
+from multicl.rows import Row, Rows, is_null, open_rows, resolve_path
+from multicl.search.contents import plain_cells, plain_columns, row_content
+from multicl.search.database import ROWS, own_columns, schema_of, table_names
+from multicl.types import BadSample, InputError
+
+if TYPE_CHECKING:
+    from multicl.search.index import Index
+
+CHUNK = 1024
+"""Rows that are embedded and kept at once: what a kill loses at most."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """What came of the rows of a data set; over all ranks."""
+
+    rows: int
+    new: int
+    known: int
+    """Rows that were there before."""
+    repeats: int
+    """Rows that are copies of others of the data."""
+    skipped: tuple[str, ...]
+    """Cells of this rank that could not be read."""
+    nodes: tuple[str, ...]
+    """Nodes that the data has."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is read of each row."""
+
+    rows: Rows
+    nodes: dict[str, str]
+    """Node -> column."""
+    plain: dict[str, pa.DataType]
+    files: dict[str, bool]
+    """Every column that is read -> its strings are paths."""
+
+
+def add(index: Index, data: Any, split: str, columns: Mapping[str, str], batch_size: int, on_error: str) -> Added:
+    """See `Index.add`."""
+    plan = _plan(index, data, split, columns)
+    world = index.world
+    if world.rank == 0:
+        _prepare(index, plan)
+    world.barrier()
+    table = index.db.open_table(ROWS)
+    ids = _all_ids(index, plan)
+    known = np.asarray(table.search().select(["id"]).to_arrow().column("id").to_numpy())
+    first = np.zeros(len(ids), dtype=bool)
+    first[np.unique(ids, return_index=True)[1]] = True
+    old = np.isin(ids, known)
+    todo = np.flatnonzero(first & ~old)
+    world.barrier()  # every rank has seen what was there before any of them adds to it
+    mine = np.array_split(todo, world.size)[world.rank]
+    skipped: list[str] = []
+    kept = 0
+    with tqdm(total=len(mine), unit="row", disable=None if world.rank == 0 else True) as bar:
+        for start in range(0, len(mine), CHUNK):
+            numbers = mine[start : start + CHUNK].tolist()
+            chunk = _embedded(index, plan, numbers, ids, table.schema, batch_size, skipped)
+            if skipped and on_error == "raise":
+                raise InputError(f"{plan.rows.label}: {skipped[0]} (--on-error skip leaves such cells out)")
+            if chunk.num_rows:
+                table.add(chunk)
+            kept += chunk.num_rows
+            bar.update(len(numbers))
+    new = int(world.sum(torch.tensor([kept], device=index.model.towers.device)))
+    repeats = int((~first & ~old).sum())
+    return Added(len(ids), new, int(old.sum()), repeats, tuple(skipped), tuple(plan.nodes))
+
+
+def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _Plan:
+    modalities = index.model.towers.modalities
+    if unknown := [node for node in columns if node not in index.nodes]:
+        raise InputError(f"--columns names {unknown[0]!r}, but the nodes of the database are {index.nodes}")
+    wanted = {node: column_of(node, modalities[node]) for node in index.nodes}
+    rows = open_rows(data, split=split, columns={wanted[node]: column for node, column in columns.items()})
+    if rows.streaming:
+        raise InputError(f"{rows.label} is a stream, whose rows have no numbers: give a table, a folder or a list")
+    nodes = {node: rows.resolve(column) for node, column in wanted.items() if rows.has(column) or node in columns}
+    if not nodes:
+        raise InputError(
+            f"none of the model's nodes {index.nodes} has a column in {rows.label}, which has {rows.names}: "
+            "map one with --columns NODE=COLUMN"
+        )
+    plain = plain_columns(rows, own_columns(index.nodes))
+    files = dict.fromkeys(plain, False) | {column: modalities[node].files for node, column in nodes.items()}
+    return _Plan(rows, nodes, plain, files)
+
+
+def _prepare(index: Index, plan: _Plan) -> None:
+    """The table, with all columns that these rows have."""
+    if ROWS not in table_names(index.db):
+        dims = {node: index.model.towers.dim(node, index.space) for node in index.nodes}
+        index.db.create_table(ROWS, schema=schema_of(dims, plan.plain))
+        return
+    table = index.db.open_table(ROWS)
+    there = {field.name: field.type for field in table.schema}
+    for name, kind in plan.plain.items():
+        other = there.get(name, kind)
+        if other != kind and not (pa.types.is_floating(other) and pa.types.is_integer(kind)):
+            raise InputError(f"column {name!r} of {plan.rows.label} holds {kind}, but {other} in the database")
+    if new := [pa.field(name, kind) for name, kind in plan.plain.items() if name not in there]:
+        table.add_columns(new)
+
+
+def _all_ids(index: Index, plan: _Plan) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """[N] content ids of all rows; each rank reads its part and all of them learn the whole."""
+    world = index.world
+    mine = np.array_split(np.arange(len(plan.rows)), world.size)[world.rank]
+    found = []
+    for start in range(0, len(mine), CHUNK):
+        rows = plan.rows.fetch(mine[start : start + CHUNK].tolist(), list(plan.files))
+        found += [row_content(row, plan.files, plan.rows.base) for row in rows]
+    device = index.model.towers.device
+    ids = torch.tensor(found, dtype=torch.int64, device=device)
+    return world.all_rows(ids, world.counts(len(found), device)).cpu().numpy()
+
+
+def _embedded(
+    index: Index,
+    plan: _Plan,
+    numbers: Sequence[int],
+    ids: np.ndarray[Any, np.dtype[np.int64]],
+    schema: pa.Schema,
+    batch_size: int,
+    skipped: list[str],
+) -> pa.Table:
+    """Some rows as the table keeps them, without those of which nothing could be embedded."""
+    rows = plan.rows.fetch(numbers, list(plan.files))
+    arrays: dict[str, pa.Array] = {"id": pa.array(ids[list(numbers)]), "row": pa.array(numbers, pa.int64())}
+    there = np.zeros(len(rows), dtype=bool)
+    for node, column in plan.nodes.items():
+        vectors, media = _node(index, plan, node, column, numbers, rows, batch_size, skipped)
+        has = ~np.isnan(vectors[:, 0])
+        there |= has
+        flat = pa.array(vectors.ravel(), pa.float32())
+        arrays[f"{node}_vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1], mask=pa.array(~has))
+        arrays[f"{node}_mime"] = pa.array([m and m[0] for m in media], pa.string())
+        arrays[f"{node}_preview"] = pa.array([m and m[1] for m in media], pa.binary())
+    for name in plan.plain:
+        arrays[name] = plain_cells([row.get(name) for row in rows], schema.field(name).type)
+    columns = [arrays[f.name].cast(f.type) if f.name in arrays else pa.nulls(len(rows), f.type) for f in schema]
+    return pa.table(columns, schema=schema).filter(pa.array(there))
+
+
+def _node(
+    index: Index,
+    plan: _Plan,
+    node: str,
+    column: str,
+    numbers: Sequence[int],
+    rows: Sequence[Row],
+    batch_size: int,
+    skipped: list[str],
+) -> tuple[np.ndarray[Any, np.dtype[np.float32]], list[tuple[str, bytes | None] | None]]:
+    """[n, D] vectors of a node, NaN where a row lacks it or it cannot be read; and its previews."""
+    modality = index.model.towers.modalities[node]
+    kind: Any = "files" if modality.files else "values"
+    cells = [resolve_path(row.get(column), plan.rows.base, kind) for row in rows]
+    present = [i for i, cell in enumerate(cells) if not is_null(cell)]
+    vectors = np.full((len(rows), index.model.towers.dim(node, index.space)), np.nan, dtype=np.float32)
+    media: list[tuple[str, bytes | None] | None] = [None] * len(rows)
+    bad: dict[int, str] = {}
+    if present:
+        z = index.model.embed_node(
+            node, [cells[i] for i in present], space=index.space, batch_size=batch_size, skipped=bad
+        ).numpy()
+        for at, i in enumerate(present):
+            if at in bad:
+                skipped.append(f"row {numbers[i]}, column {column!r}: {bad[at]}")
+                continue
+            vectors[i] = z[at]
+            try:
+                media[i] = modality.preview(cells[i])
+            except BadSample:  # what can be embedded need not be shown
+                media[i] = ("", None)
+    return vectors, media

@@ -1,0 +1,79 @@
+"""What a query is of: the model's adapters are asked who can read it."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from multicl.types import InputError, Modality
+
+
+def readers_of(
+    modalities: Mapping[str, Modality], query: Any, node: str | None = None, paths: bool = True
+) -> tuple[list[str], Any]:
+    """The nodes that can read a query, in the model's order, and the cell that they read.
+
+    A string that is a file's path is read by nodes whose cells are files, any other by those whose cells are values:
+    as it stands, or else as JSON ("[1.5, 2.0]").
+
+    Args:
+        node: ask this one alone. paths: False: no string is a path (strangers must not name this machine's files).
+
+    Raises:
+        InputError: no such file or node, or nobody can read it; with each one's reason.
+    """
+    if node is not None and node not in modalities:
+        raise InputError(f"no node is named {node!r}; the model has {list(modalities)}")
+    asked = {n: m for n, m in modalities.items() if node in (None, n)}
+    if not isinstance(query, str | os.PathLike):
+        return _readers(asked, query, "a query of this kind")
+    text = os.fspath(query)
+    path = Path(text).expanduser()
+    if paths and _is_file(path):
+        files = {n: m for n, m in asked.items() if m.files}
+        return _readers(files, str(path), text)
+    if paths and (isinstance(query, os.PathLike) or _names_a_file(text)):
+        raise InputError(f"no such file: {text}")
+    values = {n: m for n, m in asked.items() if not m.files}
+    if not values:
+        raise InputError(f"no such file: {text} (and no node reads words, of {', '.join(asked)})")
+    try:
+        return _readers(values, text, repr(text))
+    except InputError:
+        try:
+            cell = json.loads(text)
+        except ValueError:
+            cell = text
+        return _readers(values, cell, repr(text))
+
+
+def _readers(modalities: Mapping[str, Modality], cell: Any, name: str) -> tuple[list[str], Any]:
+    found, reasons = [], []
+    for node, modality in modalities.items():
+        try:
+            modality.load(cell, None)
+        except Exception as error:  # a plug-in may choke in its own way on what is not its own
+            reasons.append(f"{node}: {error}")
+        else:
+            found.append(node)
+    if not found:
+        raise InputError(f"no node of the model can read {name}: {'; '.join(reasons) or 'none reads files'}")
+    return found, cell
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a text too long for a name, or with a zero in it
+        return False
+
+
+def _names_a_file(text: str) -> bool:
+    """One word that ends as media do, or begins as a path."""
+    kind = mimetypes.guess_type(text)[0] or ""
+    media = kind.startswith(("image/", "audio/", "video/"))
+    return not any(c.isspace() for c in text) and (media or text.startswith(("./", "../", "/", "~/")))

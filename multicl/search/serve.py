@@ -1,0 +1,189 @@
+"""A page in the browser to search a database with: type, drop a picture, record a sound; see and hear what is found."""
+
+from __future__ import annotations
+
+import base64
+import io
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from multicl.report.gallery import MEDIA
+from multicl.search.index import Hit, Index
+from multicl.types import InputError
+
+LONGEST, LARGEST, MOST = 1000, "20mb", 50
+"""Characters of a text, size of a file, rows of an answer that are taken."""
+FIRST_PORT, PORTS = 7860, 100
+CSS = """
+.found { display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: 12px; }
+.found article { border: 1px solid var(--border-color-primary); border-radius: 6px; padding: 10px; overflow: hidden; }
+.found img { display: block; max-width: 100%; min-width: 64px; margin: 0 0 6px; image-rendering: pixelated; }
+.found audio { display: block; width: 100%; height: 36px; margin: 0 0 6px; }
+.found p, .found small { display: block; margin: 0 0 4px; overflow-wrap: anywhere; }
+.found small { color: var(--body-text-color-subdued); }
+"""
+
+
+def serve(db: str, *, model: str | None = None, host: str = "127.0.0.1", port: int | None = None) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        model: where the model lies now, if not where it was. host: the address to listen at; only this machine's own
+            by default. port: default: the first free one from 7860.
+
+    Raises:
+        InputError: as `Index`; Gradio is not installed; the address or port cannot be had.
+    """
+    _gradio()
+    index = Index(db, model)
+    if not len(index):
+        raise InputError(f"{db} holds no rows yet: fill it with multicl index")
+    page = build(index)
+    options = launch_options(host, port)
+    print(f"serving {db}, {len(index)} rows, at http://{host}:{options['server_port']} (Ctrl-C ends it)", flush=True)
+    try:
+        page.launch(**options)
+    except OSError as error:
+        raise InputError(f"cannot listen at {host}:{options['server_port']}: {error}") from error
+
+
+def launch_options(host: str, port: int | None) -> dict[str, Any]:
+    """How Gradio is launched: no tunnel, no larger file, nothing of this machine's disk."""
+    return {
+        "server_name": host,
+        "server_port": _free(host, port),
+        "share": False,
+        "quiet": True,
+        "max_file_size": LARGEST,
+        "footer_links": [],
+        "css": CSS,
+        "ssr_mode": False,
+    }
+
+
+def build(index: Index) -> Any:
+    """The page, a `gradio.Blocks`: an input for each kind of thing that some node of the model can read."""
+    gr = _gradio()
+    reads = {kind for kind, sample in _samples().items() if _readable(index, sample)}
+
+    def find(query: Any, among: str, where: str | None, k: float, paths: bool) -> str:
+        try:
+            return str(answer(index, query, among, where or "", round(k), paths))
+        except InputError as error:
+            raise gr.Error(str(escape(str(error))), print_exception=False) from error
+
+    def typed(text: str | None, among: str, where: str | None, k: float) -> str:
+        return find(text[:LONGEST], among, where, k, paths=False) if text and text.strip() else ""
+
+    def given(path: str | None, among: str, where: str | None, k: float) -> str:
+        return find(path, among, where, k, paths=True) if path else ""
+
+    with gr.Blocks(title="multicl search", analytics_enabled=False) as page:
+        gr.Markdown(f"# Search\n{len(index):,} rows, by {', '.join(index.nodes)}.")
+        with gr.Row(equal_height=True):
+            text = picture = sound = file = None
+            if "text" in reads or not reads:
+                text = gr.Textbox(
+                    label="Words", placeholder="type, then Enter", max_length=LONGEST, submit_btn="Search"
+                )
+            if "picture" in reads:
+                picture = gr.Image(
+                    label="A picture", type="filepath", height=180, sources=["upload", "clipboard"], buttons=[]
+                )
+            if "sound" in reads:
+                sound = gr.Audio(
+                    label="A sound", type="filepath", sources=["microphone", "upload"], format="wav", buttons=[]
+                )
+            if not reads:
+                file = gr.File(label="A file", type="filepath")
+        with gr.Accordion("More", open=False), gr.Row():
+            among = gr.Dropdown(["all", *index.nodes], value="all", label="Search among")
+            where = gr.Textbox(label="Condition (SQL)", placeholder="label = 3", max_length=LONGEST)
+            rows = gr.Slider(1, MOST, value=12, step=1, label="Rows")
+        shown = gr.HTML(elem_id="shown")
+        more = [among, where, rows]
+        options = {"outputs": shown, "api_visibility": "private", "concurrency_limit": 1}
+        if text is not None:
+            gr.on([text.submit], typed, [text, *more], **options)
+        for medium in (picture, file):
+            if medium is not None:
+                medium.upload(given, [medium, *more], **options)
+        if sound is not None:
+            gr.on([sound.upload, sound.stop_recording], given, [sound, *more], **options)
+    return page
+
+
+def answer(index: Index, query: Any, among: str, where: str, k: int, paths: bool) -> Markup:
+    """What a query finds, as HTML of which nothing but its own marks is alive; errors as `Index.search`."""
+    nodes = None if among == "all" else [among]
+    found = index.search(query, among=nodes, where=where.strip() or None, k=min(max(k, 1), MOST), paths=paths)
+    return Markup("").join(_found(target, hits) for target, hits in found.items())
+
+
+def _found(target: str, hits: Sequence[Hit]) -> Markup:
+    cards = Markup("").join(_card(hit) for hit in hits)
+    return Markup('<h3>Nearest by {}</h3><div class="found">{}</div>').format(target, cards or "Nothing.")
+
+
+def _card(hit: Hit) -> Markup:
+    media = Markup("").join(_medium(*hit.previews[node]) for node in hit.previews)
+    texts = {content.decode("utf-8", "replace") for mime, content in hit.previews.values() if mime.startswith("text/")}
+    plain = {n: c for n, c in hit.row.items() if n not in ("id", "row") and c is not None and str(c) not in texts}
+    note = " · ".join([f"{hit.score:.3f}", f"row {hit.row['row']}", *(f"{n} {str(c)[:80]}" for n, c in plain.items())])
+    return Markup("<article>{}<small>{}</small></article>").format(media, note)
+
+
+def _medium(mime: str, content: bytes) -> Markup:
+    if mime.startswith("text/"):
+        return Markup("<p>{}</p>").format(content.decode("utf-8", "replace"))
+    if not MEDIA.fullmatch(mime):
+        return Markup("")
+    source = f"data:{mime};base64,{base64.b64encode(content).decode()}"
+    if mime.lower().startswith("image/"):
+        return Markup('<img src="{}" alt="">').format(source)
+    return Markup('<audio controls preload="none" src="{}"></audio>').format(source)
+
+
+def _samples() -> Mapping[str, Any]:
+    """One small thing of each kind that the page has an input for."""
+    import soundfile
+    from PIL import Image
+
+    picture, sound = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (32, 32)).save(picture, "PNG")
+    soundfile.write(sound, np.zeros(16000, np.float32), 16000, format="WAV")
+    return {"text": "words", "picture": picture.getvalue(), "sound": sound.getvalue()}
+
+
+def _readable(index: Index, sample: Any) -> bool:
+    try:
+        index.asked_as(sample, paths=False)
+    except InputError:
+        return False
+    return True
+
+
+def _free(host: str, port: int | None) -> int:
+    for tried in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
+        try:
+            family, *_, address = socket.getaddrinfo(host, tried, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family) as taken:
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                taken.bind(address)
+        except (OSError, OverflowError) as error:
+            reason = error
+            continue
+        return tried
+    raise InputError(f"cannot listen at {host}, port {port or f'{FIRST_PORT} and on'}: {reason}")
+
+
+def _gradio() -> Any:
+    try:
+        import gradio
+    except ImportError:
+        raise InputError("the search page needs Gradio: pip install 'multicl[search]'") from None
+    return gradio

@@ -1,0 +1,15 @@
+"""What ranks do in tests of search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import found
+
+from multicl.search import Index
+
+
+def index_share(where: str, rows: list[dict[str, Any]]) -> tuple[int, int, int]:
+    """Rows, new ones and repeats that this rank knows of once all have filled the database."""
+    added = Index(where, found.model()).add(rows)
+    return added.rows, added.new, added.repeats
