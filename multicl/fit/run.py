@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from multicl.fit.columns import columns_of
 from multicl.fit.plan import Plan, plan
 from multicl.fit.write import write_recipe
 from multicl.hold_out import HoldOut
+from multicl.report_run import report
 from multicl.rows import Rows
 from multicl.run import Run, launch, recipe_class
 from multicl.types import InputError
@@ -74,8 +76,17 @@ def fit(
     print(f"  {steps} steps ({epochs:.1f} epochs), {each:.2g} s each: about {steps * each / 60:.1f} minutes")
     print(f"written: {file}, a recipe to edit; `accelerate launch {file}` for several processes", flush=True)
     if not dry_run:
-        launch(_loaded(file), ["--run", str(folder), *flags])
+        launch(_loaded(file), ["--run", str(folder), *flags], finish=_report)
     return file
+
+
+def _report(recipe: Run, result: dict[str, Any]) -> None:
+    """The run as a page, where plotly is installed to draw it."""
+    assert recipe.run is not None
+    if find_spec("plotly") is None:
+        print("for a page of the run: pip install 'multicl[report]', then multicl report " + str(recipe.run))
+    else:
+        report(recipe.run)
 
 
 def seconds_a_step(recipe: Run) -> float:

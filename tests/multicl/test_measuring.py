@@ -30,7 +30,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_the_command_line_knows_every_measure() -> None:
-    assert set(cli.MEASURES) == set(MEASURES)
+    assert set(arguments.MEASURES) == set(MEASURES)
 
 
 def test_two_processes_give_the_very_same_figures_and_intervals(saved: Path) -> None:

@@ -23,6 +23,7 @@ def test_a_folder_with_a_split_of_its_own(tmp_path: Path, capsys: pytest.Capture
     assert "32 rows to train on, 12 held out, the split 'test'" in said
     result = json.loads(said.splitlines()[-1].removeprefix("RESULT "))
     assert result["steps"] == 10
+    assert "data:image/png" in (run / "report.html").read_text(encoding="utf-8")
     assert {"image_to_text_recall@1", "audio_to_text_recall@1", "text_to_audio_recall@10"} <= set(result)
     assert read_yaml(run / "recipe.yaml")["train"]["lr"] == 1e-4
     with pytest.raises(InputError, match="exists"):
