@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -60,7 +61,9 @@ def _umap(x: Tensor) -> Tensor:
     """McInnes et al. 2018, arXiv:1802.03426, seeded: the same plane every time."""
     import warnings
 
-    from umap import UMAP
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)  # of Tensorflow, which it does without
+        from umap import UMAP
 
     with warnings.catch_warnings():  # between that library and its own
         warnings.simplefilter("ignore")

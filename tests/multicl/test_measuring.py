@@ -11,7 +11,7 @@ from ranked_measures import NAMES, figures
 from ranks import run_ranks
 from toys import Vectors, rows
 
-from multicl import Head, Model, Pair, cli, load
+from multicl import Head, Model, Pair, arguments, cli, load
 from multicl.comparing import compare
 from multicl.evaluation import knn_accuracy, retrieval
 from multicl.fine_tune import fine_tune
