@@ -59,8 +59,6 @@ def _numbers(at: Tensor) -> list[float]:
 
 def _umap(x: Tensor) -> Tensor:
     """McInnes et al. 2018, arXiv:1802.03426, seeded: the same plane every time."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImportWarning)  # of Tensorflow, which it does without
         from umap import UMAP
