@@ -63,7 +63,8 @@ class Recipe(multicl.Run):
 
     def log_mels(self, node: str, cells: Sequence[Any], skipped: dict[int, str], frames: int = 32) -> torch.Tensor:
         """[N, mels * frames]."""
-        front, found = LogMel(self.audio.rate, self.audio.mels, self.audio.window_ms, self.audio.hop_ms), []
+        audio, found = self.audio, list[torch.Tensor]()
+        front = LogMel(audio.rate, audio.mels, audio.window_ms, audio.hop_ms)
         for i, cell in enumerate(cells):
             try:
                 batch = self.audio.collate([self.audio.load(cell, None)])
