@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from multicl.types import Batch
 
 
+IN_CACHE = 2**17  # samples of a slice on a CPU: fewer pay for the calls, more fall out of cache
+
+
 class Stream(IntEnum):
     """Streams of one seed: what is drawn for one change never depends on which others are on."""
 
@@ -86,11 +89,11 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None 
 
 
 def _slices(lengths: Tensor, widest: int) -> Iterator[tuple[Tensor, int]]:
-    """(rows, their greatest length): all of them on an accelerator, a few of like length on a CPU, to stay in cache."""
+    """(rows, their greatest length): all of them on an accelerator, some of like length on a CPU, to stay in cache."""
     if lengths.device.type != "cpu" or len(lengths) == 0:
         yield torch.arange(len(lengths), device=lengths.device), widest
         return
-    for rows in lengths.argsort().split(4):
+    for rows in lengths.argsort().split(max(1, IN_CACHE // widest)):
         yield rows, int(lengths[rows[-1]])
 
 
