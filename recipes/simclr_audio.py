@@ -1,7 +1,23 @@
 """SimCLR (arXiv:2002.05709) on sounds: two augmented crops of each recording agree, all other recordings are negatives.
 
 accelerate launch recipes/simclr_audio.py --data.path sounds/ --data.columns audio file
-python recipes/simclr_audio.py --data.path spoken_digits/ --audio.rate 8000 --group speaker --train.epochs 60
+python recipes/simclr_audio.py --data.path spoken_digits/ --audio.rate 8000 --group speaker --train.epochs 20
+
+Measured with the second command on 2,700 spoken digits, each of six speakers asked among the five others (5-NN, worst
+first): lucas, george, nicolas, yweweler, jackson, theo. 70 s of training on a CPU core:
+
+                                                              lucas george nicolas yweweler jackson theo
+    raw log-mels                                                46    51     64      65       84     92
+    untrained                                                   46    47     69      60       75     91
+    trained                                                     53    51     70      56       82     83
+    --audio.center band --audio.strong.speed 0.85 1.2
+    --objective.temperature 0.1                                 33    63     68      57       61     76
+    --audio.strong.speed 0.75 1.35 --audio.strong.noise 1
+    --audio.strong.noise-snr-db 0 30 --audio.strong.freq-masks 3
+    --objective.temperature 0.5 --train.batch-size 128          30    34     51      41       58     65
+
+So far raw log-mels are not beaten for every speaker: recordings of one speaker are told from those of another by their
+microphone and voice, which says nothing of the digit. Much noise and a high temperature make that worse.
 """
 
 from __future__ import annotations
