@@ -3,6 +3,11 @@ r"""CMC (arXiv:1906.05849) on sounds: the waveform and the spectrogram of one cl
 accelerate launch recipes/cmc_audio.py --data.path sounds/ --data.columns audio file
 python recipes/cmc_audio.py --data.path spoken_digits/ --wave.rate 8000 --mel.rate 8000 --group speaker \
     --train.epochs 20
+
+Measured with the second command on 2,700 spoken digits, each of six speakers asked among the five others (5-NN; lucas,
+george, nicolas, yweweler, jackson, theo; raw log-mels 46, 51, 64, 65, 84, 92 %), some 3 minutes on a CPU core. Waves:
+27, 49, 46, 46, 52, 55 %, untrained 11, 16, 14, 12, 13, 22 %. Log-mels: 31, 52, 42, 49, 60, 60 %, untrained 47, 55, 60,
+59, 73, 88 %: the waveform's encoder learns, the spectrogram's loses.
 """
 
 from __future__ import annotations

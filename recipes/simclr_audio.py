@@ -1,22 +1,31 @@
 """SimCLR (arXiv:2002.05709) on sounds: two augmented crops of each recording agree, all other recordings are negatives.
 
 accelerate launch recipes/simclr_audio.py --data.path sounds/ --data.columns audio file
-python recipes/simclr_audio.py --data.path spoken_digits/ --audio.rate 8000 --group speaker --train.epochs 60
+python recipes/simclr_audio.py --data.path spoken_digits/ --audio.rate 8000 --group speaker --train.epochs 20
+
+Measured with the second command on 2,700 spoken digits, each of six speakers asked among the five others (5-NN, %),
+70 s of training on a CPU core; "bands, speed" is `--audio.center band --audio.strong.speed 0.85 1.2
+--objective.temperature 0.1`. Raw log-mels are not beaten for every speaker yet: a recording is told from others by its
+speaker and microphone, too. Much noise and a temperature of 0.5 make it worse (30 to 65).
+
+                  lucas  george  nicolas  yweweler  jackson  theo
+    raw log-mels     46      51       64        65       84    92
+    untrained        46      47       69        60       75    91
+    trained          53      51       70        56       82    83
+    bands, speed     33      63       68        57       61    76
+    more steps       39      48       62        48       60    75  (--train.batch-size 128, T 0.1, speed 0.8 to 1.25,
+                                                                   crops of 0.9 to 1, 2 time masks of a tenth at most)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 import multicl
 from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
 from multicl.evaluation import held_out
 from multicl.modalities.audio import Audio
-from multicl.modalities.audio.mel import LogMel
+from multicl.modalities.audio.stretched import log_mels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,21 +68,7 @@ class Recipe(multicl.Run):
 
     def baseline(self) -> dict[str, float]:
         """Of log-mel spectrograms, stretched to one length."""
-        return self.probe(self.log_mels)
-
-    def log_mels(self, node: str, cells: Sequence[Any], skipped: dict[int, str], frames: int = 32) -> torch.Tensor:
-        """[N, mels * frames]."""
-        front, found = LogMel(self.audio.rate, self.audio.mels, self.audio.window_ms, self.audio.hop_ms), []
-        for i, cell in enumerate(cells):
-            try:
-                batch = self.audio.collate([self.audio.load(cell, None)])
-            except multicl.BadSample as error:
-                skipped[i] = str(error)
-                found.append(torch.zeros(self.audio.mels * frames))
-                continue
-            mel, _ = front(batch.get("wave"), batch.get("lengths"))
-            found.append(torch.nn.functional.interpolate(mel, frames).flatten())
-        return torch.stack(found)
+        return self.probe(lambda _, cells, skipped: log_mels(self.audio, cells, skipped))
 
 
 if __name__ == "__main__":

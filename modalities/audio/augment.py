@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from multicl.types import Batch
 
 
+IN_CACHE = 2**17  # samples of a slice on a CPU: fewer pay for the calls, more fall out of cache
+
+
 class Stream(IntEnum):
     """Streams of one seed: what is drawn for one change never depends on which others are on."""
 
@@ -75,7 +78,8 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None 
             heard = stretch(wave[beside], lengths[beside], place[rows], sizes[rows], part.shape[1])
             part = mixed(part, sizes[rows], heard, background[rows])
         if settings.noise > 0:
-            part = _with_noise(part, sizes[rows], noise[rows], seeds[rows])
+            add = with_noise if wave.device.type != "cpu" else with_noise_by_row
+            part = add(part, sizes[rows], noise[rows], seeds[rows])
         out[rows, : part.shape[1]] = part
     masks = {}
     if settings.time_masks and settings.time_mask_max > 0:
@@ -86,11 +90,11 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None 
 
 
 def _slices(lengths: Tensor, widest: int) -> Iterator[tuple[Tensor, int]]:
-    """(rows, their greatest length): all of them on an accelerator, a few of like length on a CPU, to stay in cache."""
+    """(rows, their greatest length): all of them on an accelerator, some of like length on a CPU, to stay in cache."""
     if lengths.device.type != "cpu" or len(lengths) == 0:
         yield torch.arange(len(lengths), device=lengths.device), widest
         return
-    for rows in lengths.argsort().split(4):
+    for rows in lengths.argsort().split(max(1, IN_CACHE // widest)):
         yield rows, int(lengths[rows[-1]])
 
 
@@ -162,12 +166,24 @@ def moved_by_row(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: 
     return out
 
 
-def _with_noise(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> Tensor:
+def with_noise(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> Tensor:
     """White Gaussian noise at a ratio to the row's own over its valid length; drawn for the rows that get some."""
     rows = ratio.nonzero()[:, 0]
     scale = rms(wave[rows], lengths[rows]) * ratio[rows]
     noise = seeded.noise(seeds[rows], wave.shape[1], stream=Stream.SAMPLES).mul_(scale[:, None])
     return wave.index_add(0, rows, noise.mul_(within(lengths[rows], wave.shape[1])))
+
+
+def with_noise_by_row(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> Tensor:
+    """The same as `with_noise`, in place and a row at a time: on a CPU one pass over a row in place of many."""
+    rows = ratio.nonzero()[:, 0]
+    noise = seeded.noise(seeds[rows], wave.shape[1], stream=Stream.SAMPLES)
+    for row, drawn_for_it in zip(rows.tolist(), noise, strict=True):
+        count = int(lengths[row])
+        sound = wave[row, :count]
+        scale = float(torch.linalg.vector_norm(sound)) / count**0.5 * float(ratio[row])
+        sound.add_(drawn_for_it[:count], alpha=scale)
+    return wave
 
 
 def _masks(seeds: Tensor, count: int, most: float, stream: Stream) -> Tensor:

@@ -31,6 +31,7 @@ class LogMel(nn.Module):
         mels: bands, HTK scale, from 0 Hz to rate / 2.
         window_ms: Hann window.
         hop_ms: from frame to frame.
+        by_band: the mean is each band's own: what colours a whole clip evenly (microphone, room, voice) is gone.
 
     Raises:
         InputError: more bands than any sensible transform resolves.
@@ -39,9 +40,12 @@ class LogMel(nn.Module):
     window: Tensor
     bank: Tensor
 
-    def __init__(self, rate: int, mels: int = 64, window_ms: float = 25.0, hop_ms: float = 10.0) -> None:
+    def __init__(
+        self, rate: int, mels: int = 64, window_ms: float = 25.0, hop_ms: float = 10.0, by_band: bool = False
+    ) -> None:
         super().__init__()
         self.mels = mels
+        self.by_band = by_band
         self.width = max(2, round(rate * window_ms / 1000))
         self.hop = max(1, round(rate * hop_ms / 1000))
         self.points, bank = _bank(rate, mels, self.width)
@@ -58,7 +62,8 @@ class LogMel(nn.Module):
             x = (mel + 1e-6).log().transpose(1, 2)  # [B, M, F]
             valid = within(frames, total)[:, None]  # [B, 1, F]
             count = frames[:, None, None] * self.mels
-            x = x - (x * valid).sum((1, 2), keepdim=True) / count
+            sums = (x * valid).sum(2, keepdim=True)  # [B, M, 1]
+            x = x - (sums / frames[:, None, None] if self.by_band else sums.sum(1, keepdim=True) / count)
             x = x * valid
             variance = x.square().sum((1, 2), keepdim=True) / count
             return x * (variance + 1e-2).rsqrt(), frames  # silence stays zero

@@ -116,6 +116,9 @@ class Audio:
     """Mel bands of the log-mel front end ("small" and modules of your own)."""
     window_ms: float = 25.0
     hop_ms: float = 10.0
+    center: Literal["clip", "band"] = "clip"
+    """What of log-mels has mean 0: the clip, or each of its bands, which takes away what microphone, room and voice
+    colour evenly (cepstral mean normalisation)."""
     input: Literal["mel", "wave"] = "mel"
     """What "small" looks at, and what a module of your own is called with: log-mels [B, mels, frames] or the waveform
     [B, T], both float32."""
@@ -138,6 +141,7 @@ class Audio:
         _require(1 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "at least 1 and at most window_ms")
         _require(1 <= self.windows <= 1000, "windows", self.windows, "in 1 to 1000")
         _require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
+        _require(self.center in ("clip", "band"), "center", self.center, '"clip" or "band"')
         _require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
 
     @property
@@ -210,7 +214,7 @@ class Audio:
         from multicl.modalities.audio.encoders import Custom, Small, SmallWave
         from multicl.modalities.audio.mel import LogMel
 
-        front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms)
+        front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms, self.center == "band")
         if isinstance(self.encoder, str):
             return Small(front) if self.input == "mel" else SmallWave(self.rate)
         return Custom(self.encoder, front if self.input == "mel" else None, self.rate)

@@ -46,7 +46,26 @@ def test_too_many_bands_are_refused():
         Audio(rate=1000, mels=512, window_ms=2, hop_ms=1).build()
 
 
-@pytest.mark.parametrize("audio", [AUDIO, Audio(rate=RATE, input="wave"), Audio(rate=48000, input="wave")])
+def test_bands_of_mean_zero_forget_an_even_colour():
+    wave, lengths = torch.stack([clip(RATE), clip(RATE, 1)]), torch.tensor([RATE, 5000])
+    wave[1, 5000:] = 0
+    x, frames = LogMel(RATE, mels=40, by_band=True)(wave, lengths)
+    plain, _ = LogMel(RATE, mels=40)(wave, lengths)
+    for row, like, n in zip(x, plain, frames.tolist(), strict=True):
+        wanted = like[:, :n] - like[:, :n].mean(1, keepdim=True)
+        torch.testing.assert_close(row[:, :n], wanted / wanted.std(correction=0), atol=0.02, rtol=0.02)
+        assert row[:, n:].abs().sum() == 0
+    spectrum = torch.fft.rfft(clip(RATE)) * (1 + 4 * torch.linspace(0, 1, RATE // 2 + 1))
+    coloured = torch.fft.irfft(spectrum, n=RATE)
+    both = torch.stack([wave[0], coloured]), torch.tensor([RATE, RATE])
+    (bare, heard), (bare_clip, heard_clip) = (LogMel(RATE, 40, by_band=by)(*both)[0] for by in (True, False))
+    assert (bare - heard).abs().mean() < 0.2 * (bare_clip - heard_clip).abs().mean()
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [AUDIO, Audio(rate=RATE, center="band"), Audio(rate=RATE, input="wave"), Audio(rate=48000, input="wave")],
+)
 def test_padding_changes_nothing(audio):
     torch.manual_seed(0)
     encoder = audio.build().eval()

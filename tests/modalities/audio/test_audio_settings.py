@@ -57,6 +57,7 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Audio(hop_ms=26), "hop_ms"),
         (lambda: Audio(input="mp3"), "input"),
         (lambda: Audio(channel="rear"), "channel"),
+        (lambda: Audio(center="left"), "center"),
         (lambda: Augment(crop=(0, 1)), "crop"),
         (lambda: Augment(crop=(0.9, 0.5)), "crop"),
         (lambda: Augment(crop=(float("nan"), 1)), "crop"),
@@ -84,7 +85,9 @@ def test_source_holds_what_decides_the_batch_and_nothing_of_the_encoder():
     base = Audio()
     assert (
         base.source
-        == Audio("some/model", input="wave", mels=80, hop_ms=5, tower="t", column="c", pretrained=False).source
+        == Audio(
+            "some/model", input="wave", center="band", mels=80, hop_ms=5, tower="t", column="c", pretrained=False
+        ).source
     )
     for change in (
         {"rate": 8000},

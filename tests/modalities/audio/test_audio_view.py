@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multicl.modalities.audio import Audio, Augment
-from multicl.modalities.audio.augment import moved, moved_by_row
+from multicl.modalities.audio.augment import moved, moved_by_row, with_noise, with_noise_by_row
 from multicl.types import Batch
 
 ALL = Augment(
@@ -129,6 +129,15 @@ def test_a_row_at_a_time_is_the_gather():
     start, shift = torch.arange(n) % 7, torch.arange(n) * 37 % (size + 1) * (1 - torch.arange(n) % 2 * 2)
     numbers = (wave, 55, size, start, shift, torch.linspace(-2, 2, n))
     assert torch.equal(moved_by_row(*numbers), moved(*numbers))
+
+
+def test_noise_a_row_at_a_time_is_the_batch_s():
+    wave, lengths = torch.randn(6, 700, generator=torch.Generator().manual_seed(0)), torch.arange(1, 7) * 100
+    wave *= torch.arange(700) < lengths[:, None]
+    numbers = (lengths, torch.tensor([0.5, 0, 0.1, 2, 0, 1.0]), torch.arange(6))
+    wanted = with_noise(wave, *numbers)
+    torch.testing.assert_close(with_noise_by_row(wave.clone(), *numbers), wanted, atol=1e-5, rtol=1e-5)
+    assert (wanted != wave).any(1).tolist() == [True, False, True, True, False, True]
 
 
 def test_shift_moves_and_fills_with_silence():

@@ -1,0 +1,38 @@
+"""Log-mels as vectors: what an encoder of sounds must beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from multicl.modalities.audio.mel import LogMel
+from multicl.types import BadSample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from multicl.modalities.audio.settings import Audio
+
+
+def log_mels(audio: Audio, cells: Sequence[Any], skipped: dict[int, str], frames: int = 32) -> Tensor:
+    """Each sound's log-mels, stretched to one length.
+
+    Args:
+        cells: as `Audio.load` takes them. skipped: gets the place and reason of each that cannot be read.
+
+    Returns:
+        [N, mels * frames], zero where a cell cannot be read.
+    """
+    front, found = LogMel(audio.rate, audio.mels, audio.window_ms, audio.hop_ms), []
+    for i, cell in enumerate(cells):
+        try:
+            batch = audio.collate([audio.load(cell, None)])
+        except BadSample as error:
+            skipped[i] = str(error)
+            found.append(torch.zeros(audio.mels * frames))
+            continue
+        mel, _ = front(batch.get("wave"), batch.get("lengths"))
+        found.append(nn.functional.interpolate(mel, frames).flatten())
+    return torch.stack(found)
