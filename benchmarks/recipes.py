@@ -31,7 +31,8 @@ BUDGETS = {
     "--image.stem default --train.batch-size 256 --train.steps 120",
     "instdisc": f"--data.path DATA/cifar10 --image.encoder small --image.stem default --optim.name adamw {CIFAR}",
     "cmc": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
-    "cross_view": "--data.path DATA/emoji --data.columns a google b twitter",
+    "cross_view": "--data.path DATA/emoji --data.columns a google b twitter --train.batch-size 254 "
+    "--train.mixed-precision bf16",
     "simclr_audio": "--data.path DATA/spoken_digits --audio.rate 8000 --group speaker --train.epochs 60",
     "cola": "--data.path DATA/spoken_digits --audio.rate 8000 --audio.seconds 0.3 --group speaker --train.epochs 20",
     "cmc_audio": "--data.path DATA/spoken_digits --wave.rate 8000 --mel.rate 8000 --group speaker --train.epochs 20",

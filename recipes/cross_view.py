@@ -1,10 +1,12 @@
 r"""Cross-view CMC (arXiv:1906.05849): two columns of pictures show the same things, and either finds the other.
 
 accelerate launch recipes/cross_view.py --data.path pairs.parquet --data.columns a photo b sketch --two-towers
-python recipes/cross_view.py --data.path emoji/ --data.columns a google b twitter
+python recipes/cross_view.py --data.path emoji/ --data.columns a google b twitter --train.batch-size 254 \
+    --train.mixed-precision bf16
 
-Measured with the second command on 1,525 emoji, 381 concepts held out, 4.5 minutes on one CPU core, seed 0:
-recall@1 72.2 % from a to b, 71.4 % from b to a; untrained 32.5 %, raw pixels (of 32 x 32) 39.4 and 48.3 %.
+Measured with the second command on 1,525 emoji, 381 concepts held out, 12 minutes on one busy CPU core that computes in
+bf16, seed 0: recall@1 75.1 % from a to b, 75.6 % from b to a, recall@10 94.0 % both ways; untrained 32.8 and 34.6 %,
+raw pixels (of 32 x 32) 39.4 and 48.3 % recall@1. Milder views for 120 epochs: 73.0 and 74.5 % in 5.5 minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from multicl.evaluation import held_out
 from multicl.evaluation.crossing import crossing
 from multicl.modalities.image import Augment, Image
 
-VIEW = Augment(crop=(0.85, 1.0), jitter=0.5, hue=0.05)
+VIEW = Augment(crop=(0.6, 1.0), rotate=0.5, jitter=0.8, hue=0.08, gray=0.1, cutout=0.3, cutout_area=(0.02, 0.15))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +31,9 @@ class Recipe(multicl.Run):
     two_towers: bool = False
     """A tower of its own for each column, where pictures are unlike (infrared, depth); else one sees both."""
     objective: InfoNCE = InfoNCE(0.07, learnable=True)
-    train: Train = Train(batch_size=128, epochs=60, lr=1e-3)
-    optim: Optim = Optim(weight_decay=0.01)
-    head: Head = Head(dim=256, layers=2, norm="batch")
+    train: Train = Train(batch_size=256, epochs=185, lr=2e-3)
+    optim: Optim = Optim(weight_decay=0.1)
+    head: Head = Head(dim=256, layers=1, centred=True)
 
     def modalities(self) -> dict[str, Modality]:
         """Two nodes."""

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from multicl.modalities.image import jpeg
 from multicl.types import BadSample
 
 MAX_PIXELS = 100_000_000
@@ -30,6 +31,11 @@ def load(raw: Any, height: int, width: int) -> Tensor:
     Raises:
         BadSample: as `read`.
     """
+    data = raw.get("bytes") if isinstance(raw, Mapping) else raw
+    if isinstance(data, bytes | bytearray) and jpeg.plain_size(data) == (height, width):
+        pixels = jpeg.decode(data)
+        if pixels is not None:
+            return pixels
     picture = fit(read(raw, hint=2 * max(height, width)), height, width)
     return torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)))
 
