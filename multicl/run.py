@@ -130,7 +130,7 @@ def execute(recipe: Run) -> dict[str, Any]:
     if accelerator.is_main_process:
         columns = {"baseline": baseline, "untrained": untrained, "trained": trained}
         if trainer.validation.best_step is not None and trainer.validation.last:
-            columns = {"baseline": baseline, "base": untrained, "best": trained, "last": trainer.validation.last}
+            columns = {"baseline": baseline, "base": untrained, "last": trainer.validation.last, "best": trained}
         if table := figures_table(columns, spans):
             print(table)
         if folder is not None:

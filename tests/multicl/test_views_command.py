@@ -82,8 +82,10 @@ def test_every_source_in_the_kinds_that_the_graph_asks_for(tmp_path: Path, monke
 
 def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
     empty: list[dict[str, Any]] = [{"a": None, "b": None}] * 4
-    with pytest.raises(InputError, match="nothing to show"):
+    with pytest.raises(InputError, match="null in every row"):
         commands.views(Toy(given=empty), tmp_path / "v.html")
+    with pytest.raises(InputError, match="nothing to show in its first rows"):
+        commands.views(Toy(given=empty * (commands.LOOKED_AT // 4) + rows(1)), tmp_path / "v.html")
     with pytest.raises(InputError, match="--rows and --draws"):
         commands.views(Toy(given=rows(4)), tmp_path / "v.html", rows=0)
     with pytest.raises(InputError, match="is a stream"):

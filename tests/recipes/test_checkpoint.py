@@ -100,9 +100,13 @@ def test_a_run_from_a_checkpoint_says_where_it_began_and_is_loaded_without_it(
     said = launched("clip", *flags)
     assert said.code == 0, said.err
     lines = [line.split() for line in said.out.splitlines()]
-    first, table = lines.index(["before", "the", "first", "step"]), lines.index(["base", "best", "last"])
+    first = lines.index(["before", "the", "first", "step"])
+    table = lines.index(["base", "last", "best", "95", "%", "interval"])
     assert lines[first + 1][0] == lines[table + 1][0] == "image_to_text_recall@1"
     assert lines[first + 1][1] == lines[table + 1][1]  # what it began with
+    _, _, _, best, low, high = lines[table + 1]
+    assert float(low) <= float(best) <= float(high)
+    assert float(best) == pytest.approx(said.result["image_to_text_recall@1"], abs=1e-4)
     assert all(line[0] != "step" for line in lines[:first] if line)
     folder.rename(tmp_path / "gone")
     again = multicl.load(tmp_path / "run", device="cpu")

@@ -274,7 +274,7 @@ def test_eval_asks_bind_for_pairs_by_name(launched: Any, tmp_path: Path, call: A
     result = launched("bind", "--run", str(tmp_path / "run")).result
     words = ["eval", str(tmp_path / "run"), "--pairs", "audio-image", "image-text", "--ids", "text"]
     found = call(lambda: cli.main(words)).result
-    assert found.keys() == both("audio", "image") | both("image", "text") | {"run", "space"}
+    assert found.keys() == both("audio", "image") | both("image", "text") | {"run", "space", "intervals"}
     for name in both("image", "audio") - {"image_audio_gap"}:
         assert found[name] == result[f"emergent_{name}"]
     refused = call(lambda: cli.main([*words[:2], "--pairs", "image-sound"]))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -81,7 +80,7 @@ def url(index: Index) -> Iterator[str]:
             break
         time.sleep(0.1)
     yield f"http://127.0.0.1:{port}"
-    server.send_signal(signal.SIGINT)
+    server.terminate()
     server.communicate(timeout=20)
 
 
