@@ -53,7 +53,8 @@ def rotate(x: Tensor, angle: Tensor) -> Tensor:
     across = (cos * z - sin * y) * (2 / width)
     down = (sin * z + cos * y) * (2 / height)
     grid = torch.stack((across, down), -1)  # [B, H, W, 2]
-    return grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    turned = grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return turned.clamp_(max=1)  # weights add up to 1 but for rounding
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
@@ -64,11 +65,11 @@ def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
     """
     kernel = blur_kernel(sigma)  # [B, radius + 1]
     if x.device.type == "cpu" and max(x.shape[2:]) > SMALL:
-        return torch.stack([_blur_one(one, own) for one, own in zip(x, kernel.tolist(), strict=True)])
+        return torch.stack([_blur_one(one, own) for one, own in zip(x, kernel.tolist(), strict=True)]).clamp_(max=1)
     kernel = kernel.to(x.device)
     rows, columns = (_blur_weights(kernel, n) for n in x.shape[2:])
     across = x.flatten(1, 2).bmm(columns.mT)  # [B, 3 H, W]
-    return rows[:, None] @ across.view_as(x)
+    return (rows[:, None] @ across.view_as(x)).clamp_(max=1)
 
 
 def blur_kernel(sigma: Tensor) -> Tensor:

@@ -35,6 +35,19 @@ def test_a_view_depends_on_its_own_seed_and_row_alone(shape, seeds, cut):
     assert whole.dtype == torch.float32
 
 
+@pytest.mark.parametrize("shape", [(16, 24), (52, 60)], ids=["small", "large"])
+@pytest.mark.parametrize("change", ["rotate", "gray", "blur"])
+def test_white_stays_white_and_its_negative_black(change, shape):
+    white = torch.ones(64, 3, *shape)
+    for solarize in (0.0, 1.0):
+        view = views.random_view(white, torch.arange(64), Augment(**{change: 1.0}, solarize=solarize))
+        assert float(view.min()) >= 0
+        assert float(view.max()) <= 1
+        torch.testing.assert_close(
+            view, torch.full_like(view, 1 - solarize), atol=2e-4, rtol=0
+        )  # luma's weights: 0.9999
+
+
 @pytest.mark.parametrize("floats", [1, 3 * 16 * 24 * 5])
 def test_slices_in_cache_change_nothing(monkeypatch, floats):
     pixels, seeds = uint8(), torch.arange(12)
