@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -64,7 +65,9 @@ def fit(
     file = folder.with_name(f"{folder.name}.py")
     for there in (folder, file):
         if there.exists():
-            raise InputError(f"{there} exists: launch {file} with --resume auto to go on, or give another --run")
+            raise InputError(
+                f"{there} exists: to go on, python {file} --run {folder} --resume auto; else give another --run"
+            )
     held = data.open(data.test)
     print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))
     print("".join(f"  {line}\n" for line in chosen.why), end="", flush=True)
@@ -91,7 +94,6 @@ def _report(recipe: Run, result: dict[str, Any]) -> None:
 
 def seconds_a_step(recipe: Run) -> float:
     """Time of a training step, once what is made in the first ones is there."""
-    stamps: list[float] = []
 
     def seconds(steps: int) -> float:
         trial: Any = replace(recipe, run=None, train=replace(recipe.train, steps=steps))
@@ -100,8 +102,8 @@ def seconds_a_step(recipe: Run) -> float:
             trial.trainer().fit()
         return time.perf_counter() - began
 
-    stamps += [seconds(1), seconds(1 + TRIED)]
-    return max(1e-4, (stamps[1] - stamps[0]) / TRIED)
+    one, more = seconds(1), seconds(1 + TRIED)
+    return max(1e-4, (more - one) / TRIED)
 
 
 def steps_within(minutes: float, each: float, chosen: Plan) -> int:
@@ -132,8 +134,6 @@ def _how_held(data: Data) -> str:
 
 def _loaded(file: Path) -> type[Run]:
     """The recipe as it now is: an earlier form of the file may have been imported."""
-    import sys
-
     for name, module in list(sys.modules.items()):
         if getattr(module, "__file__", None) == str(file.resolve()):
             del sys.modules[name]

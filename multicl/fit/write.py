@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -40,8 +41,6 @@ def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) ->
 
 def _public(cls: type) -> str:
     """The package that shows the class: `multicl.modalities.image` for a class of its module `settings`."""
-    import importlib
-
     parent = cls.__module__.rpartition(".")[0]
     shown = parent and getattr(importlib.import_module(parent), cls.__name__, None) is cls
     return parent if shown else cls.__module__
