@@ -6,13 +6,12 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
+from multicl.report.parts import joined, save_html, template
 from multicl.types import InputError
 
 MEDIA = re.compile(r"(image|audio)/[a-z0-9.+-]+(;\s*codecs=[\w.,-]+)?", re.IGNORECASE)
@@ -45,20 +44,14 @@ def write_gallery(path: Path, *, title: str, intro: str, sections: Sequence[Sect
     Raises:
         InputError: media that a page cannot show.
     """
-    here = resources.files(__package__)
-    html, style = ((here / name).read_text(encoding="utf-8") for name in ("gallery.html", "page.css"))
     shown = [section_cells(section) for section in sections]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    page = environment.from_string(html).render(
+    page = template("gallery.html").render(
         title=title,
         paragraphs=[p for p in re.split(r"\n\s*\n", intro.strip()) if p],
         sections=shown,
-        style=Markup(style),  # ours; all else is escaped
+        style=Markup(joined("page.css")),  # ours; all else is escaped
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8", newline="\n")
-    return path
+    return save_html(path, page)
 
 
 def section_cells(section: Section) -> dict[str, Any]:

@@ -6,17 +6,14 @@ ask for nothing and run nothing else. Layout and behaviour live beside this file
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
 from markupsafe import Markup
 
 from multicl.report.items import Item, Search, Store, search_data
+from multicl.report.parts import joined, save_html, script_hash, script_of, template
 from multicl.report.plane import maps_of, near_of
 from multicl.types import InputError
 
@@ -65,14 +62,8 @@ def write_page(
         store.add(item)
     found = [search_data(store, search) for search in searches]
     data = {"maps": maps_of(items), "near": near_of(items), "searches": found, **store.data()}
-    here = resources.files(__package__)
-    html, style, *parts = (
-        (here / name).read_text(encoding="utf-8")
-        for name in ("page.html", "page.css", "page.js", "map.js", "searches.js")
-    )
-    script = "\n".join(['"use strict";', "{", *parts, "}", ""])
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    html = environment.from_string(html).render(
+    script = script_of("page.js", "map.js", "searches.js")
+    html = template("page.html").render(
         title=title,
         paragraphs=[p for p in re.split(r"\n\s*\n", intro.strip()) if p],
         table=table,
@@ -81,12 +72,9 @@ def write_page(
         has_searches=bool(searches),
         notes=notes,
         credits=credits,
-        style=Markup(style),  # these two are ours; all else is escaped
+        style=Markup(joined("page.css")),  # these two are ours; all else is escaped
         script=Markup(script),
-        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-        data=data,  # the template's `tojson` escapes <, >, & and '
+        script_hash=script_hash(script),
+        data=data,
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8", newline="\n")  # the script's hash holds on Windows, too
-    return path
+    return save_html(path, html)

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from multicl.report.charts import Chart, plotly_source
 from multicl.report.gallery import Section, section_cells
 from multicl.report.items import Item, Search, Store, search_data
+from multicl.report.parts import joined, save_html, script_hash, script_of, template
 from multicl.report.plane import maps_of, near_of
 
 
@@ -83,29 +81,16 @@ def write_run_page(path: Path, contents: Contents) -> Path:
         "failures": failed, "charts": {k: [asdict(c) for c in part] for k, part in contents.charts.items()},
         **store.data(),
     }  # fmt: skip
-    here = resources.files(__package__)
-    html, *styles = (
-        (here / name).read_text(encoding="utf-8") for name in ("run_page.html", "page.css", "run_page.css")
-    )
-    parts = [(here / name).read_text(encoding="utf-8") for name in ("page.js", "map.js", "searches.js", "run_page.js")]
-    script = "\n".join(['"use strict";', "{", *parts, "}", ""])
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    script = script_of("page.js", "map.js", "searches.js", "run_page.js")
     packed = gzip.compress(library.encode(), 9, mtime=0)
-    page = environment.from_string(html).render(
+    page = template("run_page.html").render(
         c=contents,
         views=[section_cells(section) for section in contents.views],
         charts={name: list(contents.charts.get(name, ())) for name in ("space", "training")},
-        style=Markup("\n".join(styles)),  # ours, as are the scripts; all else is escaped
+        style=Markup(joined("page.css", "run_page.css")),  # ours, as are the scripts; all else is escaped
         script=Markup(script),
-        hashes=Markup(f"{_hash(script)} {_hash(library)}"),
+        hashes=Markup(f"'{script_hash(script)}' '{script_hash(library)}'"),
         library=Markup(base64.b64encode(packed).decode()),
-        data=data,  # the template's `tojson` escapes <, >, & and '
+        data=data,
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8", newline="\n")
-    return path
-
-
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+    return save_html(path, page)

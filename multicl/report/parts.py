@@ -1,0 +1,41 @@
+"""What pages are made of: the templates, styles and scripts that lie beside this file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+
+def template(name: str) -> jinja2.Template:
+    """A template that escapes whatever it is given; its `tojson` escapes <, >, & and '."""
+    loader = jinja2.PackageLoader("multicl.report", ".")
+    options = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True}
+    return jinja2.Environment(loader=loader, **options).get_template(name)  # type: ignore[arg-type]
+
+
+def joined(*names: str) -> str:
+    """Files one after the other."""
+    here = resources.files(__package__)
+    return "\n".join((here / name).read_text(encoding="utf-8") for name in names)
+
+
+def script_of(*names: str) -> str:
+    """Scripts as one, in a scope of their own."""
+    return "\n".join(['"use strict";', "{", joined(*names), "}", ""])
+
+
+def script_hash(script: str) -> str:
+    """The hash by which a page's content policy lets this script run, and no other."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
+def save_html(path: Path | str, html: str) -> Path:
+    """Write it, and make its folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8", newline="\n")  # the script's hash holds on Windows, too
+    return path
