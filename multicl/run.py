@@ -29,6 +29,7 @@ from multicl.files import write_whole
 from multicl.lifecycle import read_status
 from multicl.model import Model, load
 from multicl.optim import Optim
+from multicl.repeats import averaged, several_seeds
 from multicl.settings import Momentum, Train
 from multicl.signals import Stopped
 from multicl.towers import Head
@@ -145,19 +146,18 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
 
     A mistake of the user's ends with a message and exit code 2, without a traceback; a run that SIGTERM or SIGINT
     asked to stop saves and ends with `multicl.signals.EXIT_STOPPED`, 75. Launchers hide codes: a run's status.json
-    says the same.
+    says the same. Several seeds, `--train.seed 0,1,2`, are a run each, and their mean and deviation (`repeats`).
 
     Args:
         finish: called with (recipe, result) before the last line, on the main process; may return another result.
     """
     settings = None
     try:
-        settings = parse(recipe, sys.argv[1:] if argv is None else argv)
+        seeds, argv = several_seeds(sys.argv[1:] if argv is None else argv)
+        settings = parse(recipe, argv)
         if settings.run is None:
             settings = replace(settings, run=_new_folder(recipe))
-        result = execute(settings)
-        if finish is not None and is_main():
-            result = finish(settings, result) or result
+        result = _of_seeds(settings, seeds, finish) if seeds else _finished_with(settings, finish)
     except InputError as error:
         fail(error)
     except Stopped as stopped:
@@ -171,6 +171,30 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
         raise SystemExit(130) from None
     if is_main():
         print("RESULT " + to_json(result), flush=True)
+
+
+def _finished_with(settings: Run, finish: Any) -> dict[str, Any]:
+    result = execute(settings)
+    if finish is not None and is_main():
+        result = finish(settings, result) or result
+    return result
+
+
+def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any]:
+    """A run for each seed, in RUN/seed-0, ...; RUN/result.json has the means."""
+    assert settings.run is not None
+    results = {}
+    for seed in seeds:
+        folder = settings.run / f"seed-{seed}"
+        own = replace(settings, run=folder, train=replace(settings.train, seed=seed))
+        results[seed] = _finished_with(own, finish)
+    result = averaged(results)
+    if is_main():
+        means = {name: result[name] for name in result["deviation"]}
+        columns = {"baseline": result["baseline"], "untrained": result["untrained"], "mean": means}
+        print(figures_table({**columns, "deviation": result["deviation"]}))
+        write_whole(settings.run / "result.json", to_json(result, indent=2) + "\n")
+    return result
 
 
 def is_main() -> bool:

@@ -82,6 +82,7 @@ class Train:
     """The optimiser's steps; where given, they count and `epochs` does not."""
     lr: float = 1e-3
     seed: int = 0
+    """Of weights, shuffling and views. 0,1,2: a run each, then mean and deviation of their figures."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """None: as `accelerate config` or `accelerate launch` says, else no."""
     checkpoint_every: int = 500

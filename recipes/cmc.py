@@ -58,16 +58,13 @@ class Recipe(multicl.Run):
         return [replace(pair, objective=objective, crossed=self.crossed) for pair in graph]
 
     def probe(self, embed: held_out.Embed, *nodes: str) -> dict[str, float]:
-        """Of the nodes' features side by side: nearest neighbours and a linear probe, on the held-out split."""
+        """Of each node's features, and of all side by side: nearest neighbours and a linear probe, held-out split."""
         rows = self.data.open(f"{self.data.split}[:{self.bank}]"), self.data.open(self.data.test)
-        found = held_out.knn(embed, self.modalities(), nodes, *rows, self.label)
-        return found | held_out.linear(embed, self.modalities(), nodes, *rows, self.label)
+        return held_out.probes(embed, self.modalities(), nodes, *rows, self.label)
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
         """Each view alone, and all as the paper probes them."""
-        embed, nodes = held_out.of_model(model), list(self.modalities())
-        sets = [*([node] for node in nodes), nodes]
-        return {f"{name}_{'+'.join(s)}": value for s in sets for name, value in self.probe(embed, *s).items()}
+        return self.probe(held_out.of_model(model), *self.modalities())
 
     def baseline(self) -> dict[str, float]:
         """Raw pixels, all three channels."""

@@ -45,9 +45,9 @@ class Recipe(multicl.Run):
         return [Pair("image", "image", self.objective)]
 
     def probe(self, embed: held_out.Embed) -> dict[str, float]:
-        """k-nearest-neighbour accuracy on the held-out split."""
+        """Nearest neighbours and a linear probe on the held-out split."""
         bank, test = self.data.open(f"{self.data.split}[:{self.bank}]"), self.data.open(self.data.test)
-        return held_out.knn(embed, self.modalities(), ["image"], bank, test, self.label)
+        return held_out.probes(embed, self.modalities(), ["image"], bank, test, self.label)
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
         """Of the model."""

@@ -7,6 +7,8 @@ pictures that it is given, and returns them: passes in place are cheap while a s
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable
 
 import torch
@@ -14,26 +16,30 @@ from torch import Tensor
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 """The adjustments of `color_jitter`."""
+Strength = Tensor | float
+"""Of each row, [B], or of all."""
+MOST = 2**22
+"""Numbers that a thread keeps to work in: 16 MB."""
 LUMA = (0.2989, 0.587, 0.114)
 """Of a grey picture (ITU-R 601-2)."""
 
 
-def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
+def adjust_brightness(x: Tensor, factor: Strength) -> Tensor:
     """0: black, 1: as it is."""
     return _blend(x, factor)
 
 
-def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
+def adjust_contrast(x: Tensor, factor: Strength) -> Tensor:
     """0: the mean of its grey picture, 1: as it is."""
     return _blend(x, factor, to_mean=1 - factor)
 
 
-def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
+def adjust_saturation(x: Tensor, factor: Strength) -> Tensor:
     """0: grey, 1: as it is."""
     return _blend(x, factor, to_grey=1 - factor)
 
 
-def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
+def adjust_hue(x: Tensor, shift: Strength) -> Tensor:
     """Turns the hue by `shift` of the colour circle, in [-0.5, 0.5]; HSV value and saturation stay.
 
     Without a branch: from red by way of yellow to cyan, 1 + (g + b - r - low) / chroma grows from 0 to 3, and by way of
@@ -41,15 +47,18 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     sixth of its own hue, and gone beyond two.
     """
     red, green, blue = x.unbind(1)  # [B, H, W]
-    low = torch.minimum(torch.minimum(red, green), blue)
-    chroma = torch.maximum(torch.maximum(red, green), blue).sub_(low)
-    hue = (green + blue).sub_(red).sub_(low).div_(chroma.clamp_min(1e-8)).add_(1)  # a grey pixel's is any
-    hue.copysign_(green - blue).div_(6)  # in turns from red, [-0.5, 0.5]
+    low, chroma, hue, spare = planes(x, 4)
+    torch.minimum(torch.minimum(red, green, out=low), blue, out=low)
+    torch.maximum(torch.maximum(red, green, out=chroma), blue, out=chroma).sub_(low)
+    torch.add(green, blue, out=hue).sub_(red).sub_(low)
+    hue.div_(torch.clamp_min(chroma, 1e-8, out=spare)).add_(1)  # a grey pixel's is any
+    hue.copysign_(torch.sub(green, blue, out=spare))  # in sixths of a turn from red, [-3, 3]
+    turn = shift.cpu()[:, None] if isinstance(shift, Tensor) else shift
     own = torch.tensor((1.5, 1.5 - 1 / 3, 1.5 - 2 / 3))  # 1 keeps it positive, a half makes the nearest turn the floor
-    offset = (own + shift.cpu()[:, None])[..., None, None].to(x.device)  # [B, 3, 1, 1]
-    away = torch.add(hue[:, None], offset, out=x).frac_().sub_(0.5).abs_()  # turns from each channel's hue
-    away.mul_(-6).add_(2).clamp_(0, 1).mul_(chroma[:, None]).add_(low[:, None])
-    return x
+    offset = (own + turn)[..., None, None].to(x.device)  # [B, 3, 1, 1]
+    away = torch.add(offset, hue[:, None], alpha=1 / 6, out=x).frac_().sub_(0.5).abs_()  # turns from each channel's hue
+    away.clamp_(1 / 6, 1 / 3).sub_(1 / 3)  # full up to a sixth, gone from a third: [-1/6, 0]
+    return torch.addcmul(low[:, None], away, chroma[:, None], value=-6, out=x)
 
 
 def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
@@ -66,7 +75,7 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     turns = list(zip(*order.tolist(), strict=True))  # T of B
     if all(len(set(turn)) == 1 for turn in turns):  # one row, or rows alike
         for what, *_ in turns:
-            x = _ADJUST[what](x, factors[:, what])
+            x = _ADJUST[what](x, float(factors[0, what]) if len(x) == 1 else factors[:, what])
         return x
     is_hue = order == HUE
     blends = order[~is_hue].view(len(x), -1)  # [B, T - 1], or T
@@ -82,9 +91,11 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 
 
 def grey(x: Tensor) -> Tensor:
-    """Luma (ITU-R 601-2), [B, 1, H, W]."""
+    """Luma (ITU-R 601-2), [B, 1, H, W]: one of `planes`."""
     red, green, blue = LUMA
-    return (x[:, :1] * red).add_(x[:, 1:2], alpha=green).add_(x[:, 2:], alpha=blue)
+    (luma,) = planes(x, 1)
+    torch.mul(x[:, 0], red, out=luma).add_(x[:, 1], alpha=green).add_(x[:, 2], alpha=blue)
+    return luma[:, None]
 
 
 def to_grey(x: Tensor) -> Tensor:
@@ -117,22 +128,43 @@ def cut_out(x: Tensor, box: Tensor, value: float = 0.5) -> Tensor:
     return x.masked_fill_((rows[:, :, None] & columns[:, None])[:, None], value)
 
 
-def _blend(x: Tensor, keep: Tensor, to_mean: Tensor | None = None, to_grey: Tensor | None = None) -> Tensor:
-    """keep * x + to_mean * mean(grey(x)) + to_grey * grey(x), cut to [0, 1]; coefficients [B]."""
+_KEPT = threading.local()
+
+
+def planes(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Buffers [B, H, W] to work in, with anything in them; the thread's next call gives the same ones again.
+
+    Memory that is asked of the system for each pass, and given back after it, costs more than the pass.
+    """
+    shape = (count, len(x), *x.shape[2:])
+    size = math.prod(shape)
+    if x.device.type != "cpu" or size > MOST:
+        return torch.empty(shape, dtype=x.dtype, device=x.device).unbind()
+    kept = getattr(_KEPT, "buffer", None)
+    if kept is None or kept.dtype != x.dtype or len(kept) < size:
+        _KEPT.buffer = kept = torch.empty(size, dtype=x.dtype)
+    return kept[:size].view(shape).unbind()
+
+
+def _blend(x: Tensor, keep: Strength, to_mean: Strength | None = None, to_grey: Strength | None = None) -> Tensor:
+    """keep * x + to_mean * mean(grey(x)) + to_grey * grey(x), cut to [0, 1]."""
     more: Tensor | None = None
     if to_mean is not None:
-        more = _column((x.mean((2, 3)) @ x.new_tensor(LUMA)).mul_(to_mean.to(x.device)), x)
+        more = (x.mean((2, 3)) @ x.new_tensor(LUMA))[:, None, None, None] * _column(to_mean, x)
     if to_grey is not None:
         own = grey(x).mul_(_column(to_grey, x))
         more = own if more is None else own.add_(more)
-    x.mul_(_column(keep, x))
-    if more is not None:
-        x.add_(more)
+    if more is None:
+        return x.mul_(_column(keep, x)).clamp_(max=1)
+    if isinstance(keep, float):
+        torch.add(more, x, alpha=keep, out=x)
+    else:
+        torch.addcmul(more, x, keep.to(x.device)[:, None, None, None], out=x)
     return x.clamp_(0, 1)
 
 
-def _column(strength: Tensor, like: Tensor) -> Tensor:
-    return strength.to(like.device)[:, None, None, None]
+def _column(strength: Strength, like: Tensor) -> Strength:
+    return strength.to(like.device)[:, None, None, None] if isinstance(strength, Tensor) else strength
 
 
 _ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)

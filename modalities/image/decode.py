@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from multicl.modalities.image import jpeg
+from multicl.modalities.image.resample import SMALL
 from multicl.types import BadSample
 
 MAX_PIXELS = 100_000_000
@@ -25,6 +26,8 @@ _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 def load(raw: Any, height: int, width: int) -> Tensor:
     """One cell -> uint8 [3, height, width]: scaled to cover the size (bicubic, antialiased), the centre cut out.
 
+    In memory a large picture's channels lie together (channels last), as files have them and crops are cut quickest.
+
     Args:
         raw: what `read` takes.
 
@@ -35,9 +38,13 @@ def load(raw: Any, height: int, width: int) -> Tensor:
     if isinstance(data, bytes | bytearray) and jpeg.plain_size(data) == (height, width):
         pixels = jpeg.decode(data)
         if pixels is not None:
-            return pixels
+            return _laid_out(pixels)
     picture = fit(read(raw, hint=2 * max(height, width)), height, width)
-    return torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)))
+    return _laid_out(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+
+
+def _laid_out(pixels: Tensor) -> Tensor:
+    return pixels.contiguous() if max(pixels.shape[1:]) <= SMALL else pixels
 
 
 def read(raw: Any, hint: int | None = None) -> Image.Image:

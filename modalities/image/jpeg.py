@@ -37,4 +37,4 @@ def decode(data: bytes | bytearray) -> Tensor | None:
         pixels: Tensor = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
     except RuntimeError:
         return None
-    return pixels.contiguous()
+    return pixels

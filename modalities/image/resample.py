@@ -19,7 +19,8 @@ SMALL = 48
 
 def to_float(pixels: Tensor) -> Tensor:
     """uint8 -> float32 in [0, 1]; float32 as it is."""
-    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
+    x = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    return x.div_(255) if pixels.dtype == torch.uint8 else x
 
 
 def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ def _crop_by_row(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tens
     ):
         cut = picture[None, :, top : top + height, left : left + width]
         cut = cut.contiguous(memory_format=torch.channels_last)  # which torch's kernel for bytes likes best
-        scaled = interpolate(cut, size=size, mode="bilinear", antialias=True)[0]
+        scaled = interpolate(cut, size=size, mode="bilinear", antialias=True)[0].contiguous()  # quicker as bytes
         to.copy_(scaled.flip(2) if mirror else scaled)
     return out.div_(255) if pixels.dtype == torch.uint8 else out.clamp_(0, 1)
 

@@ -215,7 +215,10 @@ class Image:
         """Samples uint8 [3, h, w] -> Batch of "pixels" uint8 [B, 3, h, w]."""
         import torch
 
-        return Batch({"pixels": torch.stack(list(samples))})
+        if samples[0].is_contiguous():
+            return Batch({"pixels": torch.stack(list(samples))})
+        channels_last = torch.stack([sample.permute(1, 2, 0) for sample in samples])
+        return Batch({"pixels": channels_last.permute(0, 3, 1, 2)})
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
         """One random view, on the batch's device: "pixels" float32 in [0, 1]; seeds None: as it is.

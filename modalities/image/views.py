@@ -48,7 +48,7 @@ def random_view(pixels: Tensor, seeds: Tensor, settings: Augment, size: tuple[in
             else:
                 own = order[part].to(pixels.device)
                 x = work[: len(own)]
-                _view(x, pixels.index_select(0, own), part, draws, chosen, settings)
+                _view(x, pixels[own], part, draws, chosen, settings)  # in the layout that they have
                 out.index_copy_(0, own, x)
     return out
 

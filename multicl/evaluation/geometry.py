@@ -41,7 +41,7 @@ def uniformity(x: Tensor, t: float = 2, chunk: int = 1024) -> Figure:
     Args:
         x: [N, D]; normalised here.
         t: above 0.
-        chunk: rows at a time, fewer where N is large: a tile of distances stays within 64 MB.
+        chunk: rows at a time, fewer where N is large: a tile of distances stays within 16 MB.
 
     Raises:
         InputError: not [N, D], NaN, fewer than two rows, t or chunk not above 0.

@@ -81,7 +81,7 @@ def leave_one_out(
         k nearest neighbours: "knn_K_worst" and "knn_K_GROUP" of each group, worst first; then "linear_worst" and
         "linear_GROUP", logistic regression (`linear_probe`).
     """
-    x, labels, groups = _embedded(embed, modalities, [node], rows, label, group)
+    x, labels, groups = _joined(embed, modalities, [node], rows, label, group)
     measures: dict[str, Figures] = {f"knn_{k}": {}, "linear": {}}
     if len(set(groups)) < 2:
         raise InputError(f"{rows.label}: column {group!r} holds one group; leaving it out leaves nothing")
@@ -110,6 +110,25 @@ def linear(
     sides = ((train, known or label), (test, label))
     (x, labels), (y, truth) = (_joined(embed, modalities, nodes, rows, column) for rows, column in sides)
     return {"linear": linear_probe(x, labels, y, truth).accuracy}
+
+
+def probes(
+    embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], bank: Rows, test: Rows, label: str,
+    k: int = 200,
+) -> Figures:  # fmt: skip
+    """`knn` and `linear`; of several nodes each alone ("linear_l") and all side by side ("linear_l+ab"), as CMC does.
+
+    Every row is embedded once. The regression stops after 100 iterations at each strength, where `linear` goes on.
+    """
+    (known, labels), (asked, truth) = (_apart(embed, modalities, nodes, rows, label) for rows in (bank, test))
+    spans = [(0, len(nodes))] if len(nodes) == 1 else [*((i, i + 1) for i in range(len(nodes))), (0, len(nodes))]
+    figures: Figures = {}
+    for first, last in spans:
+        x, y = (torch.cat(vectors[first:last], 1) for vectors in (known, asked))
+        of = "_" + "+".join(nodes[first:last]) if len(nodes) > 1 else ""
+        figures[f"knn_{k}{of}"] = knn_accuracy(x, labels, y, truth, k=k)
+        figures[f"linear{of}"] = linear_probe(x, labels, y, truth, max_iter=100).accuracy
+    return figures
 
 
 def triplets(embed: Embed, nodes: Sequence[str], rows: Rows, modalities: dict[str, Modality]) -> Figures:
@@ -183,14 +202,15 @@ def _scored(embed: Embed, node: str, rows: Rows) -> tuple[Tensor, Tensor, Tensor
 
 
 def _joined(
-    embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, label: str
-) -> tuple[Tensor, list[Any]]:
-    x, labels = _embedded(embed, modalities, nodes, rows, label)
-    return x, labels
+    embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, *columns: str
+) -> Any:  # fmt: skip
+    """`_apart`, the nodes' vectors side by side: [N, D], and the columns."""
+    vectors, *cells = _apart(embed, modalities, nodes, rows, *columns)
+    return torch.cat(vectors, 1), *cells
 
 
-def _embedded(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, *columns: str) -> Any:
-    """[N, D] the nodes' vectors side by side, and the cells of columns, of the rows that have them and can be read."""
+def _apart(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, *columns: str) -> Any:
+    """Of each node [N, D], and the cells of columns, of the rows that have them and can be read."""
     values, skipped = [rows.column(column) for column in columns], dict[int, str]()
     kept = [i for i in range(len(rows)) if all(column[i] is not None for column in values)]
     vectors = []
@@ -200,4 +220,4 @@ def _embedded(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str
         skipped |= {at: "absent" for at, cell in enumerate(cells) if cell is None}
         vectors.append(embed(node, cells, skipped))
     good = [at for at in range(len(kept)) if at not in skipped]
-    return torch.cat(vectors, 1)[good], *([column[kept[at]] for at in good] for column in values)
+    return [z[good] for z in vectors], *([column[kept[at]] for at in good] for column in values)

@@ -33,7 +33,7 @@ def knn_accuracy(
         test_labels: [M]; a class that training lacks is never right.
         k: neighbours; no more than N are used.
         temperature: of the votes, above 0.
-        chunk: test rows at a time, fewer where N is large: a tile of similarities stays within 64 MB.
+        chunk: test rows at a time, fewer where N is large: a tile of similarities stays within 16 MB.
         world: ranks that share the test rows; all call this with the same arguments, and get the same figure.
 
     Returns:

@@ -29,7 +29,7 @@ def ranks(queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, chunk: 
         items: [M, D].
         query_ids: [N] ints or strings; an item is true for a query of equal id, and may be for many.
         item_ids: [M].
-        chunk: queries at a time, fewer where M is large: a tile of similarities stays within 64 MB.
+        chunk: queries at a time, fewer where M is large: a tile of similarities stays within 16 MB.
 
     Returns:
         [N] int64 on the CPU.
@@ -53,14 +53,23 @@ def _search(
     queries, items = unit(queries.to(dtype)), unit(items.to(dtype))
     named = codes(("query_ids", query_ids, len(queries)), ("item_ids", item_ids, len(items)))
     wanted, held = (ids.to(queries.device) for ids in named)
+    by_id, order = held.sort()
+    first = torch.searchsorted(by_id, wanted)
+    count = torch.searchsorted(by_id, wanted, right=True) - first  # true items of each query
 
     def search(rows: slice) -> Tensor:
         cos = queries[rows] @ items.T  # [c, M]
-        true = wanted[rows, None] == held
-        best = cos.masked_fill(~true, -torch.inf).amax(dim=1, keepdim=True)
-        ahead = ((cos >= best - tie) & ~true).sum(dim=1)
-        rank = torch.where(true.any(dim=1), ahead + 1, 0).cpu()
-        gains = _graded(torch.where(true, cos, cos + 2 * tie), true, ks)  # false ones win every tie
+        of = torch.arange(len(cos), device=cos.device).repeat_interleave(count[rows])  # query of each true item
+        within = torch.arange(len(of), device=cos.device) - (count[rows].cumsum(0) - count[rows])[of]
+        true = order[first[rows][of] + within]
+        own = cos[of, true]
+        least = own.new_full((len(cos),), -torch.inf).scatter_reduce(0, of, own, "amax") - tie
+        near = cos >= least[:, None]
+        ahead = near.sum(dim=1) - torch.bincount(of[own >= least[of]], minlength=len(cos))
+        rank = torch.where(count[rows] > 0, ahead + 1, 0).cpu()
+        cos[of, true] = own - 2 * tie  # false ones win every tie
+        top = cos.topk(min(max(ks, default=0), len(items)), dim=1).indices
+        gains = _graded((held[top] == wanted[rows, None]).cpu(), count[rows].cpu(), ks)
         return torch.cat([rank[:, None].double(), gains.flatten(1)], 1)  # float64 holds every rank
 
     empty = torch.zeros(0, 1 + 2 * len(ks), dtype=torch.float64)
@@ -68,23 +77,22 @@ def _search(
     return found[:, 0].long(), found[:, 1:].unflatten(1, (2, len(ks)))
 
 
-def _graded(scores: Tensor, true: Tensor, ks: Sequence[int]) -> Tensor:
-    """[c, M] scores and truth -> [c, 2, len(ks)] float64 on the CPU: nDCG and average precision."""
-    top = min(max(ks, default=0), scores.shape[1])
-    hits = true.gather(1, scores.topk(top, dim=1).indices).cpu().double()
+def _graded(hits: Tensor, count: Tensor, ks: Sequence[int]) -> Tensor:
+    """Whether the nearest items are true [c, T], and of how many [c] -> [c, 2, len(ks)] nDCG and average precision."""
+    top = hits.shape[1]
+    hits = hits.double()
     place = torch.arange(1, top + 1, dtype=torch.float64)
     discount = 1 / (place + 1).log2()
     gain = (hits * discount).cumsum(1)  # at 1, 2, ..., top
     ideal = discount.cumsum(0)
     precision = (hits * hits.cumsum(1) / place).cumsum(1)
-    count = true.sum(1).cpu()
     columns = []
     for k in ks:
         at, most = min(k, top) - 1, count.clamp(max=min(k, top))
         best = most.clamp(min=1)
         found = torch.stack([gain[:, at] / ideal[best - 1], precision[:, at] / best], 1)
         columns.append(torch.where((most > 0)[:, None], found, 0.0))
-    return torch.stack(columns, 2) if columns else torch.zeros(len(true), 2, 0, dtype=torch.float64)
+    return torch.stack(columns, 2) if columns else torch.zeros(len(count), 2, 0, dtype=torch.float64)
 
 
 def retrieval(

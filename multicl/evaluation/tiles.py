@@ -9,8 +9,8 @@ from torch import Tensor
 
 from multicl.distributed import World
 
-NUMBERS = 1 << 24
-"""Of a tile: 64 MB of float32. Memory grows with rows + rows, not with rows * rows."""
+NUMBERS = 1 << 22
+"""Of a tile: 16 MB of float32. Memory grows with rows + rows, not with rows * rows."""
 
 
 def tile_rows(chunk: int, others: int) -> int:

@@ -48,6 +48,11 @@ def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> No
     assert all(f"\n    {name} " in out for name in ("demo", "eval", "embed", "export", "recipes", "info"))
 
 
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "multicl", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{multicl.__version__}\n"
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["--version"])
     assert capsys.readouterr().out == f"{multicl.__version__}\n"

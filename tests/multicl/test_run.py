@@ -307,6 +307,24 @@ def test_a_run_is_launched_again_from_its_recipe_yaml(home: Path, recipe: type[R
     assert parse(recipe, ["--config", "one/recipe.yaml"]).run is None
 
 
+def test_several_seeds_are_a_run_each_and_their_mean(
+    home: Path, recipe: type[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = []
+    argv = [*DATA, "--train.steps", "2", "--run", "r", "--train.seed", "0,5"]
+    launch(recipe, argv, lambda settings, result: finished.append(settings.run))
+    last = result_of(capsys.readouterr().out)
+    assert finished == [Path("r/seed-0"), Path("r/seed-5")]
+    each = [json.loads((folder / "result.json").read_text()) for folder in finished]
+    assert each[0]["recall"] != each[1]["recall"] or each[0]["cosine"] != each[1]["cosine"]
+    for name in ("recall", "cosine"):
+        assert last[name] == pytest.approx((each[0][name] + each[1][name]) / 2, abs=1e-6)
+        assert last["untrained"][name] == pytest.approx(sum(one["untrained"][name] for one in each) / 2, abs=1e-6)
+    assert last["seeds"] == [0, 5]
+    assert json.loads(Path("r/result.json").read_text()) == last
+    assert "deviation" in last
+
+
 def test_a_run_without_a_name_gets_one_under_runs(home: Path, recipe: type[Run]) -> None:
     launch(recipe, [*DATA, "--train.steps", "1"])
     (folder,) = Path("runs").iterdir()

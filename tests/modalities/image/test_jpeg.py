@@ -9,6 +9,7 @@ import torch
 from PIL import Image as Pil
 
 from multicl.modalities.image import Image, decode, jpeg
+from multicl.modalities.image.resample import SMALL
 from multicl.types import BadSample
 
 SHAPES = [(8, 8), (32, 32), (31, 45), (1, 3), (100, 17)]
@@ -48,7 +49,8 @@ def test_gives_the_pixels_of_pillow(size, subsampling, options, monkeypatch):
     for raw in (data, bytearray(data), {"bytes": data, "path": None}):
         sample = Image(size=size).load(raw)
         assert sample.dtype == torch.uint8
-        assert sample.is_contiguous()
+        side = sample if max(size) <= SMALL else sample.permute(1, 2, 0)  # large ones: channels last
+        assert side.is_contiguous()
         assert torch.equal(sample, by_pillow(data))
 
 

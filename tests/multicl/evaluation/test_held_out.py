@@ -57,3 +57,23 @@ def test_one_group_alone_has_no_others() -> None:
     data = [{**row, "speaker": "a"} for row in rows(8)]
     with pytest.raises(InputError):
         held_out.leave_one_out(raw, {"a": Vectors()}, "a", open_rows(data), "label", "speaker")
+
+
+def test_probes_are_of_each_node_and_of_all_side_by_side_by_one_embedding() -> None:
+    data = open_rows(rows(80))
+    nodes = {"a": Vectors(), "b": Vectors()}
+    asked: list[str] = []
+
+    def counted(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
+        asked.append(node)
+        return raw(node, cells, skipped)
+
+    found = held_out.probes(counted, nodes, ["a", "b"], data, data, "label", k=3)
+    assert sorted(asked) == ["a", "a", "b", "b"]
+    for sides in (["a"], ["b"], ["a", "b"]):
+        name = "+".join(sides)
+        assert found[f"knn_3_{name}"] == held_out.knn(raw, nodes, sides, data, data, "label", k=3)["knn_3"]
+        wanted = held_out.linear(raw, nodes, sides, data, data, "label")["linear"]
+        assert found[f"linear_{name}"] == pytest.approx(wanted, abs=0.05)
+    alone = held_out.probes(raw, nodes, ["a"], data, data, "label", k=3)
+    assert alone == {"knn_3": found["knn_3_a"], "linear": found["linear_a"]}

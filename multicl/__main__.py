@@ -1,0 +1,6 @@
+"""`python -m multicl`: the command line, where its script is not on the path."""
+
+from multicl.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Several seeds of one recipe, `--train.seed 0,1,2`: the mean and the deviation of their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from multicl.evaluation.figure import spread
+from multicl.types import InputError
+
+FLAG = "--train.seed"
+
+
+def several_seeds(argv: Sequence[str]) -> tuple[list[int], list[str]]:
+    """The seeds, and the command line without them; none where the flag has one number or is not there.
+
+    Raises:
+        InputError: what stands between the commas is no whole number, or the same one twice.
+    """
+    rest = list(argv)
+    for at, word in enumerate(argv):
+        name, given, value = word.partition("=")
+        if name != FLAG:
+            continue
+        last = at + 1 if given else at + 2
+        value = value if given else "".join(argv[at + 1 : last])
+        if "," not in value:
+            continue
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
+            raise InputError(f"{FLAG} {value}: wants one whole number from 0 up, or different ones, as in 0,1,2")
+        del rest[at:last]
+        return [int(part) for part in parts], rest
+    return [], rest
+
+
+def averaged(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """One result of those of several seeds.
+
+    Args:
+        results: seed -> what `execute` returned.
+
+    Returns:
+        The trained figures' means, "deviation" of each (that of a sample), means under "untrained" and "baseline",
+        "steps" of each run, "skipped" rows and "seconds" of all, and "seeds".
+    """
+    runs = list(results.values())
+    over = spread([{name: run[name] for name in run["untrained"]} for run in runs])
+    before, raw = (
+        {name: of.mean for name, of in spread([run[side] for run in runs]).items()}
+        for side in ("untrained", "baseline")
+    )
+    return {
+        "recipe": runs[0]["recipe"], **{name: of.mean for name, of in over.items()},
+        "deviation": {name: of.deviation for name, of in over.items()}, "untrained": before, "baseline": raw,
+        "steps": runs[0]["steps"], "skipped": sum(run["skipped"] for run in runs),
+        "seconds": round(sum(run["seconds"] for run in runs), 1), "seeds": list(results),
+    }  # fmt: skip

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from multicl.repeats import averaged, several_seeds
+from multicl.types import InputError
+
+
+@pytest.mark.parametrize("words", [["--train.seed", "0,1, 7"], ["--train.seed=0,1,7"]])
+def test_seeds_are_taken_out_of_the_command_line(words: list[str]) -> None:
+    assert several_seeds(["--a", "1", *words, "--b"]) == ([0, 1, 7], ["--a", "1", "--b"])
+
+
+@pytest.mark.parametrize("argv", [[], ["--train.seed", "3"], ["--train.seed=3", "--other", "0,1"], ["--train.seed"]])
+def test_one_seed_is_left_where_it_is(argv: list[str]) -> None:
+    assert several_seeds(argv) == ([], argv)
+
+
+@pytest.mark.parametrize("value", ["0,one", "0,,1", "1,01", "-1,2"])
+def test_what_is_no_seed_is_refused(value: str) -> None:
+    with pytest.raises(InputError, match="whole number"):
+        several_seeds(["--train.seed", value])
+
+
+def result(seed: int, **figures: float) -> dict[str, Any]:
+    before = dict.fromkeys(figures, 0.1)
+    return {"recipe": "r", **figures, "untrained": before, "baseline": {}, "steps": 5, "skipped": seed, "seconds": 1.5}
+
+
+def test_figures_are_averaged() -> None:
+    found = averaged({1: result(1, knn=0.5), 2: result(2, knn=0.7), 4: result(4, knn=0.9)})
+    assert found["knn"] == pytest.approx(0.7)
+    assert found["deviation"]["knn"] == pytest.approx(0.2)
+    assert found["untrained"]["knn"] == pytest.approx(0.1)
+    assert (found["steps"], found["skipped"], found["seconds"], found["seeds"]) == (5, 7, 4.5, [1, 2, 4])
