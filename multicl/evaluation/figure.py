@@ -28,17 +28,23 @@ class Figure(float):
     again: Again
     rows: tuple[int, ...]
     draws: int
+    biased: bool
 
-    def __new__(cls, value: float, rows: int | tuple[int, ...], again: Again, draws: int = DRAWS) -> Figure:
+    def __new__(
+        cls, value: float, rows: int | tuple[int, ...], again: Again, draws: int = DRAWS, biased: bool = False
+    ) -> Figure:
         """A figure.
 
         Args:
             rows: of how many it was made; several sets of rows (of two modalities) are drawn from independently.
             again: the same figure of drawn rows; an InputError or NaN leaves that draw out.
             draws: resamplings, fewer where one is slow.
+            biased: drawing rows twice moves the figure itself, as an effective rank; the interval is moved back by the
+                mean of it.
         """
         self = super().__new__(cls, value)
         self.rows, self.again, self.draws = (rows,) if isinstance(rows, int) else rows, again, draws
+        self.biased = biased
         return self
 
     def interval(self, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
@@ -62,7 +68,10 @@ class Figure(float):
         if not found:
             return float(self), float(self)
         edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-        low, high = torch.tensor(found, dtype=torch.float64).quantile(edges).tolist()
+        drawn = torch.tensor(found, dtype=torch.float64)
+        if self.biased:
+            drawn += float(self) - drawn.mean()
+        low, high = drawn.quantile(edges).tolist()
         return low, high
 
 

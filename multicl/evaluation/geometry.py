@@ -89,7 +89,7 @@ def effective_rank(x: Tensor) -> Figure:
     """exp(entropy of the singular values' shares): how many directions x really uses, in [1, min(N, D)].
 
     Roy & Vetterli 2007, "The effective rank", definition 1. Neither centred nor normalised here. A resample
-    has fewer distinct rows, so that where D is not far below N the interval lies below the figure.
+    has fewer distinct rows and so a lower rank: the interval is moved back by the mean of that.
 
     Args:
         x: [N, D].
@@ -108,7 +108,7 @@ def effective_rank(x: Tensor) -> Figure:
         squares = torch.linalg.eigvalsh(rows.T @ (rows * weight[:, None]))
         return _spread(squares.clamp(min=0).sqrt())
 
-    return Figure(_spread(values), len(rows), again, draws=200)  # each a decomposition [D, D]
+    return Figure(_spread(values), len(rows), again, draws=200, biased=True)  # each a decomposition [D, D]
 
 
 def _spread(values: Tensor) -> float:
@@ -133,10 +133,11 @@ def modality_gap(a: Tensor, b: Tensor) -> Figure:
     x, y = unit(a), unit(b)
     gap = float((x.mean(dim=0) - y.mean(dim=0)).norm())
     x, y = x.cpu().double(), y.cpu().double()
+    noise = sum((1 - float(of.mean(dim=0).square().sum())) / len(of) for of in (x, y))  # of drawn means, squared
 
     def again(i: Tensor, j: Tensor) -> float:
         weights = ((one.bincount(minlength=n).double() / n, of) for one, n, of in ((i, len(x), x), (j, len(y), y)))
         p, q = (weight @ of for weight, of in weights)
-        return float((p - q).norm())
+        return math.sqrt(max(0.0, float((p - q).square().sum()) - noise))  # else each draw is further apart than we are
 
     return Figure(gap, (len(x), len(y)), again)

@@ -67,3 +67,14 @@ def test_modality_gap():
 def test_bad_input_is_named(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("rows", [60, 1000])
+def test_intervals_hold_their_figures_though_resampling_alone_moves_these(rows: int) -> None:
+    dice = torch.Generator().manual_seed(rows)
+    a = torch.randn(rows, 32, generator=dice)
+    b = a + 0.8 * torch.randn(rows, 32, generator=dice) + 0.1
+    for figure in (modality_gap(a, b), effective_rank(a)):
+        low, high = figure.interval()
+        assert low < figure < high
+        assert high - low < (0.5 * figure if rows == 1000 else 2 * figure + 0.1)
