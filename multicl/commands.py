@@ -15,12 +15,13 @@ from multicl.evaluation.figure import intervals
 from multicl.evaluation.held_out import of_model
 from multicl.export import Form
 from multicl.export import export as write_export
+from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.model import DEFAULT, Model, load
 from multicl.pairs import check_graph, column_of, requested_views
 from multicl.reader import Reader, sources_of
 from multicl.report.gallery import Section, write_gallery
 from multicl.rows import Rows, open_rows, resolve_path
-from multicl.run import Figures, Run, figures_table, recipe_class, rounded, to_json
+from multicl.run import Run, recipe_class
 from multicl.seeds import row_seeds
 from multicl.types import InputError, Kind, Modality, Shows
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from multicl.config import read_yaml
-from multicl.run import figures_table, flat, to_json
+from multicl.figures import figures_table, to_json
+from multicl.run import flat
 from multicl.types import InputError
 
 

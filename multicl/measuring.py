@@ -18,11 +18,12 @@ from multicl import evaluation as measure
 from multicl.commands import opened
 from multicl.distributed import World
 from multicl.evaluation.figure import intervals, spread
+from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.fine_tune import fine_tune
 from multicl.model import DEFAULT, load
 from multicl.pairs import Pair
 from multicl.rows import is_null
-from multicl.run import Figures, figures_table, is_main, rounded, to_json
+from multicl.run import is_main
 from multicl.subject import Subject
 from multicl.types import InputError
 

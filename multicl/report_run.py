@@ -14,6 +14,7 @@ import numpy as np
 from multicl.commands import opened, view_sections
 from multicl.data import Data
 from multicl.evaluation.figure import intervals
+from multicl.figures import rounded
 from multicl.lifecycle import read_status
 from multicl.model import load
 from multicl.pairs import Pair
@@ -22,7 +23,7 @@ from multicl.report.gallery import Section
 from multicl.report.run_page import Contents, Headline, write_run_page
 from multicl.report_space import show
 from multicl.rows import Rows, open_rows
-from multicl.run import Run, rounded
+from multicl.run import Run
 from multicl.subject import Subject
 from multicl.types import InputError
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import json
-import math
 import os
 import sys
 import time
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 
 from multicl.data import Data
 from multicl.evaluation.figure import intervals
+from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.files import write_whole
 from multicl.lifecycle import read_status
 from multicl.model import Model, load
@@ -36,7 +35,6 @@ from multicl.towers import Head
 from multicl.trainer import Trainer
 
 R = TypeVar("R", bound="Run")
-Figures = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,48 +218,6 @@ def parse(recipe: type[R], argv: Sequence[str]) -> R:
     return parse_arguments(recipe, argv, header=header.strip(), skip=("recipe", "run"), quiet=not is_main())
 
 
-def figures_table(rows: Mapping[str, Mapping[str, float]], spans: Mapping[str, Sequence[float]] | None = None) -> str:
-    """Figures side by side: a row a measure, a column a model; columns without figures are left out.
-
-    Args:
-        spans: measure -> the interval of the last column's figure, shown as one more column.
-    """
-    columns = [name for name, values in rows.items() if values]
-    measures = list(dict.fromkeys(key for values in rows.values() for key in values))
-    if not measures:
-        return ""
-    table = [["", *columns]]
-    table += [[m, *(_cell(rows[c][m]) if m in rows[c] else "-" for c in columns)] for m in measures]
-    if spans:
-        edges = (spans.get(m) for m in measures)
-        more = ["95 % interval", *(f"{e[0]:.4f} {e[1]:.4f}" if e else "-" for e in edges)]
-        table = [[*row, cell] for row, cell in zip(table, more, strict=True)]
-    first, *wide = (max(map(len, column)) for column in zip(*table, strict=True))
-    wide = [first, *(max(9, w) for w in wide)]
-    lines = [
-        "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, wide, strict=True)))
-        for row in table
-    ]
-    return "\n".join(lines)
-
-
-def _cell(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON that every reader takes: a figure that is not finite becomes null."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: finite(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [finite(v) for v in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(finite(value), indent=indent)
-
-
 def recipe_class(name: str) -> type[Run]:
     """The class `Recipe` of one of multicl's recipes, or of a file; "FILE.py:NAME" for a class of another name.
 
@@ -341,8 +297,3 @@ def _finished(recipe: Run, total: int) -> Path | None:
     status = read_status(recipe.run)
     early = status.get("state") == "finished" and status.get("total") == total
     return recipe.run if step == total or early else None
-
-
-def rounded(figures: Mapping[str, float]) -> Figures:
-    """Figures as they are printed and saved: six decimals."""
-    return {name: value if isinstance(value, int) else round(float(value), 6) for name, value in figures.items()}

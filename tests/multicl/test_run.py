@@ -19,7 +19,7 @@ from toys import rows
 from multicl import cli
 from multicl import run as runs
 from multicl.adapters import import_file
-from multicl.run import Run, execute, figures_table, launch, parse, recipe_class, to_json
+from multicl.run import Run, execute, launch, parse, recipe_class
 from multicl.types import InputError
 
 RECIPE = '''"""Toy (arXiv:0000.00000): two looks at one vector.
@@ -383,27 +383,3 @@ def test_an_unfinished_recipe_class_is_a_programmers_error() -> None:
         Run().modalities()
     with pytest.raises(NotImplementedError, match=r"Run must define terms\(\)"):
         Run().terms()
-
-
-def test_figures_stand_side_by_side() -> None:
-    found = figures_table(
-        {
-            "baseline": {"image_to_text": 0.5},
-            "untrained": {"image_to_text": 1 / 3, "a_much_longer_name": -0.25},
-            "empty": {},
-            "after a long training": {"image_to_text": 1.0, "a_much_longer_name": 12345.678, "rows": 200},
-        }
-    )
-    assert found.splitlines() == [
-        "                     baseline  untrained  after a long training",
-        "image_to_text          0.5000     0.3333                 1.0000",
-        "a_much_longer_name          -    -0.2500             12345.6780",
-        "rows                        -          -                    200",
-    ]
-    assert figures_table({"trained": {}}) == ""
-
-
-def test_json_holds_no_figure_that_is_not_finite() -> None:
-    assert to_json({"a": math.nan, "b": [math.inf, 0.1], "c": (1, "x", None, True)}) == (
-        '{"a": null, "b": [null, 0.1], "c": [1, "x", null, true]}'
-    )
