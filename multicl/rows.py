@@ -252,6 +252,18 @@ def is_null(cell: Any) -> bool:
     return cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell))
 
 
+def blamed(cell: Any, files: bool, reason: str) -> str:
+    """Why a cell cannot be used, and the file that it is, where it says: people know their files, not rows' numbers.
+
+    Args:
+        files: strings are paths. reason: what was wrong with it.
+    """
+    path = cell.get("path") if isinstance(cell, Mapping) else cell if files else None
+    if not isinstance(path, str | os.PathLike) or not (name := os.fspath(path)) or str(name) in reason:
+        return reason
+    return f"{name}: {reason}"
+
+
 def resolve_path(cell: Any, base: Path | None, kind: Literal["files", "values"]) -> Any:
     """A relative path in a cell (or in each of a list of them), looked for beside the table that names it."""
     if kind == "values" or base is None:

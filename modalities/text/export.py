@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from multicl.modalities.pretrained import quiet
 from multicl.modalities.text import hub, lora, sentence, tokens
 from multicl.modalities.text.encoders import TransformerEncoder
 from multicl.types import InputError
@@ -53,7 +54,7 @@ def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, 
 def _transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:
     if head is not None:
         raise InputError("transformers has no place for a head: export the encoder's features (--space features)")
-    with hub.quiet():
+    with quiet():
         encoder.model.save_pretrained(folder)
     _tokenizer(text).save_pretrained(folder)
     prompt = f" Every text begins with {text.prompt!r}." if text.prompt else ""

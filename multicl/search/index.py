@@ -15,6 +15,7 @@ from multicl.model import DEFAULT, Model, load
 from multicl.search import approximate, fill
 from multicl.search.database import (
     ROWS,
+    SOURCE,
     About,
     Approximate,
     connect,
@@ -132,7 +133,10 @@ class Index:
     ) -> Added:
         """Embed the rows that are not there yet; of ranks, each its share. Rows are kept a thousand at a time.
 
-        A row is what its cells are (files by their bytes): one whose text or label changed is a new row.
+        A row is what its cells are (files by their bytes): one whose text or label changed is a new row. Data with a
+        name (a path, a URL, a hub name; with their split and `columns`) replace what was indexed of them before: rows
+        that they hold no longer go. What two sets of data hold is the first's: index the second again where the first
+        lost it. Rows in memory are only added.
 
         Args:
             data, split: as `multicl.rows.open_rows` takes them. columns: node -> column of the data.
@@ -147,7 +151,7 @@ class Index:
         self.__dict__.pop("table", None)  # opened anew
         self._counts.clear()
         if self.world.rank == 0:
-            self.tend(exact_below, grown=added.new > 0)
+            self.tend(exact_below, grown=added.new + added.gone > 0)
         self.world.barrier()
         self.about = read_about(self.db) or self.about
         return added
@@ -249,7 +253,7 @@ class Index:
         """The k rows whose vectors of `node` are nearest to a vector [D]; probes: None for exact search."""
         names = self.table.schema.names
         own = own_columns(self.nodes)
-        shown = [name for name in names if name not in own or not name.endswith("_vector")]
+        shown = [name for name in names if name not in own or not name.endswith(("_vector", SOURCE))]
         query = approximate.nearest(self.table, f"{node}_vector", vector, probes)
         if where:
             query = query.where(where, prefilter=True)

@@ -45,6 +45,25 @@ def test_a_folder_of_pictures_by_class_and_no_split(tmp_path: Path, capsys: pyte
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_on_rows_held_back_ends_with_its_page_and_is_measured_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(24):
+        place = tmp_path / "pets" / ("cat" if i % 2 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.png").write_bytes(media.png(i % 2, seed=i))
+    (tmp_path / "pets" / "cat" / "broken.png").write_bytes(b"no picture")
+    run = tmp_path / "run"
+    main(["fit", str(tmp_path / "pets"), "--run", str(run), "--minutes", "0.001"])
+    said = capsys.readouterr()
+    (line,) = [line for line in said.out.splitlines() if line.startswith("left out: ")]
+    assert str(Path("cat") / "broken.png: not a picture") in line
+    assert "data:image/png" in (run / "report.html").read_text(encoding="utf-8")
+    main(["eval", str(run)])
+    again = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+    assert again["image_knn_1"] == json.loads((run / "result.json").read_text(encoding="utf-8"))["image_knn_1"]
+
+
 def test_what_cannot_be() -> None:
     with pytest.raises(InputError, match="--minutes"):
         fit("nowhere", minutes=0)

@@ -108,6 +108,33 @@ def test_only_what_is_new_is_added(model: Model, rows: list[dict[str, Any]], tmp
         again.add([{**rows[0], "label": "x"}])
 
 
+def test_a_changed_row_takes_the_place_of_what_it_was(model: Model, tmp_path: Path) -> None:
+    table, other = tmp_path / "it's.csv", tmp_path / "other.csv"
+    table.write_text("text,label\nred,1\ngreen,2\nblue,3\n")
+    other.write_text("text,label\nblack,4\n")
+    index = Index(tmp_path / "db", model)
+    index.add(other)
+    index.add([{"text": "white", "label": 5}])
+    assert index.add(table).gone == 0
+    table.write_text("text,label\ngrey,0\nred,1\ngreener,2\n")  # one above, one changed, one taken out
+    added = Index(tmp_path / "db", model).add(str(tmp_path / "." / "it's.csv"))
+    assert (added.new, added.known, added.gone) == (2, 1, 2)
+    found = Index(tmp_path / "db", model).search("red", k=10)["text"]
+    assert {hit.row["text"] for hit in found} == {"grey", "red", "greener", "black", "white"}
+    assert found[0].row.keys() == {"id", "row", "label"} | {"text"}
+
+
+def test_a_database_from_before_rows_had_a_source_goes_on(model: Model, tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("text\nred\ngreen\n")
+    index = Index(tmp_path / "db", model)
+    index.add(table)
+    index.db.open_table("rows").drop_columns(["_source"])
+    table.write_text("text\nred\ngreen\nblue\n")
+    added = Index(tmp_path / "db", model).add(table)
+    assert (added.new, added.known, added.gone) == (1, 2, 0)
+
+
 def test_files_are_known_by_their_bytes_wherever_they_lie(model: Model, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
