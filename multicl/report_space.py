@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import PurePath
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from multicl.pairs import Pair, column_of
 from multicl.report.charts import Chart, confusion, cosines
 from multicl.report.items import Item, Search
 from multicl.report.media import thumbnail, within
-from multicl.rows import is_null
+from multicl.rows import file_of, is_null
 from multicl.seeds import row_seeds
 from multicl.subject import Subject
 from multicl.types import BadSample, InputError
@@ -89,7 +90,7 @@ def _distinct(subject: Subject) -> list[str]:
 
 
 def _names(subject: Subject, nodes: Sequence[str], classes: Sequence[str | None] | None) -> list[str]:
-    """What each row is called: by its words, where a node reads words; else by its class, or its number."""
+    """What each row is called: by its words, where a node reads words; else by its class, its file or its number."""
     for node in nodes:
         cells = subject.cells(node, subject.test)
         if (
@@ -99,7 +100,12 @@ def _names(subject: Subject, nodes: Sequence[str], classes: Sequence[str | None]
             return [f"row {i}" if cell is None else cell[:120] for i, cell in enumerate(cells)]
     if classes is not None and len(nodes) == 1:
         return [name or f"row {i}" for i, name in enumerate(classes)]
-    return [f"row {i}" for i in range(len(subject.test))]
+    names = [f"row {i}" for i in range(len(subject.test))]
+    for node in reversed(nodes):
+        files = subject.model.towers.modalities[node].files
+        cells = (file_of(cell, files) for cell in subject.cells(node, subject.test))
+        names = [name if file is None else PurePath(file).name for name, file in zip(names, cells, strict=True)]
+    return names
 
 
 def _credits(subject: Subject) -> list[str]:

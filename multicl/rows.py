@@ -252,16 +252,20 @@ def is_null(cell: Any) -> bool:
     return cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell))
 
 
+def file_of(cell: Any, files: bool) -> str | None:
+    """The file that a cell is, where it says; `files`: strings are paths."""
+    path = cell.get("path") if isinstance(cell, Mapping) else cell if files else None
+    return (os.fspath(path) or None) if isinstance(path, str | os.PathLike) else None
+
+
 def blamed(cell: Any, files: bool, reason: str) -> str:
-    """Why a cell cannot be used, and the file that it is, where it says: people know their files, not rows' numbers.
+    """Why a cell cannot be used, after the file that it is: people know their files, not rows' numbers.
 
     Args:
-        files: strings are paths. reason: what was wrong with it.
+        files: as `file_of`. reason: what was wrong with it.
     """
-    path = cell.get("path") if isinstance(cell, Mapping) else cell if files else None
-    if not isinstance(path, str | os.PathLike) or not (name := os.fspath(path)) or str(name) in reason:
-        return reason
-    return f"{name}: {reason}"
+    name = file_of(cell, files)
+    return reason if name is None or name in reason else f"{name}: {reason}"
 
 
 def resolve_path(cell: Any, base: Path | None, kind: Literal["files", "values"]) -> Any:
