@@ -76,7 +76,7 @@ def _add_embed_and_export(commands: Any) -> None:
     embed.add_argument("--batch-size", type=int, default=128)
     embed.add_argument("--on-error", choices=["skip", "raise"], default="skip", help="of cells that cannot be read")
     embed.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
-    export = commands.add_parser("export", help="a model's encoder as other libraries load it")
+    export = commands.add_parser("export", help="a text encoder as other libraries load it")
     export.add_argument("run", metavar="RUN", help="folder of a run or model, or a hub name")
     export.add_argument("--to", required=True, choices=["sentence-transformers", "transformers", "onnx"])
     export.add_argument("--out", type=Path, metavar="FOLDER", help="default: a folder of that name in RUN")

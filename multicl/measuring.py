@@ -186,11 +186,11 @@ def _alignment(subject: Subject, choices: Choices) -> Figures:
 
 
 def _modality_gap(subject: Subject, choices: Choices) -> Figures:
-    couples = _couples(subject, choices)
-    return {
-        f"{a}-{b}/modality_gap": measure.modality_gap(subject.vectors(a)[0], subject.vectors(b)[0])
-        for a, b, _ in couples
-    }
+    def gap(a: str, b: str) -> float:
+        (za, rows_a), (zb, rows_b) = subject.vectors(a), subject.vectors(b)
+        return measure.modality_gap(za, zb, together=rows_a == rows_b)
+
+    return {f"{a}-{b}/modality_gap": gap(a, b) for a, b, _ in _couples(subject, choices)}
 
 
 MEASURES: dict[str, Callable[[Subject, Choices], Figures]] = {

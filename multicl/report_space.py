@@ -16,7 +16,7 @@ from multicl.pairs import Pair, column_of
 from multicl.report.charts import Chart, confusion, cosines
 from multicl.report.items import Item, Search
 from multicl.report.media import thumbnail, within
-from multicl.rows import file_of, is_null
+from multicl.rows import Rows, file_of, is_null
 from multicl.seeds import row_seeds
 from multicl.subject import Subject
 from multicl.types import BadSample, InputError
@@ -56,7 +56,7 @@ def show(subject: Subject, label: str | None = None) -> Shown:
     if not nodes:
         raise InputError(f"{rows.label} has no column that the model's nodes {subject.model.nodes} read")
     column = label or next((name for name in LABELS if rows.has(name)), None)
-    classes = [None if is_null(c) or c == -1 else str(c) for c in rows.column(column)] if column else None
+    classes = _class_of_each(rows, column) if column else None
     pairs = [p for p in subject.model.towers.pairs if not p.symmetric and p.a in nodes and p.b in nodes]
     couples = [(p.a, p.b, p.ids) for p in pairs] or [(a, b, None) for a, b in combinations(nodes, 2)]
     names = _names(subject, nodes, classes)
@@ -79,6 +79,13 @@ def show(subject: Subject, label: str | None = None) -> Shown:
         if len(nodes) == 1 or any(p.symmetric and p.a == node for p in subject.model.towers.pairs):
             _own_views(subject, node, shown)
     return shown
+
+
+def _class_of_each(rows: Rows, column: str) -> list[str | None]:
+    """Each row's class by its name, where the data have names for their numbers; None: it has none."""
+    names = rows.class_names(column)
+    cells = rows.column(column)
+    return [None if is_null(c) or c == -1 else names[c] if names and isinstance(c, int) else str(c) for c in cells]
 
 
 def _distinct(subject: Subject) -> list[str]:

@@ -133,6 +133,12 @@ class Rows:
         """Every cell of a column, undecoded, in a list."""
         return list(self.cells(name))
 
+    def class_names(self, name: str) -> list[str] | None:
+        """What the numbers of a column of classes stand for, where the data say so (`datasets.ClassLabel`)."""
+        features = getattr(self.data, "features", None) or {}
+        names = getattr(features.get(self.resolve(name)), "names", None)
+        return list(names) if names else None
+
     def resolved(self, name: str, files: bool) -> list[Any]:
         """Every cell of a column, None where it is absent; `files`: relative paths are looked for beside the table."""
         found = (resolve_path(cell, self.base, "files" if files else "values") for cell in self.column(name))

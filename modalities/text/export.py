@@ -45,7 +45,10 @@ def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, 
     if form not in forms:
         raise InputError(f"a text encoder cannot be exported to {form!r}: there are {sorted(forms)}")
     if not isinstance(encoder, TransformerEncoder):
-        raise InputError(f"a {type(encoder).__name__} is no transformer, so {form} cannot hold it")
+        raise InputError(
+            f"a {type(encoder).__name__} is no transformer, so {form} cannot hold it: train with --text.encoder NAME "
+            "of the hub or a folder (multicl fit: --pretrained)"
+        )
     if encoder.model.config.is_encoder_decoder:
         raise InputError(f"half of the encoder-decoder {text.encoder!r} is no model that {form} loads by itself")
     return forms[form](text, lora.merged(encoder), head, folder)

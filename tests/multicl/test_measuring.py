@@ -15,6 +15,7 @@ from toys import Vectors, rows
 
 from multicl import Head, Model, Pair, arguments, cli, load
 from multicl.comparing import compare
+from multicl.config import read_yaml, write_yaml
 from multicl.evaluation import knn_accuracy, retrieval
 from multicl.evaluation.crossing import classify, crossing
 from multicl.evaluation.held_out import of_model
@@ -152,6 +153,10 @@ def test_runs_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
     compared = last("compare", str(one), str(two))
     assert compared["differences"] == {"train.seed": {str(one): 0, str(two): 1}}
     assert compared["figures"][str(one)].keys() >= spans.keys()
+    plain = read_yaml(two / "recipe.yaml")
+    write_yaml(two / "recipe.yaml", {**plain, "sound": plain.pop("text")})
+    cli.main(["compare", str(one), str(two)])
+    assert "\n  text: words | -\n  sound: - | words\n" in capsys.readouterr().out
     with pytest.raises(InputError, match="two runs or more"):
         compare([one])
     (tmp_path / "three").mkdir()

@@ -58,7 +58,10 @@ def test_a_run_on_rows_held_back_ends_with_its_page_and_is_measured_again(
     said = capsys.readouterr()
     (line,) = [line for line in said.out.splitlines() if line.startswith("left out: ")]
     assert str(Path("cat") / "broken.png: not a picture") in line
-    assert "data:image/png" in (run / "report.html").read_text(encoding="utf-8")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png" in page
+    assert "<title>run: image" in page
+    assert '"groups":["cat","dog"]' in page or '"groups":["dog","cat"]' in page
     main(["eval", str(run)])
     again = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
     assert again["image_knn_1"] == json.loads((run / "result.json").read_text(encoding="utf-8"))["image_knn_1"]
