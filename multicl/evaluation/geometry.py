@@ -139,6 +139,6 @@ def modality_gap(a: Tensor, b: Tensor, together: bool = False) -> Figure:
     def again(*drawn: Tensor) -> float:
         counts = (index.bincount(minlength=len(one)).double() for index, one in zip(drawn, sets, strict=True))
         first, *second = (count @ one / len(one) for count, one in zip(counts, sets, strict=True))
-        return max(0.0, float((first - sum(second)).square().sum()) - excess) ** 0.5
+        return math.sqrt(max(0.0, float((first - sum(second)).square().sum()) - excess))
 
     return Figure(gap, tuple(map(len, sets)), again)

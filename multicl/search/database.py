@@ -1,8 +1,8 @@
 """What a search database holds, and how it is opened: a table of rows, and one record about whose vectors they are.
 
 Table `rows`: id (content), row (number in the data), _source (which data), the data's plain columns, and for each node
-of the model `NODE_vector` (unit vectors [D], null where a row lacks it), `NODE_mime` (null then, too) and
-`NODE_preview`, for pages.
+of the model `NODE_vector` (unit vectors [D], null where a row lacks it), `NODE_mime` (null then, too), `NODE_preview`,
+for pages, and `_NODE_file`, which file it is where a folder or packed media say so.
 """
 
 from __future__ import annotations
@@ -129,14 +129,20 @@ def schema_of(dims: Mapping[str, int], plain: Mapping[str, pa.DataType]) -> pa.S
             pa.field(f"{node}_vector", pa.list_(pa.float32(), dim)),
             pa.field(f"{node}_mime", pa.string()),
             pa.field(f"{node}_preview", pa.binary()),
+            pa.field(file_column(node), pa.string()),
         ]
     return pa.schema(fields)
+
+
+def file_column(node: str) -> str:
+    """The column of the files that a node's media are."""
+    return f"_{node}_file"
 
 
 def own_columns(nodes: list[str]) -> set[str]:
     """Names that no column of the data may have."""
     of_nodes = (f"{node}_{end}" for node in nodes for end in ("vector", "mime", "preview"))
-    return {"id", "row", SOURCE, "_distance", "_rowid", *of_nodes}
+    return {"id", "row", SOURCE, "_distance", "_rowid", *of_nodes, *map(file_column, nodes)}
 
 
 def first_line(error: BaseException) -> str:

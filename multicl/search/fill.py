@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,9 @@ import torch
 from tqdm import tqdm
 
 from multicl.pairs import column_of
-from multicl.rows import Row, Rows, blamed, is_null, open_rows, resolve_path
+from multicl.rows import Row, Rows, blamed, file_of, is_null, open_rows, resolve_path
 from multicl.search.contents import plain_cells, plain_columns, row_content
-from multicl.search.database import ROWS, SOURCE, own_columns, schema_of, table_names
+from multicl.search.database import ROWS, SOURCE, file_column, own_columns, schema_of, table_names
 from multicl.types import BadSample, InputError
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def _prepare(index: Index, plan: _Plan) -> None:
         other = there.get(name, kind)
         if other != kind and not (pa.types.is_floating(other) and pa.types.is_integer(kind)):
             raise InputError(f"column {name!r} of {plan.rows.label} holds {kind}, but {other} in the database")
-    if new := [pa.field(n, kind) for n, kind in {SOURCE: pa.string(), **plan.plain}.items() if n not in there]:
+    own = dict.fromkeys([SOURCE, *map(file_column, index.nodes)], pa.string())
+    if new := [pa.field(name, kind) for name, kind in (own | plan.plain).items() if name not in there]:
         table.add_columns(new)
 
 
@@ -185,10 +186,19 @@ def _embedded(
         arrays[f"{node}_vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1], mask=pa.array(~has))
         arrays[f"{node}_mime"] = pa.array([m and m[0] for m in media], pa.string())
         arrays[f"{node}_preview"] = pa.array([m and m[1] for m in media], pa.binary())
+        arrays[file_column(node)] = pa.array([_file(row.get(column), plan.rows.base) for row in rows], pa.string())
     for name in plan.plain:
         arrays[name] = plain_cells([row.get(name) for row in rows], schema.field(name).type)
     columns = [arrays[f.name].cast(f.type) if f.name in arrays else pa.nulls(len(rows), f.type) for f in schema]
     return pa.table(columns, schema=schema).filter(pa.array(there))
+
+
+def _file(cell: Any, base: Path | None) -> str | None:
+    """The file of undecoded media, as the data's folder has it, or its bare name: a page may show it to strangers."""
+    if (file := file_of(cell, files=False)) is None:
+        return None
+    path, home = PurePath(file), base and base.expanduser().resolve()
+    return path.relative_to(home).as_posix() if home and path.is_relative_to(home) else path.name
 
 
 def _node(

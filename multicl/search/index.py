@@ -19,6 +19,7 @@ from multicl.search.database import (
     About,
     Approximate,
     connect,
+    file_column,
     fingerprint,
     first_line,
     own_columns,
@@ -40,7 +41,7 @@ class Hit:
     score: float
     """Cosine of the query's vector and the row's, in [-1, 1]."""
     row: dict[str, Any]
-    """`id`, `row` (its number in the data) and the data's plain columns."""
+    """`id`, `row` (its number in the data), the data's plain columns, and `NODE_file` where a medium is a file."""
     previews: dict[str, tuple[str, bytes]]
     """Node -> (MIME type, bytes) of what the row has of it, small enough for a page."""
 
@@ -275,6 +276,8 @@ class Index:
             mime, content = row.pop(f"{node}_mime", None), row.pop(f"{node}_preview", None)
             if mime is not None and content is not None:
                 previews[node] = (mime, content)
+            if (file := row.pop(file_column(node), None)) is not None:
+                row.setdefault(f"{node}_file", file)
         return Hit(score, row, previews)
 
     def _queries(self, node: str) -> np.ndarray[Any, np.dtype[np.float32]]:
