@@ -67,6 +67,19 @@ def test_a_run_on_rows_held_back_ends_with_its_page_and_is_measured_again(
     assert again["image_knn_1"] == json.loads((run / "result.json").read_text(encoding="utf-8"))["image_knn_1"]
 
 
+def test_a_try_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(recipe: object) -> float:
+        raise InputError("no such weights")
+
+    monkeypatch.setattr("multicl.fit.run.seconds_a_step", fails)
+    data = tmp_path / "a.csv"
+    data.write_text("text\n" + "".join(f"the words of row {i}\n" for i in range(40)))
+    for _ in range(2):
+        with pytest.raises(InputError, match="no such weights"):
+            fit(str(data), tmp_path / "run")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv"}
+
+
 def test_what_cannot_be() -> None:
     with pytest.raises(InputError, match="--minutes"):
         fit("nowhere", minutes=0)
