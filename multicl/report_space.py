@@ -110,8 +110,8 @@ def _names(subject: Subject, nodes: Sequence[str], classes: Sequence[str | None]
     names = [f"row {i}" for i in range(len(subject.test))]
     for node in reversed(nodes):
         files = subject.model.towers.modalities[node].files
-        cells = (file_of(cell, files) for cell in subject.cells(node, subject.test))
-        names = [name if file is None else PurePath(file).name for name, file in zip(names, cells, strict=True)]
+        found = (file_of(cell, files) for cell in subject.cells(node, subject.test))
+        names = [name if file is None else PurePath(file).name for name, file in zip(names, found, strict=True)]
     return names
 
 

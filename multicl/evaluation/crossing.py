@@ -55,14 +55,14 @@ def crossing(
     if not kept:
         seen_all = ", but for what training saw" if there else ""
         raise InputError(f"{rows.label}: no row has both {a!r} and {b!r}{seen_all}")
-    sides = [
+    of_a, of_b = (
         side(embed, node, modalities[node], [cell if i in kept else None for i, cell in enumerate(c)])
         for node, c in zip((a, b), cells, strict=True)
-    ]
-    za, zb, about, with_ = shared(*sides, values)
+    )
+    za, zb, ta, tb = shared(of_a, of_b, values)
     if not len(za):
         raise InputError(f"{rows.label}: no row has both {a!r} and {b!r} in a form that can be read")
-    found = both_ways(a, b, za, zb, about, with_, ks)
+    found = both_ways(a, b, za, zb, ta, tb, ks)
     told = (*(f"recall@{k}" for k in ks), "median_rank", f"map@{ks[-1]}")
     figures = {f"{way}_{name}": found[f"{way}_{name}"] for way in (f"{a}_to_{b}", f"{b}_to_{a}") for name in told}
     return {**figures, f"{a}_{b}_gap": modality_gap(za, zb, together=len(za) == len(zb) == len(kept))}
