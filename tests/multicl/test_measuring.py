@@ -154,9 +154,10 @@ def test_runs_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
     assert compared["differences"] == {"train.seed": {str(one): 0, str(two): 1}}
     assert compared["figures"][str(one)].keys() >= spans.keys()
     plain = read_yaml(two / "recipe.yaml")
-    write_yaml(two / "recipe.yaml", {**plain, "sound": plain.pop("text")})
+    plain["sound"] = plain.pop("text")
+    write_yaml(two / "recipe.yaml", plain)
     cli.main(["compare", str(one), str(two)])
-    assert "\n  text: words | -\n  sound: - | words\n" in capsys.readouterr().out
+    assert "\n  text: words | -\n  sound: - | words\nRESULT " in capsys.readouterr().out
     with pytest.raises(InputError, match="two runs or more"):
         compare([one])
     (tmp_path / "three").mkdir()
