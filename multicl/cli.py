@@ -89,22 +89,27 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
+    names = ("nodes", "label", "names", "template", "k", "seed", "train", "space", "batch_size")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if not options.measure:
+        if given:
+            flag = f"--{next(iter(given)).replace('_', '-')}"
+            raise InputError(
+                f"{flag} is a setting of --measure, and the recipe's own measures have theirs: add --measure"
+            )
         from multicl.commands import evaluate
 
         for run in options.runs:
             evaluate(run, options.data, options.test, options.pairs, options.ids)
         return
+    if options.pairs:
+        raise InputError("--pairs stands for itself: leave --measure out, or name nodes by --nodes")
     from multicl.measuring import Choices, measure_runs
 
-    choices = Choices(
-        nodes=tuple(options.nodes), label=options.label, names=options.names, template=options.template,
-        ids=options.ids, k=options.k, seed=options.seed,
-    )  # fmt: skip
-    measure_runs(
-        options.runs, options.measure, choices, data=options.data, test=options.test, train=options.train,
-        space=options.space, batch_size=options.batch_size,
-    )  # fmt: skip
+    others = {name: given.pop(name) for name in ("train", "space", "batch_size") if name in given}
+    given["nodes"] = tuple(given.get("nodes", ()))
+    choices = Choices(ids=options.ids, **given)
+    measure_runs(options.runs, options.measure, choices, data=options.data, test=options.test, **others)
 
 
 def _search(options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from multicl.model import DEFAULT, Model, load
 from multicl.pairs import check_graph, column_of, requested_views
 from multicl.reader import Reader, sources_of
 from multicl.report.gallery import Section, write_gallery
-from multicl.rows import Rows, open_rows, resolve_path
+from multicl.rows import Rows, blamed, open_rows, resolve_path
 from multicl.run import Run, recipe_class
 from multicl.seeds import row_seeds
 from multicl.types import InputError, Kind, Modality, Shows
@@ -269,7 +269,11 @@ def _embed_column(
         z = model.embed_node(node, [cells[i] for i in present], space=_space(space), batch_size=batch_size, skipped=bad)
         for at, i in enumerate(present):
             vectors[i] = None if at in bad else z[at].tolist()
-    skipped = [f"row {present[at]}, column {rows.resolve(column)!r}: {reason}" for at, reason in sorted(bad.items())]
+    why = {present[at]: reason for at, reason in sorted(bad.items())}
+    skipped = [
+        f"row {i}, column {rows.resolve(column)!r}: {blamed(cells[i], modality.files, reason)}"
+        for i, reason in why.items()
+    ]
     if skipped and on_error == "raise":
         raise InputError(f"{rows.label}: {skipped[0]} (--on-error skip leaves such rows out)")
     return vectors, skipped

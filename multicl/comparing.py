@@ -40,11 +40,23 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
         if apart := _apart(results[first], results[run]):
             print(f"{run} differs from {first} beyond their intervals: {', '.join(apart)}")
     print("\nwhere the recipes differ:" if differences else "\nthe recipes are the same")
-    for key, values in differences.items():
-        print(f"  {key}: " + " | ".join("-" if v is None else str(v) for v in values.values()))
+    print(*_lines(differences, settings), sep="\n", end="\n" if differences else "")
     found = {"figures": figures, "differences": differences}
     print("RESULT " + to_json(found), flush=True)
     return found
+
+
+def _lines(differences: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A setting a line; a node that not all runs have is one line, with the encoder of the others."""
+    parts = {run: {key.partition(".")[0] for key in plain} for run, plain in settings.items()}
+    lines: dict[str, str] = {}
+    for key, values in differences.items():
+        part, dot, _ = key.partition(".")
+        if dot and not all(part in of for of in parts.values()):
+            key, there = part, f"{part}.encoder"
+            values = {run: s.get(there, "there") if part in parts[run] else None for run, s in settings.items()}
+        lines[key] = f"  {key}: " + " | ".join("-" if v is None else str(v) for v in values.values())
+    return list(lines.values())
 
 
 def _result(run: Path) -> dict[str, Any]:

@@ -42,6 +42,9 @@ def to_plain(value: Any) -> Any:
 def from_plain(cls: type[T], plain: Any, where: str = "") -> T:
     """A dataclass from plain values; keys that are missing keep their defaults.
 
+    Where a field's default is of a subclass of what the annotation says, the values are that subclass's, as on the
+    command line.
+
     Args:
         where: the key under which `plain` stands, for messages.
 
@@ -59,11 +62,19 @@ def from_plain(cls: type[T], plain: Any, where: str = "") -> T:
             near = get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {_join(where, near[0])!r}?" if near else f"there are {list(fields)}"
             raise InputError(f"unknown key {_join(where, key)!r}; {hint}")
-        values[key] = _convert(hints[key], value, _join(where, key))
+        values[key] = _convert(_narrowed(hints[key], fields[key]), value, _join(where, key))
     needed = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
     if missing := [name for name in needed if name not in values]:
         raise InputError(f"missing key {_join(where, missing[0])!r}")
     return cls(**values)
+
+
+def _narrowed(hint: Any, field: dataclasses.Field[Any]) -> Any:
+    """The class of a field's default where that is a subclass of the annotation's, as tyro has it."""
+    if not dataclasses.is_dataclass(hint):
+        return hint
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return type(default) if isinstance(default, hint) else hint  # type: ignore[arg-type]
 
 
 def _join(where: str, key: Any) -> str:

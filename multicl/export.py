@@ -83,7 +83,10 @@ def _node(model: Model, wanted: str | None) -> str:
             raise InputError(f"the encoder of {wanted!r} is of a kind that other libraries cannot hold")
         return wanted
     if not able:
-        raise InputError(f"none of the model's nodes {model.nodes} has an encoder that other libraries can hold")
+        raise InputError(
+            f"none of the model's nodes {model.nodes} has an encoder that other libraries can hold: those of texts "
+            "can be exported"
+        )
     if len({towers.towers[node] for node in able}) > 1:
         raise InputError(f"several nodes can be exported: name one of {able} with --node")
     return able[0]

@@ -32,6 +32,9 @@ from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
 from multicl.ops.small import LARGEST, is_small, paired_loss, paired_sigmoid
 from multicl.types import InputError
 
+__all__ = [
+    "co_sent", "decoupled", "hard_negative", "info_nce", "margin_contrastive", "nt_xent", "sigmoid_loss", "sup_con",
+]  # fmt: skip
 Similarity = Literal["cosine", "dot"]
 
 

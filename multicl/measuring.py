@@ -17,6 +17,7 @@ import torch
 from multicl import evaluation as measure
 from multicl.commands import opened
 from multicl.distributed import World
+from multicl.evaluation.crossing import both_ways, by_words, shared
 from multicl.evaluation.figure import intervals, spread
 from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.fine_tune import fine_tune
@@ -131,16 +132,15 @@ def _zero_shot(subject: Subject, choices: Choices) -> Figures:
     words = list(dict.fromkeys(v for v in subject.test.column(column) if not is_null(v)))
     if not all(isinstance(word, str) for word in words):
         raise InputError(f"zero-shot needs classes in words, but column {column!r} holds {words[0]!r}: give --names")
+    if len(words) < 2:
+        raise InputError(f"zero-shot needs two classes or more, but column {column!r} holds {words}")
+    said = measure.filled(words, [choices.template])
     found: Figures = {}
-    for first, second, _ in couples:
-        for node, speaker in ((first, second), (second, first)):
-            said = [choices.template.format(word) for word in words]
-            z, bad = subject.embed(speaker, said)
-            if bool(bad.any()):
-                continue  # this node does not read words
-            x, truth = subject.labelled(node, column)
-            accuracy = measure.zero_shot_accuracy(x, truth, z, words, world=subject.world)
-            found[f"{node}/zero_shot"] = accuracy
+    for node, speaker in ((n, s) for a, b, _ in couples for n, s in ((a, b), (b, a))):
+        prompts, bad = subject.embed(speaker, said)
+        if not bool(bad.any()):  # this node reads words
+            accuracy = by_words(*subject.labelled(node, column), prompts, words, subject.world)
+            found[f"{node}/zero_shot"] = accuracy["accuracy@1"]
     if not found:
         raise InputError(f"none of the nodes {subject.nodes()} reads the classes' words")
     return found
@@ -149,13 +149,11 @@ def _zero_shot(subject: Subject, choices: Choices) -> Figures:
 def _retrieval(subject: Subject, choices: Choices) -> Figures:
     found: Figures = {}
     for a, b, own in _couples(subject, choices):
-        za, zb, rows = subject.both(a, b)
         ids = choices.ids or own
-        values = subject.test.column(ids) if ids else []
-        truth = [values[row] if ids and not is_null(values[row]) else f"row {row}" for row in rows]
-        for x, y, z, w in ((a, b, za, zb), (b, a, zb, za)):
-            figures = measure.retrieval(z, w, truth, truth, world=subject.world)
-            found |= {f"{x}_to_{y}_{name}": value for name, value in figures.items() if name != "without_truth"}
+        sides = shared(subject.parts(a), subject.parts(b), subject.test.column(ids) if ids else None)
+        if not len(sides[0]):
+            raise InputError(f"{subject.test.label}: no row has both {a!r} and {b!r}")
+        found |= both_ways(a, b, *sides, world=subject.world)
     return found
 
 
@@ -189,11 +187,11 @@ def _alignment(subject: Subject, choices: Choices) -> Figures:
 
 
 def _modality_gap(subject: Subject, choices: Choices) -> Figures:
-    couples = _couples(subject, choices)
-    return {
-        f"{a}-{b}/modality_gap": measure.modality_gap(subject.vectors(a)[0], subject.vectors(b)[0])
-        for a, b, _ in couples
-    }
+    def gap(a: str, b: str) -> float:
+        (za, rows_a), (zb, rows_b) = subject.vectors(a), subject.vectors(b)
+        return measure.modality_gap(za, zb, together=rows_a == rows_b)
+
+    return {f"{a}-{b}/modality_gap": gap(a, b) for a, b, _ in _couples(subject, choices)}
 
 
 MEASURES: dict[str, Callable[[Subject, Choices], Figures]] = {

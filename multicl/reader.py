@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from multicl import ids as identity
 from multicl.classes import class_numbers
 from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
-from multicl.rows import Row, Rows, is_null, resolve_path
+from multicl.rows import Row, Rows, blamed, is_null, resolve_path
 from multicl.scores import Scores
 from multicl.seeds import Draws
 from multicl.types import BadSample, Batch, InputError, Modality, Sample
@@ -244,12 +244,11 @@ class Reader:
         draws = Draws(self.seed, epoch, number, source)
         found: Sample | Skipped | None = None
         if not is_null(cell):
+            cell = resolve_path(cell, self.rows.base_of(number), "files" if modality.files else "values")
             try:
-                found = modality.load(
-                    resolve_path(cell, self.rows.base_of(number), "files" if modality.files else "values"), draws
-                )
+                found = modality.load(cell, draws)
             except BadSample as error:
-                found = Skipped(number, column, str(error))
+                found = Skipped(number, column, blamed(cell, modality.files, str(error)))
             except Exception as error:
                 error.add_note(f"while loading row {number}, column {column!r} of {self.rows.label}")
                 raise

@@ -23,7 +23,7 @@ from multicl.report.gallery import Section
 from multicl.report.run_page import Contents, Headline, write_run_page
 from multicl.report_space import show
 from multicl.rows import Rows, open_rows
-from multicl.run import Run
+from multicl.run import Run, short_name
 from multicl.subject import Subject
 from multicl.types import InputError
 
@@ -87,8 +87,7 @@ def _held_out(recipe: Run) -> tuple[Rows, list[str]]:
 
 
 def _title(recipe: Run) -> str:
-    name = type(recipe).__module__.rpartition(".")[2]
-    return f"{name}: {', '.join(recipe.modalities())}"
+    return f"{short_name(type(recipe))}: {', '.join(recipe.modalities())}"
 
 
 def _intro(recipe: Run, run: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import PurePath
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from multicl.pairs import Pair, column_of
 from multicl.report.charts import Chart, confusion, cosines
 from multicl.report.items import Item, Search
 from multicl.report.media import thumbnail, within
-from multicl.rows import is_null
+from multicl.rows import Rows, file_of, is_null
 from multicl.seeds import row_seeds
 from multicl.subject import Subject
 from multicl.types import BadSample, InputError
@@ -55,7 +56,7 @@ def show(subject: Subject, label: str | None = None) -> Shown:
     if not nodes:
         raise InputError(f"{rows.label} has no column that the model's nodes {subject.model.nodes} read")
     column = label or next((name for name in LABELS if rows.has(name)), None)
-    classes = [None if is_null(c) or c == -1 else str(c) for c in rows.column(column)] if column else None
+    classes = _class_of_each(rows, column) if column else None
     pairs = [p for p in subject.model.towers.pairs if not p.symmetric and p.a in nodes and p.b in nodes]
     couples = [(p.a, p.b, p.ids) for p in pairs] or [(a, b, None) for a, b in combinations(nodes, 2)]
     names = _names(subject, nodes, classes)
@@ -80,6 +81,13 @@ def show(subject: Subject, label: str | None = None) -> Shown:
     return shown
 
 
+def _class_of_each(rows: Rows, column: str) -> list[str | None]:
+    """Each row's class by its name, where the data have names for their numbers; None: it has none."""
+    names = rows.class_names(column)
+    cells = rows.column(column)
+    return [None if is_null(c) or c == -1 else names[c] if names and isinstance(c, int) else str(c) for c in cells]
+
+
 def _distinct(subject: Subject) -> list[str]:
     """Nodes that show different things: of two encoders of one picture, the first."""
     modalities = subject.model.towers.modalities
@@ -89,7 +97,7 @@ def _distinct(subject: Subject) -> list[str]:
 
 
 def _names(subject: Subject, nodes: Sequence[str], classes: Sequence[str | None] | None) -> list[str]:
-    """What each row is called: by its words, where a node reads words; else by its class, or its number."""
+    """What each row is called: by its words, where a node reads words; else by its class, its file or its number."""
     for node in nodes:
         cells = subject.cells(node, subject.test)
         if (
@@ -99,7 +107,12 @@ def _names(subject: Subject, nodes: Sequence[str], classes: Sequence[str | None]
             return [f"row {i}" if cell is None else cell[:120] for i, cell in enumerate(cells)]
     if classes is not None and len(nodes) == 1:
         return [name or f"row {i}" for i, name in enumerate(classes)]
-    return [f"row {i}" for i in range(len(subject.test))]
+    names = [f"row {i}" for i in range(len(subject.test))]
+    for node in reversed(nodes):
+        files = subject.model.towers.modalities[node].files
+        found = (file_of(cell, files) for cell in subject.cells(node, subject.test))
+        names = [name if file is None else PurePath(file).name for name, file in zip(names, found, strict=True)]
+    return names
 
 
 def _credits(subject: Subject) -> list[str]:

@@ -133,6 +133,12 @@ class Rows:
         """Every cell of a column, undecoded, in a list."""
         return list(self.cells(name))
 
+    def class_names(self, name: str) -> list[str] | None:
+        """What the numbers of a column of classes stand for, where the data say so (`datasets.ClassLabel`)."""
+        features = getattr(self.data, "features", None) or {}
+        names = getattr(features.get(self.resolve(name)), "names", None)
+        return list(names) if names else None
+
     def resolved(self, name: str, files: bool) -> list[Any]:
         """Every cell of a column, None where it is absent; `files`: relative paths are looked for beside the table."""
         found = (resolve_path(cell, self.base, "files" if files else "values") for cell in self.column(name))
@@ -250,6 +256,22 @@ def _as_dict(row: Any) -> Row:
 def is_null(cell: Any) -> bool:
     """None, or the NaN that tables put for it."""
     return cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell))
+
+
+def file_of(cell: Any, files: bool) -> str | None:
+    """The file that a cell is, where it says; `files`: strings are paths."""
+    path = cell.get("path") if isinstance(cell, Mapping) else cell if files else None
+    return (os.fspath(path) or None) if isinstance(path, str | os.PathLike) else None
+
+
+def blamed(cell: Any, files: bool, reason: str) -> str:
+    """Why a cell cannot be used, after the file that it is: people know their files, not rows' numbers.
+
+    Args:
+        files: as `file_of`. reason: what was wrong with it.
+    """
+    name = file_of(cell, files)
+    return reason if name is None or name in reason else f"{name}: {reason}"
 
 
 def resolve_path(cell: Any, base: Path | None, kind: Literal["files", "values"]) -> Any:

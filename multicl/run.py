@@ -260,7 +260,12 @@ def _new_folder(recipe: type[Run]) -> Path:
 
     PartialState()
     (stamp,) = broadcast_object_list([time.strftime("%Y%m%d-%H%M%S")])
-    return Path("runs") / f"{Path(_name_of(recipe).partition('.py')[0]).name}-{stamp}"
+    return Path("runs") / f"{short_name(recipe)}-{stamp}"
+
+
+def short_name(recipe: type[Run]) -> str:
+    """A recipe as people call it: the name of a shipped one, or of its file."""
+    return Path(_name_of(recipe).partition(".py")[0]).name
 
 
 def _settings(recipe: Run) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def _files(name: str, path: Path, url: bool) -> list[Path]:
     files = sorted(filter(Path.is_file, path.parent.glob(path.name))) if wild else [path] if path.is_file() else []
     # A hub name is "name" or "user/name"; anything else that does not exist is a path that is missing.
     inside = "/" in name and Path(path.parts[0]).is_dir()
-    looks_local = wild or inside or _suffix(path) in TABLES or name.startswith((".", "/", "~")) or name.count("/") > 1
+    is_path = name.startswith((".", "/", "~")) or name.endswith("/")
+    looks_local = wild or inside or _suffix(path) in TABLES or is_path or name.count("/") > 1
     if not name or (looks_local and not url and not files and not path.is_dir()):
         raise InputError(f"no such file or folder: {name or repr(name)}")
     return files

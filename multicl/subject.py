@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from multicl.distributed import World
+from multicl.evaluation.crossing import Side, side
 from multicl.evaluation.tiles import by_slices
 from multicl.model import DEFAULT, Model
 from multicl.pairs import column_of
 from multicl.rows import Rows, is_null
-from multicl.types import InputError
+from multicl.types import InputError, Several
 
 
 class Subject:
@@ -32,7 +33,8 @@ class Subject:
     ) -> None:  # fmt: skip
         self.model, self.test, self._train = model, test, train
         self.space, self.batch_size, self.world = space, batch_size, world or World()
-        self._known: dict[tuple[str, bool], tuple[Tensor, list[int]]] = {}
+        self._known: dict[tuple[str, bool], Side] = {}
+        self._several: dict[str, Side] = {}
 
     @property
     def train(self) -> Rows:
@@ -54,7 +56,7 @@ class Subject:
         modality = self.model.towers.modalities[node]
         return rows.resolved(column_of(node, modality), modality.files)
 
-    def vectors(self, node: str, of_train: bool = False) -> tuple[Tensor, list[int]]:
+    def vectors(self, node: str, of_train: bool = False) -> Side:
         """[N, D] of the rows that have the node and can be read, and which rows these are.
 
         Raises:
@@ -70,6 +72,25 @@ class Subject:
             good = (~bad).nonzero()[:, 0].tolist()
             self._known[node, of_train] = z[good], [present[at] for at in good]
         return self._known[node, of_train]
+
+    def parts(self, node: str) -> Side:
+        """As `vectors` of the test rows, but each of several captions of a cell on its own.
+
+        Raises:
+            InputError: none can be read.
+        """
+        modality, cells = self.model.towers.modalities[node], self.cells(node, self.test)
+        if not isinstance(modality, Several) or all(c is None or list(modality.each(c)) == [c] for c in cells):
+            return self.vectors(node)
+
+        def embed(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> Tensor:
+            z, bad = self.embed(node, cells)
+            skipped |= dict.fromkeys(bad.nonzero()[:, 0].tolist(), "cannot be read")
+            return z
+
+        if node not in self._several:
+            self._several[node] = side(embed, node, modality, cells)
+        return self._several[node]
 
     def embed(self, node: str, cells: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """[N, D] unit vectors and [N] bool, which cells could not be read (zero vectors); all ranks get all of them."""

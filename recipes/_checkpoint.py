@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multicl import Head, InputError
+from multicl.modalities import pretrained
 from multicl.modalities.image import Augment
 
 if TYPE_CHECKING:
@@ -76,9 +77,8 @@ def settings(recipe: Any, plain: Any) -> dict[str, Any]:
 def put(name: str, towers: Towers, pair: str = "image-text") -> None:
     """The checkpoint's projections and temperature, in place of those that were drawn; encoders have theirs already."""
     import torch
-    from transformers import AutoModel
 
-    model: Any = _loaded(AutoModel.from_pretrained, name, dtype=torch.float32, use_safetensors=True)
+    model, _ = _loaded(pretrained.load, name)
     space = next(p.space for p in towers.pairs if p.name == pair)
     with torch.no_grad():
         for node, part in (("image", "visual_projection"), ("text", "text_projection")):

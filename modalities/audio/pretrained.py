@@ -23,6 +23,7 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
 )
 
+from multicl.modalities import pretrained
 from multicl.modalities.audio.mel import covered, within
 from multicl.types import InputError
 
@@ -54,12 +55,13 @@ def build(name: str, rate: int, max_seconds: float, weights: bool) -> nn.Module:
     # float32: checkpoints in half precision would otherwise be trained in it
     try:
         if weights:
-            model = AutoModel.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True)
+            model, absent = pretrained.load(name, config=config)
         else:
-            model = AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+            model, absent = AutoModel.from_config(config, dtype=torch.float32), set()  # type: ignore[no-untyped-call]
     except (OSError, ValueError, RuntimeError) as error:
         raise _unusable(name, error) from error
     tower = _audio_tower(model)
+    pretrained.warn_of_absent(name, tower, absent)
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
         if not (hasattr(tower, "feature_extractor") and hasattr(tower.config, "conv_kernel")):
             raise _unusable(name, TypeError(f"{type(tower).__name__} is not built as wav2vec2 is"))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from multicl.modalities import pretrained
 from multicl.modalities.image.color import IMAGENET, Stats
 from multicl.modalities.image.named import KINDS
 from multicl.types import InputError
@@ -63,15 +64,14 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[nn.Module, S
         loading["ignore_mismatched_sizes"] = True
     try:
         if weights:
-            model = AutoModel.from_pretrained(
-                place, config=config, use_safetensors=True, dtype=torch.float32, **loading
-            )
+            model, absent = pretrained.load(place, config=config, **loading)
         else:
-            model = AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+            model, absent = AutoModel.from_config(config, dtype=torch.float32), set()  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise InputError(f"the encoder {name} cannot be loaded: {_first_line(error)}") from error
     if "pixel_values" not in inspect.signature(model.forward).parameters:
         raise InputError(f"the encoder {name} is a {type(model).__name__}, which takes no pictures")
+    pretrained.warn_of_absent(name, model, absent)
     return Pooled(model), _stats(place)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from multicl.modalities.pretrained import quiet
 from multicl.modalities.text import hub, lora, sentence, tokens
 from multicl.modalities.text.encoders import TransformerEncoder
 from multicl.types import InputError
@@ -44,7 +45,10 @@ def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, 
     if form not in forms:
         raise InputError(f"a text encoder cannot be exported to {form!r}: there are {sorted(forms)}")
     if not isinstance(encoder, TransformerEncoder):
-        raise InputError(f"a {type(encoder).__name__} is no transformer, so {form} cannot hold it")
+        raise InputError(
+            f"a {type(encoder).__name__} is no transformer, so {form} cannot hold it: train with --text.encoder NAME "
+            "of the hub or a folder (multicl fit: --pretrained)"
+        )
     if encoder.model.config.is_encoder_decoder:
         raise InputError(f"half of the encoder-decoder {text.encoder!r} is no model that {form} loads by itself")
     return forms[form](text, lora.merged(encoder), head, folder)
@@ -53,7 +57,7 @@ def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, 
 def _transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:
     if head is not None:
         raise InputError("transformers has no place for a head: export the encoder's features (--space features)")
-    with hub.quiet():
+    with quiet():
         encoder.model.save_pretrained(folder)
     _tokenizer(text).save_pretrained(folder)
     prompt = f" Every text begins with {text.prompt!r}." if text.prompt else ""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from multicl.modalities.pretrained import quiet
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -134,21 +134,3 @@ def _refusal(name: str, why: object) -> InputError:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     first = next(iter(str(why).strip().splitlines()), type(why).__name__)
     return InputError(f"text encoder {name!r} cannot be had: {first.rstrip('.')}.{hint} {KINDS}")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without bars, and the table of weights that only other heads need; those that matter are checked elsewhere."""
-    import logging as levels
-
-    from transformers.utils import logging
-
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(levels.ERROR)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

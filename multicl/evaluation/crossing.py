@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from multicl.distributed import World
 from multicl.evaluation.geometry import modality_gap
 from multicl.evaluation.held_out import Embed, Figures
 from multicl.evaluation.retrieval import retrieval
 from multicl.evaluation.zero_shot import class_vectors, filled, zero_shot
 from multicl.ids import content_ids, label_key
+from multicl.rows import is_null
 from multicl.types import InputError, Modality, Several
 
 if TYPE_CHECKING:
@@ -47,30 +49,74 @@ def crossing(
         InputError: no row has both.
     """
     cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in (a, b)]
-    values = rows.column(ids) if ids else list(range(len(cells[0])))
-    there = [i for i in range(len(values)) if all(c[i] is not None for c in cells)]
-    kept = [i for i in there if not (drop and drop.intersection(_parts(values[i])))]
+    values = rows.column(ids) if ids else None
+    there = [i for i in range(len(cells[0])) if all(c[i] is not None for c in cells)]
+    kept = {i for i in there if not (drop and values and drop.intersection(_parts(values[i])))}
     if not kept:
         seen_all = ", but for what training saw" if there else ""
         raise InputError(f"{rows.label}: no row has both {a!r} and {b!r}{seen_all}")
-    about = _abouts([values[i] for i in kept])
-    (za, ta), (zb, tb) = (
-        _each(embed, node, modalities[node], [c[i] for i in kept], about)
+    of_a, of_b = (
+        side(embed, node, modalities[node], [cell if i in kept else None for i, cell in enumerate(c)])
         for node, c in zip((a, b), cells, strict=True)
-    )  # fmt: skip
-    if not len(za) or not len(zb) or not set(ta) & set(tb):
+    )
+    za, zb, ta, tb = shared(of_a, of_b, values)
+    if not len(za):
         raise InputError(f"{rows.label}: no row has both {a!r} and {b!r} in a form that can be read")
-    common = set(ta) & set(tb)
+    found = both_ways(a, b, za, zb, ta, tb, ks)
+    told = (*(f"recall@{k}" for k in ks), "median_rank", f"map@{ks[-1]}")
+    figures = {f"{way}_{name}": found[f"{way}_{name}"] for way in (f"{a}_to_{b}", f"{b}_to_{a}") for name in told}
+    return {**figures, f"{a}_{b}_gap": modality_gap(za, zb, together=len(za) == len(zb) == len(kept))}
+
+
+Side = tuple[Tensor, list[int]]
+"""[M, D] of all that a column's cells stand for, and which row each is of, in the order of the rows."""
+
+
+def side(embed: Embed, node: str, modality: Modality, cells: Sequence[Any]) -> Side:
+    """What is searched of a node: each of several captions of a cell on its own; None and what cannot be read is not.
+
+    Args:
+        cells: of every row.
+    """
+    every: list[Any] = []
+    whose: list[int] = []
+    for row, cell in enumerate(cells):
+        if cell is not None:
+            parts = modality.each(cell) if isinstance(modality, Several) else [cell]
+            every += parts
+            whose += [row] * len(parts)
+    skipped: dict[int, str] = {}
+    z = embed(node, every, skipped) if every else torch.zeros(0, 1)
+    good = [at for at in range(len(every)) if at not in skipped]
+    return z[good], [whose[at] for at in good]
+
+
+def shared(a: Side, b: Side, values: Sequence[Any] | None) -> tuple[Tensor, Tensor, list[int], list[int]]:
+    """Two sides' vectors of the rows that both have, and what each is about, by which what is found is right.
+
+    Args:
+        values: of every row: those of equal value, or that share one of several, are about one thing, and a null is
+            about its own row; None: every row is.
+    """
+    rows = sorted(set(a[1]) & set(b[1]))
+    about = dict(zip(rows, _abouts([values[i] for i in rows]) if values else rows, strict=True))
     (za, ta), (zb, tb) = (
-        (z[[i for i, t in enumerate(ids) if t in common]], [t for t in ids if t in common])
-        for z, ids in ((za, ta), (zb, tb))
-    )  # fmt: skip
+        (z[[at for at, row in enumerate(whose) if row in about]], [about[row] for row in whose if row in about])
+        for z, whose in (a, b)
+    )
+    return za, zb, ta, tb
+
+
+def both_ways(
+    a: str, b: str, za: Tensor, zb: Tensor, ta: Sequence[int], tb: Sequence[int], ks: Sequence[int] = (1, 5, 10),
+    world: World | None = None,
+) -> Figures:  # fmt: skip
+    """`retrieval` of b's with a's and of a's with b's, as "A_to_B_FIGURE"; arguments as `shared` gives them."""
     figures: Figures = {}
-    for name, queries, items, asked, held in ((f"{a}_to_{b}", za, zb, ta, tb), (f"{b}_to_{a}", zb, za, tb, ta)):
-        found = retrieval(queries, items, asked, held, ks=ks)
-        figures |= {f"{name}_{what}": found[what] for what in (*(f"recall@{k}" for k in ks), "median_rank")}
-        figures[f"{name}_map@{ks[-1]}"] = found[f"map@{ks[-1]}"]
-    return {**figures, f"{a}_{b}_gap": modality_gap(za, zb)}
+    for way, queries, items, asked, held in ((f"{a}_to_{b}", za, zb, ta, tb), (f"{b}_to_{a}", zb, za, tb, ta)):
+        found = retrieval(queries, items, asked, held, ks=ks, world=world)
+        figures |= {f"{way}_{name}": value for name, value in found.items() if name != "without_truth"}
+    return figures
 
 
 def every(
@@ -131,33 +177,23 @@ def classify(
     keys = [label_key(value) for value in rows.column(label)]
     kept = [i for i, (cell, key) in enumerate(zip(cells, keys, strict=True)) if cell is not None and key is not None]
     classes = [str(n) for n in range(len(names))] if names else sorted({key for i in kept if (key := keys[i])})
-    number = {key: i for i, key in enumerate(classes)}
-    if not kept or any(keys[i] not in number for i in kept):
-        bad = next((keys[i] for i in kept if keys[i] not in number), None)
+    if not kept or any(keys[i] not in classes for i in kept):
+        bad = next((keys[i] for i in kept if keys[i] not in classes), None)
         raise InputError(f"{rows.label}, column {label!r}: " + (f"label {bad!r} has no name" if kept else "no labels"))
     skipped: dict[int, str] = {}
     z = embed(node, [cells[i] for i in kept], skipped)
     good = [at for at in range(len(kept)) if at not in skipped]
-    prompts = filled(list(names) or classes, templates)
-    vectors = class_vectors(embed(text, prompts, {}), len(classes))
-    truth = [number[str(keys[kept[at]])] for at in good]
-    return {f"zero_shot_{label}_{name}": value for name, value in zero_shot(z[good], vectors, truth).items()}
+    prompts = embed(text, filled(list(names) or classes, templates), {})
+    found = by_words(z[good], [str(keys[kept[at]]) for at in good], prompts, classes)
+    return {f"zero_shot_{label}_{name}": value for name, value in found.items()}
 
 
-def _each(
-    embed: Embed, node: str, modality: Modality, cells: Sequence[Any], about: Sequence[int]
-) -> tuple[Tensor, list[int]]:
-    """[M, D] of all that the cells stand for and can be read, and what each is about."""
-    every: list[Any] = []
-    whose: list[int] = []
-    for cell, what in zip(cells, about, strict=True):
-        parts = modality.each(cell) if isinstance(modality, Several) else [cell]
-        every += parts
-        whose += [what] * len(parts)
-    skipped: dict[int, str] = {}
-    z = embed(node, every, skipped) if every else torch.zeros(0, 1)
-    good = [at for at in range(len(every)) if at not in skipped]
-    return z[good], [whose[at] for at in good]
+def by_words(
+    x: Tensor, labels: Sequence[str], prompts: Tensor, classes: Sequence[str], world: World | None = None
+) -> Figures:
+    """`zero_shot` of vectors [N, D] with labels among the classes, each said by as many prompts [C * T, D]."""
+    number = {key: i for i, key in enumerate(classes)}
+    return zero_shot(x, class_vectors(prompts, len(classes)), [number[label] for label in labels], world=world)
 
 
 def _abouts(values: Sequence[Any]) -> list[int]:
@@ -165,7 +201,7 @@ def _abouts(values: Sequence[Any]) -> list[int]:
     if any(isinstance(value, list | tuple) for value in values):
         return [int(i) for i in content_ids([values], range(len(values)))[0]]
     first: dict[Any, int] = {}
-    return [first.setdefault(value, len(first)) for value in values]
+    return [first.setdefault(("null", i) if is_null(value) else value, i) for i, value in enumerate(values)]
 
 
 def _parts(value: Any) -> Sequence[Any]:

@@ -45,12 +45,14 @@ def class_vectors(prompts: Tensor, classes: int) -> Tensor:
 
 
 def zero_shot(
-    queries: Tensor, vectors: Tensor, truth: Sequence[int] | Tensor, ks: Sequence[int] = (1, 5)
-) -> dict[str, float]:
+    queries: Tensor, vectors: Tensor, truth: Sequence[int] | Tensor, ks: Sequence[int] = (1, 5),
+    world: World | None = None,
+) -> dict[str, float]:  # fmt: skip
     """How often a query's class is among the k nearest, by cosine; classes that are no nearer than it come first.
 
     Args:
         queries: [N, D]. vectors: [C, D], of `class_vectors`. truth: [N] number of each query's class.
+        world: ranks that share the queries; all call this alike.
 
     Returns:
         `accuracy@k` for every k below C, and `mean_recall`, accuracy@1 averaged over the classes that occur.
@@ -67,7 +69,7 @@ def zero_shot(
         raise InputError(f"truth has {len(right)} entries for {len(queries)} queries")
     if len(right) and not 0 <= int(right.min()) <= int(right.max()) < len(vectors):
         raise InputError(f"truth must be in [0, {len(vectors)}), got {int(right.min())} to {int(right.max())}")
-    rank = _ranks(queries, vectors, right)
+    rank = _ranks(queries, vectors, right, world=world)
     out: dict[str, float] = {f"accuracy@{k}": mean_of(rank <= k) for k in ks if k == 1 or k < len(vectors)}
     out["mean_recall"] = Figure(_mean_recall(rank, right), len(rank), lambda i: _mean_recall(rank[i], right[i]))
     return out

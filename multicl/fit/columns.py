@@ -19,6 +19,8 @@ CLASSES = 1000
 """Most different labels."""
 LABELS = ("label", "labels", "class", "target", "category", "y")
 """Names that a column of labels often has; among several such columns these come first."""
+CAPTIONS = ("caption", "captions", "text", "description", "sentence", "prompt", "title")
+"""Names that a column of descriptions often has: its strings are texts, however often they repeat."""
 SHORT = 30
 """Characters of the longest label."""
 
@@ -65,7 +67,8 @@ def _column(name: str, raw: list[Any], rows: Rows) -> Column:
     cells = [cell for cell in raw if not is_null(cell)]
     present = len(cells) / len(raw)
     classes = len({label_key(cell) for cell in cells}) if all(map(_may_be_label, cells)) else 0
-    if not 2 <= classes <= min(CLASSES, len(cells) // 4):
+    described = name.lower() in CAPTIONS and all(isinstance(cell, str) for cell in cells)
+    if described or not 2 <= classes <= min(CLASSES, len(cells) // 4):
         classes = 0
     owner = None if classes or not cells else _owner(cells[:: max(1, len(cells) // READ)][:READ], rows)
     return Column(name, owner, tuple(cells), present, classes)

@@ -8,12 +8,10 @@ from itertools import combinations
 from typing import Any
 
 from multicl.adapters import adapter
-from multicl.fit.columns import Column, labels_among
+from multicl.fit.columns import CAPTIONS, Column, labels_among
 from multicl.rows import Rows, resolve_path
 from multicl.types import InputError, Suggestion, Suggests
 
-CAPTIONS = ("caption", "captions", "text", "description", "sentence", "prompt", "title")
-"""Names that a column of descriptions often has."""
 OFTEN = 0.5
 """Share of the rows that must have a column."""
 FEW = 2000
@@ -105,9 +103,9 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
 
 def _caption(found: Sequence[Column]) -> Column:
     """The column that describes: by its name, else the one with the longest texts."""
-    named = [column for column in found if column.name in CAPTIONS]
+    named = [column for column in found if column.name.lower() in CAPTIONS]
     if named:
-        return min(named, key=lambda column: CAPTIONS.index(column.name))
+        return min(named, key=lambda column: CAPTIONS.index(column.name.lower()))
     return max(found, key=_length)
 
 

@@ -72,7 +72,11 @@ def fit(
     print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))
     print("".join(f"  {line}\n" for line in chosen.why), end="", flush=True)
     write_recipe(file, chosen, data, TRIED, source)
-    each = seconds_a_step(recipe_class(str(file))())
+    try:
+        each = seconds_a_step(recipe_class(str(file))())
+    except BaseException:  # the next try may be called alike, and would find a recipe that was never launched
+        file.unlink()
+        raise
     steps = steps_within(minutes, each, chosen)
     write_recipe(file, chosen, data, steps, source)
     epochs = steps * chosen.batch_size / chosen.rows

@@ -48,6 +48,7 @@ def index(
         say = f"{added.rows} rows of {', '.join(added.nodes)}: {added.new} added"
         say += f", {added.known} there before" if added.known else ""
         say += f", {added.repeats} copies of others" if added.repeats else ""
+        say += f", {added.gone} taken out that the data no longer hold" if added.gone else ""
         print(say + (f", {len(added.skipped)} cells left out" if added.skipped else ""))
         for line in added.skipped[:5]:
             print(f"  left out: {line}")
@@ -93,8 +94,8 @@ def search(
 
 def lines(hits: Sequence[Hit]) -> list[str]:
     """Rows as aligned text: score, number, plain columns."""
-    names = [name for name in (hits[0].row if hits else {}) if name != "id"]
-    table = [["score", *names], *([f"{h.score:.3f}", *(_short(h.row[name]) for name in names)] for h in hits)]
+    names = _columns(hits, "id")
+    table = [["score", *names], *([f"{h.score:.3f}", *(_short(h.row.get(name)) for name in names)] for h in hits)]
     wide = [max(len(line[i]) for line in table) for i in range(len(names) + 1)]
     return ["  ".join(f"{c:<{w}}" for c, w in zip(line, wide, strict=True)).rstrip() for line in table]
 
@@ -104,10 +105,15 @@ def sections(found: Mapping[str, Sequence[Hit]]) -> list[Section]:
     made = []
     for target, hits in found.items():
         media = list(dict.fromkeys(node for hit in hits for node in hit.previews))
-        plain = [name for name in (hits[0].row if hits else {}) if name not in ("id", "row")]
+        plain = _columns(hits, "id", "row")
         rows = [(f"{hit.row['row']}", [_medium(hit, name) for name in ("score", *media, *plain)]) for hit in hits]
         made.append(Section(f"Nearest by {target}", ["score", *media, *plain], rows, "" if hits else "Nothing."))
     return made
+
+
+def _columns(hits: Sequence[Hit], *but: str) -> list[str]:
+    """The plain columns that any of the rows has."""
+    return list(dict.fromkeys(name for hit in hits for name in hit.row if name not in but))
 
 
 def _medium(hit: Hit, name: str) -> tuple[str, bytes]:

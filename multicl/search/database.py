@@ -1,7 +1,8 @@
 """What a search database holds, and how it is opened: a table of rows, and one record about whose vectors they are.
 
-Table `rows`: id (content), row (number in the data), the data's plain columns, and for each node of the model
-`NODE_vector` (unit vectors [D], null where a row lacks it), `NODE_mime` (null then, too) and `NODE_preview`, for pages.
+Table `rows`: id (content), row (number in the data), _source (which data), the data's plain columns, and for each node
+of the model `NODE_vector` (unit vectors [D], null where a row lacks it), `NODE_mime` (null then, too), `NODE_preview`,
+for pages, and `_NODE_file`, which file it is where a folder or packed media say so.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from multicl.model import Model
 from multicl.types import InputError
 
 ROWS, ABOUT = "rows", "multicl"
+SOURCE = "_source"
+"""Column that says which data a row is of; null: of rows in memory, or from before there was this column."""
 FORMAT = 1
 
 
@@ -119,20 +122,27 @@ def write_about(db: Any, about: About) -> None:
 
 def schema_of(dims: Mapping[str, int], plain: Mapping[str, pa.DataType]) -> pa.Schema:
     """The table's columns. dims: node -> width of its vectors. plain: the data's own columns."""
-    fields = [pa.field("id", pa.int64()), pa.field("row", pa.int64())]
+    fields = [pa.field("id", pa.int64()), pa.field("row", pa.int64()), pa.field(SOURCE, pa.string())]
     fields += [pa.field(name, kind) for name, kind in plain.items()]
     for node, dim in dims.items():
         fields += [
             pa.field(f"{node}_vector", pa.list_(pa.float32(), dim)),
             pa.field(f"{node}_mime", pa.string()),
             pa.field(f"{node}_preview", pa.binary()),
+            pa.field(file_column(node), pa.string()),
         ]
     return pa.schema(fields)
 
 
+def file_column(node: str) -> str:
+    """The column of the files that a node's media are."""
+    return f"_{node}_file"
+
+
 def own_columns(nodes: list[str]) -> set[str]:
     """Names that no column of the data may have."""
-    return {"id", "row", "_distance", "_rowid", *(f"{n}_{end}" for n in nodes for end in ("vector", "mime", "preview"))}
+    of_nodes = (f"{node}_{end}" for node in nodes for end in ("vector", "mime", "preview"))
+    return {"id", "row", SOURCE, "_distance", "_rowid", *of_nodes, *map(file_column, nodes)}
 
 
 def first_line(error: BaseException) -> str:

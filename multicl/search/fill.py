@@ -1,9 +1,14 @@
-"""Rows of data -> the database: what is not there yet, a chunk at a time, so that a killed filling goes on."""
+"""Rows of data -> the database: what is not there yet, a chunk at a time, so that a killed filling goes on.
+
+Last goes what the same data held when they were indexed before and hold no longer: rows that were changed or taken out.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +17,9 @@ import torch
 from tqdm import tqdm
 
 from multicl.pairs import column_of
-from multicl.rows import Row, Rows, is_null, open_rows, resolve_path
+from multicl.rows import Row, Rows, blamed, file_of, is_null, open_rows, resolve_path
 from multicl.search.contents import plain_cells, plain_columns, row_content
-from multicl.search.database import ROWS, own_columns, schema_of, table_names
+from multicl.search.database import ROWS, SOURCE, file_column, own_columns, schema_of, table_names
 from multicl.types import BadSample, InputError
 
 if TYPE_CHECKING:
@@ -34,6 +39,8 @@ class Added:
     """Rows that were there before."""
     repeats: int
     """Rows that are copies of others of the data."""
+    gone: int
+    """Rows that the data held before and hold no longer, taken out."""
     skipped: tuple[str, ...]
     """Cells of this rank that could not be read."""
     nodes: tuple[str, ...]
@@ -50,6 +57,8 @@ class _Plan:
     plain: dict[str, pa.DataType]
     files: dict[str, bool]
     """Every column that is read -> its strings are paths."""
+    source: str | None
+    """What the data are called in the database; None: rows in memory, which have no name to come back under."""
 
 
 def add(index: Index, data: Any, split: str, columns: Mapping[str, str], batch_size: int, on_error: str) -> Added:
@@ -82,7 +91,19 @@ def add(index: Index, data: Any, split: str, columns: Mapping[str, str], batch_s
             bar.update(len(numbers))
     new = int(world.sum(torch.tensor([kept], device=index.model.towers.device)))
     repeats = int((~first & ~old).sum())
-    return Added(len(ids), new, int(old.sum()), repeats, tuple(skipped), tuple(plan.nodes))
+    taken = _take_out(index.db.open_table(ROWS), plan.source, ids) if plan.source and world.rank == 0 else 0
+    gone = int(world.sum(torch.tensor([taken], device=index.model.towers.device)))
+    return Added(len(ids), new, int(old.sum()), repeats, gone, tuple(skipped), tuple(plan.nodes))
+
+
+def _take_out(table: Any, source: str, ids: np.ndarray[Any, np.dtype[np.int64]]) -> int:
+    """Delete the rows of a source whose content is not among `ids`; how many."""
+    quoted = source.replace("'", "''")
+    there = table.search().where(f"{SOURCE} = '{quoted}'").select(["id"]).to_arrow().column("id").to_numpy()
+    stale = np.setdiff1d(there, ids)
+    for start in range(0, len(stale), CHUNK):
+        table.delete(f"id IN ({', '.join(map(str, stale[start : start + CHUNK]))})")
+    return len(stale)
 
 
 def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _Plan:
@@ -101,7 +122,16 @@ def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _P
         )
     plain = plain_columns(rows, own_columns(index.nodes))
     files = dict.fromkeys(plain, False) | {column: modalities[node].files for node, column in nodes.items()}
-    return _Plan(rows, nodes, plain, files)
+    return _Plan(rows, nodes, plain, files, _source(data, split, columns))
+
+
+def _source(data: Any, split: str, columns: Mapping[str, str]) -> str | None:
+    """Data that have a name, by it: a path wherever it is written from, the split, and columns that were mapped."""
+    if not isinstance(data, str | os.PathLike):
+        return None
+    path = Path(os.fspath(data)).expanduser()
+    name = str(path.resolve()) if path.exists() else os.fspath(data)
+    return " ".join([name, split, *(f"{node}={column}" for node, column in sorted(columns.items()))])
 
 
 def _prepare(index: Index, plan: _Plan) -> None:
@@ -116,7 +146,8 @@ def _prepare(index: Index, plan: _Plan) -> None:
         other = there.get(name, kind)
         if other != kind and not (pa.types.is_floating(other) and pa.types.is_integer(kind)):
             raise InputError(f"column {name!r} of {plan.rows.label} holds {kind}, but {other} in the database")
-    if new := [pa.field(name, kind) for name, kind in plan.plain.items() if name not in there]:
+    own = dict.fromkeys([SOURCE, *map(file_column, index.nodes)], pa.string())
+    if new := [pa.field(name, kind) for name, kind in (own | plan.plain).items() if name not in there]:
         table.add_columns(new)
 
 
@@ -145,6 +176,7 @@ def _embedded(
     """Some rows as the table keeps them, without those of which nothing could be embedded."""
     rows = plan.rows.fetch(numbers, list(plan.files))
     arrays: dict[str, pa.Array] = {"id": pa.array(ids[list(numbers)]), "row": pa.array(numbers, pa.int64())}
+    arrays[SOURCE] = pa.array([plan.source] * len(rows), pa.string())
     there = np.zeros(len(rows), dtype=bool)
     for node, column in plan.nodes.items():
         vectors, media = _node(index, plan, node, column, numbers, rows, batch_size, skipped)
@@ -154,10 +186,19 @@ def _embedded(
         arrays[f"{node}_vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1], mask=pa.array(~has))
         arrays[f"{node}_mime"] = pa.array([m and m[0] for m in media], pa.string())
         arrays[f"{node}_preview"] = pa.array([m and m[1] for m in media], pa.binary())
+        arrays[file_column(node)] = pa.array([_file(row.get(column), plan.rows.base) for row in rows], pa.string())
     for name in plan.plain:
         arrays[name] = plain_cells([row.get(name) for row in rows], schema.field(name).type)
     columns = [arrays[f.name].cast(f.type) if f.name in arrays else pa.nulls(len(rows), f.type) for f in schema]
     return pa.table(columns, schema=schema).filter(pa.array(there))
+
+
+def _file(cell: Any, base: Path | None) -> str | None:
+    """The file of undecoded media, as the data's folder has it, or its bare name: a page may show it to strangers."""
+    if (file := file_of(cell, files=False)) is None:
+        return None
+    path, home = PurePath(file), base and base.expanduser().resolve()
+    return path.relative_to(home).as_posix() if home and path.is_relative_to(home) else path.name
 
 
 def _node(
@@ -184,7 +225,7 @@ def _node(
         ).numpy()
         for at, i in enumerate(present):
             if at in bad:
-                skipped.append(f"row {numbers[i]}, column {column!r}: {bad[at]}")
+                skipped.append(f"row {numbers[i]}, column {column!r}: {blamed(cells[i], modality.files, bad[at])}")
                 continue
             vectors[i] = z[at]
             try:

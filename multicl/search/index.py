@@ -15,9 +15,11 @@ from multicl.model import DEFAULT, Model, load
 from multicl.search import approximate, fill
 from multicl.search.database import (
     ROWS,
+    SOURCE,
     About,
     Approximate,
     connect,
+    file_column,
     fingerprint,
     first_line,
     own_columns,
@@ -39,7 +41,7 @@ class Hit:
     score: float
     """Cosine of the query's vector and the row's, in [-1, 1]."""
     row: dict[str, Any]
-    """`id`, `row` (its number in the data) and the data's plain columns."""
+    """`id`, `row` (its number in the data), the data's plain columns, and `NODE_file` where a medium is a file."""
     previews: dict[str, tuple[str, bytes]]
     """Node -> (MIME type, bytes) of what the row has of it, small enough for a page."""
 
@@ -132,7 +134,10 @@ class Index:
     ) -> Added:
         """Embed the rows that are not there yet; of ranks, each its share. Rows are kept a thousand at a time.
 
-        A row is what its cells are (files by their bytes): one whose text or label changed is a new row.
+        A row is what its cells are (files by their bytes): one whose text or label changed is a new row. Data with a
+        name (a path, a URL, a hub name; with their split and `columns`) replace what was indexed of them before: rows
+        that they hold no longer go. What two sets of data hold is the first's: index the second again where the first
+        lost it. Rows in memory are only added.
 
         Args:
             data, split: as `multicl.rows.open_rows` takes them. columns: node -> column of the data.
@@ -147,7 +152,7 @@ class Index:
         self.__dict__.pop("table", None)  # opened anew
         self._counts.clear()
         if self.world.rank == 0:
-            self.tend(exact_below, grown=added.new > 0)
+            self.tend(exact_below, grown=added.new + added.gone > 0)
         self.world.barrier()
         self.about = read_about(self.db) or self.about
         return added
@@ -249,7 +254,7 @@ class Index:
         """The k rows whose vectors of `node` are nearest to a vector [D]; probes: None for exact search."""
         names = self.table.schema.names
         own = own_columns(self.nodes)
-        shown = [name for name in names if name not in own or not name.endswith("_vector")]
+        shown = [name for name in names if name not in own or not name.endswith(("_vector", SOURCE))]
         query = approximate.nearest(self.table, f"{node}_vector", vector, probes)
         if where:
             query = query.where(where, prefilter=True)
@@ -271,6 +276,8 @@ class Index:
             mime, content = row.pop(f"{node}_mime", None), row.pop(f"{node}_preview", None)
             if mime is not None and content is not None:
                 previews[node] = (mime, content)
+            if (file := row.pop(file_column(node), None)) is not None:
+                row.setdefault(f"{node}_file", file)
         return Hit(score, row, previews)
 
     def _queries(self, node: str) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -40,7 +40,10 @@ def readers_of(
         raise InputError(f"no such file: {text}")
     values = {n: m for n, m in asked.items() if not m.files}
     if not values:
-        raise InputError(f"no such file: {text} (and no node reads words, of {', '.join(asked)})")
+        raise InputError(
+            f"no such file: {text} (and no words are read, only {', '.join(asked)}: give a file's path, or a "
+            "model that was trained with texts)"
+        )
     try:
         return _readers(values, text, repr(text))
     except InputError:

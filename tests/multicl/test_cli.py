@@ -74,6 +74,8 @@ def test_a_bad_command_line_ends_with_2(argv: list[str], names: str, capsys: pyt
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["eval", "R", "--batch-size", "8"], "multicl: --batch-size is a setting of --measure"),
+        (["eval", "R", "--pairs", "a-b", "--measure", "knn"], "multicl: --pairs stands for itself"),
         (["eval", "no-such-run"], "multicl: no-such-run is no run: it has no recipe.yaml\n"),
         (["embed", "./none", "--data", "x.csv", "--out", "y.parquet"], "multicl: no such folder: ./none\n"),
         (["embed", "r", "--data", "x", "--out", "y.csv"], "multicl: --out must end in .parquet, got y.csv\n"),

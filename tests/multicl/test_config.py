@@ -148,6 +148,25 @@ def test_an_object_is_recorded_by_its_class_and_refused_on_rebuild() -> None:
     assert from_plain(Outer, {"columns": {"object": "thing"}}).columns == {"object": "thing"}
 
 
+@dataclass(frozen=True)
+class Finer(Inner):
+    grain: int = 1
+
+
+@dataclass(frozen=True)
+class Narrow:
+    one: Inner = Finer()
+    other: Inner = field(default_factory=lambda: Finer(grain=2))
+
+
+def test_a_default_of_a_subclass_says_what_a_file_may_hold(tmp_path: Path) -> None:
+    given = Narrow(one=Finer(rate=0.5, grain=3))
+    assert from_plain(Narrow, to_plain(given)) == given
+    write_yaml(tmp_path / "a.yaml", given)
+    words = ["--config", str(tmp_path / "a.yaml"), "--other.grain", "4"]
+    assert parse_arguments(Narrow, words) == Narrow(given.one, Finer(grain=4))
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "", b"\xff\xfe\x00"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str | bytes) -> None:
     path = tmp_path / "r.yaml"

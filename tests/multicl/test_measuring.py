@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import found
+import media
 import pytest
 import torch
 from media import folder as media_folder
@@ -13,7 +15,10 @@ from toys import Vectors, rows
 
 from multicl import Head, Model, Pair, arguments, cli, load
 from multicl.comparing import compare
+from multicl.config import read_yaml, write_yaml
 from multicl.evaluation import knn_accuracy, retrieval
+from multicl.evaluation.crossing import classify, crossing
+from multicl.evaluation.held_out import of_model
 from multicl.fine_tune import fine_tune
 from multicl.measuring import MEASURES, Choices, measured
 from multicl.rows import open_rows
@@ -59,6 +64,25 @@ def test_measures_look_at_the_rows_that_have_what_they_need(saved: Path) -> None
         by_label["a_to_b_recall@1"]
         >= measured(Subject(model, open_rows(rows(30))), ["retrieval"], Choices())["a_to_b_recall@1"]
     )
+
+
+def test_both_ways_to_retrieval_and_zero_shot_give_the_same_figures() -> None:
+    model, data = found.model(), media.rows(24)
+    for i, row in enumerate(data):
+        row["kind"] = ("red", "green", "blue")[i % 3] if i != 7 else None
+        row["text"] = [f"thing {i}", f"another {i % 5}"] if i % 2 else row["text"]
+    data[3]["text"], data[5]["image"] = None, b"no picture"
+    rows, nodes = open_rows(data), model.towers.modalities
+    subject = Subject(model, rows, batch_size=1)
+    for ids in (None, "text", "kind"):
+        figures = measured(subject, ["retrieval"], Choices(nodes=("image", "text"), ids=ids))
+        others = crossing(of_model(model), nodes, "image", "text", rows, ids)
+        same = others.keys() - {"image_text_gap"}
+        assert {name: figures[name] for name in same} == {name: others[name] for name in same}
+        assert {"text_to_image_mrr", "text_to_image_ndcg@5"} <= figures.keys()
+    figures = measured(subject, ["zero_shot"], Choices(nodes=("image", "text"), label="kind", template="a {} thing"))
+    told = classify(of_model(model), nodes, "image", "text", rows, "kind", ["a {} thing"])
+    assert figures["image/zero_shot"] == told["zero_shot_kind_accuracy@1"]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +153,11 @@ def test_runs_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
     compared = last("compare", str(one), str(two))
     assert compared["differences"] == {"train.seed": {str(one): 0, str(two): 1}}
     assert compared["figures"][str(one)].keys() >= spans.keys()
+    plain = read_yaml(two / "recipe.yaml")
+    plain["sound"] = plain.pop("text")
+    write_yaml(two / "recipe.yaml", plain)
+    cli.main(["compare", str(one), str(two)])
+    assert "\n  text: words | -\n  sound: - | words\nRESULT " in capsys.readouterr().out
     with pytest.raises(InputError, match="two runs or more"):
         compare([one])
     (tmp_path / "three").mkdir()

@@ -182,7 +182,9 @@ def test_media_of_a_parquet_set_stay_bytes_also_in_lists(tmp_path: Path) -> None
 # What cannot be opened
 
 
-@pytest.mark.parametrize("name", ["gone.parquet", "gone/deeper/still", "gone-*.csv", "./gone", "~/gone-for-good", ""])
+@pytest.mark.parametrize(
+    "name", ["gone.parquet", "gone/", "gone/deeper/still", "gone-*.csv", "./gone", "~/gone-for-good", ""]
+)
 def test_a_missing_file_or_folder_is_named(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="no such file or folder: " + (re.escape(name) or "''")):

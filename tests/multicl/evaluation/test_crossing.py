@@ -50,6 +50,17 @@ def test_each_of_several_captions_searches_and_is_found() -> None:
     assert {"image_to_text_median_rank", "text_to_image_map@2"} <= found.keys()
 
 
+def test_rows_without_an_id_are_about_themselves() -> None:
+    data = [{"image": picture(*(i == j for j in range(4))), "text": w, "topic": None} for i, w in enumerate(WORDS)]
+    data[0]["topic"] = data[1]["topic"] = "warm"
+    data[1]["text"] = "red"
+    found = crossing(embed, NODES, "image", "text", open_rows(data), ids="topic", ks=(1,))
+    assert found["text_to_image_recall@1"] == 1  # "red" of row 1 finds row 0, of one topic; blue and black their own
+    data[2]["text"], data[3]["text"] = "black", "blue"
+    found = crossing(embed, NODES, "image", "text", open_rows(data), ids="topic", ks=(1,))
+    assert found["text_to_image_recall@1"] == 0.5
+
+
 def test_what_training_saw_is_left_out() -> None:
     train = open_rows([{"text": ["red", "green"]}, {"text": "black"}, {"text": None}])
     assert seen(train, "text") == {"red", "green", "black"}

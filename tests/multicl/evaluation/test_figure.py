@@ -65,6 +65,7 @@ def test_every_figure_covers_the_truth_about_as_often_as_it_says():
     [
         lambda x, y: uniformity(x),
         lambda x, y: modality_gap(x + 1, y),
+        lambda x, y: modality_gap(x + 1, x + y, together=True),
         lambda x, y: sts_spearman(x, y, (x * y).sum(1) + rows(len(x), 1, 9)[:, 0]),
         lambda x, y: retrieval(x, x + y, range(len(x)), range(len(x)))["ndcg@5"],
         lambda x, y: knn_accuracy(x, [i % 3 for i in range(len(x))], y, [i % 3 for i in range(len(y))], k=5),

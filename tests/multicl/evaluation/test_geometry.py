@@ -43,6 +43,17 @@ def test_effective_rank():
     assert effective_rank(rows(200, 6, 0)) == pytest.approx(6, abs=0.1)
 
 
+def test_a_small_gaps_interval_holds_it():
+    """Resampled means lie further apart than the means; pairs that move as one say more than sets on their own."""
+    dice = torch.Generator().manual_seed(0)
+    a = torch.randn(32, 16, generator=dice)
+    b = a + 0.2 * torch.randn(32, 16, generator=dice)
+    apart, together = modality_gap(a, b), modality_gap(a, b, together=True)
+    assert apart == together
+    (low, high), (near, far) = apart.interval(), together.interval()
+    assert low <= near <= together <= far < high
+
+
 def test_modality_gap():
     a, b = rows(10, 4, 0), rows(15, 4, 1)
     assert modality_gap(a, a.flip(0)) == pytest.approx(0, abs=1e-12)

@@ -39,6 +39,12 @@ def test_columns_are_told_apart() -> None:
     assert found["number"].classes == 0
 
 
+def test_captions_that_repeat_are_captions() -> None:
+    rows = [{**row, "caption": f"a {'high' if i % 2 else 'low'} tone"} for i, row in enumerate(ROWS)]
+    assert {c.name: c.adapter for c in columns_of(open_rows(rows))}["caption"] == "text"
+    assert edges(planned("audio", "caption", rows=rows)) == {("audio", "text"), ("audio", "audio")}
+
+
 def test_a_path_is_a_file_where_there_is_one(tmp_path: Any) -> None:
     for i in range(9):
         (tmp_path / f"{i}.png").write_bytes(media.png(i))

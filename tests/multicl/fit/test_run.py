@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import media
@@ -43,6 +44,41 @@ def test_a_folder_of_pictures_by_class_and_no_split(tmp_path: Path, capsys: pyte
     assert [(pair.a, pair.b) for pair in recipe.terms()] == [("image", "image")]
     assert set(recipe.measure(recipe.trainer().model)) == {"image_knn_1"}
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_on_rows_held_back_ends_with_its_page_and_is_measured_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(24):
+        place = tmp_path / "pets" / ("cat" if i % 2 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.png").write_bytes(media.png(i % 2, seed=i))
+    (tmp_path / "pets" / "cat" / "broken.png").write_bytes(b"no picture")
+    run = tmp_path / "run"
+    main(["fit", str(tmp_path / "pets"), "--run", str(run), "--minutes", "0.001"])
+    said = capsys.readouterr()
+    (line,) = [line for line in said.out.splitlines() if line.startswith("left out: ")]
+    assert str(Path("cat") / "broken.png: not a picture") in line
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png" in page
+    assert "<title>run: image" in page
+    assert re.search(r'"groups": ?\["(cat|dog)"', page)
+    main(["eval", str(run)])
+    again = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+    assert again["image_knn_1"] == json.loads((run / "result.json").read_text(encoding="utf-8"))["image_knn_1"]
+
+
+def test_a_try_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(recipe: object) -> float:
+        raise InputError("no such weights")
+
+    monkeypatch.setattr("multicl.fit.run.seconds_a_step", fails)
+    data = tmp_path / "a.csv"
+    data.write_text("text\n" + "".join(f"the words of row {i}\n" for i in range(40)))
+    for _ in range(2):
+        with pytest.raises(InputError, match="no such weights"):
+            fit(str(data), tmp_path / "run")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv"}
 
 
 def test_what_cannot_be() -> None:

@@ -12,7 +12,7 @@ from ranks import run_ranks
 from toys import Vectors
 
 from multicl import Head, Model, Pair, cli
-from multicl.search import Index, approximate, fill
+from multicl.search import Index, approximate, commands, fill
 from multicl.search.database import fingerprint
 from multicl.towers import Towers
 from multicl.types import InputError
@@ -106,6 +106,48 @@ def test_only_what_is_new_is_added(model: Model, rows: list[dict[str, Any]], tmp
     assert again.search("a", among=["image"], where="place = 'here'")["image"][0].row["label"] == 99
     with pytest.raises(InputError, match="column 'label' of the data holds string, but int64"):
         again.add([{**rows[0], "label": "x"}])
+
+
+def test_a_changed_row_takes_the_place_of_what_it_was(model: Model, tmp_path: Path) -> None:
+    table, other = tmp_path / "it's.csv", tmp_path / "other.csv"
+    table.write_text("text,label\nred,1\ngreen,2\nblue,3\n")
+    other.write_text("text,label\nblack,4\n")
+    index = Index(tmp_path / "db", model)
+    index.add(other)
+    index.add([{"text": "white", "label": 5}])
+    assert index.add(table).gone == 0
+    table.write_text("text,label\ngrey,0\nred,1\ngreener,2\n")  # one above, one changed, one taken out
+    added = Index(tmp_path / "db", model).add(str(tmp_path / "." / "it's.csv"))
+    assert (added.new, added.known, added.gone) == (2, 1, 2)
+    found = Index(tmp_path / "db", model).search("red", k=10)["text"]
+    assert {hit.row["text"] for hit in found} == {"grey", "red", "greener", "black", "white"}
+    assert found[0].row.keys() == {"id", "row", "label"} | {"text"}
+
+
+def test_a_database_from_before_rows_had_a_source_goes_on(model: Model, tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("text\nred\ngreen\n")
+    index = Index(tmp_path / "db", model)
+    index.add(table)
+    index.db.open_table("rows").drop_columns(["_source", "_image_file", "_text_file", "_audio_file"])
+    table.write_text("text\nred\ngreen\nblue\n")
+    added = Index(tmp_path / "db", model).add(table)
+    assert (added.new, added.known, added.gone) == (1, 2, 0)
+
+
+def test_a_found_picture_is_named_by_its_file(model: Model, tmp_path: Path) -> None:
+    for i in range(4):
+        place = tmp_path / "pets" / ("cat" if i % 2 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.png").write_bytes(media.png(i))
+    index = Index(tmp_path / "db", model)
+    index.add(tmp_path / "pets")
+    index.add([{"image": {"bytes": media.png(7), "path": "/elsewhere/7.png"}}, {"image": media.png(8)}])
+    (found,) = index.search(str(tmp_path / "pets" / "cat" / "1.png"), k=6).values()
+    assert found[0].row.items() >= {"image_file": "cat/1.png"}.items()
+    files = {hit.row.get("image_file") for hit in found}
+    assert files == {"dog/0.png", "cat/1.png", "dog/2.png", "cat/3.png", "7.png", None}
+    assert "image_file" in commands.lines(found)[0]
 
 
 def test_files_are_known_by_their_bytes_wherever_they_lie(model: Model, tmp_path: Path) -> None:
