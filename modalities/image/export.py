@@ -38,8 +38,6 @@ def write(image: Image, encoder: nn.Module, head: nn.Module | None, folder: Path
     if head is not None:
         raise InputError(f"{form} has no place for a head: export the encoder's features (--space features)")
     assert isinstance(encoder, ImageEncoder)
-    weights = {name: tensor.detach().contiguous().clone() for name, tensor in encoder.net.state_dict().items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return (_timm if form == "timm" else _torchvision)(image, encoder, folder)
 
 
@@ -76,18 +74,19 @@ def half(image: Image, encoder: nn.Module) -> Half:
 
 
 def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
-    """timm's own config.json beside the weights, with the normalisation and size that were trained with."""
-    import timm
+    """Weights and config.json by timm's own hand; the normalisation and size are those that were trained with."""
+    from timm.models import save_for_hf
 
-    assert isinstance(image.encoder, str)
-    save_config: Any = timm.models.save_config_for_hf  # type: ignore[attr-defined]
-    save_config(encoder.net, folder / "config.json")
+    save_for_hf(encoder.net, folder, safe_serialization=True)
     config = json.loads((folder / "config.json").read_text())
     mean, std = _stats(encoder)
     shape = [len(mean), *image.shape]
-    config["pretrained_cfg"] |= {"mean": mean, "std": std, "input_size": shape}
+    read = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}  # as `Image.load` does
+    config["pretrained_cfg"] |= {"mean": mean, "std": std, "input_size": shape, **read}
+    for key in ("test_input_size", "test_crop_pct"):
+        config["pretrained_cfg"].pop(key, None)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    overlay = f'{{"file": "this-folder/model.safetensors", "num_classes": 0, "input_size": {tuple(shape)}}}'
+    overlay = f'{{"file": "this-folder/model.safetensors", "num_classes": 0, "custom_load": False}}'
     name, channels = config["architecture"], "" if len(mean) == 3 else f", in_chans={len(mean)}"
     return f"""```python
 import timm, torch
@@ -108,6 +107,8 @@ model = timm.create_model("{name}", pretrained=True, pretrained_cfg_overlay=over
 def _torchvision(image: Image, encoder: ImageEncoder, folder: Path) -> str:
     from torchvision import models
 
+    weights = {name: tensor.detach().contiguous().clone() for name, tensor in encoder.net.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert isinstance(image.encoder, str)
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of Inception's initialisation

@@ -80,6 +80,7 @@ def _half_tokenizer(text: Text) -> PreTrainedTokenizerBase:
     """The tokenizer; where padding is read like text (SigLIP) it gives no mask."""
     tokenizer = _tokenizer(text)
     tokenizer.model_input_names = ["input_ids"] if text.fill else ["input_ids", "attention_mask"]
+    tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # of what is named here it saves the value
     return tokenizer
 
 

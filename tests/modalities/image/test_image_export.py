@@ -82,7 +82,7 @@ def test_timm_gives_our_features(image: Image, tmp_path: Path) -> None:
     x, expected = given(folder, image)
     name, channels = str(image.encoder).removeprefix("timm/"), x.shape[1]
     file = str(out / "model.safetensors")
-    overlay = {"file": file, "num_classes": 0, "input_size": (channels, *image.shape)}
+    overlay = {"file": file, "num_classes": 0, "custom_load": False}
     loaded = [
         timm.create_model(name, num_classes=0, in_chans=channels, checkpoint_path=file),
         timm.create_model(f"local-dir:{out}", pretrained=True, num_classes=0, in_chans=channels),
