@@ -86,22 +86,22 @@ def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
     for key in ("test_input_size", "test_crop_pct"):
         config["pretrained_cfg"].pop(key, None)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    overlay = f'{{"file": "this-folder/model.safetensors", "num_classes": 0, "custom_load": False}}'
     name, channels = config["architecture"], "" if len(mean) == 3 else f", in_chans={len(mean)}"
+    again = f"""
+The file has no classifier. With a new one of ten classes, by the folder or by the file alone:
+
+```python
+model = timm.create_model("local-dir:this-folder", pretrained=True, num_classes=10)
+overlay = {{"file": "this-folder/model.safetensors", "num_classes": 0, "custom_load": False}}
+model = timm.create_model("{name}", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=10)
+```
+"""
     return f"""```python
 import timm, torch
 model = timm.create_model("{name}", num_classes=0{channels}, checkpoint_path="this-folder/model.safetensors").eval()
 {_given(image, encoder)}
 ```
-
-The file has no classifier. With a new one of ten classes, by the folder or by the file alone:
-
-```python
-model = timm.create_model("local-dir:this-folder", pretrained=True, num_classes=10{channels})
-overlay = {overlay}
-model = timm.create_model("{name}", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=10{channels})
-```
-{_colours(image)}"""
+{_colours(image) if channels else again}"""  # older versions of timm take all files for ones of three channels
 
 
 def _torchvision(image: Image, encoder: ImageEncoder, folder: Path) -> str:
