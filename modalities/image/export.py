@@ -70,7 +70,8 @@ def half(image: Image, encoder: nn.Module) -> Half:
     usage = f"""    from PIL import Image
     pictures = processor(images=[Image.new("RGB", (300, 200))], return_tensors="pt")
     image = model.get_image_features(**pictures{between}).pooler_output  # [N, D]"""
-    return Half(net.model, config, processor, usage)
+    notes = "Other sizes: the processor scales and cuts pictures as in training, but for half a pixel of rounding."
+    return Half(net.model, config, processor, usage, notes)
 
 
 def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:

@@ -69,7 +69,10 @@ def saved(folder: Path, kind: str, act: str = "relu") -> Path:
 def sounds() -> list[np.ndarray]:
     """Shorter than a second, and one of just a second: the extractor has nothing to draw."""
     generator = np.random.default_rng(0)
-    return [(0.1 * generator.standard_normal(n)).astype(np.float32) for n in (3000, 5000, 8000, 1000)]
+    parts = ((3000, 0.01), (5000, 0.1), (8000, 0.3), (1000, 1.0))  # samples and loudness
+    return [
+        (loud * np.sin(np.arange(n) ** 2 / n + generator.standard_normal(n))).astype(np.float32) for n, loud in parts
+    ]
 
 
 def theirs(folder: Path, kind: str, texts: list[str], cells: Sequence[np.ndarray]) -> tuple[Any, Any]:
