@@ -56,15 +56,17 @@ def given(folder: Path, image: Image) -> tuple[torch.Tensor, torch.Tensor]:
     return seen[0], features
 
 
-def run(card: str, out: Path, x: torch.Tensor) -> torch.Tensor:
-    """The program of a card, and the features that its model has of what the net sees."""
-    names: dict[str, Any] = {}
-    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL)[:1]:
-        exec(code.replace("this-folder", str(out)), names)
-    assert names["features"].shape == (2, names["model"](x).shape[1])
-    mean, std = names["mean"], names["std"]
+def run(out: Path, folder: Path, x: torch.Tensor) -> torch.Tensor:
+    """The first program of a card, and the features that its model has of what the net sees."""
+    card, names = (out / "README.md").read_text(), dict[str, Any]()
+    code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
+    exec(code.replace("this-folder", str(out)), names)
+    encoder: Any = load(folder, device="cpu").towers.encoder("image")
+    torch.testing.assert_close(names["mean"], encoder.mean)
+    torch.testing.assert_close(names["std"], encoder.std)
+    assert names["features"].shape == (2, encoder.width)
     with torch.no_grad():
-        found: torch.Tensor = names["model"]((x * std + mean - mean) / std)
+        found: torch.Tensor = names["model"](x)
     return found
 
 
@@ -98,7 +100,7 @@ def test_timm_gives_our_features(image: Image, tmp_path: Path) -> None:
     assert config["mean"] == pytest.approx(encoder.mean.flatten().tolist())
     assert config["std"] == pytest.approx(encoder.std.flatten().tolist())
     assert tuple(config["input_size"]) == tuple(x.shape[1:])
-    torch.testing.assert_close(run((out / "README.md").read_text(), out, x), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(run(out, folder, x), expected, atol=1e-5, rtol=1e-5)
     again = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=10, in_chans=channels)
     with torch.no_grad():
         pooled = again.eval().forward_head(again.forward_features(x), pre_logits=True)
@@ -124,7 +126,7 @@ def test_torchvision_gives_our_features(image: Image, last: str, tmp_path: Path)
     card = (out / "README.md").read_text()
     assert f'model.set_submodule("{last}", torch.nn.Identity())' in card
     assert "| knn | 0.5123 |" in card
-    torch.testing.assert_close(run(card, out, x), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(run(out, folder, x), expected, atol=1e-5, rtol=1e-5)
     assert ("not RGB but L of CIE Lab" in card) == (image.channels == "L")
 
 
