@@ -78,7 +78,7 @@ def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
     """Weights and config.json by timm's own hand; the normalisation and size are those that were trained with."""
     from timm.models import save_for_hf
 
-    save_for_hf(encoder.net, folder, safe_serialization=True)
+    save_for_hf(encoder.net, str(folder), safe_serialization=True)
     config = json.loads((folder / "config.json").read_text())
     mean, std = _stats(encoder)
     shape = [len(mean), *image.shape]
