@@ -39,6 +39,16 @@ EVAL_EXAMPLES = """examples:
   multicl eval runs/s0 runs/s1 runs/s2 --measure knn               mean and deviation of three seeds
   accelerate launch -m multicl.cli eval runs/clip --measure retrieval    rows dealt out over processes
 """
+TO = {
+    "sentence-transformers": "a text encoder and its head, as SentenceTransformer loads it",
+    "transformers": "a text encoder's features, for AutoModel and AutoTokenizer",
+    "onnx": "a text encoder and its head, for ONNX Runtime",
+    "timm": "an image encoder of timm, for timm.create_model(..., checkpoint_path=...)",
+    "torchvision": "an image encoder of torchvision, for load_state_dict",
+    "clip": "both encoders of a run begun with clip.py or siglip.py --from, for CLIPModel or SiglipModel",
+    "clap": "both encoders of a run begun with clap.py --from, for ClapModel",
+}
+"""Forms of `multicl export`: those of `multicl.export`, for --help, which imports nothing heavy."""
 SEARCH = ("index", "search", "serve")
 """Commands of a search database."""
 
@@ -76,11 +86,15 @@ def _add_embed_and_export(commands: Any) -> None:
     embed.add_argument("--batch-size", type=int, default=128)
     embed.add_argument("--on-error", choices=["skip", "raise"], default="skip", help="of cells that cannot be read")
     embed.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
-    export = commands.add_parser("export", help="a text encoder as other libraries load it")
+    forms = "\n".join(f"  {form:<23}{holds}" for form, holds in TO.items())
+    export = commands.add_parser(
+        "export", help="a model's encoder, or a pair's two, as other libraries load it", epilog=f"forms:\n{forms}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     export.add_argument("run", metavar="RUN", help="folder of a run or model, or a hub name")
-    export.add_argument("--to", required=True, choices=["sentence-transformers", "transformers", "onnx"])
+    export.add_argument("--to", required=True, choices=list(TO), metavar="FORM", help=", ".join(TO))
     export.add_argument("--out", type=Path, metavar="FOLDER", help="default: a folder of that name in RUN")
-    export.add_argument("--node", help="whose encoder; default: the only one there is")
+    export.add_argument("--node", help="whose encoder; default: the only one that fits")
     export.add_argument("--space", help="with the head of a space, or 'features'; default: the recipe's choice")
     export.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
 

@@ -1,23 +1,36 @@
-"""A trained encoder as a folder that other libraries load. The adapter writes it, as it alone knows its encoders."""
+"""A trained encoder, or both of a pair, as a folder that other libraries load. Adapters know their encoders."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 from torch import nn
 
+from multicl import two_towers
 from multicl.model import DEFAULT, Model, load
-from multicl.types import InputError
+from multicl.pairs import Pair
+from multicl.two_towers import HalfOfTwo
+from multicl.types import Half, InputError
 
-Form = Literal["sentence-transformers", "transformers", "onnx"]
+Form = Literal["sentence-transformers", "transformers", "onnx", "timm", "torchvision", "clip", "clap"]
 FORMS: tuple[str, ...] = get_args(Form)
+PAIRS = {"clip": "vision_config", "clap": "audio_config"}
+"""Forms that hold both encoders of a pair -> what the configuration of such a model has."""
+FEATURES = ("transformers", "timm", "torchvision")
+"""Forms that have no place for a head."""
 
 
 @runtime_checkable
 class Exports(Protocol):
     """What an adapter offers beside `Modality` if other libraries can hold its encoders."""
+
+    def forms(self, encoder: nn.Module) -> Sequence[str]:
+        """The forms that can hold this encoder."""
+        ...
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
         """Write an encoder, built and trained, to a folder; gives how it is used there, as Markdown.
@@ -31,18 +44,21 @@ class Exports(Protocol):
 def export(
     name: str | Path, to: Form, out: Path | None = None, *, node: str | None = None, space: str | None = DEFAULT
 ) -> Path:
-    """Write a model's encoder for another library, with a model card that has the run's figures.
+    """Write a model's encoder, or both encoders of a pair, for another library, with a card that has the run's figures.
 
     Args:
-        name: a run, a model or a hub name. out: a new folder; default: named after the form, in the run's.
-        node: whose encoder; default: the only one there is.
-        space: with the head of a space, or None for features; default: the recipe's choice. transformers: features.
+        name: a run, a model or a hub name.
+        to: "clip" and "clap" hold both encoders of a pair, their heads, temperature and bias; other forms one encoder.
+        out: a new folder; default: named after the form, in the run's.
+        node: whose encoder; default: the only one that this form can hold.
+        space: with the head of a space, or None for features; default: the recipe's choice. transformers, timm and
+            torchvision hold features. Of "clip" and "clap" the space of the pair.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: nothing that can be exported, or more than one thing; or the folder is there.
+        InputError: nothing that this form holds, and which forms do; more than one thing; or the folder is there.
     """
     if to not in FORMS:
         raise InputError(f"--to must be one of {list(FORMS)}, got {to!r}")
@@ -51,19 +67,12 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists: give --out another name")
     model = load(name, device="cpu")
-    node = _node(model, node)
-    modality = model.towers.modalities[node]
-    assert isinstance(modality, Exports)
-    if space == DEFAULT:
-        space = None if to == "transformers" else model.space
-    if space is not None and space not in model.towers.spaces_of(node):
-        raise InputError(f"{node!r} has no space {space!r}; it has {list(model.towers.spaces_of(node))} and features")
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        usage = modality.export(model.towers.encoder(node), _head(model, node, space), beside, to)
-        (beside / "README.md").write_text(_card(to, node, space, usage, _figures(home)), encoding="utf-8")
+        card = (_two if to in PAIRS else _one)(model, to, node, space, beside)
+        (beside / "README.md").write_text(card + _figures(home), encoding="utf-8")
         if folder.exists():
             folder.rmdir()
         beside.rename(folder)
@@ -72,24 +81,115 @@ def export(
     return folder
 
 
-def _node(model: Model, wanted: str | None) -> str:
+def fitting(model: Model) -> dict[str, list[str]]:
+    """The forms that can hold something of a model -> its nodes, or for "clip" and "clap" its pairs."""
+    towers, found = model.towers, dict[str, list[str]]()
+    for node, modality in towers.modalities.items():
+        for form in modality.forms(towers.encoder(node)) if isinstance(modality, Exports) else ():
+            found.setdefault(form, []).append(node)
+    for pair in towers.pairs:
+        for form in PAIRS:
+            with suppress(InputError):
+                _whole(model, pair, form)
+                found.setdefault(form, []).append(pair.name)
+    return found
+
+
+def _one(model: Model, to: str, node: str | None, space: str | None, folder: Path) -> str:
+    """Write one encoder; gives the model card."""
+    node = _node(model, to, node)
+    modality = model.towers.modalities[node]
+    assert isinstance(modality, Exports)
+    if space == DEFAULT:
+        space = None if to in FEATURES else model.space
+    if space is not None and space not in model.towers.spaces_of(node):
+        raise InputError(f"{node!r} has no space {space!r}; it has {list(model.towers.spaces_of(node))} and features")
+    usage = modality.export(model.towers.encoder(node), _head(model, node, space), folder, to)
+    what = "The encoder's features" if space is None else f"The encoder and its head into the space {space!r}"
+    return _card(to, f"{what}, of the node {node!r}.", usage)
+
+
+def _two(model: Model, to: str, node: str | None, space: str | None, folder: Path) -> str:
+    """Write both encoders of a pair as one model of transformers; gives the model card."""
+    if node is not None:
+        raise InputError(f"--to {to} writes both nodes of a pair: leave out --node {node}")
+    if space is None:
+        raise InputError(f"--to {to} writes encoders and heads: leave out --space features")
+    pairs, reasons = [], []
+    for pair in model.towers.pairs:
+        if space in (DEFAULT, pair.space):
+            try:
+                pairs.append((pair, *_whole(model, pair, to)))
+            except InputError as error:
+                reasons.append(f"{pair.name}: {error}")
+    if not pairs:
+        raise _nothing(model, to, reasons or ["it has no such pair"])
+    if len(pairs) > 1:
+        raise InputError(f"several pairs can be exported: name one of {[p.space for p, _, _ in pairs]} with --space")
+    pair, config, halves = pairs[0]
+    two_towers.joined(model.towers, pair, config, halves).save_pretrained(folder)
+    for half in halves:
+        half.processor().save_pretrained(folder)
+    lines = "\n".join(half.usage for half in halves)
+    notes = "".join(f"\n{half.notes}\n" for half in halves if half.notes)
+    usage = f"""```python
+import torch
+from transformers import AutoModel, AutoProcessor
+model, processor = AutoModel.from_pretrained("this-folder").eval(), AutoProcessor.from_pretrained("this-folder")
+with torch.no_grad():
+{lines}
+```
+
+Vectors are compared by their cosine.
+{notes}"""
+    return _card("transformers", f"Both encoders, heads and temperature of the pair {pair.name!r}.", usage)
+
+
+def _whole(model: Model, pair: Pair, to: str) -> tuple[object, tuple[Half, Half]]:
+    """The configuration of a two-tower model of that form, and the two halves that a pair gives.
+
+    Raises:
+        InputError: the pair is no such model.
+    """
+    towers, halves = model.towers, list[Half]()
+    for node in (pair.a, pair.b):
+        modality = towers.modalities[node]
+        if not isinstance(modality, HalfOfTwo):
+            raise InputError(f"{node!r} is of a kind that two-tower models do not have")
+        halves.append(modality.half(towers.encoder(node)))
+    config = next((half.config for half in halves if hasattr(half.config, PAIRS[to])), None)
+    if config is None or pair.a == pair.b:
+        raise InputError(f"its encoders are not those of a {to.upper()} model")
+    return config, (halves[0], halves[1])
+
+
+def _node(model: Model, to: str, wanted: str | None) -> str:
     """The node to export; of nodes that share a tower the first stands for all."""
     towers = model.towers
-    able = [node for node, modality in towers.modalities.items() if isinstance(modality, Exports)]
-    if wanted is not None:
-        if wanted not in towers.modalities:
-            raise InputError(f"no node is named {wanted!r}; there are {model.nodes}")
-        if wanted not in able:
-            raise InputError(f"the encoder of {wanted!r} is of a kind that other libraries cannot hold")
+    if wanted is not None and wanted not in towers.modalities:
+        raise InputError(f"no node is named {wanted!r}; there are {model.nodes}")
+    able = [
+        node
+        for node, modality in towers.modalities.items()
+        if isinstance(modality, Exports) and to in modality.forms(towers.encoder(node))
+    ]
+    if wanted in able:
         return wanted
-    if not able:
-        raise InputError(
-            f"none of the model's nodes {model.nodes} has an encoder that other libraries can hold: those of texts "
-            "can be exported"
-        )
+    if wanted is not None or not able:
+        nodes = [wanted] if wanted is not None else model.nodes
+        raise _nothing(model, to, [f"{n}: a {type(towers.encoder(n)).__name__}" for n in nodes])
     if len({towers.towers[node] for node in able}) > 1:
         raise InputError(f"several nodes can be exported: name one of {able} with --node")
     return able[0]
+
+
+def _nothing(model: Model, to: str, reasons: Sequence[str]) -> InputError:
+    """The refusal of a model that a form cannot hold, with those that can."""
+    fits = [f"--to {form} ({', '.join(names)})" for form, names in fitting(model).items()]
+    return InputError(
+        f"--to {to} cannot hold this model ({'; '.join(reasons)}). "
+        f"What fits it: {', '.join(fits) or 'no form of another library'}"
+    )
 
 
 def _head(model: Model, node: str, space: str | None) -> nn.Module | None:
@@ -106,15 +206,14 @@ def _figures(home: Path) -> str:
     return ""
 
 
-def _card(to: str, node: str, space: str | None, usage: str, figures: str) -> str:
-    what = "The encoder's features" if space is None else f"The encoder and its head into the space {space!r}"
+def _card(library: str, what: str, usage: str) -> str:
     return f"""---
-library_name: {to}
+library_name: {library}
 pipeline_tag: feature-extraction
 tags: [contrastive-learning, multicl]
 ---
 # A model trained with multicl
 
-{what}, of the node {node!r}.
+{what}
 
-{usage}{figures}"""
+{usage}"""

@@ -7,10 +7,10 @@ Dimensions: B rows of a batch, D width of a projection, W width of an encoder's 
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:  # torch is imported by whoever computes, so that `multicl --help` stays instant
     import torch
@@ -212,6 +212,21 @@ class Encoder(Protocol):
         ...
 
 
+class Half(NamedTuple):
+    """An encoder as one half of a two-tower model of transformers: CLIP, SigLIP, CLAP."""
+
+    model: nn.Module
+    """transformers' own model of this half, trained."""
+    config: Any
+    """Of the whole two-tower model; None where the adapter keeps its own half's alone."""
+    processor: Callable[[], Any]
+    """Makes what reads this half's cells: a tokenizer, an image processor, a feature extractor."""
+    usage: str
+    """Lines of Python that give its vectors [N, D] by `model` and `processor`, for the model card."""
+    notes: str = ""
+    """What else is to be known, for the model card."""
+
+
 @runtime_checkable
 class Modality(Protocol):
     """One domain's adapter: a frozen dataclass of settings; `encoder` first and positional, the rest keyword-only.
@@ -220,7 +235,7 @@ class Modality(Protocol):
     JSON and typed on a command line; `encoder` may also be the user's own `nn.Module`.
 
     It may have more: `own`, a class variable that names settings in which nodes of one tower may differ, as in their
-    column; and `export` (`multicl.export.Exports`).
+    column; `export` (`multicl.export.Exports`); and `half` (`multicl.two_towers.HalfOfTwo`).
     """
 
     @property

@@ -1,101 +1,113 @@
-"""A text-image model of transformers (CLIP, SigLIP and what is built as they are) as a recipe's first state."""
+"""A two-tower model of transformers (CLIP, SigLIP, CLAP and what is built as they are) as a recipe's first state."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
+import tyro
+
+import multicl
 from multicl import Head, InputError
 from multicl.modalities import pretrained
 from multicl.modalities.image import Augment
 
-if TYPE_CHECKING:
-    from multicl.towers import Towers
-
 GENTLE = Augment(crop=(0.9, 1.0))
-"""Views for encoders that have seen much already: hardly cropped, never mirrored."""
+"""Views for encoders that have seen much already: hardly cropped, never mirrored. Weak views of sounds are as gentle:
+their gain alone changes."""
 LR = 1e-5
+OTHERS = {"image": "vision_config", "audio": "audio_config"}
+"""The node beside text -> what the configuration of such a model has."""
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a model's configuration says.
+@dataclass(frozen=True, kw_only=True)
+class FromCheckpoint(multicl.Run):
+    """A recipe of `text` and of `image` or `audio` that may begin from a two-tower model."""
 
-    Args:
-        name: of the hub, or a folder.
+    checkpoint: Annotated[str | None, tyro.conf.arg(aliases=["--from"])] = None
+    """A model of transformers, by name or folder, to begin from (with pictures CLIP or SigLIP, with sounds CLAP): its
+    preprocessing, projections and temperature; by default then with a learning rate of 1e-5 and gentle views."""
+
+    def __post_init__(self) -> None:
+        node = _other(self)
+        if self.checkpoint and getattr(self, node).encoder == getattr(type(self), node).encoder:
+            for name, value in settings(self).items():  # else a recorded run, which has it all
+                object.__setattr__(self, name, value)
+
+    def trainer(self) -> multicl.Trainer:
+        """As every recipe's, with the checkpoint's projections and temperature."""
+        trainer = super().trainer()
+        if self.checkpoint:
+            from multicl import two_towers
+
+            whole, _ = _loaded(pretrained.load, self.checkpoint)
+            pair = next(pair for pair in trainer.towers.pairs if {pair.a, pair.b} == {_other(self), "text"})
+            two_towers.begin(trainer.towers, pair, whole)
+        return trainer
+
+
+def settings(recipe: Any) -> dict[str, Any]:
+    """What a recipe of `text`, `image` or `audio`, `head` and `train` becomes; the defaults of its class give way.
 
     Raises:
-        InputError: no such model, or one that is no pair of a text and an image encoder.
+        InputError: no such model, or one that is no pair of a text encoder and the other.
     """
+    name, node, plain = recipe.checkpoint, _other(recipe), type(recipe)
+    config = _config(name, node)
+    width: Any = getattr(config, "projection_dim", None)
+    text = replace(
+        recipe.text, encoder=_place(name), pooling="pooler", max_tokens=_positions(config.text_config),
+        fill=node == "image" and width is None,  # SigLIP, which knows no mask
+    )  # fmt: skip
+    lr = LR if recipe.train.lr == plain.train.lr else recipe.train.lr
+    head = Head(layers=0) if width is None else Head(dim=width, layers=1, bias=False)
+    if node == "image":
+        weak = GENTLE if recipe.image.weak == plain.image.weak else recipe.image.weak
+        place, size = _place(name), int(config.vision_config.image_size)
+        encoder = place if Path(place).is_dir() else f"hf/{place}"
+        other = replace(recipe.image, encoder=encoder, size=size, weak=weak)
+    else:
+        from multicl.modalities.audio import pretrained as of_sounds
 
-    name: str
-    size: int
-    max_tokens: int
-    head: Head
-    fill: bool
-    """Texts are filled up with padding that is read: of models without a mask, whose loss has a bias."""
-
-    @property
-    def image_encoder(self) -> str:
-        """As `Image` has it."""
-        return str(Path(self.name).resolve()) if Path(self.name).is_dir() else f"hf/{self.name.removeprefix('hf/')}"
-
-    @property
-    def text_encoder(self) -> str:
-        """As `Text` has it."""
-        return str(Path(self.name).resolve()) if Path(self.name).is_dir() else self.name
+        extractor: Any = of_sounds.describe(_place(name))[1]
+        seconds = of_sounds.heard_seconds(extractor) or recipe.audio.max_seconds
+        other = replace(recipe.audio, encoder=_place(name), rate=extractor.sampling_rate, max_seconds=seconds)
+        head = Head(dim=width, layers=2, hidden=width)
+    return {node: other, "text": text, "head": head, "train": replace(recipe.train, lr=lr)}
 
 
-def read(name: str) -> Checkpoint:
-    """The settings of a checkpoint; its weights are not read yet."""
+def _other(recipe: Any) -> str:
+    """The node beside text."""
+    return next(node for node in OTHERS if hasattr(recipe, node))
+
+
+def _config(name: str, node: str) -> Any:
     from transformers import AutoConfig
 
     config = _loaded(AutoConfig.from_pretrained, name)
-    vision, text = getattr(config, "vision_config", None), getattr(config, "text_config", None)
-    if vision is None or text is None or not hasattr(vision, "image_size"):
-        raise InputError(f"--from {name}: a {type(config).__name__} is no pair of a text and an image encoder")
-    width = getattr(config, "projection_dim", None)
-    head = Head(layers=0) if width is None else Head(dim=width, layers=1, bias=False)
-    return Checkpoint(name, int(vision.image_size), int(text.max_position_embeddings), head, fill=width is None)
+    if not all(getattr(config, part, None) is not None for part in (OTHERS[node], "text_config")):
+        article = "an image" if node == "image" else "an audio"
+        raise InputError(f"--from {name}: a {type(config).__name__} is no pair of a text and {article} encoder")
+    return config
 
 
-def settings(recipe: Any, plain: Any) -> dict[str, Any]:
-    """What a recipe of `image`, `text`, `head` and `train` becomes; `plain`: its class, whose defaults give way."""
-    found = read(recipe.checkpoint)
-    weak = GENTLE if recipe.image.weak == plain.image.weak else recipe.image.weak
-    lr = LR if recipe.train.lr == plain.train.lr else recipe.train.lr
-    text = {"encoder": found.text_encoder, "pooling": "pooler", "max_tokens": found.max_tokens, "fill": found.fill}
-    return {
-        "image": replace(recipe.image, encoder=found.image_encoder, size=found.size, weak=weak),
-        "text": replace(recipe.text, **text),
-        "head": found.head,
-        "train": replace(recipe.train, lr=lr),
-    }
+def _positions(text: Any) -> int:
+    """Tokens of the longest text. RoBERTa, CLAP's text half, counts positions from behind its padding."""
+    from transformers import ClapTextConfig
+
+    counted_from = int(text.pad_token_id or 0) + 1 if type(text) is ClapTextConfig else 0
+    return int(text.max_position_embeddings) - counted_from
 
 
-def put(name: str, towers: Towers, pair: str = "image-text") -> None:
-    """The checkpoint's projections and temperature, in place of those that were drawn; encoders have theirs already."""
-    import torch
-
-    model, _ = _loaded(pretrained.load, name)
-    space = next(p.space for p in towers.pairs if p.name == pair)
-    with torch.no_grad():
-        for node, part in (("image", "visual_projection"), ("text", "text_projection")):
-            if hasattr(model, part):
-                towers.head(node, space)[-1].weight.copy_(getattr(model, part).weight)  # type: ignore[index]
-        objective: Any = towers.objectives[pair]
-        if getattr(objective, "log_scale", None) is not None:
-            scale = float(model.logit_scale.detach())
-            objective.most = max(objective.most, scale)
-            objective.log_scale.fill_(scale)
-        if hasattr(model, "logit_bias") and hasattr(objective, "bias"):
-            objective.bias.fill_(float(model.logit_bias.detach()))
+def _place(name: str) -> str:
+    """A folder's full path, or the name on the hub."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name.removeprefix("hf/")
 
 
-def _loaded(loader: Any, name: str, **settings: Any) -> Any:
+def _loaded(loader: Any, name: str, **options: Any) -> Any:
     try:
-        return loader(name.removeprefix("hf/"), **settings)
+        return loader(_place(name), **options)
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"--from {name}: there is no such model to be had: {reason}") from error

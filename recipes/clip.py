@@ -12,26 +12,20 @@ untrained 0.5 / 1.3 / 2.6 and 0.3 / 1.6 / 2.1 %. Zero-shot of `--beside.classes 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-import tyro
 
 import multicl
 from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
 from multicl.evaluation import crossing, held_out
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
-from multicl.recipes import _checkpoint
 from multicl.recipes._beside import Beside
+from multicl.recipes._checkpoint import FromCheckpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(multicl.Run):
+class Recipe(FromCheckpoint):
     """Pictures and captions, from scratch with small encoders by default; any encoder by name."""
 
-    checkpoint: Annotated[str | None, tyro.conf.arg(aliases=["--from"])] = None
-    """A CLIP or SigLIP model of transformers, by name or folder, to begin from: its preprocessing, projections and
-    temperature; by default then with a learning rate of 1e-5 and hardly cropped views."""
     image: Image = Image("small", size=64)
     text: Text = Text("words")
     objective: InfoNCE = InfoNCE(0.07, learnable=True)
@@ -43,18 +37,6 @@ class Recipe(multicl.Run):
     optim: Optim = Optim(weight_decay=0.2)
     head: Head = Head(dim=256, layers=1)
     beside: Beside = Beside()
-
-    def __post_init__(self) -> None:
-        if self.checkpoint and self.image.encoder == Recipe.image.encoder:  # else a recorded run, which has it all
-            for name, value in _checkpoint.settings(self, type(self)).items():
-                object.__setattr__(self, name, value)
-
-    def trainer(self) -> multicl.Trainer:
-        """As every recipe's, with the checkpoint's projections and temperature."""
-        trainer = super().trainer()
-        if self.checkpoint:
-            _checkpoint.put(self.checkpoint, trainer.towers)
-        return trainer
 
     def modalities(self) -> dict[str, Modality]:
         """Two nodes."""

@@ -44,7 +44,7 @@ def build(name: str, rate: int, max_seconds: float, weights: bool) -> nn.Module:
     Raises:
         InputError: no such model, not an audio model, or one of another rate.
     """
-    config, extractor = _describe(name)
+    config, extractor = describe(name)
     _set_config(config, name)
     if extractor.sampling_rate != rate:
         wanted = extractor.sampling_rate
@@ -66,7 +66,7 @@ def build(name: str, rate: int, max_seconds: float, weights: bool) -> nn.Module:
         if not (hasattr(tower, "feature_extractor") and hasattr(tower.config, "conv_kernel")):
             raise _unusable(name, TypeError(f"{type(tower).__name__} is not built as wav2vec2 is"))
         return WaveModel(tower, extractor.do_normalize)
-    heard = _heard(extractor)
+    heard = heard_seconds(extractor)
     if heard is not None and heard < max_seconds:
         log.warning(
             "%s hears the first %g s of a sound: with --audio.max-seconds %g training sees other parts, too",
@@ -81,7 +81,7 @@ def save(name: str, folder: Path) -> None:
     Raises:
         InputError: no such model, or not an audio model.
     """
-    for part in _describe(name):
+    for part in describe(name):
         part.save_pretrained(folder)
 
 
@@ -198,7 +198,7 @@ class SpectrogramModel(nn.Module):
         if "time_masks" in batch:
             wave = wave.masked_fill(covered(batch.get("time_masks"), lengths, wave.shape[1]), 0)
         rate = self.extractor.sampling_rate
-        heard = _heard(self.extractor)
+        heard = heard_seconds(self.extractor)
         clips = []
         for row, length in zip(wave.detach().float().cpu(), lengths.tolist(), strict=True):
             # cut here: CLAP's extractor would seek a place by numpy's global generator
@@ -225,7 +225,12 @@ class SpectrogramModel(nn.Module):
         return torch.where(bands.view(shape), mean, x)
 
 
-def _describe(name: str) -> tuple[PreTrainedConfig, SequenceFeatureExtractor]:
+def describe(name: str) -> tuple[PreTrainedConfig, SequenceFeatureExtractor]:
+    """The configuration of a model, of a two-tower one the whole, and its feature extractor.
+
+    Raises:
+        InputError: no such model, or not an audio model.
+    """
     try:
         config = AutoConfig.from_pretrained(name)
         extractor = AutoFeatureExtractor.from_pretrained(name)  # type: ignore[no-untyped-call]
@@ -254,7 +259,7 @@ def _audio_tower(model: Any) -> Any:
     return model.get_encoder() if model.config.is_encoder_decoder else model
 
 
-def _heard(extractor: Any) -> float | None:
+def heard_seconds(extractor: Any) -> float | None:
     """Seconds after which a feature extractor cuts; None: it takes sounds of any length."""
     samples = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
     if samples is not None:

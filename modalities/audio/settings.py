@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from multicl.types import Batch, InputError, Kind, Suggestion
+from multicl.types import Batch, Half, InputError, Kind, Suggestion
 
 if TYPE_CHECKING:
     import random
@@ -127,6 +127,9 @@ class Audio:
     strong: Augment = field(default=STRONG)
     weak: Augment = field(default=WEAK)
 
+    projection: ClassVar[str] = "audio_projection"
+    """What comes after the audio half in a two-tower model of transformers."""
+
     def __post_init__(self) -> None:
         _require(
             bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
@@ -240,6 +243,16 @@ class Audio:
         if self.encoder == "small":
             return self
         return dataclasses.replace(self, encoder=str(folder), pretrained=False)
+
+    def half(self, encoder: nn.Module) -> Half:
+        """A built and trained encoder as the audio half of CLAP; see `multicl.types.Half`.
+
+        Raises:
+            InputError: it is no such half.
+        """
+        from multicl.modalities.audio import export
+
+        return export.half(self, encoder)
 
     def suggest(self, cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
         """Settings for cells like these; see `multicl.types.Suggests`."""

@@ -54,7 +54,7 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[nn.Module, S
     from transformers import AutoModel
 
     place = _place(name)
-    config = _config(name)
+    config = load_config(name)
     config = getattr(config, "vision_config", config)
     loading: dict[str, Any] = {}
     if inputs != 3:
@@ -79,7 +79,7 @@ def save(name: str, folder: Path) -> None:
     """Write config.json and preprocessor_config.json of a Hugging Face model; nothing for other names."""
     if not is_huggingface(name):
         return
-    _config(name).save_pretrained(folder)
+    load_config(name).save_pretrained(folder)
     mean, std = _stats(_place(name))
     normalisation = {"do_normalize": True, "image_mean": list(mean), "image_std": list(std)}
     (Path(folder) / "preprocessor_config.json").write_text(json.dumps(normalisation, indent=2))
@@ -94,7 +94,12 @@ def _place(name: str) -> str:
     return name
 
 
-def _config(name: str) -> Any:
+def load_config(name: str) -> Any:
+    """The configuration of a model, of a two-tower one the whole.
+
+    Raises:
+        InputError: no such model or folder.
+    """
     from transformers import AutoConfig
 
     try:

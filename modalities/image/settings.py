@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from multicl.types import Batch, InputError, Kind, Suggestion
+from multicl.types import Batch, Half, InputError, Kind, Suggestion
 
 if TYPE_CHECKING:
     import random
@@ -162,6 +162,9 @@ class Image:
     """Height and width of small views (a pair's `local_draws`), which the encoder must take, too. None: half of `size`;
     SwAV's are 96 of 224."""
 
+    projection: ClassVar[str] = "visual_projection"
+    """What comes after the image half in a two-tower model of transformers."""
+
     def __post_init__(self) -> None:
         _require(
             bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
@@ -265,6 +268,35 @@ class Image:
             )
         encoder = str(folder) if (Path(folder) / "config.json").is_file() else self.encoder
         return dataclasses.replace(self, encoder=encoder, pretrained=False)
+
+    def forms(self, encoder: nn.Module) -> tuple[str, ...]:
+        """The forms of `export` that can hold this encoder."""
+        from multicl.modalities.image import export
+
+        return export.forms(self)
+
+    def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
+        """Write a built and trained encoder as "timm" or "torchvision" load it; gives how to use it, as Markdown.
+
+        Args:
+            head: what comes after it; neither library has a place for one.
+
+        Raises:
+            InputError: that library cannot hold this encoder, or a head is given.
+        """
+        from multicl.modalities.image import export
+
+        return export.write(self, encoder, head, folder, form)
+
+    def half(self, encoder: nn.Module) -> Half:
+        """A built and trained encoder as the image half of CLIP or SigLIP; see `multicl.types.Half`.
+
+        Raises:
+            InputError: it is no such half.
+        """
+        from multicl.modalities.image import export
+
+        return export.half(self, encoder)
 
     def suggest(self, cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
         """Settings for cells like these; see `multicl.types.Suggests`."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from multicl.modalities.pretrained import quiet
 from multicl.modalities.text import hub, lora, sentence, tokens
 from multicl.modalities.text.encoders import TransformerEncoder
-from multicl.types import InputError
+from multicl.types import Half, InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,6 +32,15 @@ POOLED = {
 """Pooling -> the vector of a text."""
 TOLERANCE = 1e-4
 """How far ONNX Runtime's unit vectors may be from PyTorch's."""
+
+
+FORMS = ("sentence-transformers", "transformers", "onnx")
+
+
+def forms(encoder: nn.Module) -> tuple[str, ...]:
+    """What can hold this encoder."""
+    whole = isinstance(encoder, TransformerEncoder) and not encoder.model.config.is_encoder_decoder
+    return FORMS if whole else ()
 
 
 def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
@@ -52,6 +61,31 @@ def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, 
     if encoder.model.config.is_encoder_decoder:
         raise InputError(f"half of the encoder-decoder {text.encoder!r} is no model that {form} loads by itself")
     return forms[form](text, lora.merged(encoder), head, folder)
+
+
+def half(text: Text, encoder: nn.Module) -> Half:
+    """The encoder as the text half of CLIP, SigLIP or CLAP.
+
+    Raises:
+        InputError: it is no transformer, or pools otherwise than they do.
+    """
+    if not isinstance(encoder, TransformerEncoder):
+        raise InputError(f"a {type(encoder).__name__} is no text half of a two-tower model")
+    if encoder.pooling != "pooler":
+        raise InputError(f"two-tower models compare the pooled output of a text, not pooling={encoder.pooling!r}")
+    prompt = f'[{text.prompt!r} + text for text in ["two words"]]' if text.prompt else '["two words"]'
+    fill = '"max_length"' if text.fill else "True"
+    usage = f"""    tokens = processor(text={prompt}, padding={fill}, truncation=True, return_tensors="pt")
+    text = model.get_text_features(**tokens).pooler_output  # [N, D]"""
+    return Half(lora.merged(encoder).model, None, lambda: _half_tokenizer(text), usage)
+
+
+def _half_tokenizer(text: Text) -> PreTrainedTokenizerBase:
+    """The tokenizer; where padding is read like text (SigLIP) it gives no mask."""
+    tokenizer = _tokenizer(text)
+    tokenizer.model_input_names = ["input_ids"] if text.fill else ["input_ids", "attention_mask"]
+    tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # of what is named here it saves the value
+    return tokenizer
 
 
 def _transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:

@@ -43,16 +43,18 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, set[str]]:
     """The pretrained model in float32, from safetensors alone, and the names of weights that the files lack."""
     import torch
+    from transformers import AutoConfig, AutoModel
 
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     with quiet():
-        model, info = _load(
-            name,
-            _class_of(config).from_pretrained,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        model, info = _load(name, _class_of(config).from_pretrained, config=config, **options)
+        whole: Any = _load(name, AutoConfig.from_pretrained) if info["missing_keys"] else None
+        if getattr(whole, "text_config", None) is not None:  # CLAP's text half is not found in the files of the whole
+            whole.text_config = config
+            both, info = _load(name, AutoModel.from_pretrained, config=whole, **options)
+            for key, part in both.named_children():
+                if type(part) is type(model):
+                    return part, {lost.removeprefix(f"{key}.") for lost in info["missing_keys"]}
     return model, set(info["missing_keys"])
 
 

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from multicl.types import BadSample, Batch, InputError, Kind, Suggestion
+from multicl.types import BadSample, Batch, Half, InputError, Kind, Suggestion
 
 if TYPE_CHECKING:
     import random
@@ -76,6 +76,8 @@ class Text:
 
     own: ClassVar[tuple[str, ...]] = ("prompt", "deletion", "crop", "cutoff")
     """In which nodes that share a tower may differ."""
+    projection: ClassVar[str] = "text_projection"
+    """What comes after the text half in a two-tower model of transformers."""
 
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 2), ("width", 2), ("layers", 1), ("heads", 1)):
@@ -197,6 +199,22 @@ class Text:
             )
         offline = self.encoder in ("small", "words")
         return dataclasses.replace(self, encoder=self.encoder if offline else str(folder), pretrained=False)
+
+    def forms(self, encoder: nn.Module) -> tuple[str, ...]:
+        """The forms of `export` that can hold this encoder."""
+        from multicl.modalities.text import export
+
+        return export.forms(encoder)
+
+    def half(self, encoder: nn.Module) -> Half:
+        """A built and trained encoder as the text half of CLIP, SigLIP or CLAP; see `multicl.types.Half`.
+
+        Raises:
+            InputError: it is no such half.
+        """
+        from multicl.modalities.text import export
+
+        return export.half(self, encoder)
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
         """Write a built and trained encoder as another library loads it; gives how to use it there, as Markdown.

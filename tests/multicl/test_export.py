@@ -14,8 +14,8 @@ import torch
 from toys import Vectors
 from transformers import AutoModel, AutoTokenizer
 
-from multicl import Head, Model, Pair, cli, load
-from multicl.export import export
+from multicl import Head, Model, Pair, arguments, cli, load
+from multicl.export import FORMS, export
 from multicl.modalities.text import Text
 from multicl.towers import Towers
 from multicl.types import InputError
@@ -161,10 +161,14 @@ def test_nodes_of_one_tower_are_one_encoder(saved: Saved, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("nodes", "options", "message"),
     [
-        ({"text": Text("words", width=16)}, {}, "a WordEncoder is no transformer"),
-        ({"text": Vectors()}, {}, r"none of the model's nodes \['text'\] has an encoder"),
+        ({"text": Text("words", width=16)}, {}, r"cannot hold this model \(text: a WordEncoder\)"),
+        ({"text": Vectors()}, {}, r"\(text: a Net\)\. What fits it: no form of another library"),
         ({"text": SMALL, "other": SMALL}, {}, r"name one of \['text', 'other'\] with --node"),
-        ({"text": SMALL, "other": Vectors()}, {"node": "other"}, "'other' is of a kind"),
+        (
+            {"text": SMALL, "other": Vectors()},
+            {"node": "other"},
+            r"\(other: a Net\)\. What fits it: --to sent",
+        ),
         ({"text": SMALL}, {"node": "texts"}, r"no node is named 'texts'; there are \['text'\]"),
         ({"text": SMALL}, {"space": "own"}, r"'text' has no space 'own'; it has \['joint'\] and features"),
         ({"text": SMALL}, {"to": "transformers", "space": "joint"}, "no place for a head"),
@@ -179,6 +183,10 @@ def test_what_cannot_be_exported_is_refused(
     with pytest.raises(InputError, match=message):
         export(folder, **{"to": "sentence-transformers", "out": tmp_path / "out", **options})
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
+
+
+def test_the_command_line_names_every_form() -> None:
+    assert tuple(arguments.TO) == FORMS
 
 
 def test_a_head_with_norms_is_refused(saved: Saved, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Fine-tuning models of transformers: what they embed before the first step is what transformers embeds."""
+"""Fine-tuning two-tower models of transformers: before the first step they are what transformers has, and go back."""
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,112 +13,210 @@ import pytest
 import torch
 import transformers
 from PIL import Image as Picture
+from torch.nn.functional import normalize
+from two_tower_models import OTHER, RATE, TEXTS, saved, sounds, theirs
 
 import multicl
+from multicl.export import export
 from multicl.run import parse
+from multicl.types import InputError
 
-TEXTS = ["a cat", "the dog sat on a mat", "b c d", "cat cat dog"]
-VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-          "image_size": 16, "patch_size": 8}  # fmt: skip
-TEXT = {"vocab_size": 16, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "max_position_embeddings": 20, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}  # fmt: skip
-
-
-def saved(folder: Path, kind: str) -> Path:
-    """A small model of that kind, its tokenizer and its processor's settings."""
-    torch.manual_seed(0)
-    if kind == "clip":
-        config: Any = transformers.CLIPConfig(
-            text_config=TEXT, vision_config=VISION, projection_dim=12, logit_scale_init_value=3.0
-        )
-        model: Any = transformers.CLIPModel(config)
-    else:
-        config = transformers.SiglipConfig(text_config={**TEXT, "projection_size": 16}, vision_config=VISION)
-        model = transformers.SiglipModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
-        model.logit_scale.fill_(3.0 if kind == "clip" else 4.7)
-        if kind == "siglip":
-            model.logit_bias.fill_(-7.0)
-    model.save_pretrained(folder)
-    hf.word_level().save_pretrained(folder)
-    size = {"height": 16, "width": 16}
-    settings = {"do_normalize": True, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.3, 0.2, 0.25], "size": size}
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    return folder
+SCALE = {"clip": 3.0, "siglip": 4.7, "clap": 3.0}
+SMALL = ["--text.encoder", "words", "--text.heads", "4", "--train.lr", "1e-3"]
+FROM = {
+    "clip": ["--image.encoder", "small", "--image.size", "64", *SMALL],
+    "siglip": ["--image.encoder", "small", "--image.size", "64", *SMALL],
+    "clap": ["--audio.encoder", "small", *SMALL],
+}
+"""Flags that undo the small encoders of `launched`."""
+FEW = ["--train.batch-size", "8", "--train.steps", "2"]
 
 
-def theirs(folder: Path, kind: str, texts: list[str], pictures: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """[N, D] unit vectors of texts and of pictures [16, 16, 3] uint8, by transformers alone."""
-    model = transformers.AutoModel.from_pretrained(folder).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    fill = {"padding": "max_length", "max_length": 20} if kind == "siglip" else {"padding": True}
-    batch = dict(tokenizer(texts, return_tensors="pt", truncation=True, **fill))
-    batch.pop("token_type_ids", None)
-    if kind == "siglip":
-        batch.pop("attention_mask")
-    mean, std = np.array([0.4, 0.5, 0.6]), np.array([0.3, 0.2, 0.25])
-    pixels = torch.tensor(np.stack([(p / 255 - mean) / std for p in pictures]), dtype=torch.float32).permute(0, 3, 1, 2)
-    with torch.no_grad():
-        text = model.get_text_features(**batch).pooler_output
-        image = model.get_image_features(pixel_values=pixels).pooler_output
-    return torch.nn.functional.normalize(text, dim=1), torch.nn.functional.normalize(image, dim=1)
+def ours(model: multicl.Model, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    if kind == "clap":
+        return model.embed(text=TEXTS), model.embed(audio=[(wave, RATE) for wave in sounds()])
+    return model.embed(text=TEXTS), model.embed(image=[Picture.fromarray(media.pixels(i)) for i in range(8)])
 
 
-@pytest.mark.parametrize(("kind", "recipe"), [("clip", "clip"), ("siglip", "siglip")])
+def cells(kind: str) -> list[np.ndarray]:
+    return sounds() if kind == "clap" else [media.pixels(i) for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe"), [("clip", "clip"), ("siglip", "siglip"), ("clap", "clap"), ("clip", "lit")]
+)
 def test_before_the_first_step_it_is_the_checkpoint(
     kind: str, recipe: str, recipe_of: Any, tmp_path: Path, data: Path
 ) -> None:
-    folder = saved(tmp_path / "model", kind)
-    words = ["--from", str(folder), "--data.path", str(data), "--train.batch-size", "8", "--train.steps", "2"]
+    folder, node = saved(tmp_path / "model", kind), OTHER[kind]
+    words = ["--from", str(folder), "--data.path", str(data), *FEW]
     settings = parse(recipe_of(recipe), words)
-    assert (settings.train.lr, settings.image.weak.flip, settings.image.weak.crop) == (1e-5, 0.0, (0.9, 1.0))
+    assert settings.train.lr == 1e-5
+    if node == "image":
+        assert (settings.image.weak.flip, settings.image.weak.crop) == (0.0, (0.9, 1.0))
+    else:
+        assert (settings.audio.rate, settings.audio.max_seconds) == (RATE, 1)
+        assert (settings.audio.weak.crop, settings.audio.weak.noise, settings.audio.weak.time_masks) == ((1, 1), 0, 0)
     assert parse(recipe_of(recipe), [*words, "--train.lr", "3e-4"]).train.lr == 3e-4
     trainer = settings.trainer()
-    pictures = [media.pixels(i) for i in range(8)]
-    texts, images = theirs(folder, kind, TEXTS, pictures)
-    torch.testing.assert_close(trainer.model.embed(text=TEXTS), texts, atol=1e-5, rtol=0)
-    torch.testing.assert_close(
-        trainer.model.embed(image=[Picture.fromarray(p) for p in pictures]), images, atol=1e-5, rtol=0
-    )
-    objective: Any = trainer.towers.objectives["image-text"]
-    assert float(objective.log_scale.detach()) == pytest.approx(3.0 if kind == "clip" else 4.7)
+    for found, expected in zip(ours(trainer.model, kind), theirs(folder, kind, TEXTS, cells(kind)), strict=True):
+        assert expected.std(0).max() > 2e-3  # rows differ
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    objective: Any = trainer.towers.objectives[f"{node}-text"]
+    assert float(objective.log_scale.detach()) == pytest.approx(SCALE[kind])
     trainer.fit()  # a scale above 100 is not cut
-    assert float(objective.log_scale.detach()) == pytest.approx(3.0 if kind == "clip" else 4.7, abs=1e-3)
+    assert float(objective.log_scale.detach()) == pytest.approx(SCALE[kind], abs=1e-3)
     if kind == "siglip":
         assert float(objective.bias.detach()) == pytest.approx(-7.0, abs=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["clip", "clap"])
 def test_a_run_from_a_checkpoint_says_where_it_began_and_is_loaded_without_it(
-    tmp_path: Path, launched: Any, data: Path
+    kind: str, tmp_path: Path, launched: Any, data: Path
 ) -> None:
-    folder = saved(tmp_path / "model", "clip")
+    folder, figure = saved(tmp_path / "model", kind), f"{OTHER[kind]}_to_text_recall@1"
     flags = ["--from", str(folder), "--run", str(tmp_path / "run"), "--train.evaluate-every", "2", "--train.best",
-             "image_to_text_recall@1", "--image.encoder", "small", "--text.encoder", "words", "--text.heads", "4",
-             "--train.lr", "1e-3", "--image.size", "64"]  # fmt: skip
-    said = launched("clip", *flags)
+             figure, *FROM[kind]]  # fmt: skip
+    said = launched(kind, *flags)
     assert said.code == 0, said.err
     lines = [line.split() for line in said.out.splitlines()]
     first = lines.index(["before", "the", "first", "step"])
     table = lines.index(["base", "last", "best", "95", "%", "interval"])
-    assert lines[first + 1][0] == lines[table + 1][0] == "image_to_text_recall@1"
+    assert lines[first + 1][0] == lines[table + 1][0] == figure
     assert lines[first + 1][1] == lines[table + 1][1]  # what it began with
     _, _, _, best, low, high = lines[table + 1]
     assert float(low) <= float(best) <= float(high)
-    assert float(best) == pytest.approx(said.result["image_to_text_recall@1"], abs=1e-4)
+    assert float(best) == pytest.approx(said.result[figure], abs=1e-4)
     assert all(line[0] != "step" for line in lines[:first] if line)
     folder.rename(tmp_path / "gone")
     again = multicl.load(tmp_path / "run", device="cpu")
     assert again.embed(text=TEXTS).shape == (4, 12)
 
 
+def test_a_long_sound_is_the_same_vector_each_time_and_its_first_part(
+    recipe_of: Any, tmp_path: Path, data: Path
+) -> None:
+    folder = saved(tmp_path / "model", "clap")
+    model = parse(recipe_of("clap"), ["--from", str(folder), "--data.path", str(data), *FEW]).trainer().model
+    wave = (0.1 * np.random.default_rng(1).standard_normal(5 * RATE)).astype(np.float32)
+    vectors = []
+    for seed in (0, 1):
+        np.random.seed(seed)  # which their extractor would draw from
+        vectors.append(model.embed(audio=[(wave, RATE)]))
+    assert torch.equal(*vectors)
+    _, expected = theirs(folder, "clap", TEXTS, [wave[:RATE]])
+    torch.testing.assert_close(vectors[0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "clap"])
+def test_a_trained_run_goes_back_to_transformers(kind: str, tmp_path: Path, launched: Any) -> None:
+    run, node = tmp_path / "run", OTHER[kind]
+    said = launched(kind, "--from", str(saved(tmp_path / "model", kind)), "--run", str(run), *FROM[kind])
+    assert said.code == 0, said.err
+    out = export(run, "clap" if kind == "clap" else "clip")
+    assert out == run / ("clap" if kind == "clap" else "clip")
+    model = multicl.load(run, device="cpu")
+    expected = ours(model, kind)
+    before = theirs(tmp_path / "model", kind, TEXTS, cells(kind))
+    classes: Any = {"clip": ("CLIPModel", "CLIPProcessor"), "siglip": ("SiglipModel", "SiglipProcessor"),
+                    "clap": ("ClapModel", "ClapProcessor")}  # fmt: skip
+    net, processor = (getattr(transformers, name).from_pretrained(out) for name in classes[kind])
+    assert type(transformers.AutoProcessor.from_pretrained(out)) is type(processor)
+    fill = "max_length" if kind == "siglip" else True
+    batch = processor(text=TEXTS, padding=fill, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        text = net.eval().get_text_features(**batch).pooler_output
+        if node == "image":
+            given = processor(images=[Picture.fromarray(p) for p in cells(kind)], return_tensors="pt")
+            other = net.get_image_features(**given).pooler_output
+        else:
+            given = processor(audio=cells(kind), sampling_rate=RATE, return_tensors="pt")
+            other = net.get_audio_features(**given).pooler_output
+    for found, mine, old in zip((text, other), expected, before, strict=True):
+        torch.testing.assert_close(normalize(found, dim=1), mine, atol=1e-5, rtol=0)
+        assert (mine - old).abs().max() > 3e-4  # it has learnt
+    objective: Any = model.towers.objectives[f"{node}-text"]
+    scales = [p for name, p in net.named_parameters() if name.startswith("logit_scale")]
+    assert scales
+    for scale in scales:
+        torch.testing.assert_close(scale.reshape(1), objective.log_scale)
+    if kind == "siglip":
+        torch.testing.assert_close(net.logit_bias, objective.bias)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "clap"])
+def test_the_card_of_an_export_is_a_program_that_runs(kind: str, tmp_path: Path, launched: Any) -> None:
+    run = tmp_path / "run"
+    launched(kind, "--from", str(saved(tmp_path / "model", kind)), "--run", str(run), *FROM[kind])
+    out = export(run, "clap" if kind == "clap" else "clip", tmp_path / "out")
+    card = (out / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.replace("this-folder", str(out)), names)
+    assert names["text"].shape[0] == names[OTHER[kind]].shape[0] == 1
+    expected = multicl.load(run, device="cpu").embed(text=["two words"])
+    torch.testing.assert_close(normalize(names["text"], dim=1), expected, atol=1e-5, rtol=0)
+    assert "## Measured" in card
+
+
+def test_there_and_back(recipe_of: Any, tmp_path: Path, launched: Any, data: Path) -> None:
+    run = tmp_path / "run"
+    launched("clip", "--from", str(saved(tmp_path / "model", "clip")), "--run", str(run), *FROM["clip"])
+    out = export(run, "clip")
+    again = parse(recipe_of("clip"), ["--from", str(out), "--data.path", str(data), *FEW]).trainer().model
+    for found, expected in zip(ours(again, "clip"), ours(multicl.load(run, device="cpu"), "clip"), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_picture_of_another_size_is_read_nearly_as_ours(tmp_path: Path, launched: Any) -> None:
+    run = tmp_path / "run"
+    launched("clip", "--from", str(saved(tmp_path / "model", "clip")), "--run", str(run), *FROM["clip"])
+    out, model = export(run, "clip"), multicl.load(run, device="cpu")
+    picture = Picture.fromarray(media.pixels(0)).resize((64, 32), Picture.Resampling.BICUBIC)
+    given = transformers.AutoProcessor.from_pretrained(out)(images=[picture], return_tensors="pt")
+    mean, std = model.towers.encoder("image").mean, model.towers.encoder("image").std  # type: ignore[union-attr]
+    mine = (model.towers.modalities["image"].load(picture, None) / 255 - mean) / std
+    torch.testing.assert_close(given["pixel_values"][0], mine, atol=0.1, rtol=0)
+
+
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("recipe", "make", "message"),
     [
-        (lambda path: str(path / "none" / "of" / "these"), "there is no such model to be had"),
-        (lambda path: str(hf.bert(path / "bert")), "a BertConfig is no pair of a text and an image encoder"),
+        ("clip", lambda path: str(path / "none" / "of" / "these"), "there is no such model to be had"),
+        ("clip", lambda path: str(hf.bert(path / "bert")), "a BertConfig is no pair of a text and an image encoder"),
+        ("clip", lambda path: str(saved(path / "m", "clap")), "a ClapConfig is no pair of a text and an image encoder"),
+        ("clap", lambda path: str(saved(path / "m", "clip")), "a CLIPConfig is no pair of a text and an audio encoder"),
+        ("clap", lambda path: str(saved(path / "m", "clap", "gelu")), "the head of 'audio' is Linear"),
     ],
 )
-def test_what_is_no_such_checkpoint_is_refused(make: Any, message: str, launched: Any, tmp_path: Path) -> None:
-    assert message in launched("clip", "--from", make(tmp_path), "--image.size", "64").refusal
+def test_what_is_no_such_checkpoint_is_refused(
+    recipe: str, make: Any, message: str, launched: Any, tmp_path: Path
+) -> None:
+    assert message in launched(recipe, "--from", make(tmp_path), *FROM[recipe]).refusal
+
+
+def test_other_encoders_than_the_checkpoints_are_refused(launched: Any, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model", "clip")
+    flags = ["--image.encoder", "resnet18", "--image.no-pretrained", "--image.size", "32"]
+    assert (
+        "leave head and encoders as the checkpoint has them" in launched("clip", "--from", str(folder), *flags).refusal
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"to": "clap"}, r"cannot hold this model \(image-text: its encoders are not those of a CLAP model\)"),
+        ({"to": "timm"}, r"What fits it: --to sentence-transformers \(text\).*--to clip \(image-text\)"),
+        ({"to": "clip", "node": "image"}, "leave out --node image"),
+        ({"to": "clip", "space": None}, "leave out --space features"),
+        ({"to": "clip", "space": "own"}, "it has no such pair"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_does(
+    options: dict[str, Any], message: str, launched: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    launched("clip", "--from", str(saved(tmp_path / "model", "clip")), "--run", str(run), *FROM["clip"])
+    with pytest.raises(InputError, match=message):
+        export(run, **options)

@@ -1,0 +1,163 @@
+"""A trained image encoder as others load it: timm, torchvision, and as CLIP's or SigLIP's half transformers."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from multicl.modalities.image.encoders import ImageEncoder
+from multicl.modalities.image.huggingface import Pooled, is_huggingface, load_config
+from multicl.types import Half, InputError
+
+if TYPE_CHECKING:
+    from multicl.modalities.image.settings import Image
+
+
+def forms(image: Image) -> tuple[str, ...]:
+    """What can hold the encoder that these settings name."""
+    name = image.encoder
+    if not isinstance(name, str) or name == "small" or is_huggingface(name):
+        return ()
+    return ("timm",) if name.startswith("timm/") else ("torchvision",)
+
+
+def write(image: Image, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
+    """Write the net's weights under the library's own names; gives how they are used, for the model card.
+
+    Raises:
+        InputError: the encoder is not of that library, or there is a head.
+    """
+    if form not in forms(image):
+        raise InputError(f"{form} cannot hold the image encoder {image.encoder!r}: {list(forms(image))} can")
+    if head is not None:
+        raise InputError(f"{form} has no place for a head: export the encoder's features (--space features)")
+    assert isinstance(encoder, ImageEncoder)
+    return (_timm if form == "timm" else _torchvision)(image, encoder, folder)
+
+
+def half(image: Image, encoder: nn.Module) -> Half:
+    """The encoder as the image half of CLIP or SigLIP, with a processor that reads pictures as `Image.load` does.
+
+    Raises:
+        InputError: it is none, or looks at pictures that are not square or not in colour.
+    """
+    net = getattr(encoder, "net", None)
+    config = load_config(image.encoder) if isinstance(net, Pooled) and isinstance(image.encoder, str) else None
+    if getattr(config, "vision_config", None) is None or not isinstance(net, Pooled):
+        kind = type(net.model if isinstance(net, Pooled) else net).__name__
+        raise InputError(f"a {kind} is no image half of a two-tower model")
+    height, width = image.shape
+    if height != width or image.channels != "rgb":
+        raise InputError(f"two-tower models look at square pictures in colour, not {image.channels} {height}x{width}")
+    assert isinstance(encoder, ImageEncoder)
+
+    def processor() -> Any:
+        from transformers import CLIPImageProcessor
+
+        mean, std = _stats(encoder)
+        return CLIPImageProcessor(
+            size={"shortest_edge": height}, crop_size={"height": height, "width": width}, image_mean=mean, image_std=std
+        )
+
+    own = getattr(config.vision_config, "image_size", height)  # type: ignore[union-attr]
+    between = "" if own == height else ", interpolate_pos_encoding=True"
+    usage = f"""    from PIL import Image
+    pictures = processor(images=[Image.new("RGB", (300, 200))], return_tensors="pt")
+    image = model.get_image_features(**pictures{between}).pooler_output  # [N, D]"""
+    notes = "Other sizes: the processor scales and cuts pictures as in training, but for half a pixel of rounding."
+    return Half(net.model, config, processor, usage, notes)
+
+
+def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
+    """Weights and config.json by timm's own hand; the normalisation and size are those that were trained with."""
+    from timm.models import save_for_hf
+
+    save_for_hf(encoder.net, str(folder), safe_serialization=True)
+    config = json.loads((folder / "config.json").read_text())
+    mean, std = _stats(encoder)
+    shape = [len(mean), *image.shape]
+    read = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}  # as `Image.load` does
+    config["pretrained_cfg"] |= {"mean": mean, "std": std, "input_size": shape, **read}
+    for key in ("test_input_size", "test_crop_pct"):
+        config["pretrained_cfg"].pop(key, None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    name, channels = config["architecture"], "" if len(mean) == 3 else f", in_chans={len(mean)}"
+    again = f"""
+The file has no classifier. With a new one of ten classes, by the folder or by the file alone:
+
+```python
+model = timm.create_model("local-dir:this-folder", pretrained=True, num_classes=10)
+overlay = {{"file": "this-folder/model.safetensors", "num_classes": 0, "custom_load": False}}
+model = timm.create_model("{name}", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=10)
+```
+"""
+    return f"""```python
+import timm, torch
+model = timm.create_model("{name}", num_classes=0{channels}, checkpoint_path="this-folder/model.safetensors").eval()
+{_given(image, encoder)}
+```
+{_colours(image) if channels else again}"""  # older versions of timm take all files for ones of three channels
+
+
+def _torchvision(image: Image, encoder: ImageEncoder, folder: Path) -> str:
+    from torchvision import models
+
+    weights = {name: tensor.detach().contiguous().clone() for name, tensor in encoder.net.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert isinstance(image.encoder, str)
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of Inception's initialisation
+        theirs = models.get_model(image.encoder, weights=None).state_dict()
+    ours, parts = encoder.net.state_dict(), dict(encoder.net.named_modules())
+    absent = [name.rpartition(".")[0] for name in theirs if name not in ours]
+    last = next(name for name in reversed(absent) if isinstance(parts.get(name), nn.Identity))
+    changes = []
+    for name, part in parts.items():
+        if isinstance(part, nn.Conv2d) and part.weight.shape != theirs[f"{name}.weight"].shape:
+            changes.append(f'model.set_submodule("{name}", torch.nn.{part!r})')
+    if image.stem == "cifar":
+        changes.append("model.maxpool = torch.nn.Identity()")
+    lines = "\n".join(["", *changes])
+    return f"""```python
+import torch, torchvision
+from safetensors.torch import load_file
+model = torchvision.models.get_model("{image.encoder}", weights=None){lines}
+model.load_state_dict(load_file("this-folder/model.safetensors"), strict=False)
+model.set_submodule("{last}", torch.nn.Identity())
+model.eval()
+{_given(image, encoder)}
+```
+
+`strict=False`, since the file has no classifier: `{last}` is left as it was drawn. The last but one line takes it off,
+so that the model gives features; leave that line out to train a classifier of your own there.
+{_colours(image)}"""
+
+
+def _stats(encoder: ImageEncoder) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel that the net looks at."""
+    mean, std = ([round(value, 7) for value in part.flatten().tolist()] for part in (encoder.mean, encoder.std))
+    return mean, std
+
+
+def _given(image: Image, encoder: ImageEncoder) -> str:
+    """Lines that give the features of pictures."""
+    mean, std = (f"torch.tensor({values}).view(-1, 1, 1)" for values in _stats(encoder))
+    height, width = image.shape
+    return f"""mean, std = {mean}, {std}
+pictures = torch.rand(2, {len(encoder.mean)}, {height}, {width})
+with torch.no_grad():
+    features = model((pictures - mean) / std)  # [N, {encoder.width}]"""
+
+
+def _colours(image: Image) -> str:
+    """What the channels are where they are not RGB in [0, 1]."""
+    if image.channels == "rgb":
+        return ""
+    space = "YCbCr as JPEG has it" if image.channels in ("Y", "CbCr") else "CIE Lab"
+    return f"\nIts input is not RGB but {image.channels} of {space}: convert pictures before they are normalised.\n"

@@ -1,0 +1,134 @@
+"""A pair of towers and the two-tower models of transformers (CLIP, SigLIP, CLAP): one's weights into the other.
+
+The encoders of such a pair are transformers' own halves. What is left are the projections, the temperature and the
+bias, which a run keeps in its heads and in its objective.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from multicl.objectives.tempered import TemperedModule
+from multicl.types import Half, InputError
+
+if TYPE_CHECKING:
+    from multicl.pairs import Pair
+    from multicl.towers import Towers
+
+SCALES = ("logit_scale", "logit_scale_a", "logit_scale_t")
+"""Under which such models keep the logarithm of 1 / temperature; CLAP has one for each direction."""
+
+
+@runtime_checkable
+class HalfOfTwo(Protocol):
+    """What an adapter offers beside `Modality` if its encoder can be one half of such a model."""
+
+    projection: ClassVar[str]
+    """How the whole names the projection that comes after this half."""
+
+    def half(self, encoder: nn.Module) -> Half:
+        """An encoder, built and trained, as transformers has it.
+
+        Raises:
+            InputError: it is no half of a two-tower model.
+        """
+        ...
+
+
+def begin(towers: Towers, pair: Pair, whole: nn.Module) -> None:
+    """Give a pair the projections, temperature and bias of a model; encoders have theirs already.
+
+    A model with a temperature for each direction gives the geometric mean of both.
+
+    Raises:
+        InputError: heads of another shape than the model's projections.
+    """
+    with torch.no_grad():
+        for ours, theirs in _projections(towers, pair, whole):
+            ours.copy_(theirs)
+        objective = _tempered(towers.objectives[pair.name])
+        if objective is not None and objective.log_scale is not None:
+            scale = torch.stack([scale.detach().float().squeeze() for scale in _scales(whole)]).mean()
+            objective.most = max(objective.most, float(scale))
+            objective.log_scale.fill_(scale)
+        bias, its = getattr(objective, "bias", None), getattr(whole, "logit_bias", None)
+        if bias is not None and its is not None:
+            bias.copy_(its.reshape(bias.shape))
+
+
+def joined(towers: Towers, pair: Pair, config: Any, halves: tuple[Half, Half]) -> Any:
+    """The whole model, with the weights of a pair's encoders and heads, and its temperature and bias.
+
+    Args:
+        config: of the whole. halves: of the pair's two nodes.
+
+    Raises:
+        InputError: encoders or heads that have no place in such a model.
+    """
+    from transformers import AutoModel
+
+    whole: Any = AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    for half in halves:
+        place = next((part for part in whole.children() if type(part) is type(half.model)), None)
+        if place is None:
+            raise InputError(f"a {type(whole).__name__} has no place for a {type(half.model).__name__}")
+        place.load_state_dict(half.model.state_dict())
+    with torch.no_grad():
+        for ours, theirs in _projections(towers, pair, whole):
+            theirs.copy_(ours)
+        objective = _tempered(towers.objectives[pair.name])
+        if objective is not None:
+            for scale in _scales(whole):
+                scale.fill_(_log_scale(objective))
+        if hasattr(whole, "logit_bias"):  # its first value is drawn; without a bias of ours there is none
+            bias = getattr(objective, "bias", None)
+            whole.logit_bias.fill_(0.0 if bias is None else float(bias.detach()))
+    return whole.eval()
+
+
+def _projections(towers: Towers, pair: Pair, whole: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """The parameters of the pair's heads, each with its like in the whole."""
+    found: list[tuple[Tensor, Tensor]] = []
+    for node in (pair.a, pair.b):
+        modality = towers.modalities[node]
+        assert isinstance(modality, HalfOfTwo)
+        head, theirs = towers.head(node, pair.space), getattr(whole, modality.projection, nn.Identity())
+        here, there = _layers(head), _layers(theirs)
+        shapes = [[(type(layer), [p.shape for p in layer.parameters()]) for layer in part] for part in (here, there)]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"the head of {node!r} is {_said(here)}, and the projection of a {type(whole).__name__} is "
+                f"{_said(there)}: leave head and encoders as the checkpoint has them"
+            )
+        for mine, its in zip(here, there, strict=True):
+            found += list(zip(mine.parameters(), its.parameters(), strict=True))
+    return found
+
+
+def _layers(part: nn.Module) -> list[nn.Module]:
+    """What computes in a head or a projection, in order."""
+    return [m for m in part.modules() if not any(m.children()) and not isinstance(m, nn.Identity)]
+
+
+def _said(layers: list[nn.Module]) -> str:
+    return ", ".join(map(repr, layers)) or "none"
+
+
+def _tempered(objective: nn.Module) -> TemperedModule | None:
+    """The part of an objective that owns the temperature; None where there is none."""
+    return next((part for part in objective.modules() if isinstance(part, TemperedModule)), None)
+
+
+def _scales(whole: nn.Module) -> list[nn.Parameter]:
+    return [getattr(whole, name) for name in SCALES if hasattr(whole, name)]
+
+
+def _log_scale(objective: TemperedModule) -> float:
+    """Of 1 / temperature, at the end of the run."""
+    if objective.log_scale is not None:
+        return float(objective.log_scale.detach())
+    return -math.log(objective.settings.temperature_at(1.0))
