@@ -44,7 +44,7 @@ class Small(nn.Module):
 
     def _encode(self, batch: Batch) -> Tensor:
         x, frames = self.front(batch.get("wave"), batch.get("lengths"))
-        x = spec_augment(x, frames, batch)
+        x = spec_augment(x, frames, batch, self.front.top)
         x = self.stem(x).transpose(1, 2)  # [B, F, C]
         frames = (frames - 1) // self.stride + 1
         valid = within(frames, x.shape[1])[..., None]
@@ -89,6 +89,8 @@ class Filters(nn.Module):
 
     mels = 64
     """Channels it gives, as many as log-mels have bands."""
+    top = None
+    """Hz; learnt filters are in no order."""
 
     def __init__(self, rate: int) -> None:
         super().__init__()
@@ -135,7 +137,7 @@ class Custom(nn.Module):
         x = batch.get("wave")
         if self.front is not None:
             x, frames = self.front(x, batch.get("lengths"))
-            x = spec_augment(x, frames, batch)
+            x = spec_augment(x, frames, batch, self.front.top)
         return self._pooled(x)
 
     def _pooled(self, x: Tensor) -> Tensor:

@@ -49,6 +49,10 @@ class Augment:
     """Probability of a flipped sign."""
     speed: tuple[float, float] = (1.0, 1.0)
     """Range of the speed, within [0.25, 4], in steps of 1/40: pitch, formants and tempo change together."""
+    warp: tuple[float, float] = (1.0, 1.0)
+    """Range of the factor, within [0.5, 2], that mel bands' frequencies are multiplied by, as a longer or shorter vocal
+    tract does; pitch moves along, tempo stays (vocal tract length perturbation, Jaitly and Hinton 2013). The encoder
+    applies it, as the masks."""
     background: float = 0.0
     """Probability of another row as a background: of the batch, or of its part that is embedded at once."""
     background_snr_db: tuple[float, float] = (5.0, 20.0)
@@ -69,6 +73,8 @@ class Augment:
         _require(0 < low <= high <= 1, "crop", self.crop, "two fractions 0 < low <= high <= 1")
         low, high = self.speed
         _require(0.25 <= low <= high <= 4, "speed", self.speed, "two factors, 0.25 <= low <= high <= 4")
+        low, high = self.warp
+        _require(0.5 <= low <= high <= 2, "warp", self.warp, "two factors, 0.5 <= low <= high <= 2")
         for name in ("gain_db", "noise_snr_db", "background_snr_db"):
             low, high = getattr(self, name)
             _require(-100 <= low <= high <= 100, name, (low, high), "two values in dB, -100 <= low <= high <= 100")
@@ -88,7 +94,7 @@ class Audio:
     """Sound as a modality: waveforms in the batch, spectrograms in the encoder.
 
     A batch holds "wave" float32 [B, T], zero beyond "lengths" int64 [B]; views add "time_masks" and "freq_masks",
-    float32 [B, n, 2]: start and width as fractions of the clip and of the bands.
+    float32 [B, n, 2]: start and width as fractions of the clip and of the bands; and "warp", float32 [B]: a factor.
 
     Raises:
         InputError: a setting out of its range.
