@@ -22,29 +22,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import multicl
-from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
-from multicl.evaluation import held_out
+from multicl import InfoNCE, Modality, Pair
 from multicl.modalities.audio import Audio
-from multicl.modalities.audio.stretched import log_mels
+from multicl.recipes._sounds import Sounds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(multicl.Run):
+class Recipe(Sounds):
     """SimCLR on sounds with labels for the probe."""
 
     audio: Audio = Audio("small", max_seconds=10)
     objective: InfoNCE = InfoNCE(0.2)
-    train: Train = Train(batch_size=256, epochs=100, lr=1e-3)
-    optim: Optim = Optim(weight_decay=1e-4)
-    head: Head = Head(dim=128, layers=2)
-    label: str = "label"
-    """Column of the labels that the probe knows."""
-    group: str | None = None
-    """A column (the speaker, say): the probe then asks of each group's training sounds those of all other groups."""
-    k: int = 5
-    """Neighbours that the probe asks."""
-
-    space = None  # the probe looks at the encoder's features
 
     def modalities(self) -> dict[str, Modality]:
         """One node."""
@@ -53,22 +41,6 @@ class Recipe(multicl.Run):
     def terms(self) -> list[Pair]:
         """NT-Xent between two strong views."""
         return [Pair("audio", "audio", self.objective)]
-
-    def probe(self, embed: held_out.Embed) -> dict[str, float]:
-        """k-nearest-neighbour accuracy on the held-out split, or of each group among the others."""
-        rows = self.data.open()
-        if self.group:
-            return held_out.leave_one_out(embed, self.modalities(), "audio", rows, self.label, self.group, self.k)
-        test = self.data.open(self.data.test)
-        return held_out.knn(embed, self.modalities(), ["audio"], rows, test, self.label, self.k)
-
-    def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Of the model."""
-        return self.probe(held_out.of_model(model))
-
-    def baseline(self) -> dict[str, float]:
-        """Of log-mel spectrograms, stretched to one length."""
-        return self.probe(lambda _, cells, skipped: log_mels(self.audio, cells, skipped))
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def warped(x: Tensor, factors: Tensor, top: float) -> Tensor:
     """Mel bands as a voice has them whose formants are by a factor lower: vocal tract length perturbation.
 
     A band gets what was at its frequency times the factor, between two bands by linear interpolation; so that nothing
-    from beyond the top is asked for, the last frequencies move less, along a straight line to the top (Jaitly and Hinton
+    from beyond the top is asked for, the last frequencies move less, along a straight line to it (Jaitly and Hinton
     2013, "Vocal Tract Length Perturbation improves speech recognition", section 3).
 
     Args:

@@ -68,6 +68,8 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Augment(background_snr_db=(0, 101)), "background_snr_db"),
         (lambda: Augment(speed=(0.2, 1)), "speed"),
         (lambda: Augment(speed=(1.1, 0.9)), "speed"),
+        (lambda: Augment(warp=(0.4, 1)), "warp"),
+        (lambda: Augment(warp=(1.1, 0.9)), "warp"),
         (lambda: Augment(polarity=-0.1), "polarity"),
         (lambda: Augment(shift=1), "shift"),
         (lambda: Augment(time_masks=-1), "time_masks"),
