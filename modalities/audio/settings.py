@@ -118,6 +118,9 @@ class Audio:
     channel: Literal["mean", "left", "right"] = "mean"
     """What is heard of a sound of several channels: their mean, or the first or second of a stereo sound alone. A sound
     of one channel is that channel, whatever is asked."""
+    trim_db: float | None = None
+    """The beginning and end of what is read are left out where they are quieter by more than this than the loudest 25
+    ms; None: nothing is. Encoders that look at the parts of a clip see sounds alike whoever cut the recordings."""
     mels: int = 64
     """Mel bands of the log-mel front end ("small" and modules of your own)."""
     window_ms: float = 25.0
@@ -142,6 +145,8 @@ class Audio:
         _require(0 < self.max_seconds <= 3600, "max_seconds", self.max_seconds, "in (0, 3600]")
         if self.seconds is not None:
             _require(0 < self.seconds <= self.max_seconds, "seconds", self.seconds, "positive and at most max_seconds")
+        if self.trim_db is not None:
+            _require(0 < self.trim_db <= 200, "trim_db", self.trim_db, "in (0, 200] dB")
         _require(1 <= self.mels <= 512, "mels", self.mels, "in 1 to 512")
         _require(1 <= self.window_ms <= 1000, "window_ms", self.window_ms, "in 1 to 1000")
         _require(1 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "at least 1 and at most window_ms")
@@ -158,10 +163,13 @@ class Audio:
     @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
-        return "audio", self.rate, self.channel, self.seconds, self.max_seconds, self.windows, self.strong, self.weak
+        return (
+            "audio", self.rate, self.channel, self.seconds, self.max_seconds, self.windows, self.trim_db, self.strong,
+            self.weak,
+        )  # fmt: skip
 
     def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
-        """One cell -> mono waveform, float32 [T] at `rate`, at most `max_seconds` long.
+        """One cell -> mono waveform, float32 [T] at `rate`, at most `max_seconds` long, without quiet ends (`trim_db`).
 
         Args:
             raw: encoded bytes (WAV, FLAC, OGG Vorbis or Opus, MP3 and what else libsndfile reads), a path, a dict with
@@ -175,7 +183,12 @@ class Audio:
         from multicl.modalities.audio import decode
 
         wave, rate = decode.read(raw, self.max_seconds * (self.windows if rng is None else 1), rng, self.channel)
-        return decode.resample(wave, rate, self.rate)
+        sound = decode.resample(wave, rate, self.rate)
+        if self.trim_db is None:
+            return sound
+        from multicl.modalities.audio.silence import trimmed
+
+        return trimmed(sound, self.rate, self.trim_db)
 
     def collate(self, samples: Sequence[Tensor]) -> Batch:
         """Waveforms [T_i] -> Batch of "wave" float32 [B, T], zero beyond "lengths" int64 [B]."""

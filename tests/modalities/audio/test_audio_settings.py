@@ -52,6 +52,7 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Audio(seconds=0), "seconds"),
         (lambda: Audio(seconds=31), "seconds"),
         (lambda: Audio(max_seconds=-1), "max_seconds"),
+        (lambda: Audio(trim_db=0), "trim_db"),
         (lambda: Audio(mels=0), "mels"),
         (lambda: Audio(window_ms=0), "window_ms"),
         (lambda: Audio(hop_ms=26), "hop_ms"),
@@ -96,6 +97,7 @@ def test_source_holds_what_decides_the_batch_and_nothing_of_the_encoder():
         {"channel": "left"},
         {"seconds": 1.0},
         {"max_seconds": 5.0},
+        {"trim_db": 20.0},
         {"strong": Augment()},
         {"weak": Augment(polarity=0.5)},
     ):
