@@ -22,17 +22,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import multicl
-from multicl import InfoNCE, Modality, Pair
-from multicl.modalities.audio import Audio
+from multicl import Head, InfoNCE, Modality, Pair
+from multicl.modalities.audio import Audio, Augment
 from multicl.recipes._sounds import Sounds
+
+VOICES = Augment(
+    crop=(0.75, 1.0), shift=0.1, warp=(0.8, 1.25), noise=0.8, noise_snr_db=(5.0, 30.0), gain_db=(-6.0, 6.0),
+    time_masks=1, time_mask_max=0.1, freq_masks=1, freq_mask_max=0.2,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Sounds):
     """SimCLR on sounds with labels for the probe."""
 
-    audio: Audio = Audio("small", max_seconds=10)
-    objective: InfoNCE = InfoNCE(0.2)
+    audio: Audio = Audio("small", max_seconds=10, mels=40, trim_db=20.0, pooling="segments", strong=VOICES)
+    objective: InfoNCE = InfoNCE(0.5)
+    head: Head = Head(dim=128, layers=3)
 
     def modalities(self) -> dict[str, Modality]:
         """One node."""

@@ -62,7 +62,7 @@ class LogMel(nn.Module):
         total = wave.shape[1] // self.hop + 1
         rows = len(wave) if wave.device.type != "cpu" else max(1, IN_CACHE // (total * self.points))
         with torch.autocast(wave.device.type, enabled=False):
-            mel = torch.cat([self._mel(part) for part in wave.float().split(rows)])  # [B, F, M]
+            mel = torch.cat([self.power(part) for part in wave.float().split(rows)])  # [B, F, M]
             x = (mel + 1e-6).log().transpose(1, 2)  # [B, M, F]
             valid = within(frames, total)[:, None]  # [B, 1, F]
             count = frames[:, None, None] * self.mels
@@ -72,7 +72,8 @@ class LogMel(nn.Module):
             variance = x.square().sum((1, 2), keepdim=True) / count
             return x * (variance + 1e-2).rsqrt(), frames  # silence stays zero
 
-    def _mel(self, wave: Tensor) -> Tensor:
+    def power(self, wave: Tensor) -> Tensor:
+        """[b, T] float32 -> [b, F, M] float32: the power in each band, of frames centred on multiples of the hop."""
         left = self.width // 2
         padded = nn.functional.pad(wave, (left, self.width - left))
         windowed = padded.unfold(1, self.width, self.hop) * self.window  # [b, F, width]

@@ -119,8 +119,8 @@ class Audio:
     """What is heard of a sound of several channels: their mean, or the first or second of a stereo sound alone. A sound
     of one channel is that channel, whatever is asked."""
     trim_db: float | None = None
-    """The beginning and end of what is read are left out where they are quieter by more than this than the loudest 25
-    ms; None: nothing is. Encoders that look at the parts of a clip see sounds alike whoever cut the recordings."""
+    """The beginning and end of what is read are left out where the loudest band is by more than this below the loudest
+    there is; None: nothing is. Encoders that keep order in time then see sounds alike, whoever cut the recordings."""
     mels: int = 64
     """Mel bands of the log-mel front end ("small" and modules of your own)."""
     window_ms: float = 25.0
@@ -131,6 +131,9 @@ class Audio:
     input: Literal["mel", "wave"] = "mel"
     """What "small" looks at, and what a module of your own is called with: log-mels [B, mels, frames] or the waveform
     [B, T], both float32."""
+    pooling: Literal["linear", "segments"] = "linear"
+    """What "small" gives: 256 numbers that it makes of 8 equal parts of the clip, or the means over these parts
+    themselves, 8 times 128. Training shapes the last layers most to tell clips apart; probes like what is before."""
     pretrained: bool = True
     """Load the weights of a Hugging Face model; False: its architecture with fresh weights."""
     strong: Augment = field(default=STRONG)
@@ -153,6 +156,7 @@ class Audio:
         _require(1 <= self.windows <= 1000, "windows", self.windows, "in 1 to 1000")
         _require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
         _require(self.center in ("clip", "band"), "center", self.center, '"clip" or "band"')
+        _require(self.pooling in ("linear", "segments"), "pooling", self.pooling, '"linear" or "segments"')
         _require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
 
     @property
@@ -235,7 +239,8 @@ class Audio:
 
         front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms, self.center == "band")
         if isinstance(self.encoder, str):
-            return Small(front) if self.input == "mel" else SmallWave(self.rate)
+            width = 256 if self.pooling == "linear" else None
+            return Small(front, width) if self.input == "mel" else SmallWave(self.rate, width)
         return Custom(self.encoder, front if self.input == "mel" else None, self.rate)
 
     def save(self, folder: Path) -> None:

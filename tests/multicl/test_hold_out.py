@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multicl import HoldOut, InputError, LeaveOut
@@ -21,6 +21,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(share=st.floats(0.001, 0.999), seed=st.integers(0, 9))
+@settings(deadline=None)  # the first call imports datasets
 def test_every_row_is_on_one_side(table: Path, share: float, seed: int) -> None:
     data = HoldOut(path=str(table), hold_out=share, hold_out_seed=seed)
     train, held = data.open().column("word"), data.open("held-out").column("word")

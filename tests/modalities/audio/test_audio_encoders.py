@@ -126,6 +126,17 @@ def test_small_sizes_and_dtypes():
     assert torch.equal(other(batch), encoder(batch))
 
 
+@pytest.mark.parametrize("form", ["mel", "wave"])
+def test_segments_alone_are_what_the_linear_layer_is_given(form):
+    torch.manual_seed(0)
+    with_layer = Audio(rate=RATE, input=form).build().eval()
+    alone = Audio(rate=RATE, input=form, pooling="segments").build().eval()
+    alone.load_state_dict({k: v for k, v in with_layer.state_dict().items() if not k.startswith("out.")})
+    batch = AUDIO.collate([clip(9000), clip(5000)])
+    assert alone.width == alone(batch).shape[1] == 8 * 128
+    torch.testing.assert_close(with_layer.out(alone(batch)), with_layer(batch))
+
+
 def test_segments_average_equal_parts():
     weights = segments(torch.tensor([8, 3, 1]), 10, 4)
     torch.testing.assert_close(weights.sum(2), torch.ones(3, 4))

@@ -56,6 +56,7 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Audio(mels=0), "mels"),
         (lambda: Audio(window_ms=0), "window_ms"),
         (lambda: Audio(hop_ms=26), "hop_ms"),
+        (lambda: Audio(pooling="mean"), "pooling"),
         (lambda: Audio(input="mp3"), "input"),
         (lambda: Audio(channel="rear"), "channel"),
         (lambda: Audio(center="left"), "center"),

@@ -5,23 +5,28 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchaudio.functional import melscale_fbanks
 
 from multicl.modalities.audio import Audio
+from multicl.modalities.audio.mel import LogMel
 from multicl.modalities.audio.silence import trimmed
 
 
 def plain(wave, rate, below_db):
-    """A frame at a time."""
-    width, hop = max(1, round(rate * 0.025)), max(1, round(rate * 0.01))
+    """The loudest band of a frame at a time, by torchaudio."""
+    width, hop = round(rate * 0.025), round(rate * 0.01)
+    points = LogMel(rate, 40).points
+    bank = melscale_fbanks(points // 2 + 1, 0.0, rate / 2, 40, rate)
+    padded = torch.nn.functional.pad(wave, (width // 2, 2 * width))
     power = []
-    for centre in range(0, len(wave), hop):
-        start = centre - width // 2
-        power.append(sum(float(x) ** 2 for x in wave[max(0, start) : start + width]))
+    for start in range(0, len(wave) + 1, hop):
+        spectrum = torch.fft.rfft(padded[start : start + width] * torch.hann_window(width), n=points)
+        power.append(float((spectrum.abs().square() @ bank).max()))
     loud = [i for i, p in enumerate(power) if p >= max(power) * 10 ** (-below_db / 10)]
-    return wave[loud[0] * hop : (loud[-1] + 1) * hop]
+    return wave[min(loud[0] * hop, len(wave) - 1) : (loud[-1] + 1) * hop]
 
 
-@given(count=st.integers(1, 900), rate=st.sampled_from([1000, 8000]), below=st.floats(1, 60), seed=st.integers(0, 99))
+@given(count=st.integers(1, 900), rate=st.sampled_from([4000, 8000]), below=st.floats(1, 60), seed=st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
 def test_ends_below_the_loudest_frame_are_left_out(count, rate, below, seed):
     generator = torch.Generator().manual_seed(seed)
