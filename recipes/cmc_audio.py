@@ -1,8 +1,8 @@
 r"""CMC (arXiv:1906.05849) on sounds: the waveform and the spectrogram of one clip are two views of it that must agree.
 
 accelerate launch recipes/cmc_audio.py --data.path sounds/ --data.columns audio file
-python recipes/cmc_audio.py --data.path spoken_digits/ --wave.rate 8000 --mel.rate 8000 --group speaker \
-    --train.epochs 20
+python recipes/cmc_audio.py --data.path spoken_digits/ --wave.rate 8000 --mel.rate 8000 \
+    --data.group speaker --train.epochs 20
 
 Measured with the second command on 2,700 spoken digits, each of six speakers asked among the five others (5-NN; lucas,
 george, nicolas, yweweler, jackson, theo; raw log-mels 46, 51, 64, 65, 84, 92 %), some 3 minutes on a CPU core. Waves:

@@ -1,8 +1,8 @@
 r"""COLA (arXiv:2010.10915): two crops of one sound are told from crops of other sounds by a learnt bilinear similarity.
 
 accelerate launch recipes/cola.py --data.path sounds/ --data.columns audio file
-python recipes/cola.py --data.path spoken_digits/ --audio.rate 8000 --audio.seconds 0.3 --group speaker \
-    --train.epochs 20
+python recipes/cola.py --data.path spoken_digits/ --audio.rate 8000 --audio.seconds 0.3 \
+    --data.group speaker --train.epochs 20
 
 Made for sounds of some seconds. With the second command, on digits of 0.4 s, two crops overlap and are told by their
 recording alone: the loss is 0.6 after 80 steps and the embeddings collapse to 6 of 255 directions (the run says so).
