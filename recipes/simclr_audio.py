@@ -1,4 +1,4 @@
-r"""SimCLR (arXiv:2002.05709) on sounds: two augmented crops of each recording agree, all other recordings are negatives.
+r"""SimCLR (arXiv:2002.05709) on sounds: two augmented crops of each recording agree, all others are negatives.
 
 accelerate launch recipes/simclr_audio.py --data.path sounds/ --data.columns audio file
 python recipes/simclr_audio.py --data.path spoken_digits/ --audio.rate 8000 --data.group speaker --data.left-out theo \
