@@ -1,10 +1,12 @@
 """What does a recipe on sounds know of a speaker whom it has not heard?
 
-    MULTICL_DATA=... python benchmarks/speakers.py [--recipe simclr_audio] [--groups lucas theo] [-- RECIPE'S FLAGS]
+    MULTICL_DATA=... python benchmarks/speakers.py [--recipe simclr_audio] [--groups lucas theo] \\
+        -- --data.batches one --train.batch-size 75 --train.epochs 10
 
 Each speaker of spoken_digits in turn: the recipe trains on the five others without labels, and the sounds of the one
 left out are asked for their digit among those of the five others: by 5 nearest neighbours (cosine), and by logistic
-regression. Beside each figure raw log-mels and the untrained encoder on the same split; the worst speaker first.
+regression. Beside each figure raw log-mels and the untrained encoder on the same split; the worst speaker first. What
+stands after -- are the recipe's flags.
 """
 
 from __future__ import annotations
