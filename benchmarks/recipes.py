@@ -33,9 +33,12 @@ BUDGETS = {
     "cmc": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
     "cross_view": "--data.path DATA/emoji --data.columns a google b twitter --train.batch-size 254 "
     "--train.mixed-precision bf16",
-    "simclr_audio": "--data.path DATA/spoken_digits --audio.rate 8000 --group speaker --train.epochs 60",
-    "cola": "--data.path DATA/spoken_digits --audio.rate 8000 --audio.seconds 0.3 --group speaker --train.epochs 20",
-    "cmc_audio": "--data.path DATA/spoken_digits --wave.rate 8000 --mel.rate 8000 --group speaker --train.epochs 20",
+    "simclr_audio": "--data.path DATA/spoken_digits --audio.rate 8000 --data.group speaker --data.batches one "
+    "--train.batch-size 75 --train.epochs 10",
+    "cola": "--data.path DATA/spoken_digits --audio.rate 8000 --audio.seconds 0.3 --data.group speaker "
+    "--train.epochs 20",
+    "cmc_audio": "--data.path DATA/spoken_digits --wave.rate 8000 --mel.rate 8000 --data.group speaker "
+    "--train.epochs 20",
     "simcse": "--data.path DATA/wordnet --data.columns text definition --sts DATA/stsb --text.encoder words "
     "--text.pooling mean --head.layers 0 --train.batch-size 256 --train.steps 1000 --train.lr 1e-3",
     "clip": "--data.path DATA/emoji --data.columns image google --train.epochs 60",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from multicl.adapters import register
     from multicl.data import Data
-    from multicl.hold_out import HoldOut
+    from multicl.hold_out import HoldOut, LeaveOut
     from multicl.model import Model, load
     from multicl.objectives import (
         Bilinear,
@@ -40,15 +40,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "BadSample", "Batch", "Bilinear", "CoSENT", "CrossEntropy", "Data", "Decoupled", "HardNegative",
-    "HardestNegatives", "Head", "HoldOut", "InfoNCE", "InputError", "InstanceNCE", "Margin", "Matryoshka", "Mine",
-    "Modality", "Model", "Momentum", "NTXent", "Optim", "Pair", "Predicted", "Run", "Sigmoid", "SupCon", "SwAV",
+    "HardestNegatives", "Head", "HoldOut", "InfoNCE", "InputError", "InstanceNCE", "LeaveOut", "Margin", "Matryoshka",
+    "Mine", "Modality", "Model", "Momentum", "NTXent", "Optim", "Pair", "Predicted", "Run", "Sigmoid", "SupCon", "SwAV",
     "Target", "Train", "Trainer", "core_view", "full_graph", "launch", "load", "register",
 ]  # fmt: skip
 _HOMES = {
     "BadSample": "types", "Batch": "types", "Bilinear": "objectives", "CoSENT": "objectives",
     "CrossEntropy": "objectives", "Data": "data", "Decoupled": "objectives", "HardestNegatives": "objectives",
     "HardNegative": "objectives", "Head": "towers", "HoldOut": "hold_out", "InfoNCE": "objectives",
-    "InputError": "types", "InstanceNCE": "objectives", "Margin": "objectives", "Matryoshka": "objectives",
+    "InputError": "types", "InstanceNCE": "objectives", "LeaveOut": "hold_out", "Margin": "objectives",
+    "Matryoshka": "objectives",
     "Mine": "settings", "Modality": "types", "Model": "model", "Momentum": "settings", "NTXent": "objectives",
     "Optim": "optim", "Pair": "pairs", "Predicted": "objectives", "Run": "run", "Sigmoid": "objectives",
     "SupCon": "objectives", "SwAV": "objectives", "Target": "targets", "Train": "settings", "Trainer": "trainer",

@@ -1,4 +1,4 @@
-"""Rows kept back from training, for data that bring no held-out split of their own."""
+"""Rows kept back from training: a share of them, or a group such as one speaker's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multicl.data import Data
+from multicl.mixture import Mixture
 from multicl.rows import Rows
 from multicl.types import InputError
 
@@ -43,3 +44,50 @@ class HoldOut(Data):
         back = min(max(1, round(self.hold_out * len(rows))), len(rows) - 1)
         chosen = order[:back] if split else order[back:]
         return rows.take(sorted(int(n) for n in chosen))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaveOut(Data):
+    """Rows of groups (speakers, patients, cameras): one may be left out; `open("left-out")` gives its rows.
+
+    With `batches` "one", each batch has rows of one group, so that nothing which tells groups apart tells a row from
+    its negatives.
+    """
+
+    group: str | None = None
+    """The column of groups; None: there are none, and this is plain `Data`."""
+    left_out: str | None = None
+    """The group whose rows training does not see, as its cells are written; None: it sees all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.left_out is not None and self.group is None:
+            raise InputError(f"data.left_out={self.left_out!r} is a group: name their column with --data.group")
+        if self.group is not None and (self.streaming or self.mix):
+            raise InputError("data.group is for one set that is no stream: leave out --data.streaming and --data.mix")
+
+    def open(self, split: str | None = None) -> Rows:
+        """As `Data.open`; the training split lacks the rows that the split "left-out" has.
+
+        Raises:
+            InputError: no such group, or no other.
+        """
+        if self.group is None or split not in (None, "left-out"):
+            return super().open(split)
+        rows = super().open()
+        groups: dict[str, list[int]] = {}
+        for number, cell in enumerate(rows.column(self.group)):
+            groups.setdefault(str(cell), []).append(number)
+        if split and self.left_out is None:
+            raise InputError("no group is left out: name it with --data.left-out")
+        if self.left_out is not None and (self.left_out not in groups or len(groups) < 2):
+            raise InputError(
+                f"data.left_out={self.left_out!r}: column {self.group!r} of {rows.label} has the groups "
+                f"{sorted(groups)}; one of several can be left out"
+            )
+        if split:
+            return rows.take(groups[str(self.left_out)])
+        kept = {name: numbers for name, numbers in groups.items() if name != self.left_out}
+        if self.batches == "one":
+            return Mixture([rows.take(numbers) for numbers in kept.values()], batches="one")
+        return rows.take(sorted(number for numbers in kept.values() for number in numbers))

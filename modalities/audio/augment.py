@@ -37,6 +37,7 @@ class Stream(IntEnum):
     SAMPLES = 7
     SPEED = 8
     BACKGROUND = 9
+    WARP = 10
 
 
 def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None = None) -> Batch:
@@ -49,7 +50,8 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None 
         longest: samples of the random window taken of longer rows before `settings.crop`; None: all.
 
     Returns:
-        "wave" [B, T'], zero beyond the new "lengths"; "time_masks" and "freq_masks" float32 [B, n, 2] where asked for.
+        "wave" [B, T'], zero beyond the new "lengths"; "time_masks" and "freq_masks" float32 [B, n, 2] and
+        "warp" float32 [B] where asked for.
     """
     wave, lengths = batch.get("wave"), batch.get("lengths")
     seeds = seeds.to(wave.device)
@@ -86,6 +88,9 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None 
         masks["time_masks"] = _masks(seeds, settings.time_masks, settings.time_mask_max, Stream.TIME)
     if settings.freq_masks and settings.freq_mask_max > 0:
         masks["freq_masks"] = _masks(seeds, settings.freq_masks, settings.freq_mask_max, Stream.FREQ)
+    if settings.warp != (1.0, 1.0):
+        low, high = settings.warp
+        masks["warp"] = low * (high / low) ** seeded.uniform(seeds, 1, stream=Stream.WARP)[:, 0]
     return batch.replace(wave=out, lengths=sizes, **masks)
 
 

@@ -24,14 +24,19 @@ class Small(nn.Module):
     rows = 16
     """On a CPU rows are taken by length in slices of this many: little padding, and activations stay in cache."""
 
-    def __init__(self, front: LogMel | Filters, width: int = 256) -> None:
+    def __init__(self, front: LogMel | Filters, width: int | None = 256) -> None:
+        """
+        Args:
+            front: waveforms -> bands. width: of what a last linear layer gives; None: there is none.
+        """
         super().__init__()
-        self.width = width
+        pooled = self.segments * self.channels
+        self.width = pooled if width is None else width
         self.front = front
         self.stem = nn.Conv1d(front.mels, self.channels, 5, stride=self.stride, padding=2)
         self.convs = nn.ModuleList(nn.Conv1d(self.channels, self.channels, 5, padding=2) for _ in range(self.depth))
         self.norms = nn.ModuleList(nn.LayerNorm(self.channels) for _ in range(self.depth + 1))
-        self.out = nn.Linear(self.segments * self.channels, width)
+        self.out = nn.Identity() if width is None else nn.Linear(pooled, width)
 
     def forward(self, batch: Batch) -> Tensor:
         """Batch of "wave" and "lengths" -> [B, width]."""
@@ -44,7 +49,7 @@ class Small(nn.Module):
 
     def _encode(self, batch: Batch) -> Tensor:
         x, frames = self.front(batch.get("wave"), batch.get("lengths"))
-        x = spec_augment(x, frames, batch)
+        x = spec_augment(x, frames, batch, self.front.top)
         x = self.stem(x).transpose(1, 2)  # [B, F, C]
         frames = (frames - 1) // self.stride + 1
         valid = within(frames, x.shape[1])[..., None]
@@ -69,7 +74,7 @@ def segments(lengths: Tensor, size: int, count: int) -> Tensor:
 class SmallWave(Small):
     """`Small` on what learnt filters make of the waveform, in place of log-mels; time masks silence the waveform."""
 
-    def __init__(self, rate: int, width: int = 256) -> None:
+    def __init__(self, rate: int, width: int | None = 256) -> None:
         super().__init__(Filters(rate), width)
 
     def _encode(self, batch: Batch) -> Tensor:
@@ -89,6 +94,8 @@ class Filters(nn.Module):
 
     mels = 64
     """Channels it gives, as many as log-mels have bands."""
+    top = None
+    """Hz; learnt filters are in no order."""
 
     def __init__(self, rate: int) -> None:
         super().__init__()
@@ -135,7 +142,7 @@ class Custom(nn.Module):
         x = batch.get("wave")
         if self.front is not None:
             x, frames = self.front(x, batch.get("lengths"))
-            x = spec_augment(x, frames, batch)
+            x = spec_augment(x, frames, batch, self.front.top)
         return self._pooled(x)
 
     def _pooled(self, x: Tensor) -> Tensor:

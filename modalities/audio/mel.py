@@ -5,6 +5,7 @@ Dimensions: B rows, T samples, F frames, M mel bands, N points of the transform.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from multicl.types import InputError
 if TYPE_CHECKING:
     from multicl.types import Batch
 
+STRAIGHT = 0.6
+"""Of the top frequency: up to there (less, where that would pass it) frequencies are multiplied by the very factor."""
 IN_CACHE = 2**19  # floats of a slice on a CPU: frames times N beyond this are slower by an order
 
 
@@ -45,6 +48,7 @@ class LogMel(nn.Module):
     ) -> None:
         super().__init__()
         self.mels = mels
+        self.top = rate / 2
         self.by_band = by_band
         self.width = max(2, round(rate * window_ms / 1000))
         self.hop = max(1, round(rate * hop_ms / 1000))
@@ -58,7 +62,7 @@ class LogMel(nn.Module):
         total = wave.shape[1] // self.hop + 1
         rows = len(wave) if wave.device.type != "cpu" else max(1, IN_CACHE // (total * self.points))
         with torch.autocast(wave.device.type, enabled=False):
-            mel = torch.cat([self._mel(part) for part in wave.float().split(rows)])  # [B, F, M]
+            mel = torch.cat([self.power(part) for part in wave.float().split(rows)])  # [B, F, M]
             x = (mel + 1e-6).log().transpose(1, 2)  # [B, M, F]
             valid = within(frames, total)[:, None]  # [B, 1, F]
             count = frames[:, None, None] * self.mels
@@ -68,7 +72,8 @@ class LogMel(nn.Module):
             variance = x.square().sum((1, 2), keepdim=True) / count
             return x * (variance + 1e-2).rsqrt(), frames  # silence stays zero
 
-    def _mel(self, wave: Tensor) -> Tensor:
+    def power(self, wave: Tensor) -> Tensor:
+        """[b, T] float32 -> [b, F, M] float32: the power in each band, of frames centred on multiples of the hop."""
         left = self.width // 2
         padded = nn.functional.pad(wave, (left, self.width - left))
         windowed = padded.unfold(1, self.width, self.hop) * self.window  # [b, F, width]
@@ -88,8 +93,45 @@ def covered(masks: Tensor, lengths: Tensor, size: int) -> Tensor:
     return ((at[:, None] >= start[..., None]) & (at[:, None] < (start + width)[..., None])).any(1)
 
 
-def spec_augment(x: Tensor, frames: Tensor, batch: Batch) -> Tensor:
-    """Put the batch's "time_masks" and "freq_masks", where it has any, on x [B, M, F]: their places get 0, the mean."""
+def warped(x: Tensor, factors: Tensor, top: float) -> Tensor:
+    """Mel bands as a voice has them whose formants are by a factor lower: vocal tract length perturbation.
+
+    A band gets what was at its frequency times the factor, between two bands by linear interpolation; so that nothing
+    from beyond the top is asked for, the last frequencies move less, along a straight line to it (Jaitly and Hinton
+    2013, "Vocal Tract Length Perturbation improves speech recognition", section 3).
+
+    Args:
+        x: [B, M, F]. factors: [B]. top: Hz, where the bands end; they begin at 0, on the HTK scale.
+
+    Returns:
+        [B, M, F].
+    """
+    bands, dtype = x.shape[1], factors.dtype
+    mels = torch.arange(1, bands + 1, device=x.device, dtype=dtype) / (bands + 1) * _to_mels(top)
+    hertz = 700 * (10 ** (mels / 2595) - 1)  # [M]
+    bend = STRAIGHT * top * factors[:, None].clamp(max=1) / factors[:, None]  # [B, 1]
+    slope = (top - bend * factors[:, None]) / (top - bend)
+    asked = torch.where(hertz <= bend, hertz * factors[:, None], top - slope * (top - hertz))  # [B, M]
+    at = 2595 * (1 + asked / 700).log10() / _to_mels(top) * (bands + 1) - 1
+    at = at.clamp(0, bands - 1)
+    low = at.long().clamp(max=max(0, bands - 2))
+    part = (at - low).to(x.dtype)[..., None]
+    low = low[..., None].expand_as(x)
+    return x.gather(1, low).lerp(x.gather(1, (low + 1).clamp(max=bands - 1)), part)
+
+
+def _to_mels(hertz: float) -> float:
+    return 2595 * math.log10(1 + hertz / 700)
+
+
+def spec_augment(x: Tensor, frames: Tensor, batch: Batch, top: float | None = None) -> Tensor:
+    """Put the batch's "warp", "time_masks" and "freq_masks", where it has any, on x [B, M, F]: masked places get 0.
+
+    Args:
+        top: Hz, where the bands end; None: what x has in place of bands knows no frequencies, and is not warped.
+    """
+    if "warp" in batch and top is not None:
+        x = warped(x, batch.get("warp"), top)
     if "time_masks" in batch:
         x = x.masked_fill(covered(batch.get("time_masks"), frames, x.shape[2])[:, None], 0)
     if "freq_masks" in batch:

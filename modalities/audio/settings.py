@@ -49,6 +49,10 @@ class Augment:
     """Probability of a flipped sign."""
     speed: tuple[float, float] = (1.0, 1.0)
     """Range of the speed, within [0.25, 4], in steps of 1/40: pitch, formants and tempo change together."""
+    warp: tuple[float, float] = (1.0, 1.0)
+    """Range of the factor, within [0.5, 2], that mel bands' frequencies are multiplied by, as a longer or shorter vocal
+    tract does; pitch moves along, tempo stays (vocal tract length perturbation, Jaitly and Hinton 2013). The encoder
+    applies it, as the masks."""
     background: float = 0.0
     """Probability of another row as a background: of the batch, or of its part that is embedded at once."""
     background_snr_db: tuple[float, float] = (5.0, 20.0)
@@ -69,6 +73,8 @@ class Augment:
         _require(0 < low <= high <= 1, "crop", self.crop, "two fractions 0 < low <= high <= 1")
         low, high = self.speed
         _require(0.25 <= low <= high <= 4, "speed", self.speed, "two factors, 0.25 <= low <= high <= 4")
+        low, high = self.warp
+        _require(0.5 <= low <= high <= 2, "warp", self.warp, "two factors, 0.5 <= low <= high <= 2")
         for name in ("gain_db", "noise_snr_db", "background_snr_db"):
             low, high = getattr(self, name)
             _require(-100 <= low <= high <= 100, name, (low, high), "two values in dB, -100 <= low <= high <= 100")
@@ -88,7 +94,7 @@ class Audio:
     """Sound as a modality: waveforms in the batch, spectrograms in the encoder.
 
     A batch holds "wave" float32 [B, T], zero beyond "lengths" int64 [B]; views add "time_masks" and "freq_masks",
-    float32 [B, n, 2]: start and width as fractions of the clip and of the bands.
+    float32 [B, n, 2]: start and width as fractions of the clip and of the bands; and "warp", float32 [B]: a factor.
 
     Raises:
         InputError: a setting out of its range.
@@ -112,6 +118,9 @@ class Audio:
     channel: Literal["mean", "left", "right"] = "mean"
     """What is heard of a sound of several channels: their mean, or the first or second of a stereo sound alone. A sound
     of one channel is that channel, whatever is asked."""
+    trim_db: float | None = None
+    """The beginning and end of what is read are left out where the loudest band is by more than this below the loudest
+    there is; None: nothing is. Encoders that keep order in time then see sounds alike, whoever cut the recordings."""
     mels: int = 64
     """Mel bands of the log-mel front end ("small" and modules of your own)."""
     window_ms: float = 25.0
@@ -122,6 +131,9 @@ class Audio:
     input: Literal["mel", "wave"] = "mel"
     """What "small" looks at, and what a module of your own is called with: log-mels [B, mels, frames] or the waveform
     [B, T], both float32."""
+    pooling: Literal["linear", "segments"] = "linear"
+    """What "small" gives: 256 numbers that it makes of 8 equal parts of the clip, or the means over these parts
+    themselves, 8 times 128. Training shapes the last layers most to tell clips apart; probes like what is before."""
     pretrained: bool = True
     """Load the weights of a Hugging Face model; False: its architecture with fresh weights."""
     strong: Augment = field(default=STRONG)
@@ -139,12 +151,15 @@ class Audio:
         _require(0 < self.max_seconds <= 3600, "max_seconds", self.max_seconds, "in (0, 3600]")
         if self.seconds is not None:
             _require(0 < self.seconds <= self.max_seconds, "seconds", self.seconds, "positive and at most max_seconds")
+        if self.trim_db is not None:
+            _require(0 < self.trim_db <= 200, "trim_db", self.trim_db, "in (0, 200] dB")
         _require(1 <= self.mels <= 512, "mels", self.mels, "in 1 to 512")
         _require(1 <= self.window_ms <= 1000, "window_ms", self.window_ms, "in 1 to 1000")
         _require(1 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "at least 1 and at most window_ms")
         _require(1 <= self.windows <= 1000, "windows", self.windows, "in 1 to 1000")
         _require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
         _require(self.center in ("clip", "band"), "center", self.center, '"clip" or "band"')
+        _require(self.pooling in ("linear", "segments"), "pooling", self.pooling, '"linear" or "segments"')
         _require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
 
     @property
@@ -155,10 +170,13 @@ class Audio:
     @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
-        return "audio", self.rate, self.channel, self.seconds, self.max_seconds, self.windows, self.strong, self.weak
+        return (
+            "audio", self.rate, self.channel, self.seconds, self.max_seconds, self.windows, self.trim_db, self.strong,
+            self.weak,
+        )  # fmt: skip
 
     def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
-        """One cell -> mono waveform, float32 [T] at `rate`, at most `max_seconds` long.
+        """One cell -> mono waveform, float32 [T] at `rate`, at most `max_seconds` long, without quiet ends (`trim_db`).
 
         Args:
             raw: encoded bytes (WAV, FLAC, OGG Vorbis or Opus, MP3 and what else libsndfile reads), a path, a dict with
@@ -172,7 +190,12 @@ class Audio:
         from multicl.modalities.audio import decode
 
         wave, rate = decode.read(raw, self.max_seconds * (self.windows if rng is None else 1), rng, self.channel)
-        return decode.resample(wave, rate, self.rate)
+        sound = decode.resample(wave, rate, self.rate)
+        if self.trim_db is None:
+            return sound
+        from multicl.modalities.audio.silence import trimmed
+
+        return trimmed(sound, self.rate, self.trim_db)
 
     def collate(self, samples: Sequence[Tensor]) -> Batch:
         """Waveforms [T_i] -> Batch of "wave" float32 [B, T], zero beyond "lengths" int64 [B]."""
@@ -219,7 +242,8 @@ class Audio:
 
         front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms, self.center == "band")
         if isinstance(self.encoder, str):
-            return Small(front) if self.input == "mel" else SmallWave(self.rate)
+            width = 256 if self.pooling == "linear" else None
+            return Small(front, width) if self.input == "mel" else SmallWave(self.rate, width)
         return Custom(self.encoder, front if self.input == "mel" else None, self.rate)
 
     def save(self, folder: Path) -> None:

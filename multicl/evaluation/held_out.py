@@ -73,9 +73,13 @@ def knn(
 
 
 def leave_one_out(
-    embed: Embed, modalities: dict[str, Modality], node: str, rows: Rows, label: str, group: str, k: int = 5
-) -> Figures:
+    embed: Embed, modalities: dict[str, Modality], node: str, rows: Rows, label: str, group: str, k: int = 5,
+    only: str | None = None,
+) -> Figures:  # fmt: skip
     """Accuracy of the rows of one group (a speaker, say) by the labels of the rows of all others, for each group.
+
+    Args:
+        only: a group, as its cells are written: of this one alone.
 
     Returns:
         k nearest neighbours: "knn_K_worst" and "knn_K_GROUP" of each group, worst first; then "linear_worst" and
@@ -85,7 +89,11 @@ def leave_one_out(
     measures: dict[str, Figures] = {f"knn_{k}": {}, "linear": {}}
     if len(set(groups)) < 2:
         raise InputError(f"{rows.label}: column {group!r} holds one group; leaving it out leaves nothing")
+    if only is not None and only not in map(str, groups):
+        raise InputError(f"{rows.label}: column {group!r} holds no {only!r}; it has {sorted(set(map(str, groups)))}")
     for name in dict.fromkeys(groups):
+        if only not in (None, str(name)):
+            continue
         inside = torch.tensor([g == name for g in groups])
         bank, asked = ([v for v, i in zip(labels, inside, strict=True) if i == side] for side in (False, True))
         sides = x[~inside], bank, x[inside], asked

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multicl import HoldOut, InputError
+from multicl import HoldOut, InputError, LeaveOut
+from multicl.mixture import Order
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +21,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(share=st.floats(0.001, 0.999), seed=st.integers(0, 9))
+@settings(deadline=None)  # the first call imports datasets
 def test_every_row_is_on_one_side(table: Path, share: float, seed: int) -> None:
     data = HoldOut(path=str(table), hold_out=share, hold_out_seed=seed)
     train, held = data.open().column("word"), data.open("held-out").column("word")
@@ -44,3 +47,42 @@ def test_a_single_row_cannot_be_kept_back(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("word\nw\n")
     with pytest.raises(InputError, match="1 rows"):
         HoldOut(path=str(tmp_path / "one.csv")).open()
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "spoken.csv"
+    path.write_text("word,speaker\n" + "".join(f"w{i},{'abc'[i % 3]}\n" for i in range(30)))
+    return path
+
+
+@pytest.mark.parametrize("batches", ["mixed", "one"])
+def test_a_group_is_left_out(spoken: Path, batches: Literal["mixed", "one"]) -> None:
+    data = LeaveOut(path=str(spoken), group="speaker", left_out="b", batches=batches)
+    rows = data.open()
+    assert sorted(rows.column("word")) == sorted(f"w{i}" for i in range(30) if i % 3 != 1)
+    assert data.open("left-out").column("speaker") == ["b"] * 10
+    assert len(LeaveOut(path=str(spoken), group="speaker", batches=batches).open()) == 30
+    assert len(LeaveOut(path=str(spoken)).open()) == 30
+
+
+def test_batches_of_one_group(spoken: Path) -> None:
+    rows = LeaveOut(path=str(spoken), group="speaker", batches="one").open()
+    order = Order(rows, 5, seed=0)
+    seen = rows.column("speaker")
+    for epoch in range(2):
+        numbers = order.epoch(epoch)
+        for at in range(order.epoch_steps):
+            batch = rows.places(numbers[5 * at : 5 * at + 5])
+            assert len({seen[place] for place in batch}) == 1
+
+
+def test_what_cannot_be_left_out(spoken: Path) -> None:
+    with pytest.raises(InputError, match="name their column"):
+        LeaveOut(left_out="a")
+    with pytest.raises(InputError, match="no stream"):
+        LeaveOut(group="speaker", streaming=True)
+    with pytest.raises(InputError, match=r"'d'.*'a', 'b', 'c'"):
+        LeaveOut(path=str(spoken), group="speaker", left_out="d").open()
+    with pytest.raises(InputError, match="no group is left out"):
+        LeaveOut(path=str(spoken), group="speaker").open("left-out")

@@ -66,7 +66,7 @@ BASELINES = {
     "supcon": {"knn_200", "linear"},
     "simclr_audio": {"knn_5"},
     "cola": {"knn_5"},
-    "cmc_audio": set[str](),
+    "cmc_audio": {"knn_5_wave", "knn_5_mel"},
     "siglip": set[str](),
     "swav": {"knn_200", "linear"},
     "semi": {"linear"},

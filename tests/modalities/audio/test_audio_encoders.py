@@ -1,5 +1,7 @@
 import copy
+import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torchaudio.transforms import MelSpectrogram
 
 from multicl.modalities.audio import Audio
 from multicl.modalities.audio.encoders import segments
-from multicl.modalities.audio.mel import LogMel, spec_augment
+from multicl.modalities.audio.mel import LogMel, spec_augment, warped
 from multicl.types import Batch, InputError
 
 RATE = 8000
@@ -124,6 +126,17 @@ def test_small_sizes_and_dtypes():
     assert torch.equal(other(batch), encoder(batch))
 
 
+@pytest.mark.parametrize("form", ["mel", "wave"])
+def test_segments_alone_are_what_the_linear_layer_is_given(form):
+    torch.manual_seed(0)
+    with_layer = Audio(rate=RATE, input=form).build().eval()
+    alone = Audio(rate=RATE, input=form, pooling="segments").build().eval()
+    alone.load_state_dict({k: v for k, v in with_layer.state_dict().items() if not k.startswith("out.")})
+    batch = AUDIO.collate([clip(9000), clip(5000)])
+    assert alone.width == alone(batch).shape[1] == 8 * 128
+    torch.testing.assert_close(with_layer.out(alone(batch)), with_layer(batch))
+
+
 def test_segments_average_equal_parts():
     weights = segments(torch.tensor([8, 3, 1]), 10, 4)
     torch.testing.assert_close(weights.sum(2), torch.ones(3, 4))
@@ -142,6 +155,48 @@ def test_masks_blank_their_fractions():
     assert (y[1, 5] == 0).nonzero()[:, 0].tolist() == [0, 1]
     assert (y[0, :, 0] == 0).nonzero()[:, 0].tolist() == [0, 9]
     assert (y[1, :, 19] == 0).sum() == 0
+
+
+def plain_warp(column, factor, top):
+    """A band at a time: its frequency times the factor, but for a straight line to the top beyond the bend."""
+    bands = len(column)
+    centres = [(m + 1) / (bands + 1) * 2595 * math.log10(1 + top / 700) for m in range(bands)]
+    hertz = [700 * (10 ** (mel / 2595) - 1) for mel in centres]
+    bend = 0.6 * top * min(factor, 1) / factor
+    out = []
+    for h in hertz:
+        asked = h * factor if h <= bend else top - (top - factor * bend) / (top - bend) * (top - h)
+        out.append(np.interp(2595 * math.log10(1 + asked / 700), centres, column))
+    return out
+
+
+def test_warped_bands_are_those_of_a_longer_or_shorter_tract():
+    x, factors = torch.randn(5, 24, 7, generator=torch.Generator().manual_seed(0)), torch.tensor([0.5, 0.8, 1, 1.3, 2])
+    y = warped(x, factors, 4000.0)
+    for row, factor, found in zip(x, factors, y, strict=True):
+        wanted = [plain_warp(row[:, t].tolist(), float(factor), 4000.0) for t in range(7)]
+        np.testing.assert_allclose(found.T, wanted, atol=2e-4)
+    torch.testing.assert_close(y[2], x[2], atol=1e-4, rtol=0)
+    assert torch.equal(warped(x[:, :1], factors, 4000.0), x[:, :1])
+
+
+def test_a_warped_tone_is_a_lower_tone():
+    front, at = LogMel(RATE, mels=40), torch.arange(4000) * 2 * math.pi / RATE
+    (one, _), (other, _) = (front(torch.sin(at * hertz)[None], torch.tensor([4000])) for hertz in (1250, 1000))
+    found = warped(one, torch.tensor([1.25]), front.top)
+    assert found[0, :, 20].argmax() == other[0, :, 20].argmax() != one[0, :, 20].argmax()
+
+
+def test_a_warp_reaches_encoders_of_bands_alone():
+    batch = AUDIO.collate([clip(8000), clip(4000)])
+    moved = batch.replace(warp=torch.tensor([1.2, 0.9]))
+    torch.manual_seed(0)
+    small, seen = Audio(rate=RATE).build().eval(), Net((6,))
+    other = Audio(seen, rate=RATE).build()
+    assert not torch.allclose(small(batch), small(moved))
+    assert not torch.allclose(other(batch), other(moved))
+    wave = Audio(rate=RATE, input="wave").build().eval()
+    assert torch.equal(wave(batch), wave(moved))
 
 
 @pytest.mark.parametrize("form", ["mel", "wave"])

@@ -16,6 +16,7 @@ ALL = Augment(
     polarity=0.5,
     shift=0.3,
     speed=(0.8, 1.25),
+    warp=(0.8, 1.25),
     time_masks=2,
     freq_masks=3,
     time_mask_max=0.3,
@@ -50,6 +51,7 @@ def test_a_row_depends_on_its_seed_and_samples_only(lengths, seconds):
         torch.testing.assert_close(alone.get("wave")[0, :n], together.get("wave")[i, :n], rtol=1e-5, atol=1e-6)
         assert torch.equal(alone.get("time_masks")[0], together.get("time_masks")[i])
         assert torch.equal(alone.get("freq_masks")[0], together.get("freq_masks")[i])
+        assert torch.equal(alone.get("warp")[0], together.get("warp")[i])
     assert together.get("wave").dtype == torch.float32
     assert together.lengths.dtype == torch.int64
     beyond = torch.arange(together.get("wave").shape[1]) >= together.lengths[:, None]
@@ -73,6 +75,13 @@ def test_everything_off_changes_nothing():
     out = view(batch, seeds_of(2))
     assert torch.equal(out.get("wave"), batch.get("wave"))
     assert set(out) == {"wave", "lengths"}
+
+
+def test_warps_are_as_often_up_as_down():
+    factors = view(batch_of(*[2] * 4000), torch.arange(4000), warp=(0.8, 1.25)).get("warp")
+    assert 0.8 <= factors.min() < 0.801
+    assert 1.249 < factors.max() <= 1.25
+    assert factors.log().mean() == pytest.approx(0, abs=0.01)
 
 
 def test_crops_are_windows_of_the_clip():

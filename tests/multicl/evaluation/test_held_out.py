@@ -51,6 +51,8 @@ def test_each_group_is_asked_among_all_others() -> None:
         assert len(each) == 3
         assert each == sorted(each)
         assert found[f"{measure}_worst"] == each[0]
+    alone = held_out.leave_one_out(raw, {"a": Vectors()}, "a", open_rows(data), "label", "speaker", k=1, only="b")
+    assert alone == {f"{m}_{of}": found[f"{m}_b"] for m in ("knn_1", "linear") for of in ("worst", "b")}
 
 
 def test_one_group_alone_has_no_others() -> None:
@@ -77,3 +79,9 @@ def test_probes_are_of_each_node_and_of_all_side_by_side_by_one_embedding() -> N
         assert found[f"linear_{name}"] == pytest.approx(wanted, abs=0.05)
     alone = held_out.probes(raw, nodes, ["a"], data, data, "label", k=3)
     assert alone == {"knn_3": found["knn_3_a"], "linear": found["linear_a"]}
+
+
+def test_a_group_that_there_is_not_is_refused() -> None:
+    data = [{**row, "speaker": "ab"[i % 2]} for i, row in enumerate(rows(8))]
+    with pytest.raises(InputError, match="holds no 'c'"):
+        held_out.leave_one_out(raw, {"a": Vectors()}, "a", open_rows(data), "label", "speaker", only="c")

@@ -1,0 +1,79 @@
+"""What does a recipe on sounds know of a speaker whom it has not heard?
+
+    MULTICL_DATA=... python benchmarks/speakers.py [--recipe simclr_audio] [--groups lucas theo] \\
+        -- --data.batches one --train.batch-size 75 --train.epochs 10
+
+Each speaker of spoken_digits in turn: the recipe trains on the five others without labels, and the sounds of the one
+left out are asked for their digit among those of the five others: by 5 nearest neighbours (cosine), and by logistic
+regression. Beside each figure raw log-mels and the untrained encoder on the same split; the worst speaker first. What
+stands after -- are the recipe's flags.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from common import data_folder, finish
+
+ROOT = Path(__file__).parent.parent
+RATES = {"cmc_audio": ["--wave.rate", "8000", "--mel.rate", "8000"]}
+
+
+def measure(recipe: str, folder: Path, group: str, left_out: str, flags: list[str]) -> list[dict[str, Any]]:
+    """One training: a row a figure, in %."""
+    data = ["--data.path", str(folder), "--data.group", group, "--data.left-out", left_out]
+    rate = RATES.get(recipe, ["--audio.rate", "8000"])
+    with tempfile.TemporaryDirectory() as runs:
+        command = [sys.executable, str(ROOT / "recipes" / f"{recipe}.py"), "--run", f"{runs}/run", *data, *rate, *flags]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+        result = json.loads((Path(runs) / "run" / "result.json").read_text())
+    rows = []
+    for name, trained in result.items():
+        if name not in result["untrained"] or not name.startswith(("knn_", "linear_")) or "_worst" in name:
+            continue
+        raw = result["baseline"].get(name)
+        rows.append({
+            group: left_out, "figure": name.replace(f"_{left_out}", ""),
+            "raw log-mels": None if raw is None else 100 * raw, "untrained": 100 * result["untrained"][name],
+            "trained": 100 * trained, "seconds": result["seconds"],
+        })  # fmt: skip
+    return rows
+
+
+def summary(rows: list[dict[str, Any]], group: str) -> list[dict[str, Any]]:
+    """By figure, the worst first; then the mean over groups."""
+    found = []
+    for figure in dict.fromkeys(row["figure"] for row in rows):
+        each = sorted((row for row in rows if row["figure"] == figure), key=lambda row: float(row["trained"]))
+        mean: dict[str, Any] = {group: "mean", "figure": figure}
+        for name in ("raw log-mels", "untrained", "trained", "seconds"):
+            values = [row[name] for row in each if row[name] is not None]
+            mean[name] = statistics.mean(values) if values else None
+        found += [*each, mean]
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="simclr_audio")
+    parser.add_argument("--data", type=Path, default=None, help="default: spoken_digits of MULTICL_DATA")
+    parser.add_argument("--group", default="speaker")
+    parser.add_argument("--groups", nargs="*", help="these alone; default: all")
+    parser.add_argument("--name", help="of the file in results/; default: speakers-RECIPE")
+    parser.add_argument("flags", nargs="*", help="the recipe's, after --")
+    given = parser.parse_args()
+    where = given.data or data_folder() / "spoken_digits"
+    names = given.groups or sorted(set(pq.read_table(where / "train.parquet")[given.group].to_pylist()))
+    lines: list[dict[str, Any]] = []
+    for speaker in names:
+        lines += measure(given.recipe, where, given.group, speaker, given.flags)
+        finish(given.name or f"speakers-{given.recipe}", summary(lines, given.group))

@@ -1,0 +1,37 @@
+"""The quiet beginning and end of a sound, which tell of whoever cut the recording and not of what was said."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from multicl.modalities.audio.mel import LogMel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BANDS = 40
+
+
+def trimmed(wave: Tensor, rate: int, below_db: float) -> Tensor:
+    """From the first frame to the last whose loudest band is at most so much quieter than the loudest there is.
+
+    Frames are of 25 ms, centred on multiples of 10 ms; bands are 40 on the mel scale. A voice is in few of them and
+    noise in all, so the loudest band tells a quiet voice from noise of the same power.
+
+    Args:
+        wave: [T] float32. rate: Hz. below_db: above 0.
+
+    Returns:
+        [T'] a part of it, 0 < T' <= T; of silence all.
+    """
+    front = _front(rate)
+    power = front.power(wave[None])[0].amax(1)[: len(wave) // front.hop + 1]
+    loud = (power >= power.max() * 10 ** (-below_db / 10)).nonzero()[:, 0]
+    first, last = int(loud[0]), int(loud[-1])
+    return wave[min(first * front.hop, len(wave) - 1) : (last + 1) * front.hop]
+
+
+@cache
+def _front(rate: int) -> LogMel:
+    return LogMel(rate, BANDS)

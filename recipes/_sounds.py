@@ -1,0 +1,62 @@
+"""What recipes on sounds share: how they train, and what a probe asks of their encoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import multicl
+from multicl import Head, LeaveOut, Optim, Train
+from multicl.evaluation import held_out
+from multicl.modalities.audio import Audio
+from multicl.modalities.audio.stretched import log_mels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sounds(multicl.Run):
+    """Sounds with labels for the probe: of the held-out split or, where `data` has groups, of each group's sounds.
+
+    A group (a speaker, say) is asked about the sounds of all others; with `--data.left-out NAME` of that one alone,
+    whom training has not heard.
+    """
+
+    data: LeaveOut = field(default_factory=LeaveOut)
+    train: Train = Train(batch_size=256, epochs=100, lr=1e-3)
+    optim: Optim = Optim(weight_decay=1e-4)
+    head: Head = Head(dim=128, layers=2)
+    label: str = "label"
+    """Column of the labels that the probe knows."""
+    k: int = 5
+    """Neighbours that the probe asks."""
+
+    space = None  # the probe looks at the encoders' features
+
+    def probe(self, embed: held_out.Embed, node: str) -> held_out.Figures:
+        """Accuracy of k nearest neighbours and, of groups, of logistic regression."""
+        nodes = self.modalities()
+        if self.data.group is None:
+            test = self.data.open(self.data.test)
+            return held_out.knn(embed, nodes, [node], self.data.open(), test, self.label, self.k)
+        rows = replace(self.data, left_out=None, batches="mixed").open()
+        return held_out.leave_one_out(
+            embed, nodes, node, rows, self.label, self.data.group, self.k, only=self.data.left_out
+        )
+
+    def measure(self, model: multicl.Model) -> held_out.Figures:
+        """Of the model; of several encoders, each under its node's name."""
+        return self.probed(held_out.of_model(model))
+
+    def probed(self, embed: held_out.Embed) -> held_out.Figures:
+        """The probe of every node."""
+        nodes = self.modalities()
+        each = {node: self.probe(embed, node) for node in nodes}
+        return {
+            name if len(nodes) == 1 else f"{name}_{node}": value
+            for node, figures in each.items()
+            for name, value in figures.items()
+        }
+
+    def baseline(self) -> held_out.Figures:
+        """Of log-mel spectrograms, stretched to one length."""
+        nodes = cast("dict[str, Audio]", self.modalities())
+        return self.probed(lambda node, cells, skipped: log_mels(nodes[node], cells, skipped))
