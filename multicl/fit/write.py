@@ -33,6 +33,7 @@ def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) ->
         features=alone, label=repr(plan.label) if plan.label else None,
         crossings=[(a, b, _ids(plan, b) or _ids(plan, a)) for a, b in plan.crossings],
         probed=[node.name for node in plan.nodes if node.kind != "text"] or [node.name for node in plan.nodes][:1],
+        raw=", ".join(f'"{name}"' for name in _raw(plan)),
         k=max(1, min(200, plan.rows // 50)), measured=_measured(plan),
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +55,12 @@ def _ids(plan: Plan, name: str) -> str:
     """The argument by which texts that repeat are all right to find."""
     texts = [node for node in plan.nodes if node.name == name and node.kind == "text"]
     return f", ids={texts[0].column!r}" if texts else ""
+
+
+def _raw(plan: Plan) -> list[str]:
+    """The nodes whose raw inputs have figures, too: pictures, all of one size."""
+    pictures = {node.name for node in plan.nodes if node.kind == "image"}
+    return sorted(pictures) if plan.label or any(pictures >= {*pair} for pair in plan.crossings) else []
 
 
 def _measured(plan: Plan) -> str:
