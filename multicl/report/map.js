@@ -3,8 +3,8 @@ function drawMap() {
   const canvas = $("map"), ink = canvas.getContext("2d"), panel = $("panel");
   const hidden = new Set(), at = new Float32Array(2 * onMap); // positions on the screen now
   const pictures = things.slice(0, onMap).map(t => t.kind === "image" ? Object.assign(new Image(), { src: media[t.media], onload: () => redraw() }) : null);
-  const groups = new Map(); // label -> things
-  for (let i = 0; i < onMap; i++) groups.set(things[i].label, [...(groups.get(things[i].label) ?? []), i]);
+  const alike = new Map(); // label -> things
+  for (let i = 0; i < onMap; i++) alike.set(things[i].label, [...(alike.get(things[i].label) ?? []), i]);
   let width = 0, height = 0, zoom = 1, panX = 0, panY = 0; // zoom about the middle, then pan in pixels
   let view = 0, before = 0, blend = 1; // blend runs from 0 to 1 as a view takes over from the one before
   let over = null, held = null, shown = null, colours = {}, queued = false;
@@ -34,7 +34,7 @@ function drawMap() {
     ink.setTransform(ratio, 0, 0, ratio, 0, 0);
     ink.clearRect(0, 0, width, height);
     ink.imageSmoothingEnabled = false;
-    const family = shown === null ? [] : groups.get(things[shown].label).filter(visible);
+    const family = shown === null ? [] : alike.get(things[shown].label).filter(visible);
     const related = new Set(family), taken = []; // boxes of pictures and words, where no word may go
     for (let i = 0; i < onMap; i++) if (things[i].kind === "image" && visible(i)) {
       const [w, h] = size(i), x = at[2 * i], y = at[2 * i + 1];

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,26 @@ def test_a_browser_draws_it_without_a_complaint(browser: Any, page_file: Path, w
     assert page.locator("#failures-cards .card").count() == 3
     assert page.locator(".card .right").count() >= 1
     assert said == []
+    page.close()
+
+
+def test_a_browser_draws_one_of_sounds_with_classes(browser: Any, tmp_path: Path) -> None:
+    z = torch.nn.functional.normalize(torch.randn(9, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    items = [Item("audio", f"thing {i}", z[i], ("audio/wav", wav(i)), group="abc"[i % 3]) for i in range(9)]
+    searches = [Search(items[i], [(items[i + 3], 0.9), (items[i + 1], 0.4)], [True, False]) for i in range(3)]
+    page_file = write_run_page(
+        tmp_path / "report.html", replace(contents(), items=items, searches=searches, failures=[])
+    )
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(page_file.as_uri())
+    page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=60_000)
+    assert said == []
+    assert page.locator("#legend button").count() == 3
+    assert page.locator("#searches-cards .card").count() == 3
+    assert page.evaluate(DRAWN) > 100
     page.close()
 
 
