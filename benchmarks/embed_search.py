@@ -69,8 +69,9 @@ def lance(x: Vectors, queries: Vectors, tuning: Vectors, truth: list[list[int]],
             part = x[start : start + CHUNK]
             ids = pa.array(np.arange(start, start + len(part)))
             flat = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), DIM)
-            nulls = [pa.nulls(len(part), pa.string()), pa.nulls(len(part), pa.binary())]
-            table.add(pa.table([ids, ids, ids, flat, *nulls], schema=table.schema))
+            given = {"id": ids, "row": ids, "label": ids, "x_vector": flat}
+            columns = [given.get(field.name, pa.nulls(len(part), field.type)) for field in table.schema]
+            table.add(pa.table(columns, schema=table.schema))
         table.optimize()
 
     filled, _ = timed(fill)
