@@ -122,15 +122,21 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def drawn_charts(page: Any, path: Path) -> list[str]:
+    """Opens a file and waits for its charts; what the console says, now and later."""
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=60_000)
+    return said
+
+
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_draws_it_without_a_complaint(browser: Any, page_file: Path, width: int, dark: bool) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(page_file.as_uri())
-    page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=60_000)
+    said = drawn_charts(page, page_file)
     assert page.title() == "clip: image, text"  # no handler of a hostile text ran
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("[data-chart] .main-svg").count() >= 6
@@ -162,11 +168,7 @@ def test_a_browser_draws_one_of_sounds_with_classes(browser: Any, tmp_path: Path
         tmp_path / "report.html", replace(contents(), items=items, searches=searches, failures=[])
     )
     page = browser.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(page_file.as_uri())
-    page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=60_000)
+    said = drawn_charts(page, page_file)
     assert said == []
     assert page.locator("#legend button").count() == 3
     assert page.locator("#searches-cards .card").count() == 3
@@ -202,11 +204,7 @@ def test_the_command_makes_one_of_a_run(browser: Any, tmp_path: Path, capsys: py
     assert "15 of 40 rows" in html
     assert html.count('class="headline"') == 11
     page = browser.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(path.as_uri())
-    page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=60_000)
+    said = drawn_charts(page, path)
     assert said == []
     page.close()
 
