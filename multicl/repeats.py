@@ -9,6 +9,8 @@ from multicl.evaluation.figure import spread
 from multicl.types import InputError
 
 FLAG = "--train.seed"
+COUNTS = ("steps", "skipped", "seconds")
+"""Numbers of a result that are no figures."""
 
 
 def several_seeds(argv: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -45,7 +47,8 @@ def averaged(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         "steps" of each run, "skipped" rows and "seconds" of all, and "seeds".
     """
     runs = list(results.values())
-    over = spread([{name: run[name] for name in run["untrained"]} for run in runs])
+    trained = ({k: v for k, v in run.items() if isinstance(v, int | float) and k not in COUNTS} for run in runs)
+    over = spread(list(trained))
     before, raw = (
         {name: of.mean for name, of in spread([run[side] for run in runs]).items()}
         for side in ("untrained", "baseline")

@@ -147,7 +147,8 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
     says the same. Several seeds, `--train.seed 0,1,2`, are a run each, and their mean and deviation (`repeats`).
 
     Args:
-        finish: called with (recipe, result) before the last line, on the main process; may return another result.
+        finish: called with (recipe, result) before the last line, on the main process; may return another result,
+            which does not count where there are several seeds: it is called for each.
     """
     settings = None
     try:
@@ -155,7 +156,9 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
         settings = parse(recipe, argv)
         if settings.run is None:
             settings = replace(settings, run=_new_folder(recipe))
-        result = _of_seeds(settings, seeds, finish) if seeds else _finished_with(settings, finish)
+        result = _of_seeds(settings, seeds, finish) if seeds else execute(settings)
+        if finish is not None and not seeds and is_main():
+            result = finish(settings, result) or result
     except InputError as error:
         fail(error)
     except Stopped as stopped:
@@ -171,13 +174,6 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
         print("RESULT " + to_json(result), flush=True)
 
 
-def _finished_with(settings: Run, finish: Any) -> dict[str, Any]:
-    result = execute(settings)
-    if finish is not None and is_main():
-        result = finish(settings, result) or result
-    return result
-
-
 def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any]:
     """A run for each seed, in RUN/seed-0, ...; RUN/result.json has the means."""
     assert settings.run is not None
@@ -185,7 +181,9 @@ def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any
     for seed in seeds:
         folder = settings.run / f"seed-{seed}"
         own = replace(settings, run=folder, train=replace(settings.train, seed=seed))
-        results[seed] = _finished_with(own, finish)
+        results[seed] = execute(own)
+        if finish is not None and is_main():
+            finish(own, results[seed])
     result = averaged(results)
     if is_main():
         means = {name: result[name] for name in result["deviation"]}

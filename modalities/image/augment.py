@@ -142,7 +142,8 @@ def planes(x: Tensor, count: int) -> tuple[Tensor, ...]:
         return torch.empty(shape, dtype=x.dtype, device=x.device).unbind()
     kept = getattr(_KEPT, "buffer", None)
     if kept is None or kept.dtype != x.dtype or len(kept) < size:
-        _KEPT.buffer = kept = torch.empty(size, dtype=x.dtype)
+        with torch.inference_mode(False):  # made inside that mode, it could not be written to outside
+            _KEPT.buffer = kept = torch.empty(size, dtype=x.dtype)
     return kept[:size].view(shape).unbind()
 
 

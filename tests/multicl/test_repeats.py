@@ -35,3 +35,10 @@ def test_figures_are_averaged() -> None:
     assert found["deviation"]["knn"] == pytest.approx(0.2)
     assert found["untrained"]["knn"] == pytest.approx(0.1)
     assert (found["steps"], found["skipped"], found["seconds"], found["seeds"]) == (5, 7, 4.5, [1, 2, 4])
+
+
+def test_a_figure_that_only_the_trained_model_has_is_averaged_too() -> None:
+    runs = {seed: {**result(seed, knn=0.5), "classifier": 0.2 * seed} for seed in (1, 2)}
+    found = averaged(runs)
+    assert found["classifier"] == pytest.approx(0.3)
+    assert set(found["deviation"]) == {"knn", "classifier"}

@@ -114,3 +114,10 @@ def test_some_rows_are_changed_with_parameters_of_their_own(rows, change):
         wanted[row] *= by[row]
     ops.change_rows(x, rows, change, by)
     assert torch.equal(x, wanted)
+
+
+def test_views_may_be_drawn_in_inference_mode_first(monkeypatch):
+    monkeypatch.setattr(ops, "_KEPT", ops.threading.local())  # as in a process that has drawn none
+    with torch.inference_mode():
+        within = ops.adjust_hue(torch.full((1, 3, 8, 8), 0.5), torch.tensor([0.1]))
+    assert torch.equal(ops.adjust_hue(torch.full((1, 3, 8, 8), 0.5), torch.tensor([0.1])), within)
