@@ -90,13 +90,13 @@ class Sides:
         score = None
         if pair.target:
             assert self.scores is not None
-            score = self.scores(pair, row).to(z.device)
-        return Embedded(z, row.to(z.device), self.ids(pair, row, negatives).to(z.device), score=score)
+            score = _put(self.scores(pair, row), z)
+        return Embedded(z, _put(row, z), _put(self.ids(pair, row, negatives), z), score=score)
 
     def features(self, target: Target, view: View) -> Embedded:
         """A view's features, with the rows' classes for ids."""
         h, row = self.embedded[view, None], self.rows[view]
-        return Embedded(h, row.to(h.device), self.ids(target, row).to(h.device))
+        return Embedded(h, _put(row, h), _put(self.ids(target, row), h))
 
 
 def graph_loss(
@@ -147,7 +147,7 @@ def _losses(
         for call in term.calls:
             a, b = sides.of(term, call.a), sides.of(term, call.b, call.momentum)
             if term.keys_from == "both":
-                a, b = _both(a, b)
+                a, b = _both(a, b, torch.equal(sides.rows[call.a], sides.rows[call.b]))
             context = _with_extras(contexts(term, call), term, call, sides, memory)
             if memory is not None:
                 bank_a, bank_b = memory.banks.of(term, call, a, b)
@@ -180,8 +180,13 @@ def _gathered(negatives: Embedded, world: World, same_row: Literal["ignore", "ne
     return Extra(z, row, ids, same_row)
 
 
-def _both(a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:
-    """The rows that both sides have."""
-    if a.row.shape == b.row.shape and torch.equal(a.row, b.row):
+def _put(values: Tensor, like: Tensor) -> Tensor:
+    """On the other's device, for which nobody waits."""
+    return values.to(like.device, non_blocking=True)
+
+
+def _both(a: Embedded, b: Embedded, alike: bool) -> tuple[Embedded, Embedded]:
+    """The rows that both sides have; alike: all of them."""
+    if alike:
         return a, b
     return a[torch.isin(a.row, b.row)], b[torch.isin(b.row, a.row)]

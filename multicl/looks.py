@@ -58,8 +58,8 @@ def looks_of(
         modality = towers.modalities[source]
 
         def view(batch: Batch) -> Batch:
-            batch = batch.to(towers.device, non_blocking=True)
-            return modality.view(batch, row_seeds(batch.row, seed, epoch, source, kind, draw), kind)
+            seeds = row_seeds(batch.row, seed, epoch, source, kind, draw)  # where the rows are: no device is waited for
+            return modality.view(batch.to(towers.device, non_blocking=True), seeds, kind)
 
         return view
 

@@ -71,9 +71,10 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float) -> torch.optim.O
     ]
     if not params:
         raise InputError("nothing is left to train: every tower is frozen")
+    fast: dict[str, Any] = {"fused": True} if towers.device.type == "cuda" else {"foreach": True}
     if settings.name == "sgd":
-        return torch.optim.SGD(params, lr=lr, momentum=settings.momentum, foreach=True)
-    return torch.optim.AdamW(params, lr=lr, betas=(settings.momentum, settings.beta2), foreach=True)
+        return torch.optim.SGD(params, lr=lr, momentum=settings.momentum, **fast)
+    return torch.optim.AdamW(params, lr=lr, betas=(settings.momentum, settings.beta2), **fast)
 
 
 def warmup_steps(settings: Optim, steps: int) -> float:

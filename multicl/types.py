@@ -276,8 +276,8 @@ class Modality(Protocol):
         """One random view of the whole batch, on the batch's device.
 
         Args:
-            seeds: [B] int64, one a row: equal seeds give equal draws on any device and in any grouping of rows.
-                None: the deterministic view of evaluation.
+            seeds: [B] int64, one a row, on any device (while training, the CPU): equal seeds give equal draws on any
+                device and in any grouping of rows. None: the deterministic view of evaluation.
             kind: "strong" for two views of one thing, "weak" beside a caption, "local" for a small part of it, which
                 may have another shape; an adapter that knows no parts gives a strong one.
         """

@@ -26,17 +26,17 @@ LUMA = (0.2989, 0.587, 0.114)
 
 def adjust_brightness(x: Tensor, factor: Strength) -> Tensor:
     """0: black, 1: as it is."""
-    return _blend(x, factor)
+    return blend(x, factor)
 
 
 def adjust_contrast(x: Tensor, factor: Strength) -> Tensor:
     """0: the mean of its grey picture, 1: as it is."""
-    return _blend(x, factor, to_mean=1 - factor)
+    return blend(x, factor, to_mean=1 - factor)
 
 
 def adjust_saturation(x: Tensor, factor: Strength) -> Tensor:
     """0: grey, 1: as it is."""
-    return _blend(x, factor, to_grey=1 - factor)
+    return blend(x, factor, to_grey=1 - factor)
 
 
 def adjust_hue(x: Tensor, shift: Strength) -> Tensor:
@@ -53,9 +53,9 @@ def adjust_hue(x: Tensor, shift: Strength) -> Tensor:
     torch.add(green, blue, out=hue).sub_(red).sub_(low)
     hue.div_(torch.clamp_min(chroma, 1e-8, out=spare)).add_(1)  # a grey pixel's is any
     hue.copysign_(torch.sub(green, blue, out=spare))  # in sixths of a turn from red, [-3, 3]
-    turn = shift.cpu()[:, None] if isinstance(shift, Tensor) else shift
-    own = torch.tensor((1.5, 1.5 - 1 / 3, 1.5 - 2 / 3))  # 1 keeps it positive, a half makes the nearest turn the floor
-    offset = (own + turn)[..., None, None].to(x.device)  # [B, 3, 1, 1]
+    turn = shift.to(x.device, non_blocking=True)[:, None] if isinstance(shift, Tensor) else shift
+    own = 1.5 - torch.arange(3, device=x.device) / 3  # 1 keeps it positive, a half makes the nearest turn the floor
+    offset = (own + turn)[..., None, None]  # [B, 3, 1, 1]
     away = torch.add(offset, hue[:, None], alpha=1 / 6, out=x).frac_().sub_(0.5).abs_()  # turns from each channel's hue
     away.clamp_(1 / 6, 1 / 3).sub_(1 / 3)  # full up to a sixth, gone from a third: [-1/6, 0]
     return torch.addcmul(low[:, None], away, chroma[:, None], value=-6, out=x)
@@ -86,7 +86,7 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         if rows := [row for row, what in enumerate(done) if what == HUE]:
             change_rows(x, rows, adjust_hue, factors[:, HUE])
         if turn < blends.shape[1]:
-            _blend(x, *coefficients[:, :, turn])
+            blend(x, *coefficients[:, :, turn])
     return x
 
 
@@ -147,11 +147,13 @@ def planes(x: Tensor, count: int) -> tuple[Tensor, ...]:
     return kept[:size].view(shape).unbind()
 
 
-def _blend(x: Tensor, keep: Strength, to_mean: Strength | None = None, to_grey: Strength | None = None) -> Tensor:
+def blend(x: Tensor, keep: Strength, to_mean: Strength | None = None, to_grey: Strength | None = None) -> Tensor:
     """keep * x + to_mean * mean(grey(x)) + to_grey * grey(x), cut to [0, 1]."""
     more: Tensor | None = None
     if to_mean is not None:
-        more = (x.mean((2, 3)) @ x.new_tensor(LUMA))[:, None, None, None] * _column(to_mean, x)
+        red, green, blue = x.mean((2, 3)).unbind(1)  # a product with LUMA would copy it to the device
+        mean = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+        more = mean[:, None, None, None] * _column(to_mean, x)
     if to_grey is not None:
         own = grey(x).mul_(_column(to_grey, x))
         more = own if more is None else own.add_(more)

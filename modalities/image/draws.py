@@ -1,8 +1,4 @@
-"""What a random view draws: the parameters of every row, from its own seed alone.
-
-Drawn on the CPU, whatever device the pictures are on: which rows a change takes is then known without waiting for the
-device at each change.
-"""
+"""What a random view draws: the parameters of every row, from its own seed alone, the same on every device."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ _CHOICES = ("flip", "rotate", "jitter", "gray", "blur", "solarize", "noise", "po
 
 @dataclass(frozen=True)
 class Draws:
-    """Parameters of B rows, on the CPU."""
+    """Parameters of B rows, where their seeds are."""
 
     rows: dict[str, Tensor]
     """Name of a change -> [B] bool: the rows that it takes."""
@@ -64,7 +60,7 @@ class Draws:
 
 
 def draw(seeds: Tensor, height: int, width: int, s: Augment, size: tuple[int, int]) -> Draws:
-    """The draws of rows with these seeds, [B] int64 on the CPU.
+    """The draws of rows with these seeds, [B] int64. Nothing is copied to their device, so that it can be recorded.
 
     Args:
         height, width: of the pictures; size: of the views.
@@ -74,7 +70,8 @@ def draw(seeds: Tensor, height: int, width: int, s: Augment, size: tuple[int, in
     shares = {name: getattr(s, name) for name in _CHOICES}
     if not used:
         shares["jitter"] = 0.0
-    whole = torch.tensor([[0.0, 0.0, height, width]]).expand(len(seeds), -1)
+    sides = (torch.full((len(seeds),), float(n), device=seeds.device) for n in (0, 0, height, width))
+    whole = torch.stack(tuple(sides), 1)
     cut = seeded.uniform(seeds, _BOX, HOLE) if s.cutout else None
     return Draws(
         rows={name: choices[:, i] < share for i, (name, share) in enumerate(shares.items())},
@@ -99,6 +96,7 @@ def random_boxes(
         draws: [B, 2 TRIES + 2] uniform numbers.
         scale: share of the area. ratio: width / height relative to that of the picture, log-uniform.
     """
+    draws = draws.double()  # so that devices, whose last bits differ, round to the same pixels
     share = _between(draws[:, :TRIES], *scale)
     stretch = _between(draws[:, TRIES : 2 * TRIES], math.log(ratio[0]), math.log(ratio[1])).exp()
     h = (height * (share / stretch).sqrt()).round()  # [B, TRIES]
@@ -109,17 +107,22 @@ def random_boxes(
     w = torch.where(fits, w, width).gather(1, first)[:, 0]
     top = (draws[:, -2] * (height - h + 1)).floor()
     left = (draws[:, -1] * (width - w + 1)).floor()
-    return torch.stack((top, left, h, w), 1)
+    return torch.stack((top, left, h, w), 1).float()
 
 
 def _colours(draws: Tensor, s: Augment) -> tuple[list[int], Tensor, Tensor]:
     """The T adjustments that do something, the strengths [B, 4] of all, and the order [B, T] of those."""
     strengths = {BRIGHTNESS: s.brightness, CONTRAST: s.contrast, SATURATION: s.saturation, HUE: s.hue}
     used = [what for what, strength in strengths.items() if strength]
-    low = torch.tensor([-s.hue if what == HUE else max(0.0, 1 - strength) for what, strength in strengths.items()])
-    high = torch.tensor([s.hue if what == HUE else 1 + strength for what, strength in strengths.items()])
-    order = torch.tensor(used, dtype=torch.int64)[draws[:, 4 : 4 + len(used)].argsort(1)]
-    return used, torch.lerp(low, high, draws[:, :4]), order
+    factors = []
+    for what, strength in strengths.items():
+        low, high = (-strength, strength) if what == HUE else (max(0.0, 1 - strength), 1 + strength)
+        factors.append(_between(draws[:, what], low, high))
+    place = draws[:, 4 : 4 + len(used)].argsort(dim=1, stable=True)
+    order = torch.zeros_like(place)
+    for number, what in enumerate(used):
+        order += (place == number) * what
+    return used, torch.stack(factors, 1), order
 
 
 def _between(draws: Tensor, low: float, high: float) -> Tensor:

@@ -58,13 +58,13 @@ def rotate(x: Tensor, angle: Tensor) -> Tensor:
     return turned.clamp_(max=1)  # weights add up to 1 but for rounding
 
 
-def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
+def gaussian_blur(x: Tensor, sigma: Tensor, most: float | None = None) -> Tensor:
     """Blurs with a Gaussian of `sigma` > 0 pixels, cut off 3 sigma away (rounded up); borders are mirrored.
 
     Args:
-        sigma: [B].
+        sigma: [B]. most: the greatest that there can be; None: it is looked for, for which a GPU must be waited.
     """
-    kernel = blur_kernel(sigma)  # [B, radius + 1]
+    kernel = blur_kernel(sigma, most)  # [B, radius + 1]
     if x.device.type == "cpu" and max(x.shape[2:]) > SMALL:
         return torch.stack([_blur_one(one, own) for one, own in zip(x, kernel.tolist(), strict=True)]).clamp_(max=1)
     kernel = kernel.to(x.device)
@@ -73,9 +73,9 @@ def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
     return (rows[:, None] @ across.view_as(x)).clamp_(max=1)
 
 
-def blur_kernel(sigma: Tensor) -> Tensor:
+def blur_kernel(sigma: Tensor, most: float | None = None) -> Tensor:
     """[B, radius + 1] weights 0 to 3 sigma away, the same on either side: all together they sum to 1."""
-    away = torch.arange(math.ceil(3 * float(sigma.max())) + 1, device=sigma.device)
+    away = torch.arange(math.ceil(3 * (float(sigma.max()) if most is None else most)) + 1, device=sigma.device)
     weights = (-0.5 * (away / sigma[:, None]).square()).exp() * (away <= (3 * sigma).ceil()[:, None])
     return weights / (2 * weights.sum(1, keepdim=True) - 1)  # the middle one, exp(0), counts once
 

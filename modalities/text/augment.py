@@ -31,6 +31,7 @@ def thinned(
         special: ids that are never left out.
     """
     ids, mask = batch.get("ids"), batch.get("mask")
+    seeds = seeds.to(ids.device)
     free = mask & ~torch.isin(ids, torch.tensor(list(special), dtype=ids.dtype, device=ids.device))
     count = free.sum(1, keepdim=True)  # [B, 1]
     place = free.cumsum(1) - 1  # [B, T] among the free

@@ -115,7 +115,7 @@ class NegativesObjective(TemperedModule):
         scale = self.scale(context, a.z)
         stats, relation = contrast_views(
             a, b, scale, context, self.settings.similarity, both=context.both, tilts=self.rows.tilts,
-            positives_in_sum=False,
+            positives_in_sum=False, known_scale=self.known_scale(context),
         )  # fmt: skip
         loss = negatives_loss(stats, relation, scale, self.rows, context.world, context.extra_a, context.extra_b)
         return {"loss": loss, "temperature": 1 / scale.detach().squeeze()}

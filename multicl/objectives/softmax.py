@@ -73,6 +73,7 @@ def contrast_views(
     tilts: Sequence[float] = (1.0,),
     positives_in_sum: bool = True,
     hardest: int | None = None,
+    known_scale: float | None = None,
 ) -> tuple[Stats, Relation]:
     """`contrast` of two views: of one node in one symmetric matrix of both, of two nodes across.
 
@@ -98,7 +99,7 @@ def contrast_views(
         return contrast_hardest(*given, k=hardest, both=both, world=context.world), relation
     stats = contrast(
         queries, keys, scale, relation, extra_a, extra_b, tilts=tilts, positives_in_sum=positives_in_sum, both=both,
-        unit=cosine, world=context.world,
+        unit=cosine, known_scale=known_scale, world=context.world,
     )  # fmt: skip
     return stats, relation
 
@@ -132,7 +133,10 @@ class SoftmaxObjective(TemperedModule):
             raise InputError(f"{type(self.settings).__name__} compares two views of one node; for two, use InfoNCE")
         scale = self.scale(context, a.z)
         both = self.both_directions and context.both
-        stats, _ = contrast_views(a, b, scale, context, self.settings.similarity, both=both, hardest=self.hardest)
+        stats, _ = contrast_views(
+            a, b, scale, context, self.settings.similarity, both=both, hardest=self.hardest,
+            known_scale=self.known_scale(context),
+        )  # fmt: skip
         if self.own_negative != 1:
             stats = replace(stats, a=self._weighted(stats.a, a, b, scale, context))
         loss = info_nce_loss(stats, context.world)

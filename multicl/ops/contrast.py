@@ -41,6 +41,7 @@ def contrast(
     positives_in_sum: bool = True,
     both: bool = True,
     unit: bool = False,
+    known_scale: float | None = None,
     world: World | None = None,
 ) -> Stats:
     """Row statistics of the logits scale * a @ b^T over the rows of all ranks.
@@ -55,6 +56,7 @@ def contrast(
         positives_in_sum: False leaves positives out of the sums (DCL, arXiv:2110.06848).
         both: the sums of b's rows over a's keys too; without, Stats.b is None.
         unit: rows, extra ones too, are known to be unit vectors or zero, so that no logit exceeds the scale.
+        known_scale: the scale's value, where it is known: spares a look at it, for which a GPU must be waited.
         world: default: the process group there is.
 
     Returns:
@@ -72,7 +74,7 @@ def contrast(
         extras += [("b", extra) for extra in extra_b if both and b is not None]
         given = (None if z is None else z.to(kind) for z in (a, b, scale, *(extra.z for _, extra in extras)))
         form = fused.form(a.device, kind, tilts, low)
-        call = _Call(relation, tuple(extras), tuple(tilts), positives_in_sum, both, unit, world, form)
+        call = _Call(relation, tuple(extras), tuple(tilts), positives_in_sum, both, unit, known_scale, world, form)
         found = _Contrast.apply(call, *given)  # type: ignore[no-untyped-call]
     sides = [Sums(*found[at : at + 3]) for at in range(0, len(found), 3)]
     return Stats(sides[0], sides[1] if len(sides) > 1 else None)
@@ -89,6 +91,7 @@ class _Call:
     positives_in_sum: bool
     both: bool
     unit: bool
+    known_scale: float | None
     world: World
     form: fused.Form
 
@@ -225,4 +228,4 @@ def _bound(call: _Call, rows: Iterable[Tensor | None], scale: Tensor) -> float:
         norms = [torch.linalg.vector_norm(z.detach(), dim=1).max() for z in rows if z is not None and len(z)]
         most = torch.stack(norms).max() if norms else scale.new_zeros(())
         longest = float(call.world.max(most))
-    return abs(float(scale)) * longest * longest
+    return abs(float(scale) if call.known_scale is None else call.known_scale) * longest * longest

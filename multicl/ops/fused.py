@@ -7,9 +7,7 @@ with the roles swapped and a symmetric matrix is walked whole: twice the product
 
 Backward: a kernel makes a panel's logits again and writes their slopes, and two library products take it from there.
 
-The floor of both is 8 * N * K * D operations, of bf16 products where they are allowed. Neither the speed nor the sizes
-of tiles have been measured so far, nor have the kernels run on a GPU: they are tested through Triton's interpreter, and
-compiled for sm_80 and sm_90.
+The floor of both is 8 * N * K * D operations, of bf16 products where they are allowed.
 
 Dimensions: N rows of a side; n queries and k keys of a block; T tilts; D width; S spans of columns.
 """
@@ -35,7 +33,7 @@ from multicl.ops.tiled import Block
 PROGRAMS = 1024
 """As many as keep a GPU busy: where there are fewer row blocks, columns are cut into spans."""
 SWITCH = "MULTICL_TRITON"
-"""Environment variable; "1" lets this form run. Off until a GPU has passed the tests: `tiled` runs there, too."""
+"""Environment variable; "0" keeps this form from running: `tiled` runs on GPUs, too."""
 
 
 class Form(Protocol):
@@ -49,7 +47,7 @@ class Form(Protocol):
 
 
 def form(device: torch.device, kind: torch.dtype, tilts: Sequence[float], low: bool) -> Form:
-    """The fused form where asked for and able: compute capability 8.0, Triton, float32, one or two tilts above 0.
+    """The fused form where it can run: compute capability 8.0, Triton, float32, one or two tilts above 0.
 
     Else `tiled`.
 
@@ -57,7 +55,7 @@ def form(device: torch.device, kind: torch.dtype, tilts: Sequence[float], low: b
         low: bf16 products will do. Else they are those of float32.
     """
     if (
-        os.environ.get(SWITCH) != "1"
+        os.environ.get(SWITCH) == "0"
         or device.type != "cuda"
         or kind != torch.float32
         or len(tilts) > 2
@@ -85,9 +83,35 @@ class Sizes(NamedTuple):
     num_stages: int
 
 
-def sizes(products: torch.dtype) -> Sizes:
-    """Unmeasured, and such that a tile's shared memory is within 100 KB."""
-    return Sizes(64, 64, 32, 4, 2) if products == torch.float32 else Sizes(128, 128, 64, 8, 3)
+class Plan(NamedTuple):
+    """How the work is cut."""
+
+    sums: Sizes
+    """Of plain tiles."""
+    weights: Sizes
+    """Of plain tiles, too."""
+    special: Sizes
+    """Of special tiles in both kernels."""
+    mark: tuple[int, int]
+    """Rows and columns of what is plain or special as a whole: multiples of the tiles."""
+
+
+def plan(products: torch.dtype, roomy: bool) -> Plan:
+    """What was quickest on an H100. Not `roomy`: a tile's shared memory is within 100 KB, as on smaller GPUs."""
+    if products == torch.float32:
+        same = Sizes(64, 64, 32, 4, 2)
+        return Plan(same, same, same, (64, 64))
+    wide = Sizes(256, 128, 64, 8, 3) if roomy else Sizes(128, 128, 64, 8, 2)
+    return Plan(wide, Sizes(128, 128, 64, 8, 3 if roomy else 2), Sizes(64, 64, 64, 4, 2), wide[:2])
+
+
+@functools.cache
+def _is_roomy(device: torch.device) -> bool:
+    """Whether a program may take 160 KB of shared memory, as on an A100 and what came after it for data centres."""
+    if device.type != "cuda":
+        return True
+    room: int = getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", 0)
+    return room >= 160 * 2**10
 
 
 @dataclass(frozen=True)
@@ -105,33 +129,49 @@ class Fused:
         atomic = running.shift is None and not torch.are_deterministic_algorithms_enabled()
         x, y = self._cast(block.x), self._cast(block.y)
         columns = block.columns if atomic else None
+        own = "counts" if not block.symmetric else "half" if columns is not None else "left out"
         with _on(x.device):
-            self._add_rows(block, running, x, y, block.query, block.key, block.rows, columns)
+            block.marks = self._mark(block.query, block.key, own, block.own_row)
+            self._add_rows(block, running, x, y, block.query, block.key, block.marks, own, block.rows, columns)
             if block.columns is not None and not atomic and not block.symmetric:
-                self._add_rows(block, running, y, x, block.key, block.query, block.columns, None)
+                marks = self._mark(block.key, block.query, own, block.own_row)
+                self._add_rows(block, running, y, x, block.key, block.query, marks, own, block.columns, None)
 
     def _add_rows(
-        self, block: Block, running: Running, x: Tensor, y: Tensor, query: Side, key: Side, row: int, column: int | None
-    ) -> None:
+        self, block: Block, running: Running, x: Tensor, y: Tensor, query: Side, key: Side, marks: Tensor, own: str,
+        row: int, column: int | None,
+    ) -> None:  # fmt: skip
         """Sums of x's rows go to the statistics from `row` on; of y's to those from `column` on."""
         from multicl.ops import kernels
 
-        n, k, tilts, (BM, BN, *_) = len(x), len(y), len(running.tilts), sizes(self.products)
-        blocks = -(-n // BM)
-        span = -(-k // (BN * max(1, PROGRAMS // blocks))) * BN
-        spans = -(-k // span)
-        parts = x.new_empty(spans, 2 * tilts + 2, n, dtype=torch.float32)
-        shifts = parts if running.shift is None else parts.new_empty(spans, n)
+        n, k, tilts, cut = len(x), len(y), len(running.tilts), self._plan(x.device)
+        grids = [_spans(n, k, sizes.BM, cut.mark[1]) for sizes in (cut.sums, cut.special)]
+        parts = x.new_zeros(sum(spans for _, spans, _ in grids), 2 * tilts + 2, n, dtype=torch.float32)
+        shifts = parts if running.shift is None else parts.new_empty(len(parts), n)
         at = slice(column or 0, None)
         sums_of_columns = (running.others[:, at], running.inside[:, at], running.positive[at], running.count[at])
-        kernels.sums[blocks, spans](
-            x, y, query.row, query.id, key.row, key.id, parts, shifts, *sums_of_columns,
-            n, k, running.others.shape[1], span, *_two(running.tilts),
-            WIDE=running.shift is not None, COLUMNS=column is not None, INSIDE=running.positives_in_sum,
-            SELF="counts" if not block.symmetric else "half" if column is not None else "left out",
-            **self._settings(block, tilts),
-        )  # fmt: skip
+        done = 0
+        for special, sizes, (blocks, spans, span) in zip((False, True), (cut.sums, cut.special), grids, strict=True):
+            kernels.sums[blocks, spans](
+                x, y, query.row, query.id, key.row, key.id, marks, parts[done:], shifts[done:], *sums_of_columns,
+                n, k, marks.shape[1], running.others.shape[1], span, *_two(running.tilts),
+                SPECIAL=special, WIDE=running.shift is not None, COLUMNS=column is not None,
+                INSIDE=running.positives_in_sum, SELF=own, MM=cut.mark[0], MN=cut.mark[1],
+                **self._settings(block, tilts, sizes),
+            )  # fmt: skip
+            done += spans
         _merge(running, parts, shifts, slice(row, row + n))
+
+    def _mark(self, query: Side, key: Side, own: str, own_row: str) -> Tensor:
+        """[row tiles, column tiles] int8: 1 where a tile holds more than negatives."""
+        from multicl.ops import kernels
+
+        (MM, MN), n, k = self._plan(query.id.device).mark, len(query.id), len(key.id)
+        marks = query.id.new_empty(-(-n // MM), -(-k // MN), dtype=torch.int8)
+        kernels.mark[marks.shape[1], marks.shape[0]](
+            query.row, query.id, key.row, key.id, marks, n, k, SELF=own, OWN=own_row, MM=MM, MN=MN
+        )
+        return marks
 
     def backward(self, block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:
         """As `tiled.backward`."""
@@ -141,45 +181,60 @@ class Fused:
         x, y = self._cast(block.x), self._cast(block.y)
         left = y if block.symmetric else x
         most = tiled.tile_size(x.device)
+        marks = block.marks
+        assert marks is not None, "forward comes first"
         stride = -(-min(most, len(y)) // 16) * 16  # so that rows are aligned for the products
         held = x.new_empty(min(most, len(x)), stride)
         whole = Slopes(slopes.tilts, *(None if z is None else z.contiguous() for z in _tensors(slopes)))  # type: ignore[arg-type]
         for tile in block.tiles():
             panel = held[: tile.rows.stop - tile.rows.start, : tile.columns.stop - tile.columns.start]
             with _on(x.device):
-                self._write_weights(block, tile, x, y, whole, panel)
+                self._write_weights(block, tile, x, y, marks, whole, panel)
             _add_product(dx[tile.rows], panel, y[tile.columns])
             if wants_y and not tile.diagonal:
                 _add_product(dy[tile.columns], panel.T, left[tile.rows])
         return dx, dy
 
     def _write_weights(
-        self, block: Block, tile: tiled.Tile, x: Tensor, y: Tensor, slopes: Slopes, panel: Tensor
+        self, block: Block, tile: tiled.Tile, x: Tensor, y: Tensor, marks: Tensor, slopes: Slopes, panel: Tensor
     ) -> None:
         """dL/dlogit of a tile."""
         from multicl.ops import kernels
 
-        (n, k), (BM, BN, *_) = panel.shape, sizes(self.products)
+        (n, k), cut = panel.shape, self._plan(x.device)
         query, key = block.query[tile.rows], block.key[tile.columns]
         rows, *columns = (end.at.start for end in block.ends(tile))
         sums, lse, positive, only, single = _tensors(slopes)
-        kernels.weights[-(-k // BN), -(-n // BM)](
-            x[tile.rows], y[tile.columns], query.row, query.id, key.row, key.id, panel,
-            sums, sums if lse is None else lse, positive, positive if only is None else only, single,
-            n, k, panel.stride(0), len(slopes.positive), rows, columns[0] if columns else 0,
-            *_two(slopes.tilts),
-            WIDE=lse is not None, COLUMNS=bool(columns), INSIDE=only is not None,
-            SELF="left out" if tile.diagonal else "counts",
-            **self._settings(block, len(slopes.tilts)),
-        )  # fmt: skip
+        marks = marks[tile.rows.start // cut.mark[0] :, tile.columns.start // cut.mark[1] :]
+        for special, sizes in ((False, cut.weights), (True, cut.special)):
+            span = 8 * cut.mark[1] if special else sizes.BN  # most of the special ones' programs look and go
+            kernels.weights[-(-k // span), -(-n // sizes.BM)](
+                x[tile.rows], y[tile.columns], query.row, query.id, key.row, key.id, marks, panel,
+                sums, sums if lse is None else lse, positive, positive if only is None else only, single,
+                n, k, marks.stride(0), panel.stride(0), len(slopes.positive), rows,
+                columns[0] if columns else 0, *_two(slopes.tilts),
+                SPECIAL=special, WIDE=lse is not None, COLUMNS=bool(columns), INSIDE=only is not None,
+                SELF="left out" if tile.diagonal else "counts", SPAN=span, MM=cut.mark[0], MN=cut.mark[1],
+                **self._settings(block, len(slopes.tilts), sizes),
+            )  # fmt: skip
+
+    def _plan(self, device: torch.device) -> Plan:
+        return plan(self.products, _is_roomy(device))
 
     def _cast(self, z: Tensor) -> Tensor:
         return z.to(self.products).contiguous()
 
-    def _settings(self, block: Block, tilts: int) -> dict[str, Any]:
+    def _settings(self, block: Block, tilts: int, sizes: Sizes) -> dict[str, Any]:
         """What both kernels are compiled for."""
         found = {"WIDTH": block.x.shape[1], "TILTS": tilts, "PRECISION": "tf32x3"}
-        return found | {"EQUAL": block.equal_ids, "OWN": block.own_row} | sizes(self.products)._asdict()
+        return found | {"EQUAL": block.equal_ids, "OWN": block.own_row} | sizes._asdict()
+
+
+def _spans(n: int, k: int, rows: int, columns: int) -> tuple[int, int, int]:
+    """Row blocks, spans of columns and columns of a span, such that there are PROGRAMS of both or one span a tile."""
+    blocks = -(-n // rows)
+    span = -(-k // (columns * max(1, PROGRAMS // blocks))) * columns
+    return blocks, -(-k // span), span
 
 
 def _merge(running: Running, parts: Tensor, shifts: Tensor, at: slice) -> None:
@@ -203,7 +258,7 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     if a.dtype == total.dtype:
         total.addmm_(a, b)
     elif a.is_cuda:
-        total += torch.mm(a, b, total.dtype)
+        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
     else:  # interpreted
         total.addmm_(a.to(total.dtype), b.to(total.dtype))
 

@@ -1,9 +1,10 @@
 """The Triton kernels of the fused form, and nothing else: `multicl.ops.fused` launches them. Triton is for Linux only.
 
-Of many ids, few tiles hold an entry that is special: positive, ignored, self or beyond the matrix. All others are
-spared the masks, which would not fit into registers.
+Of many ids, few tiles hold an entry that is special: positive, ignored, self or beyond the matrix. `mark` finds them.
+`sums` and `weights` are then run twice: once over the plain tiles, without any mask and at the speed of the products;
+and once over the special ones, in smaller tiles, as masks take registers (SPECIAL).
 
-Both make logits a tile at a time from rows x [n, D], which have the scale in them, and y [k, D], in the products'
+All make logits a tile at a time from rows x [n, D], which have the scale in them, and y [k, D], in the products'
 precision with float32 sums, and compare the rows' int64 ids. Names in capitals are settled when a kernel is compiled:
     WIDTH      D
     TILTS      1 or 2: how many of tilt_0 and tilt_1 are asked for
@@ -12,6 +13,7 @@ precision with float32 sums, and compare the rows' int64 ids. Names in capitals 
     EQUAL, OWN what equal ids and the query's own row mean, as in `multicl.ops.relation.related`
     INSIDE     positives are in the sums
     PRECISION  of float32 products; BM, BN, BD: rows, columns and depth of a tile
+    MM, MN     rows and columns that share a mark, multiples of BM and BN
 """
 # mypy: ignore-errors
 # Triton's language only looks like Python.
@@ -20,37 +22,58 @@ import triton
 import triton.language as tl
 
 LOWEST = tl.constexpr(-1e30)
+LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def _product(x, y, rows, columns, n, k, WIDTH: tl.constexpr, PRECISION: tl.constexpr, BD: tl.constexpr):
-    """[BM, BN] float32 logits; 0 outside of the matrix."""
+def _product(
+    x, y, rows, columns, n, k, WIDTH: tl.constexpr, PRECISION: tl.constexpr, BD: tl.constexpr, INNER: tl.constexpr
+):
+    """[BM, BN] float32 logits; 0 outside of the matrix. INNER: the tile lies inside of it."""
     logits = tl.zeros([rows.shape[0], columns.shape[0]], tl.float32)
     of_x = x + rows.to(tl.int64)[:, None] * WIDTH
-    of_y = y + columns.to(tl.int64)[None, :] * WIDTH
+    of_y = y + columns.to(tl.int64)[:, None] * WIDTH
     for start in range(0, WIDTH, BD):
         at = start + tl.arange(0, BD)
-        some_x = tl.load(of_x + at[None, :], (rows < n)[:, None] & (at < WIDTH)[None, :], 0.0)
-        some_y = tl.load(of_y + at[:, None], (at < WIDTH)[:, None] & (columns < k)[None, :], 0.0)
-        logits = tl.dot(some_x, some_y, logits, input_precision=PRECISION)
+        if INNER and WIDTH % BD == 0:
+            some_x, some_y = tl.load(of_x + at[None, :]), tl.load(of_y + at[None, :])
+        else:
+            some_x = tl.load(of_x + at[None, :], (rows < n)[:, None] & (at < WIDTH)[None, :], 0.0)
+            some_y = tl.load(of_y + at[None, :], (columns < k)[:, None] & (at < WIDTH)[None, :], 0.0)
+        logits = tl.dot(some_x, some_y.T, logits, input_precision=PRECISION)
     return logits
 
 
 @triton.jit
-def _any_special(
-    x_row, x_id, y_row, y_id, first_row, first_column, rows, columns, n, k,
-    SELF: tl.constexpr, OWN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-):  # fmt: skip
-    """Whether a tile holds more than negatives. Equal rows have equal ids, but for a queue's."""
-    of_x, of_y = tl.load(x_id + rows, rows < n, 0), tl.load(y_id + columns, columns < k, 0)
-    special = of_x[:, None] == of_y[None, :]
-    if OWN == "ignore":
-        of_x, of_y = tl.load(x_row + rows, rows < n, 0), tl.load(y_row + columns, columns < k, 0)
-        special = special | (of_x[:, None] == of_y[None, :])
-    found = (tl.max(special.to(tl.int32)) > 0) | (first_row + BM > n) | (first_column + BN > k)
-    if SELF != "counts":
-        found = found | ((first_column < first_row + BM) & (first_column + BN > first_row))
+def _meet(x, y, rows, columns, n, k):
+    """Whether a number is both among x [n] at `rows` and among y [k] at `columns`."""
+    of_x, of_y = tl.load(x + rows, rows < n, 0), tl.load(y + columns, columns < k, 0)
+    found = (tl.max(of_x) >= tl.min(of_y)) & (tl.max(of_y) >= tl.min(of_x))  # numbers in order need no other look
+    if found:
+        found = tl.max((of_x[:, None] == of_y[None, :]).to(tl.int32)) > 0
     return found
+
+
+@triton.jit(do_not_specialize=["n", "k"])
+def mark(
+    x_row, x_id, y_row, y_id,
+    marks,  # [row tiles, column tiles] int8
+    n, k, SELF: tl.constexpr, OWN: tl.constexpr, MM: tl.constexpr, MN: tl.constexpr,
+):  # fmt: skip
+    """Whether a tile holds more than negatives, or ends beyond the matrix. Equal rows have equal ids, but a queue's.
+
+    Program (j, i) has the tile in row i and column j.
+    """
+    first_row, first_column = tl.program_id(1) * MM, tl.program_id(0) * MN
+    rows, columns = first_row + tl.arange(0, MM), first_column + tl.arange(0, MN)
+    special = (first_row + MM > n) | (first_column + MN > k)
+    if SELF != "counts":
+        special = special | ((first_column < first_row + MM) & (first_column + MN > first_row))
+    if not special:
+        special = _meet(x_id, y_id, rows, columns, n, k)
+        if OWN == "ignore":
+            special = special | _meet(x_row, y_row, rows, columns, n, k)
+    tl.store(marks + tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tl.program_id(0), special.to(tl.int8))
 
 
 @triton.jit
@@ -96,24 +119,37 @@ def _raise(most, shift, others_0, others_1, inside_0, inside_1, tilt_0, tilt_1, 
 
 
 @triton.jit
-def _sum(values, columns, k, total, COLUMNS: tl.constexpr):
+def _exp(tilt, logits, shift, WIDE: tl.constexpr):
+    """exp(tilt * (logits - shift)) of a tile, whose rows have the shifts."""
+    if WIDE:
+        logits = logits - shift[:, None]
+    return tl.exp2((tilt * LOG2_E) * logits)
+
+
+@triton.jit
+def _sum(values, columns, k, total, COLUMNS: tl.constexpr, SPECIAL: tl.constexpr):
     """[BM] sums of the rows; those of the columns are added to `total`."""
     if COLUMNS:
-        tl.atomic_add(total + columns, tl.sum(values, 0), columns < k, sem="relaxed")
+        of_columns = tl.sum(values, 0)
+        if SPECIAL:
+            tl.atomic_add(total + columns, of_columns, columns < k, sem="relaxed")
+        else:
+            tl.atomic_add(total + columns, of_columns, sem="relaxed")
     return tl.sum(values, 1)
 
 
-@triton.jit(do_not_specialize=["n", "k", "size", "span"])
+@triton.jit(do_not_specialize=["n", "k", "size", "span", "across"])
 def sums(
     x, y, x_row, x_id, y_row, y_id,
+    marks,  # [row tiles, across]
     parts, shifts,  # [spans, 2 * TILTS + 2, n] others, inside, positive, count; [spans, n] where WIDE
     others, inside, positive, count,  # of the columns, in rows of `size`: the sums are added to them where COLUMNS
-    n, k, size, span, tilt_0, tilt_1,
-    WIDTH: tl.constexpr, TILTS: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr, SELF: tl.constexpr,
-    INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr, PRECISION: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    n, k, across, size, span, tilt_0, tilt_1,
+    SPECIAL: tl.constexpr, WIDTH: tl.constexpr, TILTS: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr,
+    SELF: tl.constexpr, INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr, PRECISION: tl.constexpr,
+    MM: tl.constexpr, MN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """Statistics of BM rows over a span of columns, of which there are `span`, some BN; and of the columns by atomics.
+    """Statistics of BM rows over a span of columns, of which there are `span`, some MN; and of the columns by atomics.
 
     Program (i, s) has the i-th rows and the s-th span. Columns have no shifts: COLUMNS and WIDE exclude each other.
     """
@@ -121,48 +157,51 @@ def sums(
     rows = first_row + tl.arange(0, BM)
     start, stop = part * span, tl.minimum(part * span + span, k)
     if SELF == "half":
-        start = tl.maximum(start, first_row // BN * BN)
+        start = tl.maximum(start, first_row // MN * MN)
     others_0 = tl.zeros([BM], tl.float32)
     others_1, inside_0, inside_1 = others_0, others_0, others_0
     sum_positive, number, shift = others_0, others_0, others_0
     if WIDE:
         shift += LOWEST
+    of_marks = marks + (first_row // MM).to(tl.int64) * across
     first_column = start
     while first_column < stop:  # Triton's interpreter takes no range that is not constant
-        columns = first_column + tl.arange(0, BN)
-        logits = _product(x, y, rows, columns, n, k, WIDTH, PRECISION, BD)
-        if _any_special(x_row, x_id, y_row, y_id, first_row, first_column, rows, columns, n, k, SELF, OWN, BM, BN):
-            is_positive, is_negative = _relate(x_row, x_id, y_row, y_id, rows, columns, n, k, SELF, EQUAL, OWN)
-            sum_positive += _sum(tl.where(is_positive, logits, 0.0), columns, k, positive, COLUMNS)
-            number += _sum(is_positive.to(tl.float32), columns, k, count, COLUMNS)
-            if INSIDE:
-                own = tl.where(is_positive, logits, -float("inf"))
-                if WIDE:
-                    shift, others_0, others_1, inside_0, inside_1 = _raise(
-                        tl.max(own, 1), shift, others_0, others_1, inside_0, inside_1, tilt_0, tilt_1, TILTS
-                    )
-                e = tl.exp(tilt_0 * (own - shift[:, None]))
-                inside_0 += _sum(e, columns, k, inside, COLUMNS)
-                if TILTS == 2:
-                    e = tl.exp(tilt_1 * (own - shift[:, None]))
-                    inside_1 += _sum(e, columns, k, inside + size, COLUMNS)
-            logits = tl.where(is_negative, logits, -float("inf"))
-        if WIDE:
-            shift, others_0, others_1, inside_0, inside_1 = _raise(
-                tl.max(logits, 1), shift, others_0, others_1, inside_0, inside_1, tilt_0, tilt_1, TILTS
-            )
-        others_0 += _sum(tl.exp(tilt_0 * (logits - shift[:, None])), columns, k, others, COLUMNS)
-        if TILTS == 2:
-            others_1 += _sum(tl.exp(tilt_1 * (logits - shift[:, None])), columns, k, others + size, COLUMNS)
+        if (tl.load(of_marks + first_column // MN) != 0) == SPECIAL:
+            columns = first_column + tl.arange(0, BN)
+            logits = _product(x, y, rows, columns, n, k, WIDTH, PRECISION, BD, not SPECIAL)
+            if SPECIAL:
+                is_positive, is_negative = _relate(x_row, x_id, y_row, y_id, rows, columns, n, k, SELF, EQUAL, OWN)
+                sum_positive += _sum(tl.where(is_positive, logits, 0.0), columns, k, positive, COLUMNS, SPECIAL)
+                number += _sum(is_positive.to(tl.float32), columns, k, count, COLUMNS, SPECIAL)
+                if INSIDE:
+                    own = tl.where(is_positive, logits, -float("inf"))
+                    if WIDE:
+                        shift, others_0, others_1, inside_0, inside_1 = _raise(
+                            tl.max(own, 1), shift, others_0, others_1, inside_0, inside_1, tilt_0, tilt_1, TILTS
+                        )
+                    inside_0 += _sum(_exp(tilt_0, own, shift, WIDE), columns, k, inside, COLUMNS, SPECIAL)
+                    if TILTS == 2:
+                        e = _exp(tilt_1, own, shift, WIDE)
+                        inside_1 += _sum(e, columns, k, inside + size, COLUMNS, SPECIAL)
+                logits = tl.where(is_negative, logits, -float("inf"))
+            if WIDE:
+                shift, others_0, others_1, inside_0, inside_1 = _raise(
+                    tl.max(logits, 1), shift, others_0, others_1, inside_0, inside_1, tilt_0, tilt_1, TILTS
+                )
+            others_0 += _sum(_exp(tilt_0, logits, shift, WIDE), columns, k, others, COLUMNS, SPECIAL)
+            if TILTS == 2:
+                others_1 += _sum(_exp(tilt_1, logits, shift, WIDE), columns, k, others + size, COLUMNS, SPECIAL)
         first_column += BN
     out = parts + part * (2 * TILTS + 2) * n + rows
     tl.store(out, others_0, rows < n)
-    tl.store(out + TILTS * n, inside_0, rows < n)
     if TILTS == 2:
         tl.store(out + n, others_1, rows < n)
-        tl.store(out + 3 * n, inside_1, rows < n)
-    tl.store(out + 2 * TILTS * n, sum_positive, rows < n)
-    tl.store(out + (2 * TILTS + 1) * n, number, rows < n)
+    if SPECIAL:
+        tl.store(out + TILTS * n, inside_0, rows < n)
+        if TILTS == 2:
+            tl.store(out + 3 * n, inside_1, rows < n)
+        tl.store(out + 2 * TILTS * n, sum_positive, rows < n)
+        tl.store(out + (2 * TILTS + 1) * n, number, rows < n)
     if WIDE:
         tl.store(shifts + part * n + rows, shift, rows < n)
 
@@ -172,56 +211,103 @@ def _slopes(
     logits, at, here, sums, lse, size, tilt_0, tilt_1, TILTS: tl.constexpr, WIDE: tl.constexpr, axis: tl.constexpr
 ):
     """What the sums `at` of a tile's rows (axis 1) or columns (axis 0) ask of its logits: [BM, BN]."""
-    shift = tl.zeros([at.shape[0]], tl.float32)
-    if WIDE:
-        shift = tl.load(lse + at, here, 0.0)
-    slopes = tl.exp(tilt_0 * logits - tl.expand_dims(shift, axis)) * tl.expand_dims(tl.load(sums + at, here, 0.0), axis)
+    slopes = _tilted(tilt_0, logits, lse + at, here, WIDE, axis) * tl.expand_dims(tl.load(sums + at, here), axis)
     if TILTS == 2:
-        if WIDE:
-            shift = tl.load(lse + size + at, here, 0.0)
-        factor = tl.expand_dims(tl.load(sums + size + at, here, 0.0), axis)
-        slopes += tl.exp(tilt_1 * logits - tl.expand_dims(shift, axis)) * factor
+        factor = tl.expand_dims(tl.load(sums + size + at, here), axis)
+        slopes += _tilted(tilt_1, logits, lse + size + at, here, WIDE, axis) * factor
     return slopes
+
+
+@triton.jit
+def _tilted(tilt, logits, shifts, here, WIDE: tl.constexpr, axis: tl.constexpr):
+    """exp(tilt * logits - shift)."""
+    exponent = (tilt * LOG2_E) * logits
+    if WIDE:
+        exponent = exponent - tl.expand_dims(tl.load(shifts, here) * LOG2_E, axis)
+    return tl.exp2(exponent)
 
 
 @triton.jit
 def _slopes_of_positives(slopes, at, here, positive, only, single, INSIDE: tl.constexpr, axis: tl.constexpr):
     """The same of positives, all of it; `slopes` is what the sums ask. [BM, BN]."""
-    own = tl.expand_dims(tl.load(positive + at, here, 0.0), axis) + tl.zeros_like(slopes)
+    own = tl.expand_dims(tl.load(positive + at, here), axis) + tl.zeros_like(slopes)
     if INSIDE:
-        is_single = tl.expand_dims(tl.load(single + at, here, 0), axis) != 0
-        own = tl.where(is_single, tl.expand_dims(tl.load(only + at, here, 0.0), axis), own + slopes)
+        is_single = tl.expand_dims(tl.load(single + at, here), axis) != 0
+        own = tl.where(is_single, tl.expand_dims(tl.load(only + at, here), axis), own + slopes)
     return own
 
 
-@triton.jit(do_not_specialize=["n", "k", "size", "row_at", "column_at"])
+@triton.jit
+def _both_slopes(
+    logits, at, at_column, sums, size, tilt_0, tilt_1, TILTS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """What rows and columns ask of a plain, narrow tile: one exponential serves both."""
+    factor = tl.load(sums + at)[:, None]
+    if COLUMNS:
+        factor = factor + tl.load(sums + at_column)[None, :]
+    whole = tl.exp2((tilt_0 * LOG2_E) * logits) * factor
+    if TILTS == 2:
+        factor = tl.load(sums + size + at)[:, None]
+        if COLUMNS:
+            factor = factor + tl.load(sums + size + at_column)[None, :]
+        whole += tl.exp2((tilt_1 * LOG2_E) * logits) * factor
+    return whole
+
+
+@triton.jit
+def _store(out, whole, rows, columns, n, k, stride, INNER: tl.constexpr):
+    places = out + rows.to(tl.int64)[:, None] * stride + columns[None, :]
+    if INNER:
+        tl.store(places, whole.to(out.dtype.element_ty))
+    else:
+        tl.store(places, whole.to(out.dtype.element_ty), (rows < n)[:, None] & (columns < k)[None, :])
+
+
+@triton.jit(do_not_specialize=["n", "k", "across", "size", "row_at", "column_at"])
 def weights(
     x, y, x_row, x_id, y_row, y_id,
+    marks,  # [row tiles, across]
     out,  # [n, stride]
     sums, lse, positive, only, single,  # of `Slopes`; sums and lse in rows of `size`
-    n, k, stride, size, row_at, column_at, tilt_0, tilt_1,
-    WIDTH: tl.constexpr, TILTS: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr, SELF: tl.constexpr,
-    INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr, PRECISION: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    n, k, across, stride, size, row_at, column_at, tilt_0, tilt_1,
+    SPECIAL: tl.constexpr, WIDTH: tl.constexpr, TILTS: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr,
+    SELF: tl.constexpr, INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr, PRECISION: tl.constexpr,
+    SPAN: tl.constexpr, MM: tl.constexpr, MN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """dL/dlogit, written to `out` in its own type; program (j, i) has the i-th rows and the j-th columns.
+    """dL/dlogit, written to `out` in its own type. Program (s, i) has the i-th rows and the s-th SPAN columns.
 
-    The first row's statistics stand at row_at, the first column's, where COLUMNS, at column_at.
+    A span of plain tiles is one tile, of special ones several. The first row's statistics stand at row_at, the first
+    column's, where COLUMNS, at column_at.
     """
-    first_row, first_column = tl.program_id(1) * BM, tl.program_id(0) * BN
-    rows, columns = first_row + tl.arange(0, BM), first_column + tl.arange(0, BN)
-    logits = _product(x, y, rows, columns, n, k, WIDTH, PRECISION, BD)
-    at, at_column = row_at + rows, column_at + columns
-    slopes = _slopes(logits, at, rows < n, sums, lse, size, tilt_0, tilt_1, TILTS, WIDE, 1)
-    of_columns = tl.zeros_like(slopes)
-    if COLUMNS:
-        of_columns = _slopes(logits, at_column, columns < k, sums, lse, size, tilt_0, tilt_1, TILTS, WIDE, 0)
-    whole = slopes + of_columns
-    if _any_special(x_row, x_id, y_row, y_id, first_row, first_column, rows, columns, n, k, SELF, OWN, BM, BN):
-        is_positive, is_negative = _relate(x_row, x_id, y_row, y_id, rows, columns, n, k, SELF, EQUAL, OWN)
-        own = _slopes_of_positives(slopes, at, rows < n, positive, only, single, INSIDE, 1)
-        if COLUMNS:
-            own += _slopes_of_positives(of_columns, at_column, columns < k, positive, only, single, INSIDE, 0)
-        whole = tl.where(is_positive, own, tl.where(is_negative, whole, 0.0))
-    places = out + rows.to(tl.int64)[:, None] * stride + columns[None, :]
-    tl.store(places, whole.to(out.dtype.element_ty), (rows < n)[:, None] & (columns < k)[None, :])
+    first_row, first_column = tl.program_id(1) * BM, tl.program_id(0) * SPAN
+    rows = first_row + tl.arange(0, BM)
+    of_marks = marks + (first_row // MM).to(tl.int64) * across
+    if SPECIAL:
+        stop = tl.minimum(first_column + SPAN, k)
+        while first_column < stop:
+            if tl.load(of_marks + first_column // MN) != 0:
+                columns = first_column + tl.arange(0, BN)
+                at, at_column = row_at + rows, column_at + columns
+                logits = _product(x, y, rows, columns, n, k, WIDTH, PRECISION, BD, False)
+                slopes = _slopes(logits, at, rows < n, sums, lse, size, tilt_0, tilt_1, TILTS, WIDE, 1)
+                own = _slopes_of_positives(slopes, at, rows < n, positive, only, single, INSIDE, 1)
+                if COLUMNS:
+                    here = columns < k
+                    more = _slopes(logits, at_column, here, sums, lse, size, tilt_0, tilt_1, TILTS, WIDE, 0)
+                    own += _slopes_of_positives(more, at_column, here, positive, only, single, INSIDE, 0)
+                    slopes += more
+                is_positive, is_negative = _relate(x_row, x_id, y_row, y_id, rows, columns, n, k, SELF, EQUAL, OWN)
+                whole = tl.where(is_positive, own, tl.where(is_negative, slopes, 0.0))
+                _store(out, whole, rows, columns, n, k, stride, False)
+            first_column += BN
+    elif tl.load(of_marks + first_column // MN) == 0:
+        columns = first_column + tl.arange(0, BN)
+        at, at_column = row_at + rows, column_at + columns
+        logits = _product(x, y, rows, columns, n, k, WIDTH, PRECISION, BD, True)
+        if WIDE:
+            slopes = _slopes(logits, at, None, sums, lse, size, tilt_0, tilt_1, TILTS, WIDE, 1)
+            if COLUMNS:
+                slopes += _slopes(logits, at_column, None, sums, lse, size, tilt_0, tilt_1, TILTS, WIDE, 0)
+        else:
+            slopes = _both_slopes(logits, at, at_column, sums, size, tilt_0, tilt_1, TILTS, COLUMNS)
+        _store(out, slopes, rows, columns, n, k, stride, True)

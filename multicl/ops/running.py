@@ -92,6 +92,8 @@ class Running:
 
     def _tilted(self, values: Tensor) -> Tensor:
         """[T, N] or [N] values times the tilts."""
+        if len(self.tilts) == 1:  # numbers that are copied to a GPU wait for it
+            return (values * self.tilts[0])[None] if values.ndim == 1 else values * self.tilts[0]
         tilts: Tensor = values.new_tensor(self.tilts)
         return values * tilts[:, None]
 

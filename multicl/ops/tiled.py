@@ -88,6 +88,8 @@ class Block:
     """The keys are the queries: tiles on and above the diagonal are walked."""
     special: dict[tuple[int, int], tuple[Places | None, Places | None]] = field(default_factory=dict)
     """Beginnings of tiles -> places of positives and of ignored entries, where they are few."""
+    marks: Tensor | None = None
+    """Of the fused form: which of its tiles are special."""
     kept: Walked | None = None
     """Of a small block of one tile: what the way back needs of it; exponentials, where they serve it as they are."""
 

@@ -38,7 +38,10 @@ CASES = [
 
 
 def inputs(case: Case, na: int, nb: int, d: int, classes: int, seed: int) -> dict[str, Tensor]:
-    """Float64 rows with ids of few classes, rows that some of both sides share, and extra keys; gradients of stats."""
+    """Float64 rows with ids of few classes, rows that some of both sides share, and extra keys; gradients of stats.
+
+    Of many classes, rows are in order: positives lie about the diagonal, and most of the matrix holds none.
+    """
     g = torch.Generator().manual_seed(seed)
 
     def units(n: int) -> Tensor:
@@ -53,6 +56,8 @@ def inputs(case: Case, na: int, nb: int, d: int, classes: int, seed: int) -> dic
         "row_x_a": torch.randint(2 * (na + nb), (5,), generator=g),
         "row_x_b": torch.randint(2 * (na + nb), (6,), generator=g),
     }  # fmt: skip
+    if classes > 4 * (na + nb):
+        found |= {name: found[name].sort().values for name in ("row_a", "row_b")}
     found |= {f"id_{name}": ids[found[f"row_{name}"]] for name in ("a", "b", "x_a", "x_b")}
     tilts = len(case.tilts)
     found |= {

@@ -13,14 +13,16 @@ from multicl.ops.contrast import contrast
 
 
 def of_interpreter(
-    numbers: list[int], counts_a: list[int], counts_b: list[int], width: int, products: torch.dtype, deterministic: bool
-) -> list[dict[str, Any]]:
+    numbers: list[int], counts_a: list[int], counts_b: list[int], width: int, ids: int, products: torch.dtype,
+    deterministic: bool,
+) -> list[dict[str, Any]]:  # fmt: skip
     """The cases of these numbers on this rank's rows, as lists: tiles of 16, two to a panel, and few programs."""
     import triton
 
     assert triton.knobs.runtime.interpret, "TRITON_INTERPRET=1 comes before the first import of triton"
     tiled.tile_size = lambda device: 32
-    fused.sizes = lambda products: fused.Sizes(16, 16, 16, 4, 2)
+    small, smaller = fused.Sizes(16, 16, 16, 4, 2), fused.Sizes(8, 8, 16, 4, 2)
+    fused.plan = lambda products, roomy: fused.Plan(small, small, smaller, (16, 16))
     fused.PROGRAMS = 4
     fused.form = lambda device, kind, tilts, low: fused.Fused(products)
     torch.use_deterministic_algorithms(deterministic)
@@ -28,7 +30,7 @@ def of_interpreter(
     at_a, at_b = (slice(sum(n[:rank]), sum(n[: rank + 1])) for n in (counts_a, counts_b))
     found = []
     for number in numbers:
-        given = single(inputs(CASES[number], sum(counts_a), sum(counts_b), width, 30, number))
+        given = single(inputs(CASES[number], sum(counts_a), sum(counts_b), width, ids, number))
         found.append({n: v.tolist() for n, v in compute(contrast, CASES[number], given, at_a, at_b).items()})
     return found
 

@@ -1,0 +1,61 @@
+"""The changes of a random view for a GPU: each is computed for all rows, and kept where it was drawn.
+
+A GPU is held up by every launch and every look at which rows a change takes, not by the arithmetic. So nothing here
+depends on what was drawn but numbers on the device, and the whole view can be recorded and replayed as one launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from multicl.modalities import seeded
+from multicl.modalities.image import augment, resample
+from multicl.modalities.image.augment import CONTRAST, HUE, SATURATION
+from multicl.modalities.image.draws import NOISE, draw
+
+if TYPE_CHECKING:
+    from multicl.modalities.image.settings import Augment
+
+
+def dense_view(pixels: Tensor, seeds: Tensor, s: Augment, size: tuple[int, int]) -> Tensor:
+    """As `views.random_view`, without autocast; `seeds` are where the pictures are."""
+    height, width = pixels.shape[2:]
+    draws = draw(seeds, height, width, s, size)
+    changes: dict[str, Callable[[Tensor], Tensor]] = {
+        "rotate": lambda x: resample.rotate(x, draws.angle),
+        "jitter": lambda x: jittered(x, draws.factors, draws.order),
+        "gray": augment.to_grey,
+        "blur": lambda x: resample.gaussian_blur(x, draws.sigma, s.blur_sigma[1]),
+        "solarize": lambda x: augment.solarize(x, s.solarize_threshold),
+        "posterize": lambda x: augment.posterize(x, s.posterize_bits),
+        "noise": lambda x: augment.add_noise(x, seeded.normal(seeds, tuple(x.shape[1:]), NOISE), s.noise_std),
+        "cutout": lambda x: augment.cut_out(x, draws.hole),
+    }
+    if s.crop[0] < 1 or size != (height, width):
+        x = torch.empty(len(pixels), 3, *size, device=pixels.device)
+        resample.resized_crop(pixels, draws.box, draws.rows["flip"], x)
+    else:
+        x = resample.to_float(pixels)
+        changes = {"flip": lambda x: x.flip(3), **changes}
+    for name, change in changes.items():
+        if getattr(s, name):
+            x = torch.where(draws.rows[name][:, None, None, None], change(x.clone()), x)
+    return x
+
+
+def jittered(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    """As `augment.color_jitter`, of factors and order on the pictures' device; overwrites x."""
+    turns = order.unbind(1)
+    for what in turns:
+        strength = factors.gather(1, what[:, None])[:, 0]
+        strength = torch.where(what == HUE, 1.0, strength)  # in that turn a blend leaves the row as it is
+        to_mean, to_grey = ((1 - strength) * (what == blend) for blend in (CONTRAST, SATURATION))
+        x = augment.blend(x, strength, to_mean, to_grey)
+        shift = torch.where(what == HUE, factors[:, HUE], 0.0)
+        turned = augment.adjust_hue(x.clone(), shift)
+        x = torch.where((what == HUE)[:, None, None, None], turned, x)
+    return x
