@@ -6,7 +6,7 @@ Views: two of each picture, SimCLR's changes with and without blur, on pictures 
 bandwidth" is the share of a copy's bytes a second, if each view read its picture and was written once. Beside it
 kornia (pip install kornia), its modules in the same order.
 
-Step: `recipes/simclr.py` and `recipes/moco.py` as they are (ResNet-18, CIFAR's stem, batch 512), in bf16. "encoder ms"
+Step: `recipes/simclr.py` and `recipes/moco.py` as they are (ResNet-18, CIFAR's stem), in bf16. "encoder ms"
 is a loop of encoder and head alone on views made before: forward and backward of what is trained, forward of momentum
 towers. What is left of the step is data, views, loss, clipping, optimiser and the Python between them. Without a CUDA
 machine it says so and ends; `--device cpu` tries the script, not the speed.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -107,10 +108,10 @@ def measure_views(device: torch.device, calls: int) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_step(method: str, device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
+def measure_step(method: str, batch: int, device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
     """A step of the recipe, and of its encoder alone."""
     data = Data(path=str(data_folder() / "cifar10"), split=f"train[:{options.images}]")
-    train = Train(batch_size=options.batch, steps=options.steps, mixed_precision="bf16", log_every=options.log_every)
+    train = Train(batch_size=batch, steps=options.steps, mixed_precision="bf16", log_every=options.log_every)
     recipe = METHODS[method](data=data, train=train)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
@@ -121,18 +122,18 @@ def measure_step(method: str, device: torch.device, options: argparse.Namespace)
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
     rates = [line["rows_per_second"] for line in lines if "rows_per_second" in line]
     late = rates[len(rates) // 2 :]  # the first epoch decodes
-    step = options.batch / median(late)
-    encoder = alone(trainer, device, options, keys=method == "moco")
+    step = batch / median(late)
+    encoder = alone(trainer, device, batch, keys=method == "moco")
     return {
-        "what": "step", "who": method, "batch": options.batch, "step ms": 1000 * step, "encoder ms": 1000 * encoder,
+        "what": "step", "who": method, "batch": batch, "step ms": 1000 * step, "encoder ms": 1000 * encoder,
         "not the encoder": 1 - encoder / step, "pictures/s": median(late),
     }  # fmt: skip
 
 
-def alone(trainer: Trainer, device: torch.device, options: argparse.Namespace, keys: bool) -> float:
+def alone(trainer: Trainer, device: torch.device, batch: int, keys: bool) -> float:
     """Seconds of encoder and head for a step's views; `keys`: those of one view by momentum towers."""
     towers = trainer.towers.train()
-    pixels = [torch.rand(options.batch, 3, 32, 32, device=device) for _ in range(2)]
+    pixels = [torch.rand(batch, 3, 32, 32, device=device) for _ in range(2)]
 
     def run() -> None:
         with torch.autocast(device.type, torch.bfloat16):
@@ -158,7 +159,7 @@ def main() -> None:
     p.add_argument("--only", nargs="+", choices=["views", "step"], default=["views", "step"])
     p.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     p.add_argument("--device", default="cuda")
-    p.add_argument("--batch", type=int, default=512)
+    p.add_argument("--batch", nargs="+", type=int, default=[512, 1024])
     p.add_argument("--images", type=int, default=25_600)
     p.add_argument("--steps", type=int, default=300)
     p.add_argument("--log-every", type=int, default=10)
@@ -171,7 +172,10 @@ def main() -> None:
         return
     rows = measure_views(device, options.calls) if "views" in options.only else []
     if "step" in options.only:
-        rows += [measure_step(method, device, options) for method in options.methods]
+        for method in options.methods:
+            for batch in options.batch:
+                rows.append(measure_step(method, batch, device, options))
+                print(rows[-1], file=sys.stderr, flush=True)
     finish("image_gpu", rows, options.results)
 
 

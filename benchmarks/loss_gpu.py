@@ -13,6 +13,7 @@ ends. `--device cpu` tries the script, not the speed.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,9 +92,9 @@ def rate(device: torch.device, size: int) -> float:
 
 
 def measure(
-    batch: int, dim: int, device: torch.device, operations: float, options: argparse.Namespace
+    batch: int, dim: int, device: torch.device, operations: float, slow: dict[str, float], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """A row an implementation."""
+    """A row an implementation; `slow`: seconds for each element of the matrix, at the last size."""
     draw = torch.Generator().manual_seed(batch + dim)
     a = torch.randn(batch, dim, generator=draw)
     b = a + 2 * torch.randn(batch, dim, generator=draw)
@@ -106,11 +107,15 @@ def measure(
         make, matrix = IMPLEMENTATIONS[name]
         row: dict[str, Any] = {"B": batch, "D": dim, "implementation": name}
         rows.append(row)
+        if slow.get(name, 0) * batch**2 > options.patience:
+            row["note"] = f"left out: a call would take {slow[name] * batch**2:.2g} s"
+            continue
         if matrix * batch**2 > free:
             row["note"] = f"not run: needs about {matrix * batch**2 / 2**30:.0f} GB"
             continue
         try:
-            row |= _one(make(), [*x, scale], device, right)
+            row |= _one(make(), [*x, scale], device, right, options.calls)
+            slow[name] = row["ms"] / 1000 / batch**2
             row["of floor"] = 8 * batch**2 * dim / operations / (row["ms"] / 1000)
         except ImportError as error:
             row["note"] = f"missing: {error}"
@@ -118,6 +123,7 @@ def measure(
             row["note"] = f"failed: {type(error).__name__}: {str(error)[:200]}"
         if device.type == "cuda":
             torch.cuda.empty_cache()
+        print(row, file=sys.stderr, flush=True)
     mine = next((row.get("ms") for row in rows if row["implementation"] == "multicl"), None)
     for row in rows:
         if mine and "ms" in row:
@@ -125,7 +131,7 @@ def measure(
     return rows
 
 
-def _one(loss: Loss, leaves: list[Tensor], device: torch.device, right: Any) -> dict[str, Any]:
+def _one(loss: Loss, leaves: list[Tensor], device: torch.device, right: Any, calls: int) -> dict[str, Any]:
     def step() -> tuple[Tensor, tuple[Tensor, ...]]:
         value = loss(*leaves)
         return value.detach(), torch.autograd.grad(value, leaves)
@@ -138,7 +144,7 @@ def _one(loss: Loss, leaves: list[Tensor], device: torch.device, right: Any) -> 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-    seconds = _seconds(step, device, 10)
+    seconds = _seconds(step, device, calls)
     if device.type == "cuda":
         found["extra MB"] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
     return found | {"ms": 1000 * seconds}
@@ -177,6 +183,8 @@ def main() -> None:
     p.add_argument("--dim", nargs="+", type=int, default=[512])
     p.add_argument("--implementations", nargs="+", choices=list(IMPLEMENTATIONS), default=list(IMPLEMENTATIONS))
     p.add_argument("--device", default="cuda")
+    p.add_argument("--calls", type=int, default=10, help="timed calls, of which the median counts")
+    p.add_argument("--patience", type=float, default=1.0, help="seconds of a call, beyond which it is left out")
     p.add_argument("--square", type=int, default=8192, help="side of the matrices that tell the rate")
     p.add_argument("--reference", type=int, default=131072, help="largest B that is compared with float64")
     p.add_argument("--results", type=Path, default=RESULTS, help="folder of loss_gpu.json")
@@ -187,7 +195,11 @@ def main() -> None:
         return
     operations = rate(device, options.square)
     print(f"torch.mm, bf16, {options.square} square: {operations / 1e12:.3g} TFLOP/s")
-    rows = [row for d in options.dim for b in options.batch for row in measure(b, d, device, operations, options)]
+    rows = []
+    for d in options.dim:
+        slow: dict[str, float] = {}
+        for b in options.batch:
+            rows += measure(b, d, device, operations, slow, options)
     finish("loss_gpu", rows, options.results, operations_per_second=operations)
 
 

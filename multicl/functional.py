@@ -27,7 +27,7 @@ from multicl.objectives.negatives import DecoupledRows, HardRows, RowLoss, negat
 from multicl.objectives.ordered import order_loss
 from multicl.objectives.softmax import info_nce_loss
 from multicl.objectives.softmax import unit as unit_rows
-from multicl.ops.contrast import Extra, Relation, Side, contrast
+from multicl.ops.contrast import Extra, Relation, Side, contrast, is_low
 from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
 from multicl.ops.small import LARGEST, is_small, paired_loss, paired_sigmoid
 from multicl.types import InputError
@@ -47,11 +47,13 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     Returns:
         Scalar: the mean over the 2N rows of this and every other rank.
     """
-    z = torch.cat(_sides(z1, z2, similarity))
-    scale, unit, world = _scale(temperature, z), similarity == "cosine", World.current()
-    if unit and world.size == 1 and is_small(len(z), scale):
+    low, z = _low(z1, z2), torch.cat(_sides(z1, z2, similarity))
+    scale, known = _scale(temperature, z)
+    unit, world = similarity == "cosine", World.current()
+    if unit and world.size == 1 and is_small(len(z), scale if known is None else known):
         return paired_loss(z, None, scale)
-    return info_nce_loss(contrast(z, None, scale, _two_views(z), unit=unit, world=world), world)
+    stats = contrast(z, None, scale, _two_views(z), unit=unit, known_scale=known, low=low, world=world)
+    return info_nce_loss(stats, world)
 
 
 def info_nce(
@@ -71,16 +73,20 @@ def info_nce(
     Returns:
         Scalar: the mean over rows of a->b, or of both directions.
     """
-    a, b = _sides(a, b, similarity)
-    scale, unit, world = _scale(temperature, a), similarity == "cosine", World.current()
-    if unit and extra_keys is None and world.size == 1 and is_small(len(a), scale):
+    low, (a, b) = _low(a, b), _sides(a, b, similarity)
+    scale, known = _scale(temperature, a)
+    unit, world = similarity == "cosine", World.current()
+    if unit and extra_keys is None and world.size == 1 and is_small(len(a), scale if known is None else known):
         return paired_loss(a, b, scale, both_directions)
     side, extra = _side(a), []
     if extra_keys is not None:
         _check_shapes(extra_keys, a, equal_rows=False)
         nobody = torch.full((len(extra_keys),), -1, device=a.device)
         extra = [Extra(_vectors(extra_keys, similarity), nobody, nobody)]
-    stats = contrast(a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=unit, world=world)
+    stats = contrast(
+        a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=unit, known_scale=known, low=low,
+        world=world,
+    )  # fmt: skip
     return info_nce_loss(stats, world)
 
 
@@ -100,14 +106,15 @@ def sup_con(
     Returns:
         Scalar: the mean over the rows that have a positive; 0 where none has.
     """
-    z = _vectors(z, similarity)
+    low, z = _low(z), _vectors(z, similarity)
     side = _side(z)
     label = torch.as_tensor(labels, device=z.device)
     if label.shape != z.shape[:1] or (len(z) and label.dtype.is_floating_point):
         raise InputError(f"labels must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
     ids = torch.where(label < 0, -1 - side.row, label.long())
     relation = Relation(Side(side.row, ids), Side(side.row, ids))
-    stats = contrast(z, None, _scale(temperature, z), relation, unit=similarity == "cosine")
+    scale, known = _scale(temperature, z)
+    stats = contrast(z, None, scale, relation, unit=similarity == "cosine", known_scale=known, low=low)
     return info_nce_loss(stats, World.current())
 
 
@@ -205,10 +212,12 @@ def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor, *, similarity
 def _against_negatives(
     z1: Tensor, z2: Tensor, temperature: float | Tensor, rows: RowLoss, similarity: Similarity
 ) -> Tensor:
-    z = torch.cat(_sides(z1, z2, similarity))
-    relation = _two_views(z)
-    scale, unit = _scale(temperature, z), similarity == "cosine"
-    stats = contrast(z, None, scale, relation, tilts=rows.tilts, positives_in_sum=False, unit=unit)
+    low, z = _low(z1, z2), torch.cat(_sides(z1, z2, similarity))
+    relation, unit = _two_views(z), similarity == "cosine"
+    scale, known = _scale(temperature, z)
+    stats = contrast(
+        z, None, scale, relation, tilts=rows.tilts, positives_in_sum=False, unit=unit, known_scale=known, low=low
+    )
     return negatives_loss(stats, relation, scale, rows, World.current())
 
 
@@ -239,8 +248,15 @@ def _check_shapes(a: Tensor, b: Tensor, equal_rows: bool) -> None:
         raise InputError(f"two [N, D] tensors are needed, got {list(a.shape)} and {list(b.shape)}")
 
 
-def _scale(temperature: float | Tensor, like: Tensor) -> Tensor:
-    return 1 / _scalar(temperature, "temperature", like)
+def _low(*given: Tensor) -> bool | None:
+    """Whether the rows were given in bf16 or half; None: what autocast says decides."""
+    return all(is_low(z.dtype) for z in given) or None
+
+
+def _scale(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | None]:
+    """1 / temperature, and again as a number where it is one: a look at a tensor waits for its device."""
+    scale = 1 / _scalar(temperature, "temperature", like)
+    return scale, None if isinstance(temperature, Tensor) else 1 / temperature
 
 
 def _scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = False) -> Tensor:

@@ -81,7 +81,7 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     blends = order[~is_hue].view(len(x), -1)  # [B, T - 1], or T
     keep = factors.gather(1, blends)
     to_mean, to_grey = ((1 - keep) * (blends == what) for what in (CONTRAST, SATURATION))
-    coefficients = torch.stack((keep, to_mean, to_grey)).to(x.device)
+    coefficients = torch.stack((keep, to_mean, to_grey)).to(x.device, non_blocking=True)
     for turn, done in enumerate(turns):
         if rows := [row for row, what in enumerate(done) if what == HUE]:
             change_rows(x, rows, adjust_hue, factors[:, HUE])
@@ -121,7 +121,7 @@ def add_noise(x: Tensor, noise: Tensor, std: float) -> Tensor:
 
 def cut_out(x: Tensor, box: Tensor, value: float = 0.5) -> Tensor:
     """Fills a box of each picture, [B, 4] top, left, height, width in whole pixels."""
-    top, left, height, width = box.to(x.device).t()[..., None]
+    top, left, height, width = box.to(x.device, non_blocking=True).t()[..., None]
     y, z = (torch.arange(n, device=x.device) for n in x.shape[2:])
     rows = (y >= top) & (y < top + height)  # [B, H]
     columns = (z >= left) & (z < left + width)
@@ -162,12 +162,14 @@ def blend(x: Tensor, keep: Strength, to_mean: Strength | None = None, to_grey: S
     if isinstance(keep, float):
         torch.add(more, x, alpha=keep, out=x)
     else:
-        torch.addcmul(more, x, keep.to(x.device)[:, None, None, None], out=x)
+        torch.addcmul(more, x, keep.to(x.device, non_blocking=True)[:, None, None, None], out=x)
     return x.clamp_(0, 1)
 
 
 def _column(strength: Strength, like: Tensor) -> Strength:
-    return strength.to(like.device)[:, None, None, None] if isinstance(strength, Tensor) else strength
+    if not isinstance(strength, Tensor):
+        return strength
+    return strength.to(like.device, non_blocking=True)[:, None, None, None]
 
 
 _ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
@@ -187,5 +189,5 @@ def change_rows(x: Tensor, rows: list[int], change: Callable[..., Tensor], *para
             own.copy_(changed)
     else:
         here = torch.tensor(rows)
-        there = here.to(x.device)
+        there = here.to(x.device, non_blocking=True)
         x.index_copy_(0, there, change(x.index_select(0, there), *(p.index_select(0, here) for p in parameters)))

@@ -16,11 +16,6 @@ SEEN = 3
 _calls: OrderedDict[Hashable, int | _Recording] = OrderedDict()
 
 
-def call(function: Callable[..., Tensor], given: tuple[Tensor, ...], *rest: Hashable) -> Tensor:
-    """As `replayed`, each time anew."""
-    return function(*given, *rest)
-
-
 def replayed(function: Callable[..., Tensor], given: tuple[Tensor, ...], *rest: Hashable) -> Tensor:
     """function(*given, *rest).
 

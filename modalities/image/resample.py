@@ -34,8 +34,8 @@ def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tens
     """
     if pixels.device.type == "cpu" and max(*pixels.shape[2:], *out.shape[2:]) > SMALL:
         return _crop_by_row(pixels, box, flip, out)
-    top, left, height, width = box.to(pixels.device).unbind(1)
-    flip = flip.to(pixels.device)[:, None]
+    top, left, height, width = box.to(pixels.device, non_blocking=True).unbind(1)
+    flip = flip.to(pixels.device, non_blocking=True)[:, None]
     rows = _resize_weights(top, height, pixels.shape[2], out.shape[2], torch.zeros_like(flip))  # [B, h, H]
     columns = _resize_weights(left, width, pixels.shape[3], out.shape[3], flip)  # [B, w, W]
     if pixels.dtype == torch.uint8:
@@ -50,7 +50,7 @@ def rotate(x: Tensor, angle: Tensor) -> Tensor:
     _, _, height, width = x.shape
     y, z = (torch.arange(n, device=x.device) - (n - 1) / 2 for n in (height, width))  # pixels from the centre
     y, z = y[:, None], z[None]
-    cos, sin = (t.to(x.device)[:, None, None] for t in (angle.cos(), angle.sin()))
+    cos, sin = (t.to(x.device, non_blocking=True)[:, None, None] for t in (angle.cos(), angle.sin()))
     across = (cos * z - sin * y) * (2 / width)
     down = (sin * z + cos * y) * (2 / height)
     grid = torch.stack((across, down), -1)  # [B, H, W, 2]
@@ -67,7 +67,7 @@ def gaussian_blur(x: Tensor, sigma: Tensor, most: float | None = None) -> Tensor
     kernel = blur_kernel(sigma, most)  # [B, radius + 1]
     if x.device.type == "cpu" and max(x.shape[2:]) > SMALL:
         return torch.stack([_blur_one(one, own) for one, own in zip(x, kernel.tolist(), strict=True)]).clamp_(max=1)
-    kernel = kernel.to(x.device)
+    kernel = kernel.to(x.device, non_blocking=True)
     rows, columns = (_blur_weights(kernel, n) for n in x.shape[2:])
     across = x.flatten(1, 2).bmm(columns.mT)  # [B, 3 H, W]
     return (rows[:, None] @ across.view_as(x)).clamp_(max=1)

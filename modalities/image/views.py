@@ -12,7 +12,7 @@ from multicl.modalities import seeded
 from multicl.modalities.image import augment, resample
 from multicl.modalities.image.dense import dense_view
 from multicl.modalities.image.draws import NOISE, Draws, draw
-from multicl.modalities.image.recorded import call, replayed
+from multicl.modalities.image.recorded import replayed
 
 if TYPE_CHECKING:
     from multicl.modalities.image.settings import Augment
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 IN_CACHE = 2**18
 """Floats of a slice on a CPU: beyond a core's cache the same work is several times slower."""
 MOST_RECORDED = 2**24
-"""Floats of a view on a GPU up to which launches are what takes time. A recording keeps memory for some ten views."""
+"""Floats of a view on a GPU up to which launches are what takes time. A recording keeps memory for some ten views.
+
+Of larger pictures the passes take time, and only the rows that a change takes are given to it, as on a CPU."""
 
 
 def random_view(pixels: Tensor, seeds: Tensor, settings: Augment, size: tuple[int, int] | None = None) -> Tensor:
@@ -36,26 +38,24 @@ def random_view(pixels: Tensor, seeds: Tensor, settings: Augment, size: tuple[in
     """
     height, width = pixels.shape[2:]
     size = size or (height, width)
-    if pixels.device.type != "cpu":
-        floats = 3 * len(pixels) * max(size[0] * size[1], height * width)
-        run = replayed if pixels.device.type == "cuda" and floats <= MOST_RECORDED else call
-        with torch.autocast(pixels.device.type, enabled=False):  # pictures stay exact, whatever the encoder runs in
-            return run(dense_view, (pixels, seeds.to(pixels.device, non_blocking=True)), settings, size)
+    if pixels.device.type == "cuda" and 3 * len(pixels) * max(size[0] * size[1], height * width) <= MOST_RECORDED:
+        with torch.autocast("cuda", enabled=False):  # pictures stay exact, whatever the encoder runs in
+            return replayed(dense_view, (pixels, seeds.to(pixels.device, non_blocking=True)), settings, size)
     draws = draw(seeds.cpu(), height, width, settings, size)
-    out = torch.empty(len(pixels), 3, *size)
-    rows = max(1, IN_CACHE // (3 * size[0] * size[1]))
+    out = torch.empty(len(pixels), 3, *size, device=pixels.device)
+    rows = max(1, IN_CACHE // (3 * size[0] * size[1]) if pixels.device.type == "cpu" else len(pixels))
     order = draws.by_hue() if rows > 1 and settings.jitter else None
     if order is not None:
         draws = draws[order]
         work = torch.empty_like(out[:rows])  # stays in cache, unlike `out`
     chosen = {name: mask.tolist() for name, mask in draws.rows.items()}
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(pixels.device.type, enabled=False):
         for start in range(0, len(pixels), rows):
             part = slice(start, start + rows)
             if order is None:
                 _view(out[part], pixels[part], part, draws, chosen, settings)
             else:
-                own = order[part]
+                own = order[part].to(pixels.device, non_blocking=True)
                 x = work[: len(own)]
                 _view(x, pixels[own], part, draws, chosen, settings)  # in the layout that they have
                 out.index_copy_(0, own, x)

@@ -42,6 +42,7 @@ def contrast(
     both: bool = True,
     unit: bool = False,
     known_scale: float | None = None,
+    low: bool | None = None,
     world: World | None = None,
 ) -> Stats:
     """Row statistics of the logits scale * a @ b^T over the rows of all ranks.
@@ -57,17 +58,18 @@ def contrast(
         both: the sums of b's rows over a's keys too; without, Stats.b is None.
         unit: rows, extra ones too, are known to be unit vectors or zero, so that no logit exceeds the scale.
         known_scale: the scale's value, where it is known: spares a look at it, for which a GPU must be waited.
+        low: on a GPU, products of bf16 will do; default: those of bf16 or half rows, and all of them under autocast.
         world: default: the process group there is.
 
     Returns:
-        Stats, float32 at least, also under autocast; on a GPU the products of bf16 or half rows, and all of them under
-        autocast, are of bf16 (see `multicl.ops.fused`). Gradients flow to a, b, scale and extras; each rank's backward
+        Stats, float32 at least, also under autocast. Gradients flow to a, b, scale and extras; each rank's backward
         gives its share of the sum over ranks, keys' gradients summed home. It cannot be differentiated twice:
         `multicl.ops.plain` can.
     """
     assert min(tilts) >= 0, f"tilts must be 0 or more, got {tilts}"
     world = world or World.current()
-    low = a.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled(a.device.type)
+    if low is None:
+        low = is_low(a.dtype) or torch.is_autocast_enabled(a.device.type)
     with torch.autocast(a.device.type, enabled=False):  # bf16 logits at scale 100 are wrong by 0.3
         kind = torch.promote_types(a.dtype, torch.float32)
         extras = [("a", extra) for extra in extra_a]
@@ -78,6 +80,11 @@ def contrast(
         found = _Contrast.apply(call, *given)  # type: ignore[no-untyped-call]
     sides = [Sums(*found[at : at + 3]) for at in range(0, len(found), 3)]
     return Stats(sides[0], sides[1] if len(sides) > 1 else None)
+
+
+def is_low(kind: torch.dtype) -> bool:
+    """Whether rows of that type have no more than bf16's digits, or half's."""
+    return kind in (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)

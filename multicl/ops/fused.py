@@ -99,8 +99,8 @@ class Plan(NamedTuple):
 def plan(products: torch.dtype, roomy: bool) -> Plan:
     """What was quickest on an H100. Not `roomy`: a tile's shared memory is within 100 KB, as on smaller GPUs."""
     if products == torch.float32:
-        same = Sizes(64, 64, 32, 4, 2)
-        return Plan(same, same, same, (64, 64))
+        same = Sizes(64, 128, 32, 4, 3)
+        return Plan(same, same, Sizes(64, 64, 32, 4, 2), same[:2])
     wide = Sizes(256, 128, 64, 8, 3) if roomy else Sizes(128, 128, 64, 8, 2)
     return Plan(wide, Sizes(128, 128, 64, 8, 3 if roomy else 2), Sizes(64, 64, 64, 4, 2), wide[:2])
 
@@ -169,8 +169,9 @@ class Fused:
         (MM, MN), n, k = self._plan(query.id.device).mark, len(query.id), len(key.id)
         marks = query.id.new_empty(-(-n // MM), -(-k // MN), dtype=torch.int8)
         kernels.mark[marks.shape[1], marks.shape[0]](
-            query.row, query.id, key.row, key.id, marks, n, k, SELF=own, OWN=own_row, MM=MM, MN=MN
-        )
+            query.row, query.id, key.row, key.id, *_ranges(query, MM), *_ranges(key, MN), marks, n, k,
+            SELF=own, OWN=own_row, MM=MM, MN=MN,
+        )  # fmt: skip
         return marks
 
     def backward(self, block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:
@@ -228,6 +229,14 @@ class Fused:
         """What both kernels are compiled for."""
         found = {"WIDTH": block.x.shape[1], "TILTS": tilts, "PRECISION": "tf32x3"}
         return found | {"EQUAL": block.equal_ids, "OWN": block.own_row} | sizes._asdict()
+
+
+def _ranges(side: Side, size: int) -> tuple[Tensor, ...]:
+    """Least and greatest row and id of each whole tile; of none, anything."""
+    if len(side.id) < size:
+        return (side.row, side.row, side.id, side.id)
+    whole = [z[: len(z) // size * size].view(-1, size).aminmax(dim=1) for z in (side.row, side.id)]
+    return (*whole[0], *whole[1])
 
 
 def _spans(n: int, k: int, rows: int, columns: int) -> tuple[int, int, int]:

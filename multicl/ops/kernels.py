@@ -45,18 +45,18 @@ def _product(
 
 
 @triton.jit
-def _meet(x, y, rows, columns, n, k):
-    """Whether a number is both among x [n] at `rows` and among y [k] at `columns`."""
-    of_x, of_y = tl.load(x + rows, rows < n, 0), tl.load(y + columns, columns < k, 0)
-    found = (tl.max(of_x) >= tl.min(of_y)) & (tl.max(of_y) >= tl.min(of_x))  # numbers in order need no other look
-    if found:
-        found = tl.max((of_x[:, None] == of_y[None, :]).to(tl.int32)) > 0
+def _meet(x, y, low_x, high_x, low_y, high_y, rows, columns, i, j):
+    """Whether a number is both among x at `rows` and among y at `columns`, tiles i and j of these ranges."""
+    found = (tl.load(high_x + i) >= tl.load(low_y + j)) & (tl.load(high_y + j) >= tl.load(low_x + i))
+    if found:  # numbers in order need no other look
+        found = tl.max((tl.load(x + rows)[:, None] == tl.load(y + columns)[None, :]).to(tl.int32)) > 0
     return found
 
 
 @triton.jit(do_not_specialize=["n", "k"])
 def mark(
     x_row, x_id, y_row, y_id,
+    low_x_row, high_x_row, low_x_id, high_x_id, low_y_row, high_y_row, low_y_id, high_y_id,  # of each whole tile
     marks,  # [row tiles, column tiles] int8
     n, k, SELF: tl.constexpr, OWN: tl.constexpr, MM: tl.constexpr, MN: tl.constexpr,
 ):  # fmt: skip
@@ -64,16 +64,18 @@ def mark(
 
     Program (j, i) has the tile in row i and column j.
     """
-    first_row, first_column = tl.program_id(1) * MM, tl.program_id(0) * MN
+    i, j = tl.program_id(1), tl.program_id(0)
+    first_row, first_column = i * MM, j * MN
     rows, columns = first_row + tl.arange(0, MM), first_column + tl.arange(0, MN)
     special = (first_row + MM > n) | (first_column + MN > k)
     if SELF != "counts":
         special = special | ((first_column < first_row + MM) & (first_column + MN > first_row))
     if not special:
-        special = _meet(x_id, y_id, rows, columns, n, k)
+        special = _meet(x_id, y_id, low_x_id, high_x_id, low_y_id, high_y_id, rows, columns, i, j)
         if OWN == "ignore":
-            special = special | _meet(x_row, y_row, rows, columns, n, k)
-    tl.store(marks + tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tl.program_id(0), special.to(tl.int8))
+            own = _meet(x_row, y_row, low_x_row, high_x_row, low_y_row, high_y_row, rows, columns, i, j)
+            special = special | own
+    tl.store(marks + i.to(tl.int64) * tl.num_programs(0) + j, special.to(tl.int8))
 
 
 @triton.jit

@@ -19,9 +19,10 @@ LARGEST = 2**20
 """Entries of the matrix, at most."""
 
 
-def is_small(rows: int, scale: Tensor) -> bool:
+def is_small(rows: int, scale: Tensor | float) -> bool:
     """Whether `paired_loss` takes unit vectors of that many rows (of a symmetric matrix: of both views) and scale."""
-    return 0 < rows * rows <= LARGEST and abs(float(scale.detach())) <= NARROW
+    value = float(scale.detach()) if isinstance(scale, Tensor) else scale
+    return 0 < rows * rows <= LARGEST and abs(value) <= NARROW
 
 
 def paired_loss(a: Tensor, b: Tensor | None, scale: Tensor, both: bool = True) -> Tensor:
