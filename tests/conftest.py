@@ -1,4 +1,4 @@
-"""Before anything is imported: no hub, a cache of data sets that goes when the tests end, one thread, no bars."""
+"""Before anything is imported: no hub, no GPU but by name, a cache of data sets that goes, one thread, no bars."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 _CACHE = tempfile.mkdtemp(prefix="multicl-tests-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ.update(
+    ACCELERATE_USE_CPU="true",  # ranks of a test are more than GPUs of a machine; what is for GPUs asks for them itself
     HF_HUB_OFFLINE="1",
     HF_DATASETS_CACHE=_CACHE,
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
