@@ -47,8 +47,11 @@ class Optim:
                 raise InputError(f"optim.tower_lr of {tower!r} must be 0 or more, got {factor}")
 
 
-def build_optimizer(towers: Towers, settings: Optim, lr: float) -> torch.optim.Optimizer:
+def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = False) -> torch.optim.Optimizer:
     """Groups by (tower, decayed or not); each group keeps its rate's factor as `factor`.
+
+    Args:
+        scaled: a gradient scaler will step it; a fused optimiser would leave steps out without Accelerate's knowledge.
 
     Raises:
         InputError: `tower_lr` names no tower.
@@ -71,7 +74,7 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float) -> torch.optim.O
     ]
     if not params:
         raise InputError("nothing is left to train: every tower is frozen")
-    fast: dict[str, Any] = {"fused": True} if towers.device.type == "cuda" else {"foreach": True}
+    fast: dict[str, Any] = {"fused": True} if towers.device.type == "cuda" and not scaled else {"foreach": True}
     if settings.name == "sgd":
         return torch.optim.SGD(params, lr=lr, momentum=settings.momentum, **fast)
     return torch.optim.AdamW(params, lr=lr, betas=(settings.momentum, settings.beta2), **fast)

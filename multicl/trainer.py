@@ -144,7 +144,8 @@ class Trainer:
         """
         device = self.accelerator.device
         self.towers.to(device).train()
-        optimizer = build_optimizer(self.towers, self.optim, self.train.lr)
+        scaled = self.accelerator.scaler is not None
+        optimizer = build_optimizer(self.towers, self.optim, self.train.lr, scaled)
         for encoder in self.towers.encoders.values():
             if not any(p.requires_grad for p in encoder.parameters()):
                 encoder.eval()  # a frozen tower neither drops out nor moves its statistics
