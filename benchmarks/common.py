@@ -6,10 +6,15 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("multicl", "torch", "torchvision", "torchaudio", "transformers", "datasets", "accelerate")
@@ -43,6 +48,20 @@ def machine() -> dict[str, Any]:
             versions[package] = "not installed"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "python": platform.python_version(), **versions}
+
+
+def seconds(run: Callable[[], Any], device: torch.device, calls: int) -> float:
+    """Median of some calls after a warm-up, each waited for."""
+    import torch
+
+    each = []
+    for _ in range(calls + 3):
+        began = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        each.append(time.perf_counter() - began)
+    return median(each[3:])
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

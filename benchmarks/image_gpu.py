@@ -18,7 +18,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from common import RESULTS, data_folder, finish
+from common import RESULTS, data_folder, finish, seconds
 from torch import Tensor
 
 from multicl import Data, Train, Trainer
@@ -38,18 +37,6 @@ BATCH = {32: 4096, 224: 256}
 KERNEL = {32: 13, 224: 23}
 """Taps of kornia's blur."""
 METHODS = {"simclr": simclr.Recipe, "moco": moco.Recipe}
-
-
-def seconds(run: Callable[[], Any], device: torch.device, calls: int) -> float:
-    """Median of some calls after a warm-up, each waited for."""
-    each = []
-    for _ in range(calls + 3):
-        began = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        each.append(time.perf_counter() - began)
-    return median(each[3:])
 
 
 def copied(device: torch.device) -> float:

@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import RESULTS, finish
+from common import RESULTS, finish, seconds
 from losses.reference import differences
 from torch import Tensor
 
@@ -88,7 +86,7 @@ def rate(device: torch.device, size: int) -> float:
     """Operations a second of torch.mm on square bf16 matrices."""
     x, y = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     out = torch.empty_like(x)
-    return 2 * size**3 / _seconds(lambda: torch.mm(x, y, out=out), device, 20)
+    return 2 * size**3 / seconds(lambda: torch.mm(x, y, out=out), device, 20)
 
 
 def measure(
@@ -144,22 +142,10 @@ def _one(loss: Loss, leaves: list[Tensor], device: torch.device, right: Any, cal
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-    seconds = _seconds(step, device, calls)
+    spent = seconds(step, device, calls)
     if device.type == "cuda":
         found["extra MB"] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    return found | {"ms": 1000 * seconds}
-
-
-def _seconds(step: Callable[[], Any], device: torch.device, calls: int) -> float:
-    """Median of some calls after a warm-up, each waited for."""
-    each = []
-    for _ in range(calls + 3):
-        start = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        each.append(time.perf_counter() - start)
-    return median(each[3:])
+    return found | {"ms": 1000 * spent}
 
 
 def _reference(a: Tensor, b: Tensor, scale: Tensor, block: int = 512) -> tuple[float, list[Tensor]]:
