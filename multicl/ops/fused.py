@@ -1,6 +1,6 @@
 """The fused form: logits are made, related and summed in Triton kernels, and never leave them. For NVIDIA's GPUs.
 
-Most tiles hold negatives alone, and are walked without a mask; `kernels.mark` finds the others: smaller tiles walk those.
+Most tiles hold negatives alone, and are walked without a mask; `kernels.mark` finds the others, for smaller tiles.
 
 Forward: one product. In the narrow mode columns' sums come from it by atomic additions, and of a symmetric matrix half
 is walked; since atomics add in any order, the last bits vary from run to run. In the wide mode, where each row and each
