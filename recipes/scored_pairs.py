@@ -2,6 +2,10 @@ r"""Scored pairs of texts (arXiv:2309.12871, whose cosine objective is CoSENT, S
 
 accelerate launch recipes/scored_pairs.py --data.path mteb/stsbenchmark-sts --text.encoder bert-base-uncased
 python recipes/scored_pairs.py --data.path same_or_not.csv --similar --data.columns score is_duplicate
+python recipes/scored_pairs.py --data.path stsb/ --sts stsb/ --text.encoder words --text.pooling mean --train.lr 1e-3
+
+Measured with the third command on STS-B test, 92 s on 2 CPU cores: Spearman 0.679; untrained 0.584, counts of words
+0.503. A MiniLM trained on a billion pairs gains nothing by an epoch of it: 0.812 after, 0.820 before.
 """
 
 from __future__ import annotations
