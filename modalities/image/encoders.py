@@ -113,7 +113,7 @@ def build(settings: Image, weights: bool) -> ImageEncoder:
     """
     name, inputs = settings.encoder, CHANNELS[settings.channels]
     stats: Stats = color.IMAGENET
-    last = False
+    channels_last = False
     if not isinstance(name, str):
         net: nn.Module = name
         name = f"{type(net).__name__} (your module)"
@@ -121,15 +121,15 @@ def build(settings: Image, weights: bool) -> ImageEncoder:
         net = Small(inputs, settings.shape)
     elif name.startswith("timm/"):
         net, stats = timm_net(name.removeprefix("timm/"), inputs, weights)
-        last = True
+        channels_last = True
     elif is_huggingface(name):
         net, stats = huggingface_net(name, inputs, weights)
     else:
         net, stats = torchvision_net(name, inputs, weights, cifar_stem=settings.stem == "cifar")
-        return ImageEncoder(net, settings.channels, settings.shape, stats, name, channels_last=True)
+        return ImageEncoder(net, settings.channels, settings.shape, stats, name, True)
     if settings.stem != "default":
         raise InputError(
             f"stem={settings.stem!r} is for torchvision's ResNets, not for the encoder {name}: "
             "set stem to 'default' too (--image.stem default)"
         )
-    return ImageEncoder(net, settings.channels, settings.shape, stats, name, channels_last=last)
+    return ImageEncoder(net, settings.channels, settings.shape, stats, name, channels_last)

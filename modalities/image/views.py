@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 IN_CACHE = 2**18
 """Floats of a slice on a CPU: beyond a core's cache the same work is several times slower."""
 MOST_RECORDED = 2**24
-"""Floats of a view on a GPU up to which launches are what takes time. A recording keeps memory for some ten views.
+"""Floats of a view on a GPU up to which launches are what takes time. A recording keeps memory of its own.
 
 Of larger pictures the passes take time, and only the rows that a change takes are given to it, as on a CPU."""
 

@@ -10,7 +10,7 @@ with the roles swapped and a symmetric matrix is walked whole: twice the product
 Backward: a kernel makes a panel's logits again and writes their slopes, and two library products take it from there.
 
 The floor of both is 8 * N * K * D operations, of bf16 products where they are allowed: of it an H100 reaches 59 % at
-32,768 x 512 and 65 % at 131,072 (benchmarks/loss_gpu.py). Small batches are held up by some twenty launches.
+32,768 x 512 and 65 % at 131,072 (benchmarks/loss_gpu.py). Small batches are held up by launches.
 
 Dimensions: N rows of a side; n queries and k keys of a block; T tilts; D width; S spans of columns.
 """
@@ -100,7 +100,11 @@ class Plan(NamedTuple):
 
 
 def plan(products: torch.dtype, roomy: bool) -> Plan:
-    """What was quickest on an H100. Not `roomy`: a tile's shared memory is within 100 KB, as on smaller GPUs."""
+    """Plain tiles are what was quickest on an H100; special ones, and those of smaller GPUs, have not been timed.
+
+    Args:
+        roomy: else a tile's shared memory is within 100 KB.
+    """
     if products == torch.float32:
         same = Sizes(64, 128, 32, 4, 3)
         return Plan(same, same, Sizes(64, 64, 32, 4, 2), same[:2])
