@@ -89,6 +89,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
+    from multicl.repeats import runs_of
+
+    runs = [run for folder in options.runs for run in runs_of(folder)]
     names = ("nodes", "label", "names", "template", "k", "seed", "train", "space", "batch_size")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if not options.measure:
@@ -97,10 +100,9 @@ def _eval(options: argparse.Namespace) -> None:
             raise InputError(
                 f"{flag} is a setting of --measure, and the recipe's own measures have theirs: add --measure"
             )
-        from multicl.commands import evaluate
+        from multicl.commands import evaluate_all
 
-        for run in options.runs:
-            evaluate(run, options.data, options.test, options.pairs, options.ids)
+        evaluate_all(runs, options.data, options.test, options.pairs, options.ids)
         return
     if options.pairs:
         raise InputError("--pairs stands for itself: leave --measure out, or name nodes by --nodes")
@@ -109,7 +111,7 @@ def _eval(options: argparse.Namespace) -> None:
     others = {name: given.pop(name) for name in ("train", "space", "batch_size") if name in given}
     given["nodes"] = tuple(given.get("nodes", ()))
     choices = Choices(ids=options.ids, **given)
-    measure_runs(options.runs, options.measure, choices, data=options.data, test=options.test, **others)
+    measure_runs(runs, options.measure, choices, data=options.data, test=options.test, **others)
 
 
 def _search(options: argparse.Namespace) -> None:

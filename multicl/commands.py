@@ -11,7 +11,7 @@ from typing import Any, Literal
 from multicl.config import from_plain, read_yaml
 from multicl.data import open_data
 from multicl.evaluation.crossing import crossing, named
-from multicl.evaluation.figure import intervals
+from multicl.evaluation.figure import intervals, spread
 from multicl.evaluation.held_out import of_model
 from multicl.export import Form
 from multicl.export import export as write_export
@@ -74,6 +74,26 @@ def evaluate(
     found = {"run": str(run), "space": model.space or "features", **figures, "intervals": spans}
     print("RESULT " + to_json(found), flush=True)
     return figures
+
+
+def evaluate_all(runs: Sequence[Path], *args: Any) -> Figures:
+    """`evaluate` of each run; of several, last their mean and deviation as another table and `RESULT {json}`.
+
+    Args:
+        runs: folders of runs. args, and errors: as `evaluate`'s.
+
+    Returns:
+        The figures of the only run, or the means.
+    """
+    each = {str(run): evaluate(run, *args) for run in runs}
+    if len(each) == 1:
+        return each[str(runs[0])]
+    over = spread(list(each.values()))
+    mean = rounded({name: s.mean for name, s in over.items()})
+    deviation = rounded({name: s.deviation for name, s in over.items()})
+    print(figures_table({"mean": mean, "deviation": deviation}))
+    print("RESULT " + to_json({"runs": list(each), "mean": mean, "deviation": deviation, "each": each}), flush=True)
+    return mean
 
 
 def embed(

@@ -9,6 +9,7 @@ from typing import Any
 
 from multicl.config import read_yaml
 from multicl.figures import figures_table, to_json
+from multicl.repeats import runs_of
 from multicl.run import flat
 from multicl.types import InputError
 
@@ -16,7 +17,8 @@ from multicl.types import InputError
 def compare(runs: Sequence[Path]) -> dict[str, Any]:
     """Print a table of figures, where the recipes differ, and a last line `RESULT {json}`; nothing is computed anew.
 
-    Figures whose intervals (95 %) do not meet those of the first run are named.
+    Figures whose intervals (95 %) do not meet those of the first run are named. A folder of several seeds counts as one
+    run: its figures are means, and their deviations stand beside them.
 
     Returns:
         {"figures": {run: {...}}, "differences": {setting: {run: value}}}
@@ -28,13 +30,13 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
         raise InputError("compare takes two runs or more")
     results = {str(run): _result(run) for run in runs}
     figures = {run: _figures(result) for run, result in results.items()}
-    settings = {str(run): flat(read_yaml(run / "recipe.yaml")) for run in runs}
+    settings = {str(run): _settings(run) for run in runs}
     differences = {
         key: values
         for key in dict.fromkeys(key for plain in settings.values() for key in plain)
         if key != "run" and _differ((values := {run: plain.get(key) for run, plain in settings.items()}).values())
     }
-    print(figures_table(figures))
+    print(figures_table(_columns(figures, results)))
     first, *others = results
     for run in others:
         if apart := _apart(results[first], results[run]):
@@ -59,8 +61,23 @@ def _lines(differences: Mapping[str, Mapping[str, Any]], settings: Mapping[str, 
     return list(lines.values())
 
 
+def _columns(figures: Mapping[str, dict[str, float]], results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    columns = {}
+    for run, found in figures.items():
+        columns[run] = found
+        if "deviation" in results[run]:
+            columns[f"+- {Path(run).name}"] = results[run]["deviation"]
+    return columns
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    first, *more = each = runs_of(run)
+    settings = flat(read_yaml(first / "recipe.yaml"))
+    return {**settings, "train.seed": [int(of.name.removeprefix("seed-")) for of in each]} if more else settings
+
+
 def _result(run: Path) -> dict[str, Any]:
-    if not (run / "recipe.yaml").is_file():
+    if not (runs_of(run)[0] / "recipe.yaml").is_file():
         raise InputError(f"{run} is no run: it has no recipe.yaml")
     try:
         result = json.loads((run / "result.json").read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from multicl.evaluation.figure import spread
@@ -59,3 +60,11 @@ def averaged(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         "steps": runs[0]["steps"], "skipped": sum(run["skipped"] for run in runs),
         "seconds": round(sum(run["seconds"] for run in runs), 1), "seeds": list(results),
     }  # fmt: skip
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """The runs of a folder of several seeds, in the seeds' order; of any other folder, itself."""
+    if (folder / "recipe.yaml").exists():
+        return [folder]
+    numbers = (path.name.removeprefix("seed-") for path in folder.glob("seed-*"))
+    return [folder / f"seed-{n}" for n in sorted(map(int, filter(str.isdecimal, numbers)))] or [folder]

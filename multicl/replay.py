@@ -7,8 +7,8 @@ last keeps its graph, which is not yet in the way of another, and is spared the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -84,12 +84,39 @@ def replay(
     last = todo.pop() if todo else None
     with statistics_held(towers):
         for chunk in todo:
-            with no_sync():
+            with no_sync(), rows_alone(towers):
                 backward(surrogate(wrapped(_again(towers, chunk, embedded)), grads, chunk.rows))
         if last is None:  # this rank has nothing to send, but is waited for
             backward(rest + surrogate(wrapped([]), grads))
         else:
             backward(rest + surrogate(wrapped(_again(towers, last, embedded)), grads, last.rows))
+
+
+@contextmanager
+def rows_alone(towers: nn.Module) -> Iterator[None]:
+    """Within it, a table of embeddings on a CPU adds to its `.grad` the rows that a chunk looked up, and no others.
+
+    Else every chunk would make a gradient of the whole table, and add that: of 65,536 words for 64 short texts. Tables
+    without a `.grad` make their first in full, so that DDP and optimisers never meet a sparse one. Where something is
+    compiled all is left as it was compiled.
+    """
+    parts = list(towers.modules())
+    compiled = any(part._compiled_call_impl is not None or "_orig_mod" in part._modules for part in parts)
+    tables = [p for p in parts if not compiled and isinstance(p, nn.Embedding | nn.EmbeddingBag) and _grown(p)]
+    for table in tables:
+        table.sparse = True
+    try:
+        yield
+    finally:
+        for table in tables:
+            table.sparse = False
+
+
+def _grown(table: nn.Embedding | nn.EmbeddingBag) -> bool:
+    grad = table.weight.grad
+    dense = grad is not None and grad.layout is torch.strided and grad.device.type == "cpu"
+    unable = table.scale_grad_by_freq or getattr(table, "mode", "") == "max"  # torch has no sparse gradient of these
+    return dense and not (table.sparse or unable)
 
 
 def surrogate(embedded: Embeddings, grads: Gradients, rows: slice | Tensor = slice(None)) -> Tensor:

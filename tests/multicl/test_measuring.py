@@ -153,6 +153,10 @@ def test_runs_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
     compared = last("compare", str(one), str(two))
     assert compared["differences"] == {"train.seed": {str(one): 0, str(two): 1}}
     assert compared["figures"][str(one)].keys() >= spans.keys()
+    own = last("eval", str(one), str(two))
+    assert own["mean"]["image_to_text_recall@1"] == pytest.approx(
+        sum(own["each"][str(run)]["image_to_text_recall@1"] for run in (one, two)) / 2, abs=1e-6
+    )
     plain = read_yaml(two / "recipe.yaml")
     plain["sound"] = plain.pop("text")
     write_yaml(two / "recipe.yaml", plain)
@@ -164,3 +168,23 @@ def test_runs_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "three" / "recipe.yaml").write_text("recipe: clip\n")
     with pytest.raises(InputError, match="no figures yet"):
         compare([one, tmp_path / "three"])
+
+
+def test_a_folder_of_several_seeds_is_evaluated_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = media_folder(tmp_path / "data")
+    both = trained(tmp_path / "both", data, "--train.seed", "10,9")
+    other = trained(tmp_path / "other", data, "--train.lr", "0.01")
+    result = json.loads((both / "result.json").read_text())
+    capsys.readouterr()
+    cli.main(["compare", str(other), str(both)])
+    table, *_, last = capsys.readouterr().out.splitlines()
+    assert table.split() == [str(other), str(both), "+-", "both"]
+    compared = json.loads(last.removeprefix("RESULT "))
+    assert compared["figures"][str(both)]["text_to_image_map@10"] == result["text_to_image_map@10"]
+    assert compared["differences"]["train.seed"] == {str(other): 0, str(both): [9, 10]}
+    cli.main(["eval", str(both), "--measure", "uniformity"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+    assert found["runs"] == [str(both / "seed-9"), str(both / "seed-10")]
+    assert found["deviation"]["image/uniformity"] > 0

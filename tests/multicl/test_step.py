@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
 import torch
 from steps import Built, Dice, Words, apart, cells, context, grads_of, kept, looks, step, three, tied
-from torch import nn
+from torch import Tensor, nn
 from toys import Vectors, rows
 
 from multicl import Head, InfoNCE, Pair, Train, Trainer
@@ -156,6 +157,72 @@ def test_nothing_is_computed_twice_but_chunks_before_the_last(size: int | None, 
     encoder.register_forward_hook(lambda module, args, out: rows_of.append(len(out)))
     step(towers, looks(towers, cells(towers))[:1] + looks(towers, {"a": None, "b": None})[1:], size)
     assert rows_of == calls
+
+
+TABLES: dict[str, Callable[[], nn.Module]] = {
+    "table": lambda: nn.Embedding(20, 7, padding_idx=0),
+    "tied to a decoder": lambda: Decoded(),
+    "mean": lambda: nn.EmbeddingBag(20, 7, mode="mean", padding_idx=0),
+    "sum": lambda: nn.EmbeddingBag(20, 7, mode="sum"),
+    "max": lambda: nn.EmbeddingBag(20, 7, mode="max"),
+    "by frequency": lambda: nn.Embedding(20, 7, scale_grad_by_freq=True),
+}
+
+
+class Decoded(nn.Embedding):
+    """A table that words are read from and compared with, as language models tie theirs."""
+
+    def __init__(self) -> None:
+        super().__init__(20, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) @ self.weight.T
+
+
+def tabled(table: Callable[[], nn.Module]) -> tuple[Towers, list[Any]]:
+    """Towers of one node through a table, and looks whose rows repeat words, within and across."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = table()
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.table((x.abs() * 10).long() % 20)
+            return found.flatten(1) if found.ndim == 3 else found
+
+    width = {"Decoded": 6 * 20, "Embedding": 6 * 7}.get(type(table()).__name__, 7)
+    return one_node(Net, width=width)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+@pytest.mark.parametrize("table", list(TABLES))
+def test_a_table_of_embeddings_gets_the_same_gradient_in_chunks(table: str, size: int) -> None:
+    if table == "by frequency":  # counts words within a chunk, so that chunks are not the whole batch
+        towers, seen = tabled(TABLES[table])
+        _, wanted = kept(towers, seen, size)
+    else:
+        towers, seen = tabled(TABLES[table])
+        _, wanted = kept(towers, seen)
+    _, grads = step(towers, seen, size)
+    assert apart(grads, wanted) < 1e-5
+    assert all(g.layout is torch.strided for g in grads.values())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_only_the_first_chunk_makes_a_gradient_of_the_whole_table(compiled: bool) -> None:
+    towers, seen = tabled(TABLES["mean"])
+    (table,) = [part for part in towers.modules() if isinstance(part, nn.EmbeddingBag)]
+    if compiled:
+        table.compile(backend="eager")
+    made: list[torch.layout] = []
+    table.weight.register_hook(lambda grad: made.append(grad.layout))
+    step(towers, seen, 2)  # two views of 8 rows: the last chunk keeps its graph, and six lie between
+    between = torch.strided if compiled else torch.sparse_coo
+    assert made == [torch.strided] + 6 * [between] + [torch.strided]
+    assert not table.sparse
+    assert table.weight.grad is not None
+    assert table.weight.grad.layout is torch.strided
 
 
 def test_texts_are_cut_by_length_and_padding_vanishes() -> None:
