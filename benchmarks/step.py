@@ -1,16 +1,18 @@
 """What does the exact step cost: in memory as the batch grows, and in time over a bare PyTorch loop?
 
-    python benchmarks/step.py [--batches 256 1024 4096 16384] [--chunk 64] [--steps 8] [--rounds 4]
+    python benchmarks/step.py [--batches 256 1024 4096 16384] [--chunk 64] [--steps 6] [--rounds 9]
 
 Memory: the extra peak of the first step of pictures (32 x 32, `Image("small")`) with texts (`Text("words")`), each in a
 process of its own, rows already loaded; at a chunk of 64 rows, and in one piece up to a batch of `--whole`. It should
 grow by the embeddings alone (z and its gradient, of both sides; the rows as loaded are not the step's).
 
 Time: medians of the intervals from step to step, loading, clipping and optimiser included, of `Trainer.fit` in one
-piece and in chunks, and of a loop of plain PyTorch with the same towers, rows, views and loss; the three take turns.
+piece and in chunks, and of a loop of plain PyTorch with the same towers, rows, views and loss. The three take turns; a
+round is a process of its own, as memory is laid out more or less well by luck, and ratios are those within rounds.
 Wall-clock time, and the processor's, which feels other processes less. Computing the encoders' forward twice makes 4/3
 where a backward costs two forwards and views cost nothing. glibc is told to keep what is freed: giving pages back and
-taking them anew was a quarter of a step for all three, and more or less of it by luck.
+taking them anew was a quarter of a step for all three. What is not asked for (`--batches` of none, `--graphs`) stays in
+the results as it was.
 
 Data and weights are random: neither changes what is measured. CPU, all cores; the figures want a quiet machine.
 """
@@ -31,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import finish
+from common import RESULTS, finish
 from losses.memory import extra_peak
 
 from multicl import InfoNCE, Optim, Pair, Train, Trainer
@@ -152,29 +154,39 @@ def bare_steps(graph: str, steps: int) -> list[Stamp]:
     return _between(stamps)
 
 
-def times(graph: str, steps: int, rounds: int) -> list[dict[str, Any]]:
-    """Medians over the rounds' steps, the first of each round left out."""
-    *_, batch, chunk = GRAPHS[graph]
+def round_of(graph: str, steps: int, turned: bool) -> dict[str, Stamp]:
+    """One round, meant for a process of its own: each way's median step, its first left out."""
+    *_, chunk = GRAPHS[graph]
     ways = {
         "bare loop": lambda: bare_steps(graph, steps),
         "whole": lambda: trainer_steps(graph, None, steps),
-        chunk: lambda: trainer_steps(graph, chunk, steps),
+        str(chunk): lambda: trainer_steps(graph, chunk, steps),
     }
-    found: dict[Any, list[Stamp]] = {way: [] for way in ways}
-    for turn in range(rounds):
-        for way in list(ways)[:: -1 if turn % 2 else 1]:
-            found[way] += ways[way]()[1:]
-    wall, cpu = ({way: statistics.median(step[at] for step in each) for way, each in found.items()} for at in (0, 1))
+    found = {}
+    for way in list(ways)[:: -1 if turned else 1]:
+        wall, cpu = zip(*ways[way]()[1:], strict=True)
+        found[way] = (statistics.median(wall), statistics.median(cpu))
+    return found
+
+
+def times(graph: str, steps: int, rounds: int) -> list[dict[str, Any]]:
+    """Medians over rounds; ratios are those within rounds, so that drift of the machine meets all ways alike."""
+    *_, batch, chunk = GRAPHS[graph]
+    found = [child("--time", graph, str(steps), str(turn % 2), **KEEPING) for turn in range(rounds)]
+
+    def over_bare(way: str, at: int) -> float:
+        return statistics.median(each[way][at] / each["bare loop"][at] for each in found)
+
     return [
         {
             "what": graph,
             "batch": batch,
-            "chunk": way,
-            "seconds": wall[way],
-            "over bare": wall[way] / wall["bare loop"],
-            "processor's": cpu[way] / cpu["bare loop"],
+            "chunk": chunk if way == str(chunk) else way,
+            "seconds": statistics.median(each[way][0] for each in found),
+            "over bare": over_bare(way, 0),
+            "processor's": over_bare(way, 1),
         }
-        for way in ways
+        for way in ("bare loop", "whole", str(chunk))
     ]
 
 
@@ -197,19 +209,24 @@ if __name__ == "__main__":
     parser.add_argument("--chunk", type=int, default=64, help="rows a chunk where memory is measured")
     parser.add_argument("--whole", type=int, default=4096, help="largest batch that is tried in one piece")
     parser.add_argument("--graphs", nargs="*", choices=list(GRAPHS), default=list(GRAPHS))
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--measure", type=int, nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--time", help=argparse.SUPPRESS)
+    parser.add_argument("--time", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
         print(json.dumps(measure(asked.measure[0], asked.measure[1] or None)))
         sys.exit()
     if asked.time:
-        print(json.dumps(times(asked.time, asked.steps, asked.rounds)))
+        print(json.dumps(round_of(asked.time[0], int(asked.time[1]), asked.time[2] == "1")))
         sys.exit()
     table = [peak(batch, asked.chunk) for batch in asked.batches]
     table += [peak(batch, None) for batch in asked.batches if batch <= asked.whole]
     for graph in asked.graphs:
-        table += child("--time", graph, "--steps", str(asked.steps), "--rounds", str(asked.rounds), **KEEPING)
-    finish("step", table)
+        table += times(graph, asked.steps, asked.rounds)
+    before = RESULTS / "step.json"
+    known = json.loads(before.read_text())["rows"] if before.exists() else []
+    new = {(row["what"], row["batch"], row["chunk"]) for row in table}
+    table += [row for row in known if (row["what"], row["batch"], row["chunk"]) not in new]
+    order = ["memory", *GRAPHS]
+    finish("step", sorted(table, key=lambda row: order.index(row["what"])))
