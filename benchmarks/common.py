@@ -29,7 +29,7 @@ def data_folder() -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, GPU and versions."""
+    """Processor and what it computes with (AVX2, AVX512), cores, GPU and versions."""
     import torch
 
     cpu = platform.processor() or platform.machine()
@@ -47,6 +47,7 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = "not installed"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    cpu = f"{cpu} ({torch.backends.cpu.get_cpu_capability()})"
     return {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "python": platform.python_version(), **versions}
 
 

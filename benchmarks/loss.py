@@ -13,7 +13,7 @@ machine meets all of them. Times are medians over rounds; "time / ours" is the m
 `floor` is the time of the bare products that a loss without a saved matrix needs, `floor-half` the same over half of a
 symmetric matrix (losses/floor.py names them). "loss off" and "gradient off" are relative differences from a float64
 reference. B counts pairs: nt_xent and sup_con have 2B rows. Sizes that are not measured stay in the results as they
-were.
+were, each with the processor that it was measured on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from common import RESULTS, finish, table
+from common import RESULTS, finish, machine, table
 from losses.implementations import LOSSES
 from losses.inputs import SYMMETRIC
 from losses.memory import available
@@ -67,7 +67,7 @@ def measure(cell: Cell, options: argparse.Namespace, before: Sequence[dict[str, 
     for name in [*LOSSES[cell.loss], *floors]:
         if options.implementations and name not in options.implementations:
             continue
-        found[name] = {"loss": cell.loss, "B": cell.batch, "D": cell.dim, "implementation": name}
+        found[name] = {"loss": cell.loss, "B": cell.batch, "D": cell.dim, "implementation": name, "cpu": options.cpu}
         why = _too_much(cell, name, options, before)
         if why:
             found[name]["note"] = f"not run: {why}"
@@ -191,6 +191,7 @@ def main() -> None:
     if given.dry_run:
         print("\n".join(f"{c.loss} B={c.batch} D={c.dim}" for c in cells))
         return
+    given.cpu = machine()["cpu"]
     folder = given.results or (None if given.quick else RESULTS)
     kept = folder / "loss.json" if folder else None
     old = json.loads(kept.read_text())["rows"] if kept and kept.exists() else []

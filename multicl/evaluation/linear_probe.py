@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+WIDEST = 4096
+"""Features up to which they are set apart: that takes a square matrix of so many."""
 
 
 class Probe(NamedTuple):
@@ -34,7 +36,8 @@ def logistic_regression(
 ) -> Tensor:
     """Minimise mean cross-entropy + strength / 2 * |W|^2 with L-BFGS; the bias is not penalised.
 
-    The same as scikit-learn's `LogisticRegression(C=1 / (N * strength))`.
+    The same as scikit-learn's `LogisticRegression(C=1 / (N * strength))`, in far fewer steps: features that go
+    together, as neighbouring pixels do, are first set apart.
 
     Args:
         x: [N, D] features.
@@ -47,26 +50,60 @@ def logistic_regression(
     Returns:
         [D + 1, classes]: weights, and the bias in the last row.
     """
-    with torch.enable_grad():
-        theta = (x.new_zeros(x.shape[1] + 1, classes) if start is None else start.clone()).requires_grad_()
-        tiny = torch.finfo(x.dtype).eps
-        solver = torch.optim.LBFGS(
-            [theta],
-            max_iter=max_iter,
-            history_size=20,
-            tolerance_grad=max(10 * tiny, 1e-9),
-            tolerance_change=tiny / 100,
-            line_search_fn="strong_wolfe",
-        )
+    return _fitted(x, y, classes, strength, _gram(x), start, max_iter)
 
-        def closure() -> Tensor:
-            solver.zero_grad()
-            loss = F.cross_entropy(torch.addmm(theta[-1], x, theta[:-1]), y) + strength / 2 * theta[:-1].square().sum()
-            loss.backward()
-            return loss
 
-        solver.step(closure)
-    return theta.detach()
+def _fitted(
+    x: Tensor, y: Tensor, classes: int, strength: float, gram: Tensor | None, start: Tensor | None, max_iter: int
+) -> Tensor:
+    """`logistic_regression`, in coordinates v of theta = root^-T v, in which the loss is about as curved everywhere."""
+    root = None if gram is None else _root(gram, classes, strength).to(x.dtype)
+    truth = F.one_hot(y, classes).to(x.dtype)
+
+    def theta(v: Tensor) -> Tensor:
+        return v if root is None else torch.linalg.solve_triangular(root.T, v, upper=True)
+
+    first = x.new_zeros(x.shape[1] + 1, classes) if start is None else start if root is None else root.T @ start
+    v = first.clone(memory_format=torch.contiguous_format)
+    tiny = torch.finfo(x.dtype).eps
+    solver = torch.optim.LBFGS(
+        [v],
+        max_iter=max_iter,
+        history_size=20,
+        tolerance_grad=max(10 * tiny, 1e-9),
+        tolerance_change=tiny / 100,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        w = theta(v)
+        log_p = torch.addmm(w[-1], x, w[:-1]).log_softmax(dim=1)
+        # by hand: autograd's x.T @ g, thin as it is, takes ten times as long on a CPU as g.T @ x
+        g = (log_p.exp() - truth) / len(x)
+        grad = torch.cat([(g.T @ x).T + strength * w[:-1], g.sum(dim=0, keepdim=True)])
+        v.grad = (grad if root is None else torch.linalg.solve_triangular(root, grad, upper=False)).contiguous()
+        return F.nll_loss(log_p, y) + strength / 2 * w[:-1].square().sum()
+
+    solver.step(closure)
+    return theta(v)
+
+
+def _gram(x: Tensor) -> Tensor | None:
+    """[D + 1, D + 1] float64: mean products of features and of one more, always 1; None where D is too large."""
+    if x.shape[1] > WIDEST:
+        return None
+    gram = x.new_ones(x.shape[1] + 1, x.shape[1] + 1, dtype=torch.float64)
+    gram[:-1, :-1] = x.T @ x / len(x)
+    gram[:-1, -1] = gram[-1, :-1] = x.mean(dim=0)
+    return gram
+
+
+def _root(gram: Tensor, classes: int, strength: float) -> Tensor:
+    """Lower triangular: its square is about the Hessian, p (1 - p) gram + strength, at p = 1 / classes."""
+    penalty = torch.full_like(gram[0], max(strength, 1e-8 * float(gram.diagonal().mean())))
+    penalty[-1] = 1e-8
+    root: Tensor = torch.linalg.cholesky((1 - 1 / classes) / classes * gram + penalty.diag())
+    return root
 
 
 def linear_probe(
@@ -118,8 +155,9 @@ def linear_probe(
     fit, check = standardize(train[~held], train[held])
     solutions: list[tuple[float, float]] = []
     theta: Tensor | None = None
+    gram = _gram(fit)
     for strength in sorted(strengths, reverse=True):  # strong to weak, each from the last: few iterations
-        theta = logistic_regression(fit, y[~held], classes, strength, theta, max_iter)
+        theta = _fitted(fit, y[~held], classes, strength, gram, theta, max_iter)
         solutions.append((float(_hits(theta, check, y[held]).double().mean()), strength))
     validated, best = max(solutions)  # of equal accuracies the strongest
 

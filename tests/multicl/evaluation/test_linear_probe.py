@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -32,6 +34,18 @@ def test_the_fit_is_scikit_learns(strength, dtype):
         atol=1e-3,
         rtol=0,
     )
+
+
+def test_features_that_go_together_or_are_too_many_to_be_set_apart(monkeypatch):
+    x, y = blobs(200, 0)
+    x = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
+    mixed = x @ torch.randn(7, 30, generator=torch.Generator().manual_seed(3), dtype=torch.float64)  # of rank 6
+    apart = logistic_regression(mixed, y, 4, 1e-3)
+    start = logistic_regression(mixed, y, 4, 1e-1)
+    torch.testing.assert_close(logistic_regression(mixed, y, 4, 1e-3, start), apart, atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr(sys.modules[linear_probe.__module__], "WIDEST", 29)
+    torch.testing.assert_close(logistic_regression(mixed, y, 4, 1e-3), apart, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logistic_regression(mixed, y, 4, 1e-3, start), apart, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
