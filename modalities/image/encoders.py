@@ -118,7 +118,7 @@ def build(settings: Image, weights: bool) -> ImageEncoder:
         net: nn.Module = name
         name = f"{type(net).__name__} (your module)"
     elif name == "small":
-        net = Small(inputs, settings.shape)
+        net = Small(inputs, settings.shape, settings.fields)
     elif name.startswith("timm/"):
         net, stats = timm_net(name.removeprefix("timm/"), inputs, weights)
         channels_last = True

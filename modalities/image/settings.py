@@ -151,6 +151,9 @@ class Image:
     channels: Channels = "rgb"
     """What the encoder looks at; "L", "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849), "a", "b": half of
     the latter; "Y", "CbCr": luma or colour as JPEG has them."""
+    fields: int = 2
+    """What "small" pools the shorter side of a picture to, and the longer one in proportion: the more of them, the
+    better it knows where things are. For pictures that are laid out alike, such as icons."""
     stem: Stem = "default"
     """"cifar": a torchvision ResNet begins with a 3x3 convolution of stride 1 and no pooling, for small pictures."""
     pretrained: bool = True
@@ -173,6 +176,7 @@ class Image:
         _pixels("size", self.size)
         if self.local_size is not None:
             _pixels("local_size", self.local_size)
+        _require(self.fields in range(1, 17), "fields", self.fields, "a whole number, 1 to 16")
         _require(self.channels in get_args(Channels), "channels", self.channels, f"one of {get_args(Channels)}")
         _require(self.stem in get_args(Stem), "stem", self.stem, f"one of {get_args(Stem)}")
 

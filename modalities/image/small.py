@@ -16,18 +16,22 @@ class Small(nn.Module):
 
     Args:
         channels: C.
-        size: h and w, each at least 8.
+        size: h and w, each at least 4 times the fields.
+        fields: along the shorter side.
 
     Raises:
         InputError: a smaller picture.
     """
 
-    def __init__(self, channels: int, size: tuple[int, int], width: int = 256) -> None:
+    def __init__(self, channels: int, size: tuple[int, int], fields: int = 2, width: int = 256) -> None:
         super().__init__()
-        if min(size) < 8:
-            raise InputError(f"size={size}: the encoder 'small' takes pictures of at least 8 x 8 pixels")
+        if min(size) < 4 * fields:
+            raise InputError(
+                f"size={size}: the encoder 'small' takes pictures of at least {4 * fields} x {4 * fields} pixels, "
+                f"as it has {fields} x {fields} fields"
+            )
         height, across = size
-        grid = _fields(height / across), _fields(across / height)
+        grid = _fields(fields, height / across), _fields(fields, across / height)
         self.trunk = nn.Sequential(*_step(channels, 32, 1), *_step(32, 64, 2), *_step(64, 128, 2))
         self.more = nn.Sequential(*_step(128, 128, 1))
         self.out = nn.Sequential(
@@ -42,8 +46,8 @@ class Small(nn.Module):
         return features
 
 
-def _fields(elongation: float) -> int:
-    return min(6, max(2, round(2 * elongation)))
+def _fields(least: int, elongation: float) -> int:
+    return min(3 * least, max(least, round(least * elongation)))
 
 
 def _step(inputs: int, outputs: int, stride: int) -> list[nn.Module]:

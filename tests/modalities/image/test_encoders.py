@@ -41,9 +41,23 @@ def test_small_keeps_left_and_right_apart():
     assert float((a - b).norm() / a.norm()) > 0.1
 
 
+def test_small_with_more_fields_knows_places_better():
+    encoder = Image(fields=4).build().eval()
+    pixels = torch.zeros(2, 3, 32, 32)
+    pixels[0, :, :8, :8] = 1
+    pixels[1, :, 8:16, 8:16] = 1  # within one of 2 x 2 fields, in two of 4 x 4
+    a, b = encoder.net.out[:2](encoder.net.trunk(pixels)).detach()
+    assert a.shape == (128 * 16,)
+    pooled = [x.reshape(128, 2, 2, 2, 2).mean((2, 4)).flatten() for x in (a, b)]
+    assert float((a - b).norm() / a.norm()) > 2 * float((pooled[0] - pooled[1]).norm() / pooled[0].norm())
+    assert Image(size=(16, 64), fields=4).build().net.out[0].output_size == (4, 12)
+
+
 def test_small_refuses_what_is_too_small():
     with pytest.raises(InputError, match="at least 8 x 8"):
         Image(size=(7, 30)).build()
+    with pytest.raises(InputError, match="at least 16 x 16 pixels, as it has 4 x 4 fields"):
+        Image(size=(15, 30), fields=4).build()
 
 
 @pytest.mark.parametrize(("name", "options"), [("small", {}), ("resnet18", {"stem": "cifar", "pretrained": False})])
