@@ -31,6 +31,8 @@ BUDGETS = {
     "--image.stem default --train.batch-size 256 --train.steps 120",
     "instdisc": f"--data.path DATA/cifar10 --image.encoder small --image.stem default --optim.name adamw {CIFAR}",
     "cmc": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
+    "cmc+nce": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR} --nce --head.norm batch "
+    "--instances.negatives 4096",
     "cross_view": "--data.path DATA/emoji --data.columns a google b twitter --train.batch-size 254 "
     "--train.mixed-precision bf16",
     "simclr_audio": "--data.path DATA/spoken_digits --audio.rate 8000 --data.group speaker --data.batches one "
@@ -41,7 +43,9 @@ BUDGETS = {
     "--train.epochs 20",
     "simcse": "--data.path DATA/wordnet --data.columns text definition --sts DATA/stsb --text.encoder words "
     "--text.pooling mean --head.layers 0 --train.batch-size 256 --train.steps 1000 --train.lr 1e-3",
-    "clip": "--data.path DATA/emoji --data.columns image google --train.epochs 60",
+    "clip": "--data.path DATA/emoji --data.columns image google --train.epochs 60 --beside.unseen twitter",
+    "clip+images": "--data.path DATA/emoji --data.columns image google --train.epochs 60 --beside.unseen twitter "
+    "--images 0.5",
     "siglip": "--data.path DATA/emoji --data.columns image google --train.epochs 60",
     "clap": "--data.path DATA/prompts --audio.rate 8000",
     "pairs": "--data.path DATA/wordnet --data.columns query term document definition --data.split train[:10000] "
@@ -50,11 +54,12 @@ BUDGETS = {
 
 
 def measure(name: str) -> list[dict[str, Any]]:
-    """Launch a recipe as its header says; a row a figure."""
+    """Launch a recipe as its header says, or otherwise (NAME+HOW); a row a figure."""
     flags = BUDGETS[name].replace("DATA", str(data_folder())).split()
-    print(f"python recipes/{name}.py {BUDGETS[name]}", file=sys.stderr, flush=True)
+    recipe = ROOT / "recipes" / f"{name.partition('+')[0]}.py"
+    print(f"python recipes/{recipe.name} {BUDGETS[name]}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "recipes" / f"{name}.py"), "--run", f"{folder}/run", *flags]
+        command = [sys.executable, str(recipe), "--run", f"{folder}/run", *flags]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
         result = json.loads((Path(folder) / "run" / "result.json").read_text())
     ask = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
@@ -77,9 +82,9 @@ def measure(name: str) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     before = RESULTS / "recipes.json"
-    kept = json.loads(before.read_text())["rows"] if before.exists() else []
     measured: dict[str, list[dict[str, Any]]] = {}
     for wanted in sys.argv[1:] or list(BUDGETS):
         measured[wanted] = measure(wanted)
+        kept = json.loads(before.read_text())["rows"] if before.exists() else []  # another run may have added some
         every = [r for name in BUDGETS for r in measured.get(name) or [k for k in kept if k["recipe"] == name]]
         finish("recipes", every)  # after each, so that a run that is broken off leaves what it has
