@@ -168,6 +168,10 @@ class Rows:
             data = [self.row(n) for n in numbers]
         return Rows(data, self._columns, self.base, self.label)
 
+    def first(self, count: int) -> Rows:
+        """The first so many of these rows, or all."""
+        return self if count >= len(self) else self.take(range(count))
+
     def __iter__(self) -> Iterator[Row]:
         if not self.streaming:
             for i in range(len(self)):

@@ -34,7 +34,8 @@ class Recipe(multicl.Run):
     """Views see two augmented pictures (`image.strong`), and each is compared with the others' of the other picture."""
     objective: InfoNCE = InfoNCE(0.07)
     nce: bool = False
-    """As the paper trained: `instances` instead of `objective`. It wants a head with batch norm (`instdisc.py`)."""
+    """As the paper trained: `instances` instead of `objective`. Few steps want `instdisc.py`'s head, or all collapses:
+    --head.layers 2 --head.norm batch --head.centred."""
     instances: InstanceNCE = InstanceNCE(0.07, negatives=16384)
     data: Data = field(default_factory=lambda: Data(path="uoft-cs/cifar10", columns={"image": "img"}))
     train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
@@ -59,7 +60,7 @@ class Recipe(multicl.Run):
 
     def probe(self, embed: held_out.Embed, *nodes: str) -> dict[str, float]:
         """Of each node's features, and of all side by side: nearest neighbours and a linear probe, held-out split."""
-        rows = self.data.open(f"{self.data.split}[:{self.bank}]"), self.data.open(self.data.test)
+        rows = self.data.open().first(self.bank), self.data.open(self.data.test)
         return held_out.probes(embed, self.modalities(), nodes, *rows, self.label)
 
     def measure(self, model: multicl.Model) -> dict[str, float]:

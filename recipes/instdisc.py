@@ -2,9 +2,9 @@ r"""InstDisc, instance discrimination (arXiv:1805.01978): each picture is told f
 
 accelerate launch recipes/instdisc.py --data.path uoft-cs/cifar10 --data.columns image img
 python recipes/instdisc.py --image.encoder small --image.stem default --optim.name adamw --train.lr 1e-3 \
-    --train.steps 468 --bank 10000
+    --train.steps 468 --bank 10000 --data.split 'train[:10000]'
 
-Measured with the second command on the first 10,000 pictures of CIFAR-10 as JPEG, 6 epochs, 5 minutes on one CPU core:
+Measured with the second command on CIFAR-10 as JPEG, 6 epochs, 5 minutes on one CPU core:
 kNN 37.2 %; untrained 32.3 %, raw pixels 26.8 %.
 """
 

@@ -47,7 +47,7 @@ class Recipe(multicl.Run):
 
     def probe(self, embed: held_out.Embed) -> dict[str, float]:
         """Nearest neighbours and a linear probe on the held-out split."""
-        bank, test = self.data.open(f"{self.data.split}[:{self.bank}]"), self.data.open(self.data.test)
+        bank, test = self.data.open().first(self.bank), self.data.open(self.data.test)
         return held_out.probes(embed, self.modalities(), ["image"], bank, test, self.label)
 
     def measure(self, model: multicl.Model) -> dict[str, float]:

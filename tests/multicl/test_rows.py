@@ -476,3 +476,10 @@ def test_fifty_thousand_cells_of_bytes_are_read_within_seconds(tmp_path: Path) -
     began = time.perf_counter()
     assert rows.column("image") == cells
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_the_first_rows(count: int) -> None:
+    table = Rows(datasets.Dataset.from_dict({"a": [5, 6, 7]}))
+    for rows in (table, Rows([{"a": 5}, {"a": 6}, {"a": 7}])):
+        assert rows.first(count).column("a") == [5, 6, 7][:count]
