@@ -32,7 +32,7 @@ BUDGETS = {
     "instdisc": f"--data.path DATA/cifar10 --image.encoder small --image.stem default --optim.name adamw {CIFAR}",
     "cmc": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
     "cmc+nce": "--data.path DATA/cifar10 --data.split train[:10000] --image.encoder small --image.stem default "
-    "--train.batch-size 256 --train.steps 390 --train.lr 1e-3 --bank 10000 --nce --head.layers 2 --head.norm batch "
+    "--train.batch-size 256 --train.steps 390 --train.lr 1e-4 --bank 10000 --nce --head.layers 2 --head.norm batch "
     "--head.centred --instances.negatives 4096",
     "cross_view": "--data.path DATA/emoji --data.columns a google b twitter --train.batch-size 254 "
     "--train.mixed-precision bf16",
