@@ -3,6 +3,9 @@ r"""SupCon (arXiv:2004.11362): pictures of one class agree, in all their views; 
 accelerate launch recipes/supcon.py --data.path uoft-cs/cifar10 --data.columns image img
 python recipes/supcon.py --image.encoder small --image.stem default --train.batch-size 256 --train.steps 600 \
     --bank 20000
+
+Measured with the second command on CIFAR-10 as JPEG (labels of all 50,000), 35 minutes of one CPU core: kNN 60.8 %,
+linear probe 64.3 %; untrained 36.1 and 42.3 %, raw pixels 28.6 and 40.2 %.
 """
 
 from __future__ import annotations
