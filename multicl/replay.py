@@ -93,14 +93,14 @@ def replay(
 
 
 @contextmanager
-def rows_alone(towers: nn.Module) -> Iterator[None]:
+def rows_alone(towers: Towers) -> Iterator[None]:
     """Within it, a table of embeddings on a CPU adds to its `.grad` the rows that a chunk looked up, and no others.
 
     Else every chunk would make a gradient of the whole table, and add that: of 65,536 words for 64 short texts. Tables
     without a `.grad` make their first in full, so that DDP and optimisers never meet a sparse one. Where something is
     compiled all is left as it was compiled.
     """
-    parts = list(towers.modules())
+    parts = list(towers.modules()) if towers.device.type == "cpu" else []
     compiled = any(part._compiled_call_impl is not None or "_orig_mod" in part._modules for part in parts)
     tables = [p for p in parts if not compiled and isinstance(p, nn.Embedding | nn.EmbeddingBag) and _grown(p)]
     for table in tables:
@@ -114,7 +114,7 @@ def rows_alone(towers: nn.Module) -> Iterator[None]:
 
 def _grown(table: nn.Embedding | nn.EmbeddingBag) -> bool:
     grad = table.weight.grad
-    dense = grad is not None and grad.layout is torch.strided and grad.device.type == "cpu"
+    dense = grad is not None and grad.layout is torch.strided
     unable = table.scale_grad_by_freq or getattr(table, "mode", "") == "max"  # torch has no sparse gradient of these
     return dense and not (table.sparse or unable)
 

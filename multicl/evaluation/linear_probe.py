@@ -36,8 +36,8 @@ def logistic_regression(
 ) -> Tensor:
     """Minimise mean cross-entropy + strength / 2 * |W|^2 with L-BFGS; the bias is not penalised.
 
-    The same as scikit-learn's `LogisticRegression(C=1 / (N * strength))`, in far fewer steps: features that go
-    together, as neighbouring pixels do, are first set apart.
+    The same as scikit-learn's `LogisticRegression(C=1 / (N * strength))`; features that go together, as
+    neighbouring pixels do, are first set apart, so that few steps are enough.
 
     Args:
         x: [N, D] features.
