@@ -46,8 +46,8 @@ class Recipe(multicl.Run):
         return [Pair("a", "b", self.objective)]
 
     def probe(self, embed: held_out.Embed) -> dict[str, float]:
-        """Retrieval on the held-out split, both ways."""
-        return crossing(embed, self.modalities(), "a", "b", self.data.open(self.data.test))
+        """Retrieval on the held-out split, both ways; a picture that repeats is right wherever it stands."""
+        return crossing(embed, self.modalities(), "a", "b", self.data.open(self.data.test), ids=["a", "b"])
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
         """Of the model."""

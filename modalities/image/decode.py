@@ -23,23 +23,24 @@ _ORIENTATION = 0x0112  # the EXIF tag
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-def load(raw: Any, height: int, width: int) -> Tensor:
+def load(raw: Any, height: int, width: int, kept: float = 1.0) -> Tensor:
     """One cell -> uint8 [3, height, width]: scaled to cover the size (bicubic, antialiased), the centre cut out.
 
     In memory a large picture's channels lie together (channels last), as files have them and crops are cut quickest.
 
     Args:
         raw: what `read` takes.
+        kept: share of that centre's height and width, in (0, 1], which is what is scaled.
 
     Raises:
         BadSample: as `read`.
     """
     data = raw.get("bytes") if isinstance(raw, Mapping) else raw
-    if isinstance(data, bytes | bytearray) and jpeg.plain_size(data) == (height, width):
+    if kept == 1 and isinstance(data, bytes | bytearray) and jpeg.plain_size(data) == (height, width):
         pixels = jpeg.decode(data)
         if pixels is not None:
             return _laid_out(pixels)
-    picture = fit(read(raw, hint=2 * max(height, width)), height, width)
+    picture = fit(read(raw, hint=round(2 * max(height, width) / kept)), height, width, kept)
     return _laid_out(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
 
 
@@ -79,11 +80,15 @@ def read(raw: Any, hint: int | None = None) -> Image.Image:
     raise BadSample(f"expected a picture (bytes, a path, a PIL image or an array), got {type(raw).__name__}")
 
 
-def fit(picture: Image.Image, height: int, width: int) -> Image.Image:
-    """Scale to cover width x height and cut out the centre, in one resampling; the picture itself where it fits."""
-    if picture.size == (width, height):
+def fit(picture: Image.Image, height: int, width: int, kept: float = 1.0) -> Image.Image:
+    """Scale to cover width x height and cut out the centre, in one resampling; the picture itself where it fits.
+
+    Args:
+        kept: share of the centre's height and width that is scaled to the size.
+    """
+    if picture.size == (width, height) and kept == 1:
         return picture
-    scale = max(width / picture.width, height / picture.height)
+    scale = max(width / picture.width, height / picture.height) / kept
     w, h = width / scale, height / scale
     left, top = max(0.0, (picture.width - w) / 2), max(0.0, (picture.height - h) / 2)
     box = (left, top, min(left + w, picture.width), min(top + h, picture.height))

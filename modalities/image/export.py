@@ -62,8 +62,9 @@ def half(image: Image, encoder: nn.Module) -> Half:
 
         mean, std = _stats(encoder)
         return CLIPImageProcessor(
-            size={"shortest_edge": height}, crop_size={"height": height, "width": width}, image_mean=mean, image_std=std
-        )
+            size={"shortest_edge": round(height / image.crop_pct)}, crop_size={"height": height, "width": width},
+            image_mean=mean, image_std=std,
+        )  # fmt: skip
 
     own = getattr(config.vision_config, "image_size", height)  # type: ignore[union-attr]
     between = "" if own == height else ", interpolate_pos_encoding=True"
@@ -82,7 +83,7 @@ def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text())
     mean, std = _stats(encoder)
     shape = [len(mean), *image.shape]
-    read = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}  # as `Image.load` does
+    read = {"crop_pct": image.crop_pct, "crop_mode": "center", "interpolation": "bicubic"}  # as `Image.load` does
     config["pretrained_cfg"] |= {"mean": mean, "std": std, "input_size": shape, **read}
     for key in ("test_input_size", "test_crop_pct"):
         config["pretrained_cfg"].pop(key, None)

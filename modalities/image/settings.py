@@ -148,6 +148,10 @@ class Image:
     size: int | tuple[int, int] = 32
     """Height and width in pixels that the encoder sees; one number: a square. Other pictures are scaled to cover it and
     their centre is cut out, when they are read."""
+    crop_pct: float = 1.0
+    """Share of the height and width that is looked at in evaluation, about the centre, in (0, 1] (timm's name; its
+    models want 0.875 to 1). Training's crops show things larger than whole pictures do (arXiv:1906.06423): after
+    strong crops less than 1 may be better."""
     channels: Channels = "rgb"
     """What the encoder looks at; "L", "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849), "a", "b": half of
     the latter; "Y", "CbCr": luma or colour as JPEG has them."""
@@ -176,6 +180,9 @@ class Image:
         _pixels("size", self.size)
         if self.local_size is not None:
             _pixels("local_size", self.local_size)
+        _require(
+            isinstance(self.crop_pct, int | float) and 0 < self.crop_pct <= 1, "crop_pct", self.crop_pct, "in (0, 1]"
+        )
         _require(self.fields in range(1, 17), "fields", self.fields, "a whole number, 1 to 16")
         _require(self.channels in get_args(Channels), "channels", self.channels, f"one of {get_args(Channels)}")
         _require(self.stem in get_args(Stem), "stem", self.stem, f"one of {get_args(Stem)}")
@@ -196,7 +203,7 @@ class Image:
     @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
-        return "image", self.shape, self.strong, self.weak, self.local, self.local_shape
+        return "image", self.shape, self.crop_pct, self.strong, self.weak, self.local, self.local_shape
 
     @property
     def files(self) -> bool:
@@ -205,6 +212,8 @@ class Image:
 
     def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
         """One cell -> uint8 [3, h, w], scaled to cover the size, the centre cut out. Nothing is drawn from `rng`.
+
+        Without `rng` (evaluation) `crop_pct` of it is kept.
 
         Args:
             raw: encoded bytes, a path, a dict with "bytes" or "path", a PIL image, or an array ([H, W] or [H, W, C] of
@@ -216,7 +225,7 @@ class Image:
         """
         from multicl.modalities.image import decode
 
-        return decode.load(raw, *self.shape)
+        return decode.load(raw, *self.shape, self.crop_pct if rng is None else 1.0)
 
     def collate(self, samples: Sequence[Tensor]) -> Batch:
         """Samples uint8 [3, h, w] -> Batch of "pixels" uint8 [B, 3, h, w]."""

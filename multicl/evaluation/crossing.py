@@ -29,7 +29,7 @@ TEMPLATES = ("{}", "a photo of a {}.", "a picture of a {}.", "an image of the {}
 
 
 def crossing(
-    embed: Embed, modalities: dict[str, Modality], a: str, b: str, rows: Rows, ids: str | None = None,
+    embed: Embed, modalities: dict[str, Modality], a: str, b: str, rows: Rows, ids: str | Sequence[str] | None = None,
     ks: Sequence[int] = (1, 5, 10), drop: set[Any] | None = None,
 ) -> Figures:  # fmt: skip
     """Searching b's with a's and a's with b's, over the rows that have both.
@@ -38,8 +38,8 @@ def crossing(
 
     Args:
         ids: a column: rows of equal value (or that share one of several) are all right, as captions that repeat are;
-            None: a row's own alone.
-        drop: values of that column whose rows are left out, as training saw them; see `seen`.
+            several columns: rows that share a text or a file in any of them; None: a row's own alone.
+        drop: values of the one column whose rows are left out, as training saw them; see `seen`.
 
     Returns:
         "A_to_B_recall@k" for each k, "A_to_B_median_rank" and "A_to_B_map@K" for the last, either way, and "A_B_gap",
@@ -49,7 +49,8 @@ def crossing(
         InputError: no row has both.
     """
     cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in (a, b)]
-    values = rows.column(ids) if ids else None
+    several = None if ids is None or isinstance(ids, str) else [rows.column(name) for name in ids]
+    values = rows.column(ids) if isinstance(ids, str) else several and _joined(several)
     there = [i for i in range(len(cells[0])) if all(c[i] is not None for c in cells)]
     kept = {i for i in there if not (drop and values and drop.intersection(_parts(values[i])))}
     if not kept:
@@ -199,9 +200,13 @@ def by_words(
 def _abouts(values: Sequence[Any]) -> list[int]:
     """Values of ids -> numbers, equal where they are equal or, being several, share one."""
     if any(isinstance(value, list | tuple) for value in values):
-        return [int(i) for i in content_ids([values], range(len(values)))[0]]
+        return _joined([values])
     first: dict[Any, int] = {}
     return [first.setdefault(("null", i) if is_null(value) else value, i) for i, value in enumerate(values)]
+
+
+def _joined(columns: Sequence[Sequence[Any]]) -> list[int]:
+    return [int(i) for i in content_ids(columns, range(len(columns[0])))[0]]
 
 
 def _parts(value: Any) -> Sequence[Any]:

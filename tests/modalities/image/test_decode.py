@@ -1,6 +1,7 @@
 """What people have as pictures, good and bad."""
 
 import io
+import random
 import struct
 import zlib
 
@@ -241,3 +242,17 @@ def test_preview(kind, mime):
     assert Pil.open(io.BytesIO(data)).size == (64, 32)
     assert len(data) < 3000
     assert Pil.open(io.BytesIO(IMAGE.preview(colours())[1])).size == (8, 8)
+
+
+def test_a_share_of_the_centre_is_scaled_to_the_size():
+    picture = Pil.fromarray(np.arange(40 * 80 * 3, dtype=np.uint8).reshape(40, 80, 3))
+    cut = decode.load(picture, 20, 20, 0.5)
+    assert cut.equal(decode.load(picture.crop((30, 10, 50, 30)), 20, 20))  # half of the 40 x 40 centre
+    larger, same = decode.load(picture, 40, 80, 0.5), decode.load(picture.crop((20, 10, 60, 30)), 40, 80)
+    assert larger[:, 4:-4, 4:-4].equal(same[:, 4:-4, 4:-4])  # edges are made of what is beyond them, too
+
+
+def test_crop_pct_is_of_evaluation_alone():
+    picture, image = Pil.fromarray(colours(16, 16)), Image(size=8, crop_pct=0.5)
+    assert image.load(picture).equal(decode.load(picture.crop((4, 4, 12, 12)), 8, 8))
+    assert image.load(picture, random.Random(0)).equal(IMAGE.load(picture))

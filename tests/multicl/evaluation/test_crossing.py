@@ -50,6 +50,18 @@ def test_each_of_several_captions_searches_and_is_found() -> None:
     assert {"image_to_text_median_rank", "text_to_image_map@2"} <= found.keys()
 
 
+def test_rows_that_share_a_text_or_a_file_in_any_of_several_columns_are_all_right() -> None:
+    data = [{"image": picture(*(i == j for j in range(4))), "text": w, "file": w} for i, w in enumerate(WORDS)]
+    data[1]["text"], data[3]["file"], data[2]["text"] = "red", b"\0", "black"
+    one = crossing(embed, NODES, "image", "text", open_rows(data), ids=["text"], ks=(1,))
+    assert one["text_to_image_recall@1"] == 1  # the second "red" finds the first's, either "black" the last
+    data[0]["file"] = data[2]["file"] = {"bytes": b"the same", "path": None}
+    data[1]["text"], data[2]["text"] = "green", "red"
+    assert crossing(embed, NODES, "image", "text", open_rows(data), ks=(1,))["text_to_image_recall@1"] == 0.75
+    both = crossing(embed, NODES, "image", "text", open_rows(data), ids=["file"], ks=(1,))
+    assert both["text_to_image_recall@1"] == 1  # the files of rows 0 and 2 are one
+
+
 def test_rows_without_an_id_are_about_themselves() -> None:
     data = [{"image": picture(*(i == j for j in range(4))), "text": w, "topic": None} for i, w in enumerate(WORDS)]
     data[0]["topic"] = data[1]["topic"] = "warm"
