@@ -15,6 +15,8 @@ from torch import Tensor
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)  # 2^64 / golden ratio, as int64: the step of the sequence
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
+_BLOCK = 1024
+"""Words of `noise` whose first numbers stand together, and then their second ones."""
 _STREAM = 0xD1342543DE82EF95 - (1 << 64)  # odd, unrelated to _GAMMA: keeps streams off each other's counters
 
 
@@ -54,18 +56,19 @@ def normal(seeds: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
 
 
 def noise(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
-    """Draws standard normal numbers as `normal` does, four times as fast: computed in float32.
+    """Draws standard normal numbers as `normal` does, several times as fast: computed in float32, and the two numbers
+    of a word a block apart, so that nothing is interleaved.
 
     Devices agree to rounding errors, as do the rows of batches of other sizes: about 1e-6 of a draw, 2e-4 of tiny ones.
 
     Returns:
         [B, n] float32 on the device of `seeds`.
     """
-    bits = _bits(seeds, (n + 1) // 2, stream)
+    blocks = -(-n // (2 * _BLOCK))
+    bits = _bits(seeds, blocks * _BLOCK, stream).unflatten(1, (blocks, _BLOCK))
     radius = _logical_shift(bits, 32).to(torch.float32).add_(1.0).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
     angle = bits.bitwise_and_(0xFFFFFFFF).to(torch.float32).mul_(2.0 * math.pi * 2.0**-32)
-    pairs = torch.stack((angle.cos().mul_(radius), angle.sin_().mul_(radius)), dim=-1)
-    return pairs.flatten(1)[:, :n]
+    return torch.cat((angle.cos().mul_(radius), angle.sin_().mul_(radius)), 2).flatten(1)[:, :n]
 
 
 def _bits(seeds: Tensor, n: int, stream: int) -> Tensor:
@@ -80,11 +83,12 @@ def _bits(seeds: Tensor, n: int, stream: int) -> Tensor:
 
 def _mix(x: Tensor) -> Tensor:
     """The splitmix64 finaliser; overwrites x, which the callers above have just made."""
-    x = x.bitwise_xor_(_logical_shift(x, 30)).mul_(_MIX_1)
-    x = x.bitwise_xor_(_logical_shift(x, 27)).mul_(_MIX_2)
-    return x.bitwise_xor_(_logical_shift(x, 31))
+    spare = torch.empty_like(x)
+    x = x.bitwise_xor_(_logical_shift(x, 30, spare)).mul_(_MIX_1)
+    x = x.bitwise_xor_(_logical_shift(x, 27, spare)).mul_(_MIX_2)
+    return x.bitwise_xor_(_logical_shift(x, 31, spare))
 
 
-def _logical_shift(x: Tensor, by: int) -> Tensor:
+def _logical_shift(x: Tensor, by: int, out: Tensor | None = None) -> Tensor:
     """Shifts right filling with zeros: torch's shift of int64 fills with the sign."""
-    return (x >> by).bitwise_and_((1 << (64 - by)) - 1)
+    return torch.bitwise_right_shift(x, by, out=out).bitwise_and_((1 << (64 - by)) - 1)
