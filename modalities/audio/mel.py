@@ -77,7 +77,7 @@ class LogMel(nn.Module):
         left = self.width // 2
         padded = nn.functional.pad(wave, (left, self.width - left))
         windowed = padded.unfold(1, self.width, self.hop) * self.window  # [b, F, width]
-        spectrum = torch.fft.rfft(windowed, n=self.points)  # [b, F, N/2 + 1]
+        spectrum: Tensor = torch.fft.rfft(windowed, n=self.points)  # [b, F, N/2 + 1]
         power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # quicker than sums of pairs
         return power @ self.bank
 
