@@ -34,7 +34,7 @@ BUDGETS = {
     "cmc+nce": "--data.path DATA/cifar10 --data.split train[:10000] --image.encoder small --image.stem default "
     "--train.batch-size 256 --train.steps 390 --train.lr 1e-4 --bank 10000 --nce --head.layers 2 --head.norm batch "
     "--head.centred --instances.negatives 4096",
-    "cross_view": "--data.path DATA/emoji --data.columns a google b twitter --train.batch-size 254 --train.epochs 130 "
+    "cross_view": "--data.path DATA/emoji --data.columns a google b twitter --train.batch-size 254 --train.epochs 110 "
     "--image.size 48 --image.fields 4 --image.crop-pct 0.9",
     "simclr_audio": "--data.path DATA/spoken_digits --audio.rate 8000 --data.group speaker --data.batches one "
     "--train.batch-size 75 --train.epochs 10",

@@ -15,9 +15,9 @@ from torch import Tensor
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)  # 2^64 / golden ratio, as int64: the step of the sequence
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
+_STREAM = 0xD1342543DE82EF95 - (1 << 64)  # odd, unrelated to _GAMMA: keeps streams off each other's counters
 _BLOCK = 1024
 """Words of `noise` whose first numbers stand together, and then their second ones."""
-_STREAM = 0xD1342543DE82EF95 - (1 << 64)  # odd, unrelated to _GAMMA: keeps streams off each other's counters
 
 
 def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:

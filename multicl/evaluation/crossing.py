@@ -46,11 +46,12 @@ def crossing(
         how far apart the two modalities' centres lie, in [0, 2].
 
     Raises:
-        InputError: no row has both.
+        InputError: no row has both; `drop` without one column whose values it may hold.
     """
     cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in (a, b)]
-    several = None if ids is None or isinstance(ids, str) else [rows.column(name) for name in ids]
-    values = rows.column(ids) if isinstance(ids, str) else several and _joined(several)
+    if drop and not isinstance(ids, str):
+        raise InputError(f"drop holds values of one column: ids must name it, not {ids!r}")
+    values = rows.column(ids) if isinstance(ids, str) else _joined([rows.column(name) for name in ids]) if ids else None
     there = [i for i in range(len(cells[0])) if all(c[i] is not None for c in cells)]
     kept = {i for i in there if not (drop and values and drop.intersection(_parts(values[i])))}
     if not kept:

@@ -74,7 +74,7 @@ def run(out: Path, folder: Path, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     "image",
     [
-        Image("timm/resnet18", size=32, pretrained=False),
+        Image("timm/resnet18", size=32, crop_pct=0.875, pretrained=False),
         Image("timm/vit_tiny_patch16_224", size=224, pretrained=False),
         Image("timm/mobilenetv3_small_050", size=32, channels="ab", pretrained=False),
     ],
@@ -100,6 +100,7 @@ def test_timm_gives_our_features(image: Image, tmp_path: Path) -> None:
     assert config["mean"] == pytest.approx(encoder.mean.flatten().tolist())
     assert config["std"] == pytest.approx(encoder.std.flatten().tolist())
     assert tuple(config["input_size"]) == tuple(x.shape[1:])
+    assert config["crop_pct"] == image.crop_pct
     torch.testing.assert_close(run(out, folder, x), expected, atol=1e-5, rtol=1e-5)
     again = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=10, in_chans=channels)
     with torch.no_grad():

@@ -81,6 +81,8 @@ def test_what_training_saw_is_left_out() -> None:
     assert found["image_to_text_recall@1"] == 1  # one row is left
     with pytest.raises(InputError, match="no row has both 'image' and 'text', but for what training saw"):
         crossing(embed, NODES, "image", "text", open_rows(data[:1]), ids="text", drop={"red"})
+    with pytest.raises(InputError, match="ids must name it"):
+        crossing(embed, NODES, "image", "text", open_rows(data), ids=["image", "text"], drop={"red"})
 
 
 def test_a_text_column_of_none_is_named() -> None:
