@@ -1,6 +1,6 @@
 """Spoken codes: speech, handwriting and words in one space, though no scan is ever paired with a recording.
 
-    multicl demo                       # or: python recipes/codes.py; about 2 minutes on 2 cores
+    multicl demo                       # or: python recipes/codes.py; 3 to 6 minutes on 2 cores
     multicl demo --say my.wav          # three digits of your own, spoken (or --draw my.png, written)
 
 A code is three digits: three handwritten scans side by side, three recordings of one speaker joined, three words.
