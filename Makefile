@@ -13,16 +13,19 @@ BASE := $(VENV)/.multicl-installed
 DEV := $(VENV)/.multicl-dev-installed
 SIZE := $(if $(CPU),about 0.4 GB,$(if $(filter Linux,$(shell uname -s)),about 2.9 GB (CPU=1: 0.4 GB),about 0.4 GB))
 
-.PHONY: help demo test lint bench wheel links constraints clean
+.PHONY: help demo test test-gpu lint bench wheel links constraints clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
 
 demo: $(BASE) ## train speech, handwriting and words into one space, and search it
 	$(BIN)/multicl demo
 
 test: $(DEV) ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+test-gpu: $(DEV) ## what `make test` leaves out: kernels and recordings on this machine's GPU
+	MULTICL_TEST_GPU=1 $(BIN)/python -m pytest -m gpu
 
 lint: $(DEV) links ## style, types and the walls between the parts
 	$(BIN)/ruff check

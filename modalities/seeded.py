@@ -31,7 +31,17 @@ def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
     Returns:
         [B, n] float32 in [0, 1), multiples of 2^-24, on the device of `seeds`.
     """
-    return _logical_shift(_bits(seeds, n, stream), 40).to(torch.float32).mul_(2.0**-24)
+    return _to_unit(_bits(seeds, n, stream))
+
+
+def uniforms(seeds: Tensor, n: int, streams: int) -> Tensor:
+    """What `uniform` draws from the streams 0 to `streams` - 1, all at once: on a GPU each has its price in launches.
+
+    Returns:
+        [streams, B, n] float32 in [0, 1).
+    """
+    offsets = torch.arange(streams, device=seeds.device).mul_(_STREAM)
+    return _to_unit(_words(seeds, n, offsets[:, None]))
 
 
 def normal(seeds: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
@@ -73,12 +83,20 @@ def noise(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
 
 def _bits(seeds: Tensor, n: int, stream: int) -> Tensor:
     """64 random bits for every row and counter, [B, n] int64."""
+    return _words(seeds, n, (stream * _STREAM + (1 << 63)) % (1 << 64) - (1 << 63))  # wraps like int64
+
+
+def _words(seeds: Tensor, n: int, offset: int | Tensor) -> Tensor:
+    """The bits of a stream, which its offset names; of several [S, 1] offsets [S, B, n]."""
     if seeds.dtype != torch.int64 or seeds.ndim != 1:
         raise TypeError(f"seeds must be [B] int64, not {list(seeds.shape)} {seeds.dtype}")
-    offset = (stream * _STREAM + (1 << 63)) % (1 << 64) - (1 << 63)  # wraps like int64
     state = _mix(_mix(seeds + _GAMMA) ^ offset)
     counter = torch.arange(1, n + 1, device=seeds.device).mul_(_GAMMA)
-    return _mix(state[:, None] + counter)
+    return _mix(state[..., None] + counter)
+
+
+def _to_unit(bits: Tensor) -> Tensor:
+    return _logical_shift(bits, 40).to(torch.float32).mul_(2.0**-24)
 
 
 def _mix(x: Tensor) -> Tensor:

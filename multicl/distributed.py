@@ -108,7 +108,7 @@ class World:
         Returns:
             Scalar, the same on every rank; 0 where no rank has a valid row. Backward: W * valid / max(count, 1).
         """
-        kept = values.masked_fill(~valid, 0.0)
+        kept = torch.where(valid, values, 0.0)
         count = self.sum(valid.sum()).clamp(min=1)
         if self.size == 1:
             return kept.sum() / count

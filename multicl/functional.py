@@ -47,7 +47,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     Returns:
         Scalar: the mean over the 2N rows of this and every other rank.
     """
-    low, z = _low(z1, z2), torch.cat(_sides(z1, z2, similarity))
+    low, z = _low(z1, z2), _vectors(torch.cat(_sides(z1, z2, "dot")), similarity)
     scale, known = _scale(temperature, z)
     unit, world = similarity == "cosine", World.current()
     if unit and world.size == 1 and is_small(len(z), scale if known is None else known):

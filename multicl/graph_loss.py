@@ -83,6 +83,8 @@ class Sides:
     """What momentum towers gave."""
     scores: Scores | None = None
     """Needed where a pair has a target."""
+    known: dict[tuple[str, int, bool], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Rows and ids as terms have asked for them before: views of the same rows share them."""
 
     def of(self, pair: Pair, view: View, momentum: bool = False, negatives: bool = False) -> Embedded:
         """A view in the pair's space."""
@@ -91,12 +93,19 @@ class Sides:
         if pair.target:
             assert self.scores is not None
             score = _put(self.scores(pair, row), z)
-        return Embedded(z, _put(row, z), _put(self.ids(pair, row, negatives), z), score=score)
+        return Embedded(z, *self._numbers(pair, row, z, negatives), score=score)
 
     def features(self, target: Target, view: View) -> Embedded:
         """A view's features, with the rows' classes for ids."""
         h, row = self.embedded[view, None], self.rows[view]
-        return Embedded(h, _put(row, h), _put(self.ids(target, row), h))
+        return Embedded(h, *self._numbers(target, row, h))
+
+    def _numbers(self, term: Term, row: Tensor, like: Tensor, negatives: bool = False) -> tuple[Tensor, Tensor]:
+        """Rows and their ids, on the device of `like`."""
+        key = (term.name, id(row), negatives)
+        if key not in self.known:
+            self.known[key] = _put(row, like), _put(self.ids(term, row, negatives), like)
+        return self.known[key]
 
 
 def graph_loss(
@@ -110,26 +119,32 @@ def graph_loss(
     """
     asked = towers.requests  # beside these, frozen encoders' features are kept for the replay
     leaves = {key: z.detach().requires_grad_() for key, z in sides.embedded.items() if key[1] in asked[key[0]]}
-    grads = {key: torch.zeros_like(z) for key, z in leaves.items()}
-    own = [(p, torch.zeros_like(p)) for p in towers.objectives.parameters() if p.requires_grad]
-    wanted = [*leaves.values(), *(p for p, _ in own)]
-    sums = [*grads.values(), *(grad for _, grad in own)]
+    own = [p for p in towers.objectives.parameters() if p.requires_grad]
+    wanted = [*leaves.values(), *own]
+    sums: list[Tensor | None] = [None] * len(wanted)
     logged: dict[str, dict[str, Tensor]] = {term.name: {} for term in towers.terms}
     compared: dict[str, list[Compared]] = {pair.name: [] for pair in towers.pairs}
     for term, share, values, some in _losses(towers, replace(sides, embedded=leaves), contexts, memory, sampled):
-        found = torch.autograd.grad(term.weight * share * values["loss"], wanted, allow_unused=True)
-        for mine, grad in zip(sums, found, strict=True):
-            if grad is not None:
-                mine += grad
+        found = torch.autograd.grad(_plus(None, term.weight * share, values["loss"]), wanted, allow_unused=True)
+        sums = [mine if grad is None else _plus(mine, 1.0, grad) for mine, grad in zip(sums, found, strict=True)]
         told = logged[term.name]
         for name, value in values.items():
-            told[name] = told.get(name, 0) + share * value.detach()
+            told[name] = _plus(told.get(name), share, value.detach())
         if some:
             compared[term.name] += some
-    total = torch.zeros((), device=towers.device)
+    total: Tensor | None = None
     for term in towers.terms:
-        total += term.weight * logged[term.name]["loss"]
-    return Contrasted(Outcome(total, logged, compared), grads, own)
+        total = _plus(total, term.weight, logged[term.name]["loss"])
+    assert total is not None
+    whole = [torch.zeros_like(z) if grad is None else grad for z, grad in zip(wanted, sums, strict=True)]
+    grads = dict(zip(leaves, whole, strict=False))
+    return Contrasted(Outcome(total, logged, compared), grads, list(zip(own, whole[len(leaves) :], strict=True)))
+
+
+def _plus(total: Tensor | None, factor: float, value: Tensor) -> Tensor:
+    """total + factor * value, without what does nothing: small batches on a GPU are held up by launches."""
+    value = value if factor == 1 else factor * value
+    return value if total is None else total + value
 
 
 def _losses(

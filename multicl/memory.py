@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ from multicl.seeds import hash62
 from multicl.settings import Momentum
 from multicl.towers import Embeddings, Towers
 from multicl.types import Embedded, Extra, InputError
+
+_Place = tuple[dict[str, Any], dict[str, Any], str]
+"""A tensor of a momentum tower: the module's dictionary in which it is, that of the tower it follows, and its key."""
 
 
 class Memory:
@@ -53,6 +57,7 @@ class Memory:
     ) -> None:
         self.momentum, self.world, self.autocast = momentum or Momentum(), world or World.current(), autocast
         self.towers = _copy(towers) if any(pair.keys == "momentum" for pair in towers.pairs) else None
+        self._places: list[_Place] = []
         self.queues = {
             (pair.name, view): Queue(pair.queue, towers.dim(view.node, pair.space), towers.device)
             for pair in towers.pairs
@@ -134,15 +139,17 @@ class Memory:
         """
         if self.towers is None:
             return
-        mine, theirs = [], []
-        for name, t in (*self.towers.named_parameters(), *self.towers.named_buffers()):
-            followed = towers.get_parameter(name) if isinstance(t, nn.Parameter) else towers.get_buffer(name)
-            if t.is_floating_point():
-                mine.append(t)
-                theirs.append(followed.to(t.dtype))
-            else:
-                t.copy_(followed)
-        torch._foreach_lerp_(mine, theirs, 1 - self.momentum.at(progress))
+        if not self._places:
+            self._places = _places(self.towers, towers)
+        pairs = [(mine[key], theirs[key]) for mine, theirs, key in self._places]
+        moved = [pair for pair in pairs if pair[0].is_floating_point()]
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        torch._foreach_lerp_(
+            [mine for mine, _ in moved], [theirs.to(mine.dtype) for mine, theirs in moved],
+            1 - self.momentum.at(progress),
+        )  # fmt: skip
+        if counts:
+            torch._foreach_copy_([mine for mine, _ in counts], [theirs for _, theirs in counts])
 
     def state(self) -> dict[str, Tensor]:
         """All of it, for a checkpoint."""
@@ -182,6 +189,19 @@ def _copy(towers: Towers) -> Towers:
     momentum.__dict__.pop("forward", None)  # of an earlier `prepare`: it would call the trained towers
     momentum.requests = wanted
     return momentum.requires_grad_(False)
+
+
+def _places(momentum: Towers, towers: Towers) -> list[_Place]:
+    """Every parameter and buffer of the momentum towers, once: looked for at every step, they took longer than to
+    move."""
+    found: dict[int, _Place] = {}
+    for name, module in momentum.named_modules():
+        followed = towers.get_submodule(name)
+        for mine, theirs in ((module._parameters, followed._parameters), (module._buffers, followed._buffers)):
+            for key, t in mine.items():
+                if t is not None:
+                    found.setdefault(id(t), (mine, theirs, key))
+    return list(found.values())
 
 
 def _keys(pair: Pair) -> list[View]:

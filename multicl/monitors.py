@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from multicl.evaluation.geometry import alignment, effective_rank, uniformity
+from multicl.evaluation.geometry import alignment, spread, uniformity
 from multicl.ops.relation import Side, related
 from multicl.pairs import Call, Pair
 from multicl.types import Embedded
@@ -21,7 +21,7 @@ from multicl.types import Embedded
 SAMPLE = 512
 """Rows of a view that are looked at: 1,024 of the two views that a pair compares."""
 SPECTRUM = 256
-"""Rows from which the effective rank of a space that is wider than this is taken: an SVD grows with the cube."""
+"""Rows from which the effective rank of a space that is wider than this is taken: its time grows with the cube."""
 DEAD = 1e-4
 """A dimension whose variance is this share of the mean square of all, or less, is dead."""
 
@@ -199,12 +199,12 @@ def geometry(z: Tensor, distinct: int | None = None) -> Geometry:
 
 def covariance_rank(x: Tensor) -> float:
     """Effective rank of the covariance of [N, D] rows, in [1, min(N - 1, D)]; 0 where the rows are all the same."""
-    x = x.cpu().double()  # small, and an SVD of this size is slow on a GPU
+    x = x.cpu().double()  # small, and a decomposition of this size is slow on a GPU
     x = x - x.mean(0)
     square = x.T @ x if x.shape[1] <= x.shape[0] else x @ x.T  # the same eigenvalues, but for zeros
     if float(square.trace()) < 1e-12 * len(x):
         return 0.0
-    return effective_rank(square)
+    return spread(torch.linalg.eigvalsh(square).clamp(min=0))
 
 
 def _top1(alike: Tensor, positive: Tensor, dim: int) -> float | None:

@@ -6,6 +6,7 @@ on the number of ranks; dropout draws from (run seed, step, rank, view), so a re
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from typing import Any
@@ -29,11 +30,23 @@ def row_seeds(row: Tensor, *what: Any) -> Tensor:
 
 
 def seed_everything(*what: Any) -> None:
-    """Seed Python, numpy and torch (every device); Hugging Face's audio masks draw from numpy."""
+    """Seed Python, numpy and torch (its accelerator, too); Hugging Face's audio masks draw from numpy.
+
+    As `torch.manual_seed`, but that this writes down the stack for every kind of device that is absent, at each call.
+    """
     seed = hash62("global", *what)
     random.seed(seed)
     np.random.seed(seed % (1 << 32))
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if (device := _accelerator()) is not None:
+        getattr(device, "manual_seed_all", device.manual_seed)(seed)
+
+
+@functools.cache
+def _accelerator() -> Any:
+    """torch.cuda or the like, where there is such a device."""
+    kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return None if kind is None else torch.get_device_module(kind)
 
 
 class Draws(random.Random):

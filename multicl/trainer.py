@@ -252,7 +252,7 @@ class Trainer:
         chunk = self._chunk(looks)
 
         def context(term: Term, call: Call | None) -> Context:
-            now = Context(self.world, step, step / self.total)
+            now = Context(self.world, step, step / self.total, told=self.logbook.due(step + 1))
             if call is None or isinstance(term, Target):
                 return now
             return replace(now, symmetric=term.symmetric and call.both, both=call.both, equal_ids=term.equal_ids)

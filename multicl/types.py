@@ -173,6 +173,8 @@ class Context:
     """More keys for the rows of a; where the views are symmetric, for both."""
     extra_b: tuple[Extra, ...] = ()
     """More keys for the rows of b."""
+    told: bool = True
+    """What an objective gives beside the loss is looked at; False: it may leave it out."""
     bank_a: Bank | None = None
     """A vector for every row of the data, as side a has it: b's rows are compared with it, where the pair has banks."""
     bank_b: Bank | None = None

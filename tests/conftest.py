@@ -1,4 +1,5 @@
-"""Before anything is imported: no hub, no GPU but by name, a cache of data sets that goes, one thread, no bars."""
+"""Before anything is imported: no hub, no GPU but for `make test-gpu`, a cache of data sets that goes, one thread, no
+bars."""
 
 from __future__ import annotations
 
@@ -10,7 +11,6 @@ import tempfile
 _CACHE = tempfile.mkdtemp(prefix="multicl-tests-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ.update(
-    ACCELERATE_USE_CPU="true",  # ranks of a test are more than GPUs of a machine; what is for GPUs asks for them itself
     HF_HUB_OFFLINE="1",
     HF_DATASETS_CACHE=_CACHE,
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
@@ -19,6 +19,17 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
+if os.environ.get("MULTICL_TEST_GPU") != "1":  # ranks of a test are more than a machine's GPUs, and gloo is for CPUs
+    os.environ.update(CUDA_VISIBLE_DEVICES="", ACCELERATE_USE_CPU="true")
+
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU: make test-gpu"))

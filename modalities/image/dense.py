@@ -16,9 +16,14 @@ from multicl.modalities import seeded
 from multicl.modalities.image import augment, resample
 from multicl.modalities.image.augment import CONTRAST, HUE, SATURATION
 from multicl.modalities.image.draws import NOISE, draw
+from multicl.ops.launch import on, runs_on
 
 if TYPE_CHECKING:
     from multicl.modalities.image.settings import Augment
+
+
+IN_REGISTERS = 64 * 64
+"""Pixels of a picture that one program of the kernel can hold."""
 
 
 def dense_view(pixels: Tensor, seeds: Tensor, s: Augment, size: tuple[int, int]) -> Tensor:
@@ -49,8 +54,9 @@ def dense_view(pixels: Tensor, seeds: Tensor, s: Augment, size: tuple[int, int])
 
 def jittered(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """As `augment.color_jitter`, of factors and order on the pictures' device; overwrites x."""
-    turns = order.unbind(1)
-    for what in turns:
+    if x[0, 0].numel() <= IN_REGISTERS and runs_on(x.device):
+        return by_kernel(x, factors, order)
+    for what in order.unbind(1):
         strength = factors.gather(1, what[:, None])[:, 0]
         strength = torch.where(what == HUE, 1.0, strength)  # in that turn a blend leaves the row as it is
         to_mean, to_grey = ((1 - strength) * (what == blend) for blend in (CONTRAST, SATURATION))
@@ -58,4 +64,15 @@ def jittered(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         shift = torch.where(what == HUE, factors[:, HUE], 0.0)
         turned = augment.adjust_hue(x.clone(), shift)
         x = torch.where((what == HUE)[:, None, None, None], turned, x)
+    return x
+
+
+def by_kernel(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    """The same of contiguous pictures of at most IN_REGISTERS pixels, in one launch."""
+    from multicl.modalities.image.jitter_kernel import jitter
+
+    size = x[0, 0].numel()
+    room = 1 << (size - 1).bit_length()
+    with on(x.device):
+        jitter[(len(x),)](x, factors, order, size, TURNS=order.shape[1], ROOM=room, num_warps=4 if room <= 1024 else 8)
     return x

@@ -65,25 +65,23 @@ def draw(seeds: Tensor, height: int, width: int, s: Augment, size: tuple[int, in
     Args:
         height, width: of the pictures; size: of the views.
     """
-    choices = seeded.uniform(seeds, len(_CHOICES) + 2, CHOICES)
-    used, factors, order = _colours(seeded.uniform(seeds, 8, COLOUR), s)
+    drawn = seeded.uniforms(seeds, _BOX, HOLE + 1 if s.cutout else HOLE)
+    choices = drawn[CHOICES, :, : len(_CHOICES) + 2]
+    used, factors, order = _colours(drawn[COLOUR], s)
     shares = {name: getattr(s, name) for name in _CHOICES}
     if not used:
         shares["jitter"] = 0.0
     sides = (torch.full((len(seeds),), float(n), device=seeds.device) for n in (0, 0, height, width))
     whole = torch.stack(tuple(sides), 1)
-    cut = seeded.uniform(seeds, _BOX, HOLE) if s.cutout else None
     return Draws(
         rows={name: choices[:, i] < share for i, (name, share) in enumerate(shares.items())},
         seeds=seeds,
-        box=whole
-        if s.crop[0] == 1
-        else random_boxes(seeded.uniform(seeds, _BOX, CROP), height, width, s.crop, s.ratio),
+        box=whole if s.crop[0] == 1 else random_boxes(drawn[CROP], height, width, s.crop, s.ratio),
         angle=_between(choices[:, -2], -s.rotate_degrees, s.rotate_degrees) * (math.pi / 180),
         factors=factors,
         order=order,
         sigma=_between(choices[:, -1], *s.blur_sigma),
-        hole=whole if cut is None else random_boxes(cut, *size, s.cutout_area, s.ratio),
+        hole=random_boxes(drawn[HOLE], *size, s.cutout_area, s.ratio) if s.cutout else whole,
     )
 
 

@@ -59,7 +59,8 @@ def mean_positive(sums: Sums) -> Tensor:
 
 
 def _direction(sums: Sums, world: World) -> Tensor:
-    return world.mean(sums.lse[0] - mean_positive(sums), sums.valid)
+    rows = torch.addcdiv(sums.first, sums.positive, sums.positives.clamp(min=1), value=-1)
+    return world.mean(rows, sums.valid)
 
 
 def contrast_views(
@@ -81,13 +82,14 @@ def contrast_views(
         hardest: with so many negatives a row, those nearest to it; None: with all. The rest as `contrast`.
     """
     cosine = similarity == "cosine"
-    za, zb = (unit(v.z) if cosine else v.z for v in (a, b))
-    queries: Tensor = za
-    keys: Tensor | None = zb
+    queries: Tensor = a.z
+    keys: Tensor | None = b.z
     relation = Relation(Side(a.row, a.id), Side(b.row, b.id), context.equal_ids)
     if context.symmetric:
         side = Side(torch.cat([a.row, b.row]), torch.cat([a.id, b.id]))
-        queries, keys, relation = torch.cat([za, zb]), None, Relation(side, side, context.equal_ids)
+        queries, keys, relation = torch.cat([a.z, b.z]), None, Relation(side, side, context.equal_ids)
+    if cosine:
+        queries, keys = unit(queries), None if keys is None else unit(keys)
     extra_a, extra_b = (
         [replace(extra, z=unit(extra.z)) if cosine else extra for extra in extras]
         for extras in (context.extra_a, context.extra_b)
@@ -125,7 +127,7 @@ class SoftmaxObjective(TemperedModule):
         self.both_directions, self.one_node, self.hardest = both_directions, one_node, hardest
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss", "temperature" and "confidence".
+        """Give "loss" and, where they are `told`, "temperature" and "confidence".
 
         The last is the positives' mean share of the soft-max; chance is about 1 / batch.
         """
@@ -140,6 +142,8 @@ class SoftmaxObjective(TemperedModule):
         if self.own_negative != 1:
             stats = replace(stats, a=self._weighted(stats.a, a, b, scale, context))
         loss = info_nce_loss(stats, context.world)
+        if not context.told:
+            return {"loss": loss}
         with torch.no_grad():
             share = (mean_positive(stats.a) - stats.a.lse[0]).exp()
             confidence = context.world.mean(share, stats.a.valid)

@@ -136,38 +136,44 @@ class _Contrast(torch.autograd.Function):
         if b is None or call.both:
             running.sum_over_ranks(shared, world)
         ctx.save_for_backward(a, b, scale, *extras)
-        ctx.call, ctx.running, ctx.counts = call, running, counts
+        ctx.call, ctx.running, ctx.counts, ctx.own = call, running, counts, own
         lse = running.lse()
         found = [(lse[:, at], running.positive[at], running.count[at]) for at in own]
         ctx.mark_non_differentiable(*(sums[2] for sums in found))
+        ctx.set_materialize_grads(False)  # counts get none, and zeros in their place would be launches
         return tuple(value for sums in found for value in sums)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         with torch.no_grad():
             found = _Contrast._backward(ctx, *grads)
         wants = next(z for z in ctx.saved_tensors if z is not None and z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
 
     @staticmethod
-    def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         call, counts, world = ctx.call, ctx.counts, ctx.call.world
         a, b, scale, *extras = ctx.saved_tensors
-        _, wants_a, wants_b, _, *wants_extras = ctx.needs_input_grad
-        parts = [torch.cat([grads[at], grads[at + 1][None]]) for at in range(0, len(grads), 3)]  # [T + 1, rows]
+        _, wants_a, wants_b, wants_scale, *wants_extras = ctx.needs_input_grad
+        sizes = [own.stop - own.start for own in ctx.own]  # a loss may leave one of the two alone
+        lse = [a.new_zeros(len(call.tilts), n) if z is None else z for z, n in zip(grads[::3], sizes, strict=True)]
+        positive = [a.new_zeros(n) if z is None else z for z, n in zip(grads[1::3], sizes, strict=True)]
         if world.size > 1 and (b is None or call.both):
-            parts[-1] = world.all_rows(parts[-1].T.contiguous(), counts).T
-        slope = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-        slopes = ctx.running.slopes(slope[:-1], slope[-1])
+            every = world.all_rows(torch.cat([lse[-1], positive[-1][None]]).T.contiguous(), counts).T
+            lse[-1], positive[-1] = every[:-1], every[-1]
+        several = len(lse) > 1
+        slopes = ctx.running.slopes(
+            torch.cat(lse, 1) if several else lse[0], torch.cat(positive) if several else positive[0]
+        )
         wanted: dict[str | int, bool] = dict(enumerate(wants_extras))
         wanted["keys"] = wants_a if b is None else wants_b
         home: dict[str | int, Tensor] = {}
-        d_scale = torch.zeros((), dtype=torch.float64, device=a.device)
+        d_scale: Tensor | None = None
         for block, x, y, y_at in ctx.walks:
             dx, dy = call.form.backward(block, slopes, block.symmetric or wanted[y])
-            if block.symmetric:
-                dx += dy
-            d_scale += ((b if x == "b" else a) * dx).sum(1).double().sum() / (2 if block.symmetric else 1)
+            if wants_scale:
+                share = ((b if x == "b" else a) * dx).sum(1).double().sum() / (2 if block.symmetric else 1)
+                d_scale = share if d_scale is None else d_scale + share
             dx *= scale
             home[x] = home[x].add_(dx) if x in home else dx
             if y == "keys" and world.size > 1 and wanted[y]:
@@ -180,7 +186,8 @@ class _Contrast(torch.autograd.Function):
             mine = "a" if b is None else "b"
             dy = world.sum_home(home["keys"], counts)
             home[mine] = home[mine].add_(dy) if mine in home else dy
-        d_scale = d_scale.to(scale.dtype).view_as(scale)
+        if d_scale is not None:
+            d_scale = d_scale.to(scale.dtype).view_as(scale)
         return None, home.get("a"), home.get("b"), d_scale, *(home.get(number) for number in range(len(extras)))
 
 

@@ -9,8 +9,8 @@ with the roles swapped and a symmetric matrix is walked whole: twice the product
 
 Backward: a kernel makes a panel's logits again and writes their slopes, and two library products take it from there.
 
-The floor of both is 8 * N * K * D operations, of bf16 products where they are allowed: of it an H100 reaches 59 % at
-32,768 x 512 and 65 % at 131,072 (benchmarks/loss_gpu.py). Small batches are held up by launches.
+The floor of both is 8 * N * K * D operations, of bf16 products where they are allowed: of it an H100 reaches 61 % at
+32,768 x 512 and 66 % at 131,072 (benchmarks/loss_gpu.py). Small batches are held up by launches.
 
 Dimensions: N rows of a side; n queries and k keys of a block; T tilts; D width; S spans of columns.
 """
@@ -18,10 +18,7 @@ Dimensions: N rows of a side; n queries and k keys of a block; T tilts; D width;
 from __future__ import annotations
 
 import functools
-import importlib.util
-import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -29,14 +26,13 @@ import torch
 from torch import Tensor
 
 from multicl.ops import tiled
+from multicl.ops.launch import on, runs_on
 from multicl.ops.relation import Side
 from multicl.ops.running import Running, Slopes
 from multicl.ops.tiled import Block
 
 PROGRAMS = 1024
 """As many as keep a GPU busy: where there are fewer row blocks, columns are cut into spans."""
-SWITCH = "MULTICL_TRITON"
-"""Environment variable; "0" keeps this form from running: `tiled` runs on GPUs, too."""
 
 
 class Form(Protocol):
@@ -57,23 +53,9 @@ def form(device: torch.device, kind: torch.dtype, tilts: Sequence[float], low: b
     Args:
         low: bf16 products will do. Else they are those of float32.
     """
-    if (
-        os.environ.get(SWITCH) == "0"
-        or device.type != "cuda"
-        or kind != torch.float32
-        or len(tilts) > 2
-        or min(tilts) == 0
-        or not _runs_on(device)
-    ):
+    if kind != torch.float32 or len(tilts) > 2 or min(tilts) == 0 or not runs_on(device):
         return tiled
     return Fused(torch.bfloat16 if low else torch.float32)
-
-
-@functools.cache
-def _runs_on(device: torch.device) -> bool:
-    if torch.version.cuda is None or importlib.util.find_spec("triton") is None:
-        return False
-    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 class Sizes(NamedTuple):
@@ -137,7 +119,7 @@ class Fused:
         x, y = self._cast(block.x), self._cast(block.y)
         columns = block.columns if atomic else None
         own = "counts" if not block.symmetric else "half" if columns is not None else "left out"
-        with _on(x.device):
+        with on(x.device):
             block.marks = self._mark(block.query, block.key, own, block.own_row)
             self._add_rows(block, running, x, y, block.query, block.key, block.marks, own, block.rows, columns)
             if block.columns is not None and not atomic and not block.symmetric:
@@ -176,15 +158,18 @@ class Fused:
         (MM, MN), n, k = self._plan(query.id.device).mark, len(query.id), len(key.id)
         marks = query.id.new_empty(-(-n // MM), -(-k // MN), dtype=torch.int8)
         kernels.mark[marks.shape[1], marks.shape[0]](
-            query.row, query.id, key.row, key.id, *_ranges(query, MM), *_ranges(key, MN), marks, n, k,
-            SELF=own, OWN=own_row, MM=MM, MN=MN,
-        )  # fmt: skip
+            query.row, query.id, key.row, key.id, marks, n, k, SELF=own, OWN=own_row, MM=MM, MN=MN
+        )
         return marks
 
     def backward(self, block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:
         """As `tiled.backward`."""
-        dx, dy = torch.zeros_like(block.x), torch.zeros_like(block.y)
-        if not (len(block.x) and len(block.y)):
+        tiles = list(block.tiles())
+        add = len(tiles) > 1  # else the only product is written over what is there
+        make = torch.zeros_like if add or not tiles else torch.empty_like
+        dx = make(block.x)
+        dy = dx if block.symmetric else make(block.y)
+        if not tiles:
             return dx, dy
         x, y = self._cast(block.x), self._cast(block.y)
         left = y if block.symmetric else x
@@ -194,13 +179,13 @@ class Fused:
         stride = -(-min(most, len(y)) // 16) * 16  # so that rows are aligned for the products
         held = x.new_empty(min(most, len(x)), stride)
         whole = Slopes(slopes.tilts, *(None if z is None else z.contiguous() for z in _tensors(slopes)))  # type: ignore[arg-type]
-        for tile in block.tiles():
+        for tile in tiles:
             panel = held[: tile.rows.stop - tile.rows.start, : tile.columns.stop - tile.columns.start]
-            with _on(x.device):
+            with on(x.device):
                 self._write_weights(block, tile, x, y, marks, whole, panel)
-            _add_product(dx[tile.rows], panel, y[tile.columns])
+            _add_product(dx[tile.rows], panel, y[tile.columns], add)
             if wants_y and not tile.diagonal:
-                _add_product(dy[tile.columns], panel.T, left[tile.rows])
+                _add_product(dy[tile.columns], panel.T, left[tile.rows], add)
         return dx, dy
 
     def _write_weights(
@@ -238,14 +223,6 @@ class Fused:
         return found | {"EQUAL": block.equal_ids, "OWN": block.own_row} | sizes._asdict()
 
 
-def _ranges(side: Side, size: int) -> tuple[Tensor, ...]:
-    """Least and greatest row and id of each whole tile; of none, anything."""
-    if len(side.id) < size:
-        return (side.row, side.row, side.id, side.id)
-    whole = [z[: len(z) // size * size].view(-1, size).aminmax(dim=1) for z in (side.row, side.id)]
-    return (*whole[0], *whole[1])
-
-
 def _spans(n: int, k: int, rows: int, columns: int) -> tuple[int, int, int]:
     """Row blocks, spans of columns and columns of a span, such that there are PROGRAMS of both or one span a tile."""
     blocks = -(-n // rows)
@@ -255,33 +232,22 @@ def _spans(n: int, k: int, rows: int, columns: int) -> tuple[int, int, int]:
 
 def _merge(running: Running, parts: Tensor, shifts: Tensor, at: slice) -> None:
     """Spans' sums [S, 2T + 2, n], over the shifts [S, n] where rows are wide, go to the rows `at`."""
-    tilts = len(running.tilts)
-    others, inside, own = parts.split([tilts, tilts, 2], 1)
     if running.shift is not None:
+        tilts = len(running.tilts)
         running.raise_to(shifts.amax(0), at)
         below = shifts - running.shift[at]
         factor = torch.stack([(tilt * below).exp_() for tilt in running.tilts], 1)  # [S, T, n]
-        others, inside = others * factor, inside * factor
-    running.others[:, at] += others.sum(0)
-    running.inside[:, at] += inside.sum(0)
-    positive, count = own.sum(0)
-    running.positive[at] += positive
-    running.count[at] += count
+        parts[:, :tilts].mul_(factor)
+        parts[:, tilts : 2 * tilts].mul_(factor)
+    running.sums[:, at].add_(parts.sum(0))
 
 
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b; summed in float32, also of bf16."""
-    if a.dtype == total.dtype:
-        total.addmm_(a, b)
-    elif a.is_cuda:
-        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
-    else:  # interpreted
-        total.addmm_(a.to(total.dtype), b.to(total.dtype))
-
-
-def _on(device: torch.device) -> AbstractContextManager[object]:
-    """Kernels are launched on the current device."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+def _add_product(total: Tensor, a: Tensor, b: Tensor, add: bool) -> None:
+    """total += a @ b, or where not to `add` total = a @ b; summed in float32, also of bf16."""
+    if a.is_cuda and a.dtype != total.dtype:
+        torch.addmm(total, a, b, beta=int(add), out_dtype=total.dtype, out=total)
+    else:  # interpreted, bf16 is not known
+        torch.addmm(total, a.to(total.dtype), b.to(total.dtype), beta=int(add), out=total)
 
 
 def _two(tilts: tuple[float, ...]) -> tuple[float, float]:

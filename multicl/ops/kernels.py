@@ -45,18 +45,18 @@ def _product(
 
 
 @triton.jit
-def _meet(x, y, low_x, high_x, low_y, high_y, rows, columns, i, j):
-    """Whether a number is both among x at `rows` and among y at `columns`, tiles i and j of these ranges."""
-    found = (tl.load(high_x + i) >= tl.load(low_y + j)) & (tl.load(high_y + j) >= tl.load(low_x + i))
+def _meet(x, y, rows, columns):
+    """Whether a number is both among x at `rows` and among y at `columns`."""
+    some_x, some_y = tl.load(x + rows), tl.load(y + columns)
+    found = (tl.max(some_x) >= tl.min(some_y)) & (tl.max(some_y) >= tl.min(some_x))
     if found:  # numbers in order need no other look
-        found = tl.max((tl.load(x + rows)[:, None] == tl.load(y + columns)[None, :]).to(tl.int32)) > 0
+        found = tl.max((some_x[:, None] == some_y[None, :]).to(tl.int32)) > 0
     return found
 
 
 @triton.jit(do_not_specialize=["n", "k"])
 def mark(
     x_row, x_id, y_row, y_id,
-    low_x_row, high_x_row, low_x_id, high_x_id, low_y_row, high_y_row, low_y_id, high_y_id,  # of each whole tile
     marks,  # [row tiles, column tiles] int8
     n, k, SELF: tl.constexpr, OWN: tl.constexpr, MM: tl.constexpr, MN: tl.constexpr,
 ):  # fmt: skip
@@ -71,10 +71,9 @@ def mark(
     if SELF != "counts":
         special = special | ((first_column < first_row + MM) & (first_column + MN > first_row))
     if not special:
-        special = _meet(x_id, y_id, low_x_id, high_x_id, low_y_id, high_y_id, rows, columns, i, j)
+        special = _meet(x_id, y_id, rows, columns)
         if OWN == "ignore":
-            own = _meet(x_row, y_row, low_x_row, high_x_row, low_y_row, high_y_row, rows, columns, i, j)
-            special = special | own
+            special = special | _meet(x_row, y_row, rows, columns)
     tl.store(marks + i.to(tl.int64) * tl.num_programs(0) + j, special.to(tl.int8))
 
 

@@ -51,6 +51,11 @@ class Sums:
     """[N] how many positives, in the float type of the logits."""
 
     @property
+    def first(self) -> Tensor:
+        """[N] lse of the first tilt."""
+        return self.lse.squeeze(0) if len(self.lse) == 1 else self.lse[0]  # of one, without a copy on the way back
+
+    @property
     def valid(self) -> Tensor:
         """[N] bool: rows that have a positive."""
         return self.positives > 0

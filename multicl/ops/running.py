@@ -23,6 +23,7 @@ class Running:
     """Sums over keys, for each of N rows: of a symmetric matrix all rows, else the queries and, after them, the keys.
 
     Attributes:
+        sums: [2T + 2, N] all of the following but the shift, in this order.
         others, inside: [T, N] sums of exp(tilt * (logit - shift)) over keys that are not positive, and over those that
             are.
         positive, count: [N] sum of the positives' logits, and their number.
@@ -32,7 +33,8 @@ class Running:
     def __init__(self, size: int, tilts: Sequence[float], positives_in_sum: bool, wide: bool, like: Tensor) -> None:
         self.tilts, self.positives_in_sum = tuple(tilts), positives_in_sum
         counts = [len(self.tilts), len(self.tilts), 1, 1]
-        parts: tuple[Tensor, ...] = like.new_zeros(sum(counts), size).split(counts)
+        self.sums: Tensor = like.new_zeros(sum(counts), size)
+        parts: tuple[Tensor, ...] = self.sums.split(counts)
         self.others, self.inside = parts[:2]
         self.positive, self.count = parts[2][0], parts[3][0]
         self.shift = like.new_full((size,), LOWEST) if wide else None
@@ -59,9 +61,7 @@ class Running:
             return
         if self.shift is not None:
             self.raise_to(world.max(self.shift[at]), at)
-        parts = [self.others[:, at], self.inside[:, at], self.positive[None, at], self.count[None, at]]
-        for part, total in zip(parts, world.sum(torch.cat(parts)).split([len(part) for part in parts]), strict=True):
-            part.copy_(total)
+        self.sums[:, at] = world.sum(self.sums[:, at])
 
     def total(self) -> Tensor:
         """[T, N] the soft-max's denominators over exp(tilt * shift)."""
@@ -84,7 +84,9 @@ class Running:
         share = (tilted / total).masked_fill_(empty, 0.0)
         only: Tensor | None = None
         if self.positives_in_sum:
-            only = (tilted.sum(0) + positive) - (share * self.others).sum(0)
+            only = positive
+            for t in range(len(self.tilts)):  # two launches a tilt, which small batches on a GPU wait for
+                only = torch.addcmul(only + tilted[t], share[t], self.others[t], value=-1)
         if self.shift is None:
             return Slopes(self.tilts, share, None, positive, only, self.count == 1)
         wide_lse = self.lse().masked_fill_(empty, torch.inf)
@@ -93,7 +95,8 @@ class Running:
     def _tilted(self, values: Tensor) -> Tensor:
         """[T, N] or [N] values times the tilts."""
         if len(self.tilts) == 1:  # numbers that are copied to a GPU wait for it
-            return (values * self.tilts[0])[None] if values.ndim == 1 else values * self.tilts[0]
+            values = values if self.tilts[0] == 1 else values * self.tilts[0]
+            return values[None] if values.ndim == 1 else values
         tilts: Tensor = values.new_tensor(self.tilts)
         return values * tilts[:, None]
 

@@ -192,9 +192,10 @@ def forward(block: Block, running: Running) -> None:
 def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:
     """Slopes of the statistics -> (dL/dx over the scale [n, D], dL/dy [k, D]) of the block's queries and keys.
 
-    Of a symmetric block both are over the scale, and their sum is what its rows get.
+    Of a symmetric block both are one tensor, over the scale: what its rows get as queries and as keys.
     """
-    dx, dy = torch.zeros_like(block.x), torch.zeros_like(block.y)
+    dx = torch.zeros_like(block.x)
+    dy = dx if block.symmetric else torch.zeros_like(block.y)
     if not (len(block.x) and len(block.y)):
         return dx, dy
     x = block.y if block.symmetric else block.x

@@ -43,6 +43,15 @@ def test_fewer_draws_are_the_first_of_more(seeds, n, more):
 
 
 @settings(deadline=None, max_examples=25)
+@given(seed_lists, st.integers(0, 30), st.integers(0, 5))
+def test_streams_at_once_are_those_one_by_one(seeds, n, streams):
+    batch = torch.tensor(seeds)
+    found = seeded.uniforms(batch, n, streams)
+    assert found.shape == (streams, len(seeds), n)
+    assert all(torch.equal(own, seeded.uniform(batch, n, stream)) for stream, own in enumerate(found))
+
+
+@settings(deadline=None, max_examples=25)
 @given(INT64, st.integers(0, 1000))
 def test_uniform_range_and_moments(seed, stream):
     draws = seeded.uniform(torch.tensor([seed]), 20_000, stream)
@@ -81,7 +90,7 @@ def test_seeds_of_another_type_are_refused():
         seeded.uniform(torch.tensor([1.0]), 2)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_devices_agree():
     seeds = torch.arange(100)
     assert torch.equal(seeded.uniform(seeds, 1000), seeded.uniform(seeds.cuda(), 1000).cpu())

@@ -26,6 +26,21 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def break_at(number: int, t: Trainer) -> None:
+    """Train until the step of that number, which does not end."""
+    step, calls = t._step, []
+
+    def dies(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    t._step = dies  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        t.fit()
+
+
 def retrieval(model: multicl.Model, data: list[dict[str, Any]]) -> float:
     a, b = model.embed(a=[r["a"] for r in data]), model.embed(b=[r["b"] for r in data])
     return ((a @ b.T).argmax(1) == torch.arange(len(data))).float().mean().item()
@@ -57,18 +72,7 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(
     train = Train(batch_size=16, steps=8, lr=1e-2, checkpoint_every=3, log_every=1, chunk_size=chunk)
     options: dict[str, Any] = {"optim": Optim(name=name), "head": Head(norm="batch"), "train": train}  # type: ignore[arg-type]
     whole = trainer(run=tmp_path / "whole", **options).fit()
-    broken = trainer(run=tmp_path / "broken", **options)
-    step, calls = broken._step, []
-
-    def dies(*args: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 6:
-            raise KeyboardInterrupt
-        return step(*args)
-
-    broken._step = dies  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        broken.fit()
+    break_at(6, trainer(run=tmp_path / "broken", **options))
     with (tmp_path / "broken" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')  # a row that the kill cut short
     monkeypatch.setattr("multicl.chunk_size.free_memory", lambda: 1e9)  # what "auto" found then is kept
@@ -80,6 +84,23 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(
         assert state["chunk_size"] < 16
     losses = [[row["loss"] for row in metrics(tmp_path / run)] for run in ("whole", "broken")]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", [None, "bf16", "fp16"])
+@pytest.mark.parametrize("chunk", [None, 24])
+def test_a_gpu_trains_breaks_off_and_goes_on(tmp_path: Path, precision: Any, chunk: int | None) -> None:
+    data, held_out = rows(512, seed=0), rows(64, seed=1)
+    train = Train(
+        batch_size=64, steps=150, lr=1e-2, checkpoint_every=40, mixed_precision=precision, chunk_size=chunk
+    )  # fmt: skip
+    terms = [Pair("a", "b"), Pair("a", "a", keys="momentum", queue=256)]
+    break_at(100, trainer(data, terms, train=train, run=tmp_path / "run"))
+    t = trainer(data, terms, train=train, run=tmp_path / "run", resume=True)
+    model = t.fit()
+    assert t.towers.device.type == "cuda"
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [1, *range(10, 151, 10)]
+    assert retrieval(model, held_out) > 0.6
 
 
 def test_chunks_train_to_the_weights_of_the_whole_batch() -> None:

@@ -61,7 +61,7 @@ class Vectors:
         noise = torch.stack(
             [torch.randn(self.size, generator=torch.Generator().manual_seed(int(s) % 2**62)) for s in seeds]
         )
-        return batch.replace(x=batch.get("x") + self.noise * noise)
+        return batch.replace(x=batch.get("x") + self.noise * noise.to(batch.device))
 
     def build(self, weights: bool = True) -> nn.Module:
         if self.encoder != "linear":

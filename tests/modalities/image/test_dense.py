@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from jitter import jittered
+from ranks import run_ranks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from multicl.modalities.image import BYOL_SECOND, MOCO, SIMCLR, SMALL_PICTURES, Augment, recorded
+from multicl.modalities.image import BYOL_SECOND, MOCO, SIMCLR, SMALL_PICTURES, Augment, augment, recorded
 from multicl.modalities.image.dense import dense_view
 from multicl.modalities.image.recorded import replayed
 from multicl.modalities.image.views import random_view
@@ -39,6 +42,46 @@ def test_gives_the_views_of_the_form_for_a_cpu(settings: Augment, size: tuple[in
     torch.testing.assert_close(dense_view(pixels, seeds, settings, size or (24, 32)), wanted, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("turns", [1, 4])
+def test_the_interpreted_kernel_does_what_the_form_for_a_cpu_does(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    g = torch.Generator().manual_seed(turns)
+    x = torch.rand(24, 3, 5, 7, generator=g)
+    x[::5] = x[::5].mean(1, keepdim=True)  # grey
+    x[1::5] = 0.25
+    factors = torch.rand(24, 4, generator=g) * torch.tensor([2, 2, 2, 1]) - torch.tensor([0, 0, 0, 0.5])
+    order = torch.rand(24, 4, generator=g).argsort(1)[:, :turns]
+    (found,) = run_ranks(jittered, 1, x.tolist(), factors.tolist(), order.tolist())
+    wanted = torch.cat([
+        augment.color_jitter(one[None].clone(), own[None], turn[None])
+        for one, own, turn in zip(x, factors, order, strict=True)
+    ])  # fmt: skip
+    torch.testing.assert_close(torch.tensor(found), wanted, atol=2e-6, rtol=0)
+
+
+def test_the_kernel_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter takes more than the compiler does."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from multicl.modalities.image.jitter_kernel import jitter
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    types = {
+        "x": "*fp32",
+        "factors": "*fp32",
+        "order": "*i64",
+        "size": "i32",
+        "TURNS": "constexpr",
+        "ROOM": "constexpr",
+    }
+    source = ASTSource(jitter, types, {"TURNS": 4, "ROOM": 4096})
+    made = triton.compile(source, target=GPUTarget("cuda", 80, 32), options={"num_warps": 8})
+    assert made.metadata.shared <= 1000
+
+
 class _OneDevice(TorchDispatchMode):
     """Refuses operations between devices: on a GPU they wait, and cannot be recorded."""
 
@@ -55,10 +98,7 @@ def test_nothing_goes_from_device_to_device(settings: Augment) -> None:
         assert dense_view(pixels, seeds, settings, (24, 32)).shape == (40, 3, 24, 32)
 
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-@gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
 def test_a_gpu_gives_the_views_of_a_cpu(settings: Augment) -> None:
     pixels, seeds = pictures()
@@ -69,7 +109,7 @@ def test_a_gpu_gives_the_views_of_a_cpu(settings: Augment) -> None:
         assert close.float().mean() > 0.999  # a level of posterize, a threshold of solarize can be just missed
 
 
-@gpu
+@pytest.mark.gpu
 def test_the_third_call_is_recorded_and_each_answer_is_its_own() -> None:
     recorded._calls.clear()
     pixels, seeds = pictures("cuda")
@@ -82,7 +122,7 @@ def test_the_third_call_is_recorded_and_each_answer_is_its_own() -> None:
     replayed(dense_view, (pixels, seeds), ALL, (24, 32))
 
 
-@gpu
+@pytest.mark.gpu
 def test_few_recordings_are_kept() -> None:
     pixels, seeds = pictures("cuda")
     for rows in range(1, 2 * recorded.KEPT):

@@ -21,6 +21,7 @@ def test_two_nodes_give_clip_s_loss() -> None:
     torch.testing.assert_close(values["loss"], info_nce(a.z, b.z, 0.2))
     assert values["temperature"].item() == pytest.approx(0.2)
     assert 0 < values["confidence"] < 1
+    assert InfoNCE(0.2).build((4, 4))(a, b, Context(World(), told=False)) == {"loss": values["loss"]}
 
 
 def test_one_direction() -> None:

@@ -13,13 +13,10 @@ from kernels import of_interpreter, single
 from ranks import run_ranks
 from torch import Tensor
 
-from multicl.ops import fused, plain, tiled
+from multicl.ops import fused, launch, plain, tiled
 from multicl.ops.contrast import Relation, Side, contrast
 
 triton = pytest.importorskip("triton")
-
-
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def covering() -> list[int]:
@@ -106,8 +103,7 @@ def test_kernels_compile(
     kinds = dict.fromkeys(["n", "k", "size", "span", "across", "stride", "row_at", "column_at"], "i32")
     kinds |= {"x": "*bf16", "y": "*bf16", "out": "*bf16"} if products == torch.bfloat16 else {}
     kinds |= {"tilt_0": "fp32", "tilt_1": "fp32", "single": "*i1", "marks": "*i8"}
-    rows_and_ids = [f"{side}_{what}" for side in "xy" for what in ("row", "id")]
-    kinds |= dict.fromkeys([f"{end}{z}" for end in ("", "low_", "high_") for z in rows_and_ids], "*i64")
+    kinds |= dict.fromkeys([f"{side}_{what}" for side in "xy" for what in ("row", "id")], "*i64")
     for kernel, special, sizes in (
         (kernels.mark, None, plan.special), (kernels.sums, False, plan.sums), (kernels.sums, True, plan.special),
         (kernels.weights, False, plan.weights), (kernels.weights, True, plan.special),
@@ -122,14 +118,14 @@ def test_kernels_compile(
 
 
 def test_it_is_taken_on_a_gpu_alone_and_not_when_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_runs_on", lambda device: True)
+    monkeypatch.setattr(launch, "_is_able", lambda device: True)
     assert fused.form(torch.device("cpu"), torch.float32, (1.0,), True) is tiled
     assert fused.form(torch.device("cuda"), torch.float32, (1.0,), True) == fused.Fused(torch.bfloat16)
-    monkeypatch.setenv(fused.SWITCH, "0")
+    monkeypatch.setenv(launch.SWITCH, "0")
     assert fused.form(torch.device("cuda"), torch.float32, (1.0,), True) is tiled
 
 
-@gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("number", covering())
 @pytest.mark.parametrize("shape", [(1, 1, 2, 30), (130, 257, 19, 30), (300, 200, 1024, 30), (900, 700, 96, 10**6)])
 def test_kernels_give_what_the_plain_form_gives(number: int, shape: tuple[int, int, int, int]) -> None:
@@ -138,7 +134,7 @@ def test_kernels_give_what_the_plain_form_gives(number: int, shape: tuple[int, i
     same(compute(contrast, case, single(given, "cuda")), compute(plain.contrast, case, given), case, 2e-5)
 
 
-@gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("number", covering())
 @pytest.mark.parametrize("shape", [(300, 200, 128, 30), (900, 700, 128, 10**6)])
 def test_bfloat16_is_right_to_a_hundredth(number: int, shape: tuple[int, int, int, int]) -> None:
@@ -150,7 +146,7 @@ def test_bfloat16_is_right_to_a_hundredth(number: int, shape: tuple[int, int, in
     same(found, wanted, case, 1e-2)
 
 
-@gpu
+@pytest.mark.gpu
 def test_sums_of_columns_are_the_same_without_atomics() -> None:
     z = torch.nn.functional.normalize(torch.randn(300, 64, device="cuda"), dim=1)
     side = Side(torch.arange(300, device="cuda"), torch.arange(300, device="cuda"))

@@ -1,0 +1,85 @@
+"""What do recipes on pictures reach from one seed to another?
+
+    MULTICL_DATA=... python benchmarks/seeds.py [--recipes simclr moco] [--seeds 0 1 2] [--at-once 8]
+
+Nearest neighbours and a linear probe on CIFAR-10's test pictures: mean and standard deviation over seeds, beside raw
+pixels and the untrained encoder (whose weights the seed draws, too). Each run is one process, on a GPU if there is
+one, with a budget of 600 steps that a laptop's CPU goes through in a quarter of an hour (budgets.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from budgets import BUDGETS
+from common import RESULTS, data_folder, finish
+
+ROOT = Path(__file__).parent.parent
+
+KINDS = ("simclr", "moco", "moco+v3", "supcon", "cmc", "cmc+ycbcr", "cmc+three", "cmc+core", "cmc+crossed")
+
+
+def run(kind: str, seed: int, threads: int) -> dict[str, Any]:
+    """One training's result, as its run folder has it."""
+    name = kind.partition("+")[0]
+    flags = f"{BUDGETS[kind]} --train.seed {seed}".replace("DATA", str(data_folder())).split()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "recipes" / f"{name}.py"), "--run", f"{folder}/run", *flags]
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env=env)
+        result: dict[str, Any] = json.loads((Path(folder) / "run" / "result.json").read_text())
+    return result
+
+
+def summary(found: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a kind and figure, in %."""
+    rows = []
+    for kind in KINDS:
+        results = [result for (name, _), result in sorted(found.items()) if name == kind]
+        for figure in results[0]["untrained"] if results else ():
+            trained, untrained = (
+                [100 * float(side[figure]) for side in sides]
+                for sides in (results, [result["untrained"] for result in results])
+            )
+            raw = results[0]["baseline"].get(figure)
+            rows.append({
+                "recipe": kind, "figure": figure, "raw pixels": "" if raw is None else 100 * raw,
+                "untrained": mean(untrained), "trained": mean(trained),
+                "deviation": stdev(trained) if len(trained) > 1 else "", "seeds": len(trained),
+                "seconds": mean(result["seconds"] for result in results),
+            })  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Run what is asked for, so many at once; after each, print the table and write what there is."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--recipes", nargs="+", choices=KINDS, default=list(KINDS))
+    p.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    p.add_argument("--at-once", type=int, default=1)
+    p.add_argument("--threads", type=int, default=1, help="of each run")
+    p.add_argument("--results", type=Path, default=RESULTS, help="folder of seeds.json")
+    options = p.parse_args()
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    with ThreadPoolExecutor(options.at_once) as pool:
+        todo = {
+            pool.submit(run, kind, seed, options.threads): (kind, seed)
+            for seed in options.seeds
+            for kind in options.recipes
+        }
+        for done in as_completed(todo):
+            found[todo[done]] = done.result()
+            finish("seeds", summary(found), options.results, flags={kind: BUDGETS[kind] for kind in options.recipes})
+
+
+if __name__ == "__main__":
+    main()

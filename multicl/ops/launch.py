@@ -1,0 +1,30 @@
+"""Whether Triton kernels can run on a device, and the context in which they are launched."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+SWITCH = "MULTICL_TRITON"
+"""Environment variable; "0" keeps kernels from running: GPUs, too, use the forms that torch's own operations make."""
+
+
+def runs_on(device: torch.device) -> bool:
+    """Whether kernels run there: an NVIDIA GPU of compute capability 8.0, Triton, and nobody has switched them off."""
+    return os.environ.get(SWITCH) != "0" and device.type == "cuda" and _is_able(device)
+
+
+@functools.cache
+def _is_able(device: torch.device) -> bool:
+    if torch.version.cuda is None or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def on(device: torch.device) -> AbstractContextManager[object]:
+    """Kernels are launched on the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
