@@ -5,7 +5,8 @@
 Common to both are the towers (the same weights to begin with, `Image("small")` and SimCLR's head), the optimiser with
 its schedule, and the probe: nearest neighbours (k = 200, T = 0.1) of held-out pictures among the training pictures.
 multicl is `Trainer.fit`. lightly is its SimCLRTransform a picture, in a DataLoader with the number of workers that
-proves quickest, and its NTXentLoss; it begins with decoded pictures, which multicl decodes in its first epoch.
+proves quickest, and its NTXentLoss; it begins with decoded pictures, which multicl decodes in its first epoch: of both
+that one's steps are not timed, unless there are no others.
 
 A step lasts from its beginning to the next one's, so waiting for pictures is in it. The encoder's share is forward and
 backward of encoder and head; outside of it are pictures, views, loss, clipping and the optimiser. Workers take cores
@@ -72,13 +73,14 @@ class Clock:
         yield
         self.encoder[-1] += now() - began
 
-    def figures(self, helpers: float) -> dict[str, float]:
+    def figures(self, helpers: float, epoch: int = 0) -> dict[str, float]:
         """Milliseconds of a step, the mean over those that are timed.
 
         Args:
             helpers: seconds of the processor that loader processes took in the whole run.
+            epoch: steps of the first epoch, which are not timed.
         """
-        first, last = min(WARM, len(self.begins) - 2), len(self.begins) - 1
+        first, last = min(max(WARM, epoch), len(self.begins) - 2), len(self.begins) - 1
         step, cpu = 1e3 * (self.begins[last] - self.begins[first]) / (last - first)
         encoder, encoder_cpu = 1e3 * np.mean(self.encoder[first:last], axis=0)
         outside_cpu = cpu - encoder_cpu + 1e3 * helpers / len(self.begins)
@@ -233,7 +235,7 @@ if __name__ == "__main__":
                 clock, towers = with_multicl(asked, seed, asked.steps)
             else:
                 clock, towers = with_lightly(asked, seed, asked.steps, pixels, workers)
-            wall, figures = time.perf_counter() - began, clock.figures(helped() - helpers)
+            wall, figures = time.perf_counter() - began, clock.figures(helped() - helpers, asked.images // asked.batch)
             rows.append({"who": who, "seed": seed, "knn": probe(towers, bank, test), **figures, "wall s": wall})
             print(table(rows[-1:]), file=sys.stderr, flush=True)
     means = summary(rows)

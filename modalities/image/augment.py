@@ -57,8 +57,8 @@ def adjust_hue(x: Tensor, shift: Strength) -> Tensor:
     own = 1.5 - torch.arange(3, device=x.device) / 3  # 1 keeps it positive, a half makes the nearest turn the floor
     offset = (own + turn)[..., None, None]  # [B, 3, 1, 1]
     away = torch.add(offset, hue[:, None], alpha=1 / 6, out=x).frac_().sub_(0.5).abs_()  # turns from each channel's hue
-    away.clamp_(1 / 6, 1 / 3).sub_(1 / 3)  # full up to a sixth, gone from a third: [-1/6, 0]
-    return torch.addcmul(low[:, None], away, chroma[:, None], value=-6, out=x)
+    away.clamp_(1 / 6, 1 / 3)  # full up to a sixth, gone from a third
+    return torch.addcmul(low.add_(chroma, alpha=2)[:, None], away, chroma[:, None], value=-6, out=x)
 
 
 def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
@@ -149,15 +149,16 @@ def planes(x: Tensor, count: int) -> tuple[Tensor, ...]:
 
 def blend(x: Tensor, keep: Strength, to_mean: Strength | None = None, to_grey: Strength | None = None) -> Tensor:
     """keep * x + to_mean * mean(grey(x)) + to_grey * grey(x), cut to [0, 1]."""
-    more: Tensor | None = None
-    if to_mean is not None:
-        red, green, blue = x.mean((2, 3)).unbind(1)  # a product with LUMA would copy it to the device
-        mean = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
-        more = mean[:, None, None, None] * _column(to_mean, x)
     if to_grey is not None:
-        own = grey(x).mul_(_column(to_grey, x))
-        more = own if more is None else own.add_(more)
-    if more is None:
+        more = grey(x)
+        mean = None if to_mean is None else more.mean((2, 3), keepdim=True) * _column(to_mean, x)
+        more.mul_(_column(to_grey, x))
+        if mean is not None:
+            more.add_(mean)
+    elif to_mean is not None:
+        red, green, blue = x.mean((2, 3)).unbind(1)  # a product with LUMA would copy it to the device
+        more = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[:, None, None, None] * _column(to_mean, x)
+    else:
         return x.mul_(_column(keep, x)).clamp_(max=1)
     if isinstance(keep, float):
         torch.add(more, x, alpha=keep, out=x)

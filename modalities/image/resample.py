@@ -1,8 +1,9 @@
 """Changes that mix pixels, batched, each row with parameters of its own: crop, flip and scale as one, rotation, blur.
 
 The form depends on size and device. Small pictures, and any on a GPU, are resampled by one matrix product a side for
-the whole batch: exact for every row, as a box is a product of two intervals. On a CPU the work of large ones would grow
-with the cube of their side: they go a row at a time, through torchvision's own kernel for bytes and plain shifted sums.
+the whole batch: exact for every row, as a box is a product of two intervals. On a CPU those that only grow are quicker
+looked up, four pixels for each; and the work of large ones would grow with the cube of their side: they go a row at a
+time, through torchvision's own kernel for bytes and plain shifted sums.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tens
     """
     if pixels.device.type == "cpu" and max(*pixels.shape[2:], *out.shape[2:]) > SMALL:
         return _crop_by_row(pixels, box, flip, out)
+    if pixels.device.type == "cpu" and bool((box[:, 2:] <= torch.tensor(out.shape[2:])).all()):
+        return _enlarged_crop(pixels, box, flip, out)
     top, left, height, width = box.to(pixels.device, non_blocking=True).unbind(1)
     flip = flip.to(pixels.device, non_blocking=True)[:, None]
     rows = _resize_weights(top, height, pixels.shape[2], out.shape[2], torch.zeros_like(flip))  # [B, h, H]
@@ -78,6 +81,22 @@ def blur_kernel(sigma: Tensor, most: float | None = None) -> Tensor:
     away = torch.arange(math.ceil(3 * (float(sigma.max()) if most is None else most)) + 1, device=sigma.device)
     weights = (-0.5 * (away / sigma[:, None]).square()).exp() * (away <= (3 * sigma).ceil()[:, None])
     return weights / (2 * weights.sum(1, keepdim=True) - 1)  # the middle one, exp(0), counts once
+
+
+def _enlarged_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tensor:
+    """Of boxes no side of which shrinks: nothing is to be smoothed."""
+    grid = torch.empty(len(pixels), *out.shape[2:], 2)
+    for axis, mirror in ((0, torch.zeros_like(flip)), (1, flip)):
+        start, length = box[:, axis, None], box[:, 2 + axis, None]
+        size, to = pixels.shape[2 + axis], out.shape[2 + axis]
+        place = torch.arange(0.5, to)
+        place = torch.where(mirror[:, None], to - place, place)
+        at = (start + place * (length / to)).clamp(start + 0.5, start + length - 0.5)  # within the box, [B, to]
+        at = at * (2 / size) - 1  # as `grid_sample` counts: -1 and 1 are the picture's ends
+        grid[..., 1 - axis] = at[:, :, None] if axis == 0 else at[:, None]
+    levels = 255 if pixels.dtype == torch.uint8 else 1
+    found = grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.clamp(found.div_(levels), 0, 1, out=out)
 
 
 def _crop_by_row(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tensor:
