@@ -17,8 +17,10 @@ from multicl.modalities.image.recorded import replayed
 if TYPE_CHECKING:
     from multicl.modalities.image.settings import Augment
 
-IN_CACHE = 2**18
-"""Floats of a slice on a CPU: beyond a core's cache the same work is several times slower."""
+IN_CACHE = 2**19
+"""Floats of a slice on a CPU: beyond the cache the same work is several times slower, and short passes cost too."""
+FEW = 4
+"""Pictures that are worth a slice; where fewer fit, each goes alone, which takes fewer passes."""
 MOST_RECORDED = 2**24
 """Floats of a view on a GPU up to which launches are what takes time. A recording keeps memory of its own.
 
@@ -43,7 +45,8 @@ def random_view(pixels: Tensor, seeds: Tensor, settings: Augment, size: tuple[in
             return replayed(dense_view, (pixels, seeds.to(pixels.device, non_blocking=True)), settings, size)
     draws = draw(seeds.cpu(), height, width, settings, size)
     out = torch.empty(len(pixels), 3, *size, device=pixels.device)
-    rows = max(1, IN_CACHE // (3 * size[0] * size[1]) if pixels.device.type == "cpu" else len(pixels))
+    rows = IN_CACHE // (3 * size[0] * size[1]) if pixels.device.type == "cpu" else len(pixels)
+    rows = rows if rows >= FEW else 1
     order = draws.by_hue() if rows > 1 and settings.jitter else None
     if order is not None:
         draws = draws[order]
