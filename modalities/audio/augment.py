@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from multicl.types import Batch
 
 
-IN_CACHE = 2**17  # samples of a slice on a CPU: fewer pay for the calls, more fall out of cache
+IN_CACHE = 2**19  # samples of a slice on a CPU: fewer pay for the calls, more fall out of cache
 
 
 class Stream(IntEnum):
