@@ -4,7 +4,7 @@
 
 Nearest neighbours and a linear probe on CIFAR-10's test pictures: mean and standard deviation over seeds, beside raw
 pixels and the untrained encoder (whose weights the seed draws, too). Each run is one process, on a GPU if there is
-one, with a budget of 600 steps that a laptop's CPU goes through in a quarter of an hour (budgets.py).
+one, with a budget of 600 steps, which a laptop does in half an hour or so (budgets.py).
 """
 
 from __future__ import annotations

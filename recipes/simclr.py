@@ -4,7 +4,7 @@ accelerate launch recipes/simclr.py --data.path uoft-cs/cifar10 --data.columns i
 python recipes/simclr.py --image.encoder small --image.stem default --train.batch-size 256 --train.steps 600 \
     --bank 20000
 
-Measured with the second command on CIFAR-10 as JPEG, some 15 minutes of one CPU core (here on an H100 in float32;
+Measured with the second command on CIFAR-10 as JPEG, a budget for a CPU (here run on an H100 in float32;
 benchmarks/seeds.py), mean and deviation of two seeds: kNN 47.4 +- 0.5 %, linear probe 54.4 +- 0.5 %; untrained 36.0 and
 43.2 %, raw pixels 28.6 and 40.2 %. On an H100 in bf16, 900 steps of the first one's recipe (9 epochs): 57.7 %,
 untrained 36.4 %.
