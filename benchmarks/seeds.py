@@ -4,7 +4,7 @@
 
 Nearest neighbours and a linear probe on CIFAR-10's test pictures: mean and standard deviation over seeds, beside raw
 pixels and the untrained encoder (whose weights the seed draws, too). Each run is one process, on a GPU if there is
-one, with a budget of 600 steps, which a laptop does in half an hour or so (budgets.py).
+one, with the 600 steps of budgets.py.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from budgets import BUDGETS
 from common import RESULTS, data_folder, finish
+
+from multicl.repeats import averaged
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,18 +45,15 @@ def summary(found: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]
     """A row a kind and figure, in %."""
     rows = []
     for kind in KINDS:
-        results = [result for (name, _), result in sorted(found.items()) if name == kind]
-        for figure in results[0]["untrained"] if results else ():
-            trained, untrained = (
-                [100 * float(side[figure]) for side in sides]
-                for sides in (results, [result["untrained"] for result in results])
-            )
-            raw = results[0]["baseline"].get(figure)
+        results = {seed: result for (name, seed), result in sorted(found.items()) if name == kind}
+        over = averaged(results) if results else {"untrained": {}}
+        for figure, untrained in over["untrained"].items():
+            raw = over["baseline"].get(figure)
             rows.append({
                 "recipe": kind, "figure": figure, "raw pixels": "" if raw is None else 100 * raw,
-                "untrained": mean(untrained), "trained": mean(trained),
-                "deviation": stdev(trained) if len(trained) > 1 else "", "seeds": len(trained),
-                "seconds": mean(result["seconds"] for result in results),
+                "untrained": 100 * untrained, "trained": 100 * over[figure],
+                "deviation": 100 * over["deviation"][figure] if len(results) > 1 else "", "seeds": len(results),
+                "seconds": over["seconds"] / len(results),
             })  # fmt: skip
     return rows
 

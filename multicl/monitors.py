@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from multicl.evaluation.geometry import alignment, spread, uniformity
+from multicl.evaluation.geometry import alignment, rank_of, uniformity
 from multicl.ops.relation import Side, related
 from multicl.pairs import Call, Pair
 from multicl.types import Embedded
@@ -204,7 +204,7 @@ def covariance_rank(x: Tensor) -> float:
     square = x.T @ x if x.shape[1] <= x.shape[0] else x @ x.T  # the same eigenvalues, but for zeros
     if float(square.trace()) < 1e-12 * len(x):
         return 0.0
-    return spread(torch.linalg.eigvalsh(square).clamp(min=0))
+    return rank_of(torch.linalg.eigvalsh(square).clamp(min=0))
 
 
 def _top1(alike: Tensor, positive: Tensor, dim: int) -> float | None:

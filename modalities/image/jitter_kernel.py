@@ -8,8 +8,10 @@ The same in torch, `dense.jittered`, makes two hundred passes over the batch.
 import triton
 import triton.language as tl
 
-BRIGHTNESS, CONTRAST, SATURATION, HUE = (tl.constexpr(what) for what in range(4))  # as in `augment`
-RED, GREEN, BLUE = (tl.constexpr(weight) for weight in (0.2989, 0.587, 0.114))  # `augment.LUMA`
+from multicl.modalities.image import augment
+
+CONTRAST, SATURATION, HUE = (tl.constexpr(what) for what in (augment.CONTRAST, augment.SATURATION, augment.HUE))
+RED, GREEN, BLUE = (tl.constexpr(weight) for weight in augment.LUMA)
 
 
 @triton.jit

@@ -106,12 +106,12 @@ def effective_rank(x: Tensor) -> Figure:
     def again(index: Tensor) -> float:
         weight = index.bincount(minlength=len(rows)).double()
         squares = torch.linalg.eigvalsh(rows.T @ (rows * weight[:, None]))
-        return spread(squares.clamp(min=0).sqrt())
+        return rank_of(squares.clamp(min=0).sqrt())
 
-    return Figure(spread(values), len(rows), again, draws=200, biased=True)  # each a decomposition [D, D]
+    return Figure(rank_of(values), len(rows), again, draws=200, biased=True)  # each a decomposition [D, D]
 
 
-def spread(values: Tensor) -> float:
+def rank_of(values: Tensor) -> float:
     """exp(entropy) of the shares of singular values."""
     return float(torch.special.entr(values / values.sum()).sum().exp())
 

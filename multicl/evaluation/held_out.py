@@ -221,7 +221,7 @@ def _joined(
 def _apart(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, *columns: str) -> Any:
     """Of each node [N, D], and the cells of columns, of the rows that have them and can be read.
 
-    On the GPU, if the run has one: a probe that takes minutes on a CPU takes seconds there.
+    On the GPU, if the run has one that knows float64: a probe that takes minutes on a CPU takes seconds there.
     """
     values, skipped = [rows.column(column) for column in columns], dict[int, str]()
     kept = [i for i in range(len(rows)) if all(column[i] is not None for column in values)]
@@ -233,4 +233,6 @@ def _apart(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], 
         vectors.append(embed(node, cells, skipped))
     good = [at for at in range(len(kept)) if at not in skipped]
     device = PartialState().device
+    if device.type == "mps":
+        device = torch.device("cpu")
     return [z[good].to(device) for z in vectors], *([column[kept[at]] for at in good] for column in values)

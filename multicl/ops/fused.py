@@ -246,7 +246,7 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor, add: bool) -> None:
     """total += a @ b, or where not to `add` total = a @ b; summed in float32, also of bf16."""
     if a.is_cuda and a.dtype != total.dtype:
         torch.addmm(total, a, b, beta=int(add), out_dtype=total.dtype, out=total)
-    else:  # interpreted, bf16 is not known
+    else:  # float32; or interpreted, where products are cast
         torch.addmm(total, a.to(total.dtype), b.to(total.dtype), beta=int(add), out=total)
 
 
