@@ -6,6 +6,7 @@ Dimensions: N rows of a side; n queries and k keys of a block; T tilts; D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -20,6 +21,8 @@ Places = tuple[Tensor, ...]
 """(rows, columns) of some of a tile's entries."""
 KEPT = 2**20
 """Entries of a block that are kept from the way there: small batches are most people's, and pay for each product."""
+LOG2_E = math.log2(math.e)
+"""Natural logits times this are those of powers of two, which take half of the time of powers of e."""
 
 
 def tile_size(device: torch.device) -> int:
@@ -49,7 +52,7 @@ class Walked(NamedTuple):
 
     tile: Tile
     logits: Tensor
-    """[n, k], -inf where an entry counts nowhere."""
+    """[n, k], -inf where an entry counts nowhere; in base 2, as was asked, or natural."""
     positive: Positives | None
 
 
@@ -108,16 +111,23 @@ class Block:
             found.append(End(slice(tile.columns.start + self.columns, tile.columns.stop + self.columns), 1))
         return found
 
-    def walk(self, out: Tensor) -> Iterator[Walked]:
-        """Every tile with its logits, which are written to `out`."""
+    def walk(self, out: Tensor, base_2: bool = False) -> Iterator[Walked]:
+        """Every tile with its logits, which are written to `out`.
+
+        Args:
+            base_2: they are LOG2_E times as great, but not those of the `positive`.
+        """
         if self.kept is not None:
             yield self.kept
             return
         for tile in self.tiles():
             x, y = self.x[tile.rows], self.y[tile.columns]
-            logits = torch.mm(x, y.T, out=_part(out, len(x), len(y)))
+            logits = _part(out, len(x), len(y))
+            torch.addmm(logits, x, y.T, beta=0, alpha=LOG2_E if base_2 else 1.0, out=logits)
             positive, ignored = self.look(tile)
-            own = None if positive is None else Positives(positive, logits[positive])
+            own = None
+            if positive is not None:
+                own = Positives(positive, logits[positive] / LOG2_E if base_2 else logits[positive])
             if tile.diagonal:
                 logits.fill_diagonal_(-torch.inf)
             if ignored is not None:
@@ -163,7 +173,8 @@ def forward(block: Block, running: Running) -> None:
     tilts, shift = running.tilts, running.shift
     wide = shift is not None
     held, spare = buffers(block, several=wide or len(tilts) > 1)
-    for walked in block.walk(held):
+    base_2, others = _in_base_2(tilts, wide), running.others.unbind()
+    for walked in block.walk(held, base_2):
         tile, logits, positive = walked
         ends = block.ends(tile)
         if tile.diagonal:
@@ -177,12 +188,15 @@ def forward(block: Block, running: Running) -> None:
                 running.raise_to(logits.amax(1 - end.dim), end.at)
         for t, tilt in enumerate(tilts):
             for group in _groups(ends, wide):
-                e = _exponentials(logits, tilt, None if shift is None else tilt * group[0].along(shift), spare)
+                if base_2:
+                    e = logits.exp2_()
+                else:
+                    e = _exponentials(logits, tilt, None if shift is None else tilt * group[0].along(shift), spare)
                 if positive is not None:
                     inside = e[positive.places]
                     e[positive.places] = 0
                 for end in group:
-                    running.others[t, end.at] += e.sum(1 - end.dim)
+                    others[t][end.at].add_(e.sum(1 - end.dim))
                     if positive is not None:
                         running.inside[t].index_add_(0, end.of(positive.places), inside)
         if logits.numel() == len(block.x) * len(block.y) <= KEPT:
@@ -201,19 +215,22 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
     x = block.y if block.symmetric else block.x
     tilts, lse = slopes.tilts, slopes.lse
     several, kept = lse is not None or len(tilts) > 1, block.kept is not None
+    base_2, sums = _in_base_2(tilts, lse is not None), slopes.sums.unbind()
     held, spare = buffers(block, several or kept)
     whole = torch.empty_like(held) if several else spare
     both: Tensor | None = None
-    for tile, logits, positive in block.walk(held):
+    for tile, logits, positive in block.walk(held, base_2):
         ends = block.ends(tile)
         weights: Tensor | None = None
         for t, tilt in enumerate(tilts):
             for group in _groups(ends, lse is not None):
                 out = whole if weights is None else spare
                 e = logits
-                if several or not kept:
+                if base_2 and not kept:
+                    e = logits.exp2_()
+                elif several or not kept:
                     e = _exponentials(logits, tilt, None if lse is None else group[0].along(lse[t]), out)
-                factor, *more = (end.along(slopes.sums[t]) for end in group)
+                factor, *more = (end.along(sums[t]) for end in group)
                 if more:  # in a tile of its own: one allocated anew each time would be paid for in pages
                     both = torch.empty_like(held) if both is None else both
                     factor = torch.add(factor, more[0], out=_part(both, *e.shape))
@@ -232,6 +249,11 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
 def _groups(ends: list[End], wide: bool) -> list[list[End]]:
     """Ends that share their exponentials: wide ones have shifts of their own."""
     return [[end] for end in ends] if wide else [ends]
+
+
+def _in_base_2(tilts: tuple[float, ...], wide: bool) -> bool:
+    """Whether a tile's exponentials are those of its logits as they are, with neither a tilt nor a shift."""
+    return tilts == (1.0,) and not wide
 
 
 def _places(mask: Tensor | None) -> Places | None:
