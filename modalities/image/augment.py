@@ -16,30 +16,28 @@ from torch import Tensor
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 """The adjustments of `color_jitter`."""
-Strength = Tensor | float
-"""Of each row, [B], or of all."""
 MOST = 2**22
 """Numbers that a thread keeps to work in: 16 MB."""
 LUMA = (0.2989, 0.587, 0.114)
 """Of a grey picture (ITU-R 601-2)."""
 
 
-def adjust_brightness(x: Tensor, factor: Strength) -> Tensor:
+def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
     """0: black, 1: as it is."""
     return blend(x, factor)
 
 
-def adjust_contrast(x: Tensor, factor: Strength) -> Tensor:
+def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
     """0: the mean of its grey picture, 1: as it is."""
     return blend(x, factor, to_mean=1 - factor)
 
 
-def adjust_saturation(x: Tensor, factor: Strength) -> Tensor:
+def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
     """0: grey, 1: as it is."""
     return blend(x, factor, to_grey=1 - factor)
 
 
-def adjust_hue(x: Tensor, shift: Strength) -> Tensor:
+def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     """Turns the hue by `shift` of the colour circle, in [-0.5, 0.5]; HSV value and saturation stay.
 
     Without a branch: from red by way of yellow to cyan, 1 + (g + b - r - low) / chroma grows from 0 to 3, and by way of
@@ -53,9 +51,8 @@ def adjust_hue(x: Tensor, shift: Strength) -> Tensor:
     torch.add(green, blue, out=hue).sub_(red).sub_(low)
     hue.div_(torch.clamp_min(chroma, 1e-8, out=spare)).add_(1)  # a grey pixel's is any
     hue.copysign_(torch.sub(green, blue, out=spare))  # in sixths of a turn from red, [-3, 3]
-    turn = shift.to(x.device, non_blocking=True)[:, None] if isinstance(shift, Tensor) else shift
     own = 1.5 - torch.arange(3, device=x.device) / 3  # 1 keeps it positive, a half makes the nearest turn the floor
-    offset = (own + turn)[..., None, None]  # [B, 3, 1, 1]
+    offset = (own + shift.to(x.device, non_blocking=True)[:, None])[..., None, None]  # [B, 3, 1, 1]
     away = torch.add(offset, hue[:, None], alpha=1 / 6, out=x).frac_().sub_(0.5).abs_()  # turns from each channel's hue
     away.clamp_(1 / 6, 1 / 3)  # full up to a sixth, gone from a third
     return torch.addcmul(low.add_(chroma, alpha=2)[:, None], away, chroma[:, None], value=-6, out=x)
@@ -75,7 +72,7 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     turns = list(zip(*order.tolist(), strict=True))  # T of B
     if all(len(set(turn)) == 1 for turn in turns):  # one row, or rows alike
         for what, *_ in turns:
-            x = _ADJUST[what](x, float(factors[0, what]) if len(x) == 1 else factors[:, what])
+            x = _ADJUST[what](x, factors[:, what])
         return x
     is_hue = order == HUE
     blends = order[~is_hue].view(len(x), -1)  # [B, T - 1], or T
@@ -147,7 +144,7 @@ def planes(x: Tensor, count: int) -> tuple[Tensor, ...]:
     return kept[:size].view(shape).unbind()
 
 
-def blend(x: Tensor, keep: Strength, to_mean: Strength | None = None, to_grey: Strength | None = None) -> Tensor:
+def blend(x: Tensor, keep: Tensor, to_mean: Tensor | None = None, to_grey: Tensor | None = None) -> Tensor:
     """keep * x + to_mean * mean(grey(x)) + to_grey * grey(x), cut to [0, 1]."""
     if to_grey is not None:
         more = grey(x)
@@ -160,16 +157,10 @@ def blend(x: Tensor, keep: Strength, to_mean: Strength | None = None, to_grey: S
         more = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[:, None, None, None] * _column(to_mean, x)
     else:
         return x.mul_(_column(keep, x)).clamp_(max=1)
-    if isinstance(keep, float):
-        torch.add(more, x, alpha=keep, out=x)
-    else:
-        torch.addcmul(more, x, keep.to(x.device, non_blocking=True)[:, None, None, None], out=x)
-    return x.clamp_(0, 1)
+    return torch.addcmul(more, x, _column(keep, x), out=x).clamp_(0, 1)
 
 
-def _column(strength: Strength, like: Tensor) -> Strength:
-    if not isinstance(strength, Tensor):
-        return strength
+def _column(strength: Tensor, like: Tensor) -> Tensor:
     return strength.to(like.device, non_blocking=True)[:, None, None, None]
 
 

@@ -34,7 +34,9 @@ def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tens
         out: [B, 3, h, w] float32, which is filled with pictures in [0, 1], and returned.
     """
     if pixels.device.type == "cpu" and max(*pixels.shape[2:], *out.shape[2:]) > SMALL:
-        return _crop_by_row(pixels, box, flip, out)
+        for picture, own, mirror, to in zip(pixels, box.int().tolist(), flip.tolist(), out, strict=True):
+            crop_one(picture, own, mirror, to)
+        return out
     if pixels.device.type == "cpu" and bool((box[:, 2:] <= torch.tensor(out.shape[2:])).all()):
         return _enlarged_crop(pixels, box, flip, out)
     top, left, height, width = box.to(pixels.device, non_blocking=True).unbind(1)
@@ -46,6 +48,20 @@ def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tens
     across = pixels.float().flatten(1, 2).bmm(columns.mT)  # [B, 3 H, w]
     scaled = rows[:, None] @ across.view(len(pixels), 3, pixels.shape[2], -1)
     return torch.clamp(scaled, 0, 1, out=out)
+
+
+def crop_one(picture: Tensor, box: list[int], flip: bool, out: Tensor) -> None:
+    """The same of one large picture [3, H, W] on a CPU, written to `out` [3, h, w]."""
+    top, left, height, width = box
+    cut = picture[None, :, top : top + height, left : left + width]
+    cut = cut.contiguous(memory_format=torch.channels_last)  # which torch's kernel for bytes likes best
+    size = (out.shape[1], out.shape[2])
+    scaled = interpolate(cut, size=size, mode="bilinear", antialias=True)[0]
+    scaled = scaled.flip(2) if flip else scaled
+    if picture.dtype == torch.uint8:
+        out.copy_(scaled.contiguous()).mul_(1 / 255)  # quicker rearranged as bytes
+    else:
+        torch.clamp(scaled, 0, 1, out=out)
 
 
 def rotate(x: Tensor, angle: Tensor) -> Tensor:
@@ -97,18 +113,6 @@ def _enlarged_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Te
     levels = 255 if pixels.dtype == torch.uint8 else 1
     found = grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return torch.clamp(found.div_(levels), 0, 1, out=out)
-
-
-def _crop_by_row(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tensor:
-    size = (out.shape[2], out.shape[3])
-    for to, picture, (top, left, height, width), mirror in zip(
-        out, pixels, box.to(torch.int64).tolist(), flip.tolist(), strict=True
-    ):
-        cut = picture[None, :, top : top + height, left : left + width]
-        cut = cut.contiguous(memory_format=torch.channels_last)  # which torch's kernel for bytes likes best
-        scaled = interpolate(cut, size=size, mode="bilinear", antialias=True)[0].contiguous()  # quicker as bytes
-        to.copy_(scaled.flip(2) if mirror else scaled)
-    return out.div_(255) if pixels.dtype == torch.uint8 else out.clamp_(0, 1)
 
 
 def _resize_weights(start: Tensor, length: Tensor, size: int, out: int, flip: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from multicl.modalities.image import augment, resample
 from multicl.modalities.image.dense import dense_view
 from multicl.modalities.image.draws import NOISE, Draws, draw
 from multicl.modalities.image.recorded import replayed
+from multicl.modalities.image.single import single_views
 
 if TYPE_CHECKING:
     from multicl.modalities.image.settings import Augment
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 IN_CACHE = 2**19
 """Floats of a slice on a CPU: beyond the cache the same work is several times slower, and short passes cost too."""
 FEW = 4
-"""Pictures that are worth a slice; where fewer fit, each goes alone, which takes fewer passes."""
+"""Pictures that are worth a slice; where fewer fit, each goes alone."""
 MOST_RECORDED = 2**24
 """Floats of a view on a GPU up to which launches are what takes time. A recording keeps memory of its own.
 
@@ -46,8 +47,10 @@ def random_view(pixels: Tensor, seeds: Tensor, settings: Augment, size: tuple[in
     draws = draw(seeds.cpu(), height, width, settings, size)
     out = torch.empty(len(pixels), 3, *size, device=pixels.device)
     rows = IN_CACHE // (3 * size[0] * size[1]) if pixels.device.type == "cpu" else len(pixels)
-    rows = rows if rows >= FEW else 1
-    order = draws.by_hue() if rows > 1 and settings.jitter else None
+    if rows < FEW and pixels.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):
+            return single_views(pixels, draws, settings, out)
+    order = draws.by_hue() if settings.jitter else None
     if order is not None:
         draws = draws[order]
         work = torch.empty_like(out[:rows])  # stays in cache, unlike `out`

@@ -1,0 +1,115 @@
+"""Views of large pictures on a CPU, one at a time: each fills the cache by itself, its parameters are plain numbers.
+
+Some sixty short passes make a view, so the steps between them count as much as their arithmetic: planes to work in are
+allocated once, nothing that was drawn is a tensor, and what cannot leave [0, 1] is not cut to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from multicl.modalities import seeded
+from multicl.modalities.image import augment, resample
+from multicl.modalities.image.augment import LUMA
+from multicl.modalities.image.draws import NOISE, Draws
+
+if TYPE_CHECKING:
+    from multicl.modalities.image.settings import Augment
+
+FADES = 0.999
+"""Blends of at most so much of a picture stay below 1 by more than they are rounded, as luma's weights are 0.9999."""
+PLANES = 4
+"""[H, W] each, to work in."""
+
+
+def single_views(pixels: Tensor, draws: Draws, s: Augment, out: Tensor) -> Tensor:
+    """As `views.random_view` of [B, 3, H, W] on a CPU, written to `out` [B, 3, h, w]."""
+    numbers = (draws.box.int(), draws.rows["flip"], draws.factors, draws.order)
+    each = zip(pixels, out, *(number.tolist() for number in numbers), strict=True)
+    chosen = {name: rows.tolist() for name, rows in draws.rows.items()}
+    whole = s.crop[0] == 1 and pixels.shape == out.shape
+    planes = out.new_empty(PLANES, *out.shape[2:])
+    others: dict[str, Callable[[Tensor, Draws], Tensor]] = {
+        "blur": lambda x, own: resample.gaussian_blur(x, own.sigma),
+        "solarize": lambda x, own: augment.solarize(x, s.solarize_threshold),
+        "posterize": lambda x, own: augment.posterize(x, s.posterize_bits),
+        "noise": lambda x, own: augment.add_noise(x, seeded.normal(own.seeds, tuple(x.shape[1:]), NOISE), s.noise_std),
+        "cutout": lambda x, own: augment.cut_out(x, own.hole),
+    }
+    others = {name: change for name, change in others.items() if getattr(s, name)}
+    for row, (picture, x, box, flip, factors, order) in enumerate(each):
+        here = slice(row, row + 1)
+        if whole:
+            x.copy_(resample.to_float(picture))
+            if flip:
+                x.copy_(x.flip(2))
+        else:
+            resample.crop_one(picture, box, flip, x)
+        if chosen["rotate"][row]:
+            x.copy_(resample.rotate(x[None], draws.angle[here])[0])
+        if chosen["jitter"][row]:
+            for what in order:
+                ADJUST[what](x, factors[what], planes)
+        if chosen["gray"][row]:
+            x.copy_(_luma(x, planes))
+        for name, change in others.items():
+            if chosen[name][row] and (changed := change(x[None], draws[here])).data_ptr() != x.data_ptr():
+                x.copy_(changed[0])
+    return out
+
+
+def brighten(x: Tensor, factor: float, planes: Tensor) -> None:
+    """As `augment.adjust_brightness`, of one picture [3, H, W] where it lies."""
+    x.mul_(factor)
+    if factor > 1:
+        x.clamp_(max=1)
+
+
+def contrast(x: Tensor, factor: float, planes: Tensor) -> None:
+    """As `augment.adjust_contrast`."""
+    totals = x.flatten(1).sum(1).tolist()
+    mean = sum(share * total for share, total in zip(LUMA, totals, strict=True)) / x[0].numel()
+    _blend(x, factor, x.new_tensor((1 - factor) * mean))
+
+
+def saturate(x: Tensor, factor: float, planes: Tensor) -> None:
+    """As `augment.adjust_saturation`."""
+    _blend(x, factor, _luma(x, planes, 1 - factor))
+
+
+def turn_hue(x: Tensor, shift: float, planes: Tensor) -> None:
+    """As `augment.adjust_hue`; a plane at a time, which stays in cache."""
+    red, green, blue = x.unbind()
+    low, chroma, hue, spare = planes.unbind()
+    torch.minimum(torch.minimum(red, green, out=low), blue, out=low)
+    torch.maximum(torch.maximum(red, green, out=chroma), blue, out=chroma).sub_(low)
+    torch.add(green, blue, out=hue).sub_(red).sub_(low)
+    hue.div_(torch.clamp_min(chroma, 1e-8, out=spare)).add_(1)
+    hue.copysign_(torch.sub(green, blue, out=spare))  # in sixths of a turn from red, [-3, 3]
+    torch.add(x.new_tensor(1 + shift), hue, alpha=1 / 6, out=hue).frac_()  # of the circle, [0, 1)
+    for channel, middle in ((red, 1 / 2), (green, 1 / 3), (blue, 2 / 3)):  # cyan, where red is gone; green; blue
+        torch.sub(hue, middle, out=channel).abs_().clamp_(1 / 6, 1 / 3)
+    torch.addcmul(torch.sub(low, chroma, out=spare), red, chroma, value=6, out=red)
+    low.add_(chroma, alpha=2)
+    for channel in (green, blue):
+        torch.addcmul(low, channel, chroma, value=-6, out=channel)
+
+
+ADJUST = (brighten, contrast, saturate, turn_hue)
+"""By BRIGHTNESS to HUE."""
+
+
+def _luma(x: Tensor, planes: Tensor, factor: float = 1.0) -> Tensor:
+    """Times the factor [H, W], the first plane."""
+    red, green, blue = (factor * share for share in LUMA)
+    return torch.mul(x[0], red, out=planes[0]).add_(x[1], alpha=green).add_(x[2], alpha=blue)
+
+
+def _blend(x: Tensor, keep: float, more: Tensor) -> None:
+    torch.add(more, x, alpha=keep, out=x)
+    if keep > FADES:
+        x.clamp_(0, 1)
