@@ -32,13 +32,16 @@ BUDGETS = {
     "cola": "--data.path DATA/spoken_digits --audio.rate 8000 --audio.seconds 0.3 --data.group speaker "
     "--train.epochs 20",
     "cmc_audio": "--data.path DATA/spoken_digits --wave.rate 8000 --mel.rate 8000 --data.group speaker "
-    "--train.epochs 20",
+    "--train.epochs 20 --wave.trim-db 20 --mel.trim-db 20 --wave.pooling segments --mel.pooling segments "
+    "--data.batches one --train.batch-size 75",
     "simcse": "--data.path DATA/wordnet --data.columns text definition --sts DATA/stsb --text.encoder words "
     "--text.pooling mean --head.layers 0 --train.batch-size 256 --train.steps 1000 --train.lr 1e-3",
     "clip": "--data.path DATA/emoji --data.columns image google --train.epochs 60 --beside.unseen twitter",
     "clip+images": "--data.path DATA/emoji --data.columns image google --train.epochs 60 --beside.unseen twitter "
     "--images 0.5",
     "siglip": "--data.path DATA/emoji --data.columns image google --train.epochs 60",
+    "lit": "--data.path DATA/emoji --data.columns image google --image.encoder small --image.size 64 "
+    "--optim.tower-lr text 0 --text.encoder sentence-transformers/all-MiniLM-L6-v2 --train.epochs 60",
     "clap": "--data.path DATA/prompts --audio.rate 8000",
     "pairs": "--data.path DATA/wordnet --data.columns query term document definition --data.split train[:10000] "
     "--train.steps 400 --mine.every 100 --mine.start 100",
