@@ -1,15 +1,17 @@
 """A run's folder from its first step to its last: claimed, saved, restored, and status.json, which says how it stands.
 
-    {"state": "running", "step": 500, "total": 1000, "reason": null, "best_step": 400}
+    {"state": "running", "step": 500, "total": 1000, "reason": null, "best_step": 400, "seconds": 81.3}
 
 `state` is running, stopped (a signal asked for it), finished, or failed; `reason` says why. `step` is that of the last
-checkpoint, from which --resume auto goes on; metrics.jsonl may know more. A run that was killed still says "running".
+checkpoint, from which --resume auto goes on; metrics.jsonl may know more. `seconds` are of all parts of a run that was
+broken off and resumed, as far as checkpoints know them. A run that was killed still says "running".
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,6 +49,7 @@ class Lifecycle:
         self.signals = Signals()
         self.step = 0
         self.best_step: int | None = None
+        self._began, self._before = time.perf_counter(), 0.0
         if folder is None:
             return
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -54,6 +57,11 @@ class Lifecycle:
             raise InputError(f"the run folder {folder} exists: give another --run, or --resume auto to go on with it")
         accelerator.wait_for_everyone()
         folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def seconds(self) -> float:
+        """That the run has taken, with its parts before it was resumed."""
+        return self._before + time.perf_counter() - self._began
 
     @contextmanager
     def under_way(self, total: int) -> Iterator[Signals]:
@@ -149,6 +157,7 @@ class Lifecycle:
         if self.accelerator.scaler is not None and state.get("scaler"):
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.best_step = state["step"], state.get("best_step")
+        self._before = float(read_status(self.folder).get("seconds", 0.0))
         self._say(f"resumed at step {self.step} of {total}")
         for name, here in self._place().items():
             if state.get(name) != here:
@@ -180,6 +189,7 @@ class Lifecycle:
             assert self.folder is not None
             status = {
                 "state": state, "step": self.step, "total": total, "reason": reason, "best_step": self.best_step,
+                "seconds": round(self.seconds, 1),
             }  # fmt: skip
             write_whole(self.folder / STATUS, json.dumps(status) + "\n", sync=False)
 

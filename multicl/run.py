@@ -92,7 +92,6 @@ def execute(recipe: Run) -> dict[str, Any]:
         The trained figures, under "untrained" and "baseline" those beside them, and under "intervals" between which
         two values each lies with 95 % confidence (a bootstrap over held-out rows).
     """
-    began = time.perf_counter()
     trainer = recipe.trainer()
     accelerator, folder = trainer.accelerator, recipe.run
     finished = _finished(recipe, trainer.total)
@@ -124,7 +123,7 @@ def execute(recipe: Run) -> dict[str, Any]:
     result = {
         "recipe": _name_of(type(recipe)), **trained, "untrained": untrained, "baseline": baseline,
         "intervals": spans, "steps": trainer.lifecycle.step, "skipped": len(trainer.skipped),
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(trainer.lifecycle.seconds, 1),
     }  # fmt: skip
     if accelerator.is_main_process:
         columns = {"baseline": baseline, "untrained": untrained, "trained": trained}

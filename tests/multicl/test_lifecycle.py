@@ -41,6 +41,13 @@ def trainer(run: Path | None, data: Any = None, evaluate: Any = None, resume: bo
     )
 
 
+def status(run: Path) -> dict[str, Any]:
+    """What status.json says, but for the time."""
+    found = read_status(run)
+    assert found.pop("seconds") > 0
+    return found
+
+
 def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
@@ -61,7 +68,7 @@ def scores(*values: float) -> Callable[[Model], Mapping[str, float]]:
 def test_status_says_how_a_run_ended(tmp_path: Path) -> None:
     run = tmp_path / "run"
     trainer(run).fit()
-    assert read_status(run) == {"state": "finished", "step": 8, "total": 8, "reason": None, "best_step": None}
+    assert status(run) == {"state": "finished", "step": 8, "total": 8, "reason": None, "best_step": None}
     t = trainer(tmp_path / "broken")
     said: list[str] = []
 
@@ -95,14 +102,17 @@ def test_a_signal_ends_the_step_saves_and_leaves(tmp_path: Path, number: signal.
         t.fit()
     assert stopped.value.code == EXIT_STOPPED == 75
     assert (stopped.value.step, stopped.value.reason) == (5, number.name)
-    assert read_status(run) == {
+    assert status(run) == {
         "state": "stopped", "step": 5, "total": 8, "reason": number.name, "best_step": None
     }  # fmt: skip
     assert steps(run) == [3, 5]
     assert not (run / "model").exists()
     assert signal.getsignal(number) == before
+    (run / "status.json").write_text(json.dumps({**read_status(run), "seconds": 1000.0}))
     trainer(run, resume=True).fit()
+    assert 1000 < read_status(run)["seconds"] < 2000  # with the part before
     trainer(tmp_path / "whole").fit()
+    assert read_status(tmp_path / "whole")["seconds"] < 1000
     assert [row["loss"] for row in metrics(run)] == [row["loss"] for row in metrics(tmp_path / "whole")]
 
 
@@ -315,7 +325,7 @@ def test_patience_ends_the_run_and_it_stays_ended(tmp_path: Path) -> None:
     run = tmp_path / "run"
     options: dict[str, Any] = {"evaluate_every": 1, "best": "score", "best_is": "lowest", "patience": 2}
     trainer(run, evaluate=scores(5.0, 4.0, 4.5, 4.0), **options).fit()
-    assert read_status(run) == {"state": "finished", "step": 4, "total": 8, "reason": None, "best_step": 2}
+    assert status(run) == {"state": "finished", "step": 4, "total": 8, "reason": None, "best_step": 2}
     trainer(run, evaluate=scores(), resume=True, **options).fit()
     assert steps(run)[-1] == 4
 
