@@ -1,4 +1,7 @@
-"""One random view of a batch: what `draws` draws for each row, done by `resample` and `augment`; on a GPU `dense`."""
+"""One random view of a batch: what `draws` draws for each row, done by `resample` and `augment`; on a GPU by `dense`.
+
+Large pictures on a CPU go through `single`.
+"""
 
 from __future__ import annotations
 
