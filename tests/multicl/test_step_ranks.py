@@ -33,7 +33,8 @@ DROPPED: dict[str, dict[str, Any]] = {
         "kept": True,
         "lacking": NO_SECOND_B,
     },
-    "BatchNorm": {"options": {"norm": "batch"}, "chunk": 2, "kept": True},
+    # in float64, as a norm over two rows makes much of a last bit
+    "BatchNorm": {"options": {"norm": "batch"}, "chunk": 2, "kept": True, "double": True},
 }
 FREE = [1e9, 12_000.0]
 
@@ -94,9 +95,8 @@ def test_inf_cl_temperature_gradient_is_not_w_times_too_large(ranks: list[dict[s
 
 @pytest.mark.parametrize("name", DROPPED)
 def test_gradcache_dropout_is_replayed_on_every_rank(ranks: list[dict[str, Any]], name: str) -> None:
-    most = 1e-4 if name == "BatchNorm" else 1e-5  # a norm over two or three rows makes much of a last bit
     for found in of_case(ranks, name):
-        assert apart(tensors(found["grads"]), tensors(found["mean"])) < most
+        assert apart(tensors(found["grads"]), tensors(found["mean"])) < 1e-5
 
 
 def test_sentence_transformers_one_reduction_a_step(ranks: list[dict[str, Any]]) -> None:

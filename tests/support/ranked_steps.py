@@ -23,13 +23,15 @@ MAKERS: dict[str, Callable[..., Towers]] = {"three": three, "tied": tied}
 
 
 def whole(case: Case) -> tuple[Towers, dict[str, Batch | None]]:
-    """A case's towers and the rows of all ranks; `lacking`: node -> rows that it lacks."""
+    """A case's towers and the rows of all ranks; `lacking`: node -> rows that it lacks. `double`: all in float64."""
     towers = MAKERS[case.get("towers", "three")](**case.get("options", {}))
     batches: dict[str, Batch | None] = {}
     for node, batch in cells(towers).items():
         left = [row for row in range(8) if row not in case.get("lacking", {}).get(node, [])]
+        if case.get("double") and "x" in batch:
+            batch = batch.replace(x=batch.get("x").double())
         batches[node] = batch[torch.tensor(left)] if left else None
-    return towers, batches
+    return towers.double() if case.get("double") else towers, batches
 
 
 def gradients(cases: list[Case]) -> list[dict[str, Any]]:
