@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -38,24 +38,35 @@ def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turns the hue by `shift` of the colour circle, in [-0.5, 0.5]; HSV value and saturation stay.
+    """Turns the hue by `shift` of the colour circle, in [-0.5, 0.5]; HSV value and saturation stay."""
+    turn_hue(x.unbind(1), planes(x, 4), (1 + shift.to(x.device, non_blocking=True))[:, None, None])
+    return x
+
+
+def turn_hue(rgb: Sequence[Tensor], spare: Sequence[Tensor], turned: Tensor) -> None:
+    """Turns the hue of three planes [..., H, W], which are overwritten, a plane at a time, which stays in cache.
 
     Without a branch: from red by way of yellow to cyan, 1 + (g + b - r - low) / chroma grows from 0 to 3, and by way of
     magenta likewise, so that the sign of g - b makes it the hue, in sixths of the circle. A channel is full within a
     sixth of its own hue, and gone beyond two.
+
+    Args:
+        spare: four planes to work in. turned: 1 + the shift, which keeps it positive, to be broadcast over a plane.
     """
-    red, green, blue = x.unbind(1)  # [B, H, W]
-    low, chroma, hue, spare = planes(x, 4)
+    red, green, blue = rgb
+    low, chroma, hue, free = spare
     torch.minimum(torch.minimum(red, green, out=low), blue, out=low)
     torch.maximum(torch.maximum(red, green, out=chroma), blue, out=chroma).sub_(low)
     torch.add(green, blue, out=hue).sub_(red).sub_(low)
-    hue.div_(torch.clamp_min(chroma, 1e-8, out=spare)).add_(1)  # a grey pixel's is any
-    hue.copysign_(torch.sub(green, blue, out=spare))  # in sixths of a turn from red, [-3, 3]
-    own = 1.5 - torch.arange(3, device=x.device) / 3  # 1 keeps it positive, a half makes the nearest turn the floor
-    offset = (own + shift.to(x.device, non_blocking=True)[:, None])[..., None, None]  # [B, 3, 1, 1]
-    away = torch.add(offset, hue[:, None], alpha=1 / 6, out=x).frac_().sub_(0.5).abs_()  # turns from each channel's hue
-    away.clamp_(1 / 6, 1 / 3)  # full up to a sixth, gone from a third
-    return torch.addcmul(low.add_(chroma, alpha=2)[:, None], away, chroma[:, None], value=-6, out=x)
+    hue.div_(torch.clamp_min(chroma, 1e-8, out=free)).add_(1)  # a grey pixel's is any
+    hue.copysign_(torch.sub(green, blue, out=free))  # in sixths of a turn from red, [-3, 3]
+    torch.add(turned, hue, alpha=1 / 6, out=hue).frac_()  # of the circle, [0, 1)
+    for channel, middle in ((red, 1 / 2), (green, 1 / 3), (blue, 2 / 3)):  # cyan, where red is gone; green; blue
+        torch.sub(hue, middle, out=channel).abs_().clamp_(1 / 6, 1 / 3)
+    torch.addcmul(torch.sub(low, chroma, out=free), red, chroma, value=6, out=red)
+    low.add_(chroma, alpha=2)
+    for channel in (green, blue):
+        torch.addcmul(low, channel, chroma, value=-6, out=channel)
 
 
 def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
@@ -89,10 +100,14 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 
 def grey(x: Tensor) -> Tensor:
     """Luma (ITU-R 601-2), [B, 1, H, W]: one of `planes`."""
-    red, green, blue = LUMA
-    (luma,) = planes(x, 1)
-    torch.mul(x[:, 0], red, out=luma).add_(x[:, 1], alpha=green).add_(x[:, 2], alpha=blue)
-    return luma[:, None]
+    (plane,) = planes(x, 1)
+    return luma(x.unbind(1), plane)[:, None]
+
+
+def luma(rgb: Sequence[Tensor], out: Tensor, factor: float = 1.0) -> Tensor:
+    """Luma (ITU-R 601-2) of three planes [..., H, W], times a factor, written to `out`."""
+    red, green, blue = (factor * share for share in LUMA)
+    return torch.mul(rgb[0], red, out=out).add_(rgb[1], alpha=green).add_(rgb[2], alpha=blue)
 
 
 def to_grey(x: Tensor) -> Tensor:

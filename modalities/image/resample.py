@@ -33,7 +33,7 @@ def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tens
         flip: [B] bool, left to right.
         out: [B, 3, h, w] float32, which is filled with pictures in [0, 1], and returned.
     """
-    if pixels.device.type == "cpu" and max(*pixels.shape[2:], *out.shape[2:]) > SMALL:
+    if one_by_one(pixels, out):
         for picture, own, mirror, to in zip(pixels, box.int().tolist(), flip.tolist(), out, strict=True):
             crop_one(picture, own, mirror, to)
         return out
@@ -48,6 +48,11 @@ def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tens
     across = pixels.float().flatten(1, 2).bmm(columns.mT)  # [B, 3 H, w]
     scaled = rows[:, None] @ across.view(len(pixels), 3, pixels.shape[2], -1)
     return torch.clamp(scaled, 0, 1, out=out)
+
+
+def one_by_one(pixels: Tensor, out: Tensor) -> bool:
+    """Whether crops of these are made a picture at a time: of large ones, on a CPU."""
+    return pixels.device.type == "cpu" and max(*pixels.shape[2:], *out.shape[2:]) > SMALL
 
 
 def crop_one(picture: Tensor, box: list[int], flip: bool, out: Tensor) -> None:

@@ -55,7 +55,7 @@ def single_views(pixels: Tensor, draws: Draws, s: Augment, out: Tensor) -> Tenso
             for what in order:
                 ADJUST[what](x, factors[what], planes)
         if chosen["gray"][row]:
-            x.copy_(_luma(x, planes))
+            x.copy_(augment.luma(x.unbind(), planes[0]))
         for name, change in others.items():
             if chosen[name][row] and (changed := change(x[None], draws[here])).data_ptr() != x.data_ptr():
                 x.copy_(changed[0])
@@ -78,35 +78,16 @@ def contrast(x: Tensor, factor: float, planes: Tensor) -> None:
 
 def saturate(x: Tensor, factor: float, planes: Tensor) -> None:
     """As `augment.adjust_saturation`."""
-    _blend(x, factor, _luma(x, planes, 1 - factor))
+    _blend(x, factor, augment.luma(x.unbind(), planes[0], 1 - factor))
 
 
-def turn_hue(x: Tensor, shift: float, planes: Tensor) -> None:
-    """As `augment.adjust_hue`; a plane at a time, which stays in cache."""
-    red, green, blue = x.unbind()
-    low, chroma, hue, spare = planes.unbind()
-    torch.minimum(torch.minimum(red, green, out=low), blue, out=low)
-    torch.maximum(torch.maximum(red, green, out=chroma), blue, out=chroma).sub_(low)
-    torch.add(green, blue, out=hue).sub_(red).sub_(low)
-    hue.div_(torch.clamp_min(chroma, 1e-8, out=spare)).add_(1)
-    hue.copysign_(torch.sub(green, blue, out=spare))  # in sixths of a turn from red, [-3, 3]
-    torch.add(x.new_tensor(1 + shift), hue, alpha=1 / 6, out=hue).frac_()  # of the circle, [0, 1)
-    for channel, middle in ((red, 1 / 2), (green, 1 / 3), (blue, 2 / 3)):  # cyan, where red is gone; green; blue
-        torch.sub(hue, middle, out=channel).abs_().clamp_(1 / 6, 1 / 3)
-    torch.addcmul(torch.sub(low, chroma, out=spare), red, chroma, value=6, out=red)
-    low.add_(chroma, alpha=2)
-    for channel in (green, blue):
-        torch.addcmul(low, channel, chroma, value=-6, out=channel)
+def turn(x: Tensor, shift: float, planes: Tensor) -> None:
+    """As `augment.adjust_hue`."""
+    augment.turn_hue(x.unbind(), planes.unbind(), x.new_tensor(1 + shift))
 
 
-ADJUST = (brighten, contrast, saturate, turn_hue)
+ADJUST = (brighten, contrast, saturate, turn)
 """By BRIGHTNESS to HUE."""
-
-
-def _luma(x: Tensor, planes: Tensor, factor: float = 1.0) -> Tensor:
-    """Times the factor [H, W], the first plane."""
-    red, green, blue = (factor * share for share in LUMA)
-    return torch.mul(x[0], red, out=planes[0]).add_(x[1], alpha=green).add_(x[2], alpha=blue)
 
 
 def _blend(x: Tensor, keep: float, more: Tensor) -> None:

@@ -50,9 +50,10 @@ def random_view(pixels: Tensor, seeds: Tensor, settings: Augment, size: tuple[in
     draws = draw(seeds.cpu(), height, width, settings, size)
     out = torch.empty(len(pixels), 3, *size, device=pixels.device)
     rows = IN_CACHE // (3 * size[0] * size[1]) if pixels.device.type == "cpu" else len(pixels)
-    if rows < FEW and pixels.device.type == "cpu":
+    if rows < FEW and resample.one_by_one(pixels, out):
         with torch.autocast("cpu", enabled=False):
             return single_views(pixels, draws, settings, out)
+    rows = max(rows, 1)
     order = draws.by_hue() if settings.jitter else None
     if order is not None:
         draws = draws[order]

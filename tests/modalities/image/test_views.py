@@ -48,10 +48,11 @@ def test_white_stays_white_and_its_negative_black(change, shape):
         )  # luma's weights: 0.9999
 
 
-def test_slices_in_cache_change_nothing(monkeypatch):
+@pytest.mark.parametrize("floats", [1, 3 * 16 * 24 * 5])
+def test_slices_in_cache_change_nothing(monkeypatch, floats):
     pixels, seeds = uint8(), torch.arange(12)
     whole = views.random_view(pixels, seeds, EVERYTHING)
-    monkeypatch.setattr(views, "IN_CACHE", 3 * 16 * 24 * 5)
+    monkeypatch.setattr(views, "IN_CACHE", floats)
     torch.testing.assert_close(views.random_view(pixels, seeds, EVERYTHING), whole, atol=1e-5, rtol=0)
 
 
