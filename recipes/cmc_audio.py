@@ -6,7 +6,7 @@ python recipes/cmc_audio.py --data.path spoken_digits/ --wave.rate 8000 --mel.ra
     --data.batches one --train.batch-size 75
 
 Measured with the second command on 2,700 spoken digits, each of six speakers asked among the five others (5-NN; george,
-nicolas, yweweler, lucas, theo, jackson; raw log-mels 55, 66, 77, 88, 90, 93 %), 24 minutes of a CPU core. Waves:
+nicolas, yweweler, lucas, theo, jackson; raw log-mels 55, 66, 77, 88, 90, 93 %), some 20 minutes of a core. Waves:
 57, 63, 57, 67, 65, 61 %, untrained 18, 22, 26, 22, 20, 17 %. Log-mels: 64, 69, 64, 78, 74, 73 %, untrained 56, 69, 75,
 87, 83, 87 %: the waveform's encoder learns from the spectrogram's, which but for george's voice loses.
 """
