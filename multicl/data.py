@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from multicl.choices import check_choices
 from multicl.mixture import Batches, Mixture, Order
 from multicl.reader import Reader, Skipped, Slice, sources_of
 from multicl.rows import Row, Rows, open_rows
@@ -62,6 +63,7 @@ class Data:
     """Decoded samples that never change are kept in memory up to this size."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "data.")
         if self.workers is not None and self.workers < 0:
             raise InputError(f"data.workers must be 0 or more, got {self.workers}")
         if not self.cache_gb >= 0:

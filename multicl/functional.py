@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from multicl.distributed import World
-from multicl.objectives.co_sent import check_scale
 from multicl.objectives.distance import margin_rows
 from multicl.objectives.hard_negative import check_negatives
 from multicl.objectives.margin import check_margin
@@ -109,9 +108,10 @@ def sup_con(
     low, z = _low(z), _vectors(z, similarity)
     side = _side(z)
     label = torch.as_tensor(labels, device=z.device)
-    if label.shape != z.shape[:1] or (len(z) and label.dtype.is_floating_point):
+    if label.shape != z.shape[:1] or (len(z) and (label.dtype.is_floating_point or label.dtype.is_complex)):
         raise InputError(f"labels must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
-    ids = torch.where(label < 0, -1 - side.row, label.long())
+    label = label.long()
+    ids = torch.where(label < 0, -1 - side.row, label)
     relation = Relation(Side(side.row, ids), Side(side.row, ids))
     scale, known = _scale(temperature, z)
     stats = contrast(z, None, scale, relation, unit=similarity == "cosine", known_scale=known, low=low)
@@ -157,7 +157,12 @@ def margin_contrastive(a: Tensor, b: Tensor, similar: Tensor, margin: float = 1.
 
 
 def co_sent(
-    a: Tensor, b: Tensor, scores: Tensor | Sequence[float], scale: float = 20.0, *, similarity: Similarity = "cosine"
+    a: Tensor,
+    b: Tensor,
+    scores: Tensor | Sequence[float],
+    scale: float | Tensor = 20.0,
+    *,
+    similarity: Similarity = "cosine",
 ) -> Tensor:
     """CoSENT (Su 2022): log(1 + sum over score_i > score_j of exp(scale * (cos_j - cos_i))).
 
@@ -167,9 +172,9 @@ def co_sent(
     Returns:
         Scalar over the rows of all ranks; 0 where no two scores differ. Memory is linear in N.
     """
-    check_scale(scale)
     a, b = _sides(a, b, similarity)
-    score = torch.as_tensor(scores, device=a.device).to(torch.float32)
+    scale = _scalar(scale, "scale", a)
+    score = torch.as_tensor(scores, device=a.device).to(torch.float64)  # whose order would not outlive rounding
     if score.shape != a.shape[:1]:
         raise InputError(f"scores must be {len(a)} numbers, one a row, got {list(score.shape)}")
     return order_loss(scale * (a * b).sum(1), score, World.current())

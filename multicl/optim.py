@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from multicl.choices import check_choices
 from multicl.towers import Towers
 from multicl.types import InputError
 
@@ -33,6 +34,7 @@ class Optim:
     """Tower -> factor of the learning rate of its encoder; 0 freezes it."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "optim.")
         if not (self.weight_decay >= 0 and self.warmup >= 0):
             raise InputError(
                 f"optim.weight_decay and optim.warmup must be 0 or more, got {self.weight_decay} and {self.warmup}"

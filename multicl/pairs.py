@@ -8,9 +8,11 @@ from difflib import get_close_matches
 from itertools import combinations
 from typing import Literal
 
+from multicl.choices import check_choices
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.predicted import Predicted
+from multicl.objectives.wrapper import layers
 from multicl.settings import Mine
 from multicl.targets import Target
 from multicl.types import InputError, Kind, Modality, Objective
@@ -61,6 +63,7 @@ class Pair:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", f"{self.a}-{self.b}")
+        check_choices(self, f"pair {self.name!r}: ")
         if not self.weight >= 0:
             raise InputError(f"pair {self.name!r}: weight must be 0 or more, got {self.weight}")
         if self.queue < 0:
@@ -79,7 +82,8 @@ class Pair:
                 f"pair {self.name!r}: NTXent knows no keys apart from its queries, as keys='momentum' and local_draws "
                 "have them: use InfoNCE"
             )
-        if isinstance(self.objective, Predicted) and self.keys != "momentum":
+        predicted = any(isinstance(layer, Predicted) for layer in layers(self.objective))
+        if predicted and self.keys != "momentum":
             raise InputError(f"pair {self.name!r}: a predictor stands before momentum keys: give keys='momentum'")
         if isinstance(self.objective, NTXent) and not self.symmetric:
             raise InputError(f"pair {self.name!r}: NTXent compares two views of one node; for two nodes, use InfoNCE")

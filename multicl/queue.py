@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from multicl.types import Embedded, Extra
+from multicl.types import Embedded, Extra, InputError
 
 
 class Queue:
@@ -19,9 +19,14 @@ class Queue:
 
     Args:
         size: 1 or more. dim: D, width of a key.
+
+    Raises:
+        InputError: a size below 1.
     """
 
     def __init__(self, size: int, dim: int, device: torch.device | str = "cpu") -> None:
+        if size < 1:
+            raise InputError(f"a queue holds 1 key or more, got size {size}")
         self.z = torch.zeros(size, dim, device=device)
         self.row = torch.zeros(size, dtype=torch.int64, device=device)
         self.id = torch.zeros(size, dtype=torch.int64, device=device)
@@ -37,8 +42,14 @@ class Queue:
 
     @torch.no_grad()
     def push(self, keys: Embedded) -> None:
-        """Put any number of keys in, [B, D], in place of the oldest; of more than `size`, the last."""
+        """Put any number of keys in, [B, D], in place of the oldest; of more than `size`, the last.
+
+        Raises:
+            InputError: keys of another width.
+        """
         size = len(self.z)
+        if keys.z.shape[1:] != self.z.shape[1:]:
+            raise InputError(f"a queue of width {self.z.shape[1]} takes no keys {list(keys.z.shape)}")
         taken = slice(max(0, len(keys) - size), len(keys))
         count = taken.stop - taken.start
         places = (self.at + torch.arange(count, device=self.z.device)) % size
@@ -54,5 +65,7 @@ class Queue:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Become what `state` gave; KeyError or RuntimeError where that was of another kind or size."""
         for mine, name in ((self.z, "z"), (self.row, "row"), (self.id, "id")):
+            if mine.shape != state[name].shape:  # `copy_` would repeat one row
+                raise RuntimeError(f"a queue's {name} is {list(mine.shape)}, not {list(state[name].shape)}")
             mine.copy_(state[name])
         self.at, self.filled = state["pointer"].tolist()

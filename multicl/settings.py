@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from multicl.choices import check_choices
 from multicl.types import InputError
 
 
@@ -19,6 +20,7 @@ class Momentum:
     """"cosine": from `rate` up to 1 over the run (BYOL, MoCo v3)."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "momentum.")
         if not 0 <= self.rate <= 1:
             raise InputError(f"momentum.rate must be in [0, 1], got {self.rate}")
 
@@ -107,6 +109,7 @@ class Train:
     """Steps left out in a row, after which the run stops all the same."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "train.")
         for name in ("batch_size", "log_every", "keep", "not_finite_limit"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name} must be 1 or more, got {getattr(self, name)}")

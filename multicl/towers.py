@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from multicl.choices import check_choices
 from multicl.pairs import Term, View, check_graph, pairs_of, requested_views, targets_of, tower_of
 from multicl.seeds import seed_everything
 from multicl.types import Batch, InputError, Modality
@@ -31,6 +32,13 @@ class Head:
     centred: bool = False
     """Batch norm, without scale and shift, of what it gives: no direction is common to all rows, whatever the encoder.
     Banks want it, whose slots follow late."""
+
+    def __post_init__(self) -> None:
+        check_choices(self, "head.")
+        for name, least in (("dim", 1), ("layers", 0), ("hidden", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"head.{name} must be {least} or more, got {value}")
 
     def build(self, width: int) -> tuple[nn.Module, int]:
         """The head on features of that width, and the width that it gives."""

@@ -59,13 +59,17 @@ class SwAVObjective(nn.Module):
         """
         if any(extra.same_row == "negative" for extra in (*context.extra_a, *context.extra_b)):
             raise InputError("SwAV takes no explicit negatives: use a soft-max objective (InfoNCE)")
-        world, settings = context.world, self.settings
         a, b = aligned(a, b)
-        centres = unit(self.prototypes)
-        if context.step < settings.frozen_steps:
+        za, zb = unit(a.z), unit(b.z if context.both else b.z.detach())
+        centres = unit(self.prototypes).to(za.dtype)
+        if context.step < self.settings.frozen_steps:
             centres = centres.detach()
-        scores_a = unit(a.z) @ centres.T  # [B, K]
-        scores_b = unit(b.z if context.both else b.z.detach()) @ centres.T
+        with torch.autocast(za.device.type, enabled=False):  # as in `contrast`: bf16 scores over T are wrong
+            return self._compared(za @ centres.T, zb @ centres.T, centres, context)
+
+    def _compared(self, scores_a: Tensor, scores_b: Tensor, centres: Tensor, context: Context) -> dict[str, Tensor]:
+        """Of scores [B, K] of both views."""
+        world, settings = context.world, self.settings
         log_p = (scores_a / settings.temperature).log_softmax(1)
         loss = self._predicted(log_p, self._codes(scores_b, centres, context.extra_a, world), world)
         if context.both:
@@ -77,7 +81,8 @@ class SwAVObjective(nn.Module):
     @torch.no_grad()
     def _codes(self, scores: Tensor, centres: Tensor, extras: Sequence[Extra], world: World) -> Tensor:
         """[B, K] of rows with these scores; a queue's keys are clustered with them."""
-        queued = [unit(extra.z[world.rank :: world.size]) @ centres.T for extra in extras]  # of each rank its part
+        parts = [extra.z[world.rank :: world.size] for extra in extras]  # of each rank its part
+        queued = [unit(part).to(centres) @ centres.T for part in parts]
         every = torch.cat([scores.detach(), *queued]) / self.settings.epsilon
         return sinkhorn(every, self.settings.iterations, world)[: len(scores)]
 

@@ -8,6 +8,7 @@ them that are positives in truth, at least exp(-1 / T) as in the paper's code.
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,9 @@ def check_negatives(beta: float, tau_plus: float) -> None:
     """Refuse weights of negatives that mean nothing.
 
     Raises:
-        InputError: beta below 0; tau_plus outside [0, 1).
+        InputError: beta below 0 or infinite; tau_plus outside [0, 1).
     """
-    if not beta >= 0:
-        raise InputError(f"hard negatives: beta must be 0 or more, got {beta}")
+    if not 0 <= beta < math.inf:
+        raise InputError(f"hard negatives: beta must be {'finite' if beta > 0 else '0 or more'}, got {beta}")
     if not 0 <= tau_plus < 1:
         raise InputError(f"hard negatives: tau_plus must be in [0, 1), got {tau_plus}")

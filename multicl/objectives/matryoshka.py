@@ -14,6 +14,7 @@ from multicl.objectives.instance_nce import InstanceNCE
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.prototypes import SwAV
 from multicl.objectives.temperature import one_width
+from multicl.objectives.wrapper import Wrapper
 from multicl.types import InputError, Objective
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Matryoshka:
+class Matryoshka(Wrapper):
     """Settings of the objective: another one, at several widths and at the whole."""
 
     objective: Objective
@@ -34,16 +35,6 @@ class Matryoshka:
             raise InputError(f"Matryoshka's dims must be different widths, 1 or more, got {self.dims}")
         if isinstance(self.objective, NTXent | SwAV | InstanceNCE | Matryoshka):
             raise InputError(f"Matryoshka takes no {type(self.objective).__name__}: use InfoNCE")
-
-    @property
-    def both_directions(self) -> bool:
-        """Those of the objective."""
-        return bool(getattr(self.objective, "both_directions", True))
-
-    @property
-    def scores(self) -> str | None:
-        """The kind of target that the objective takes."""
-        return getattr(self.objective, "scores", None)
 
     def build(self, dims: tuple[int, int]) -> nn.Module:
         """The module; InputError where the two sides differ in width, or are not wider than a part of them."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Literal
 
+from multicl.choices import check_choices
 from multicl.objectives.instance_nce import InstanceNCE
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.prototypes import SwAV
+from multicl.objectives.wrapper import Wrapper
 from multicl.types import InputError, Objective
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Predicted:
+class Predicted(Wrapper):
     """Settings of the objective: another one, on what an MLP makes of the rows that ask. For `keys="momentum"`."""
 
     objective: Objective
@@ -29,15 +31,16 @@ class Predicted:
     """Normalisation of it; "batch" ties the rows of one rank together."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.hidden < 1:
             raise InputError(f"Predicted's hidden must be 1 or more, got {self.hidden}")
         if isinstance(self.objective, NTXent | SwAV | InstanceNCE | Predicted):
             raise InputError(f"Predicted takes no {type(self.objective).__name__}: use InfoNCE")
-
-    @property
-    def both_directions(self) -> bool:
-        """Those of the objective."""
-        return bool(getattr(self.objective, "both_directions", True))
+        if self.scores:
+            raise InputError(
+                f"Predicted takes no {type(self.objective).__name__}, which has a target: rows that have one are "
+                "compared with no momentum keys"
+            )
 
     def build(self, dims: tuple[int, int]) -> nn.Module:
         """The module; a prediction is as wide as the keys."""

@@ -21,27 +21,36 @@ SHORTEST = 1e-6
 
 def unit(z: Tensor) -> Tensor:
     """[N, D] -> unit rows in float32 or better; a row of norm below 1e-6 becomes zero, with zero gradient."""
-    return _Unit.apply(z)  # type: ignore[no-any-return,no-untyped-call]
+    u: Tensor = _Unit.apply(z)[0]  # type: ignore[no-untyped-call]
+    return u
 
 
 class _Unit(torch.autograd.Function):
-    """One pass each way; as a function of its own, less than half of the work of `normalize` and a mask."""
+    """One pass each way; as a function of its own, less than half of the work of `normalize` and a mask.
+
+    It gives the inverse norms [N, 1], too: its gradient is made of its outputs alone and can be differentiated again.
+    """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
+    def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:
         x = z.to(torch.promote_types(z.dtype, torch.float32))
         norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         inverse = norm.reciprocal().masked_fill_(norm < SHORTEST, 0.0)
         u: Tensor = x * inverse
         ctx.kind = z.dtype
         ctx.save_for_backward(u, inverse)
-        return u
+        ctx.set_materialize_grads(False)
+        return u, inverse
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        u, inverse = ctx.saved_tensors
-        along = (grads[0] * u).sum(1, keepdim=True)
-        grad = torch.addcmul(grads[0], along, u, value=-1).mul_(inverse)  # in place: rows are what takes memory here
+    def backward(ctx: Any, *grads: Tensor | None) -> Tensor:
+        (u, inverse), (of_u, of_inverse) = ctx.saved_tensors, grads
+        of_u = torch.zeros_like(u) if of_u is None else of_u
+        along = (of_u * u).sum(1, keepdim=True)
+        if of_inverse is not None:  # in second derivatives alone
+            along = along + of_inverse * inverse
+        grad = torch.addcmul(of_u, along, u, value=-1)
+        grad = grad * inverse if grad.requires_grad else grad.mul_(inverse)  # in place: rows are what takes memory here
         return grad.to(ctx.kind)
 
 

@@ -12,8 +12,9 @@ Dimensions: Na, Nb local rows of the two sides; Ka, Kb rows of all ranks; X extr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -112,6 +113,21 @@ class _Walk(NamedTuple):
     y_at: slice = slice(None)
     """Which of the keys."""
 
+    def emptied(self) -> tuple[_Walk, tuple[Tensor, Tensor, Tensor | None]]:
+        """Without its great tensors, and these: queries, keys and, where they are kept, logits."""
+        block, none = self.block, self.block.x.new_empty(0)
+        kept = None if block.kept is None else block.kept._replace(logits=none)
+        logits = None if block.kept is None else block.kept.logits
+        return self._replace(block=replace(block, x=none, y=none, kept=kept)), (block.x, block.y, logits)
+
+    def filled(self, held: Sequence[Tensor | None]) -> _Walk:
+        """With what `emptied` took."""
+        x, y, logits = held
+        assert x is not None
+        assert y is not None
+        kept = None if logits is None or self.block.kept is None else self.block.kept._replace(logits=logits)
+        return self._replace(block=replace(self.block, x=x, y=y, kept=kept))
+
 
 class _Contrast(torch.autograd.Function):
     """Statistics stand in one row: of a symmetric matrix all ranks' rows, else this rank's a and then all ranks' b."""
@@ -130,12 +146,13 @@ class _Contrast(torch.autograd.Function):
         if b is not None:
             own = [slice(0, before), *own][: 1 + call.both]
         running = Running(shared.stop if b is None or call.both else before, call.tilts, call.positives_in_sum, wide, a)
-        ctx.walks = _walks(call, a, b, scale, extras, counts, shared.start)
-        for walk in ctx.walks:
+        walks = _walks(call, a, b, scale, extras, counts, shared.start)
+        for walk in walks:
             call.form.forward(walk.block, running)
         if b is None or call.both:
             running.sum_over_ranks(shared, world)
-        ctx.save_for_backward(a, b, scale, *extras)
+        ctx.walks, held = zip(*(walk.emptied() for walk in walks), strict=True)
+        ctx.save_for_backward(a, b, scale, *extras, *itertools.chain(*held))  # gone after the way back; ctx may stay
         ctx.call, ctx.running, ctx.counts, ctx.own = call, running, counts, own
         lse = running.lse()
         found = [(lse[:, at], running.positive[at], running.count[at]) for at in own]
@@ -145,15 +162,20 @@ class _Contrast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # once: under torch.utils.checkpoint a second look is an error
+        given = len(ctx.needs_input_grad) - 1
         with torch.no_grad():
-            found = _Contrast._backward(ctx, *grads)
-        wants = next(z for z in ctx.saved_tensors if z is not None and z.requires_grad)
+            found = _Contrast._backward(ctx, saved[:given], saved[given:], grads)
+        wants = next(z for z in saved[:given] if z is not None and z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
 
     @staticmethod
-    def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def _backward(
+        ctx: Any, given: Sequence[Tensor], held: Sequence[Tensor | None], grads: Sequence[Tensor | None]
+    ) -> tuple[Tensor | None, ...]:
         call, counts, world = ctx.call, ctx.counts, ctx.call.world
-        a, b, scale, *extras = ctx.saved_tensors
+        a, b, scale, *extras = given
+        walks = [walk.filled(held[3 * at : 3 * at + 3]) for at, walk in enumerate(ctx.walks)]
         _, wants_a, wants_b, wants_scale, *wants_extras = ctx.needs_input_grad
         sizes = [own.stop - own.start for own in ctx.own]  # a loss may leave one of the two alone
         lse = [a.new_zeros(len(call.tilts), n) if z is None else z for z, n in zip(grads[::3], sizes, strict=True)]
@@ -169,7 +191,7 @@ class _Contrast(torch.autograd.Function):
         wanted["keys"] = wants_a if b is None else wants_b
         home: dict[str | int, Tensor] = {}
         d_scale: Tensor | None = None
-        for block, x, y, y_at in ctx.walks:
+        for block, x, y, y_at in walks:
             dx, dy = call.form.backward(block, slopes, block.symmetric or wanted[y])
             if wants_scale:
                 share = ((b if x == "b" else a) * dx).sum(1).double().sum() / (2 if block.symmetric else 1)

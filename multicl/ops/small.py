@@ -49,18 +49,15 @@ class _Paired(torch.autograd.Function):
         places = _positives(e, b is None)
         if b is None:
             e.fill_diagonal_(-torch.inf)
-        logits = [place.sum() for place in places]
         e.exp_()
         inside = torch.cat(places) if len(places) > 1 else places[0].clone()
         for place in places:
             place.zero_()
         others = [e.sum(dim) for dim in ((1, 0) if both else (1,))]
-        totals = [other + inside for other in others]
-        logs = [total.log().sum() for total in totals]
-        denominators = (logs[0] + logs[1]) / 2 if both else logs[0]
+        losses = [torch.log1p(other / inside).sum() for other in others]  # log-sum-exp - logit would cancel near 0
         ctx.symmetric = b is None
-        ctx.save_for_backward(a, b, scale, x, e, *others, *totals)
-        loss: Tensor = (denominators - (logits[0] + logits[1] if b is None else logits[0])) / len(a)
+        ctx.save_for_backward(a, b, scale, x, e, *others, *(other + inside for other in others))
+        loss: Tensor = (losses[0] + losses[1] if both else losses[0]) / (len(a) * len(losses))
         return loss
 
     @staticmethod
@@ -86,7 +83,8 @@ class _Paired(torch.autograd.Function):
                 d_scale = ((a * da).sum() / (2 if b is None else 1)).view_as(scale)
             db = None if b is None else slope.T @ x
             found = (da.mul_(scale), db, d_scale, None)
-        return once(found, next(z for z in (a, b, scale) if z is not None and z.requires_grad), "contrast can be")
+        wants = next(z for z in (a, b, scale) if z is not None and z.requires_grad)
+        return once(found, wants, "multicl.ops.plain.contrast can be")
 
 
 def paired_sigmoid(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:

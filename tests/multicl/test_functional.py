@@ -210,6 +210,13 @@ def test_sup_con_of_two_views_a_label_is_nt_xent() -> None:
     torch.testing.assert_close(functional.sup_con(torch.cat([z1, z2]), labels, 0.5), functional.nt_xent(z1, z2, 0.5))
 
 
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8])
+def test_labels_of_any_whole_type(kind: torch.dtype) -> None:
+    z, labels = draw(4, 3, 0, 0.5)[0], [0, 1, 1, 0]
+    found = functional.sup_con(z, torch.tensor(labels).to(kind))
+    torch.testing.assert_close(found, functional.sup_con(z, labels))
+
+
 def test_sup_con_without_positives_is_zero_with_zero_gradient() -> None:
     z = torch.randn(4, 3, requires_grad=True)
     loss = functional.sup_con(z, [-1, -1, 3, 5])
@@ -294,7 +301,9 @@ THREE, FOUR = torch.ones(3, 2), torch.ones(4, 2)
         ("sigmoid_loss", (THREE, THREE, 1, math.inf), "bias must be finite, got inf"),
         ("margin_contrastive", (THREE, THREE, torch.ones(3)), r"similar must be 3 booleans, one a row, got \[3\]"),
         ("margin_contrastive", (THREE, THREE, torch.ones(3) > 0, 0), "margin must be above 0, got 0"),
+        ("sup_con", (THREE, torch.ones(3) * 1j), r"labels must be 3 integers, one a row, got \[3\] torch.complex64"),
         ("hard_negative", (THREE, THREE, 0.5, -1), "beta must be 0 or more, got -1"),
+        ("hard_negative", (THREE, THREE, 0.5, math.inf), "beta must be finite, got inf"),
         ("hard_negative", (THREE, THREE, 0.5, 1, 1.0), r"tau_plus must be in \[0, 1\), got 1.0"),
     ],
 )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multicl.queue import Queue
-from multicl.types import Embedded
+from multicl.types import Embedded, InputError
 
 
 def keys(first: int, n: int, dim: int = 2) -> Embedded:
@@ -47,3 +47,12 @@ def test_lightly_a_resumed_queue_goes_on_where_it_was() -> None:
 def test_another_size_does_not_load() -> None:
     with pytest.raises(RuntimeError):
         Queue(3, 2).load(Queue(4, 2).state())
+    with pytest.raises(RuntimeError, match=r"z is \[3, 2\], not \[1, 2\]"):
+        Queue(3, 2).load(Queue(1, 2).state())
+
+
+def test_what_does_not_fit_is_named() -> None:
+    with pytest.raises(InputError, match=r"a queue of width 3 takes no keys \[2, 2\]"):
+        Queue(3, 3).push(keys(0, 2))
+    with pytest.raises(InputError, match="1 key or more, got size 0"):
+        Queue(0, 3)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from toys import Vectors, rows
@@ -62,3 +64,16 @@ def test_a_centred_head_leaves_no_direction_that_all_rows_share(layers: int) -> 
 def test_heads_of_unknown_spaces_are_refused() -> None:
     with pytest.raises(InputError, match=r"heads are given for \['jiont'\]"):
         Towers({"a": Vectors()}, [Pair("a", "a")], {"jiont": Head()})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Head(dim=0), "head.dim must be 1 or more, got 0"),
+        (lambda: Head(layers=-1), "head.layers must be 0 or more, got -1"),
+        (lambda: Head(hidden=0), "head.hidden must be 1 or more, got 0"),
+    ],
+)
+def test_heads_that_cannot_be_are_refused(make: Callable[[], Head], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()

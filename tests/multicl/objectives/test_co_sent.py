@@ -102,3 +102,21 @@ def test_what_cannot_work_is_refused() -> None:
 def test_pairs_that_mean_nothing_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Pair(**{"a": "a", "b": "b", **settings})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scores", [[2.0**24, 2.0**24 + 1, 2.0**24 + 2], [1, 1 + 1e-9, 1 + 2e-9]])
+def test_scores_are_ordered_by_all_of_their_digits(scores: list[float]) -> None:
+    a, b = (torch.randn(3, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    wanted = functional.co_sent(a, b, [0, 1, 2])
+    torch.testing.assert_close(functional.co_sent(a, b, torch.tensor(scores, dtype=torch.float64)), wanted)
+
+
+def test_a_scale_may_be_learnt() -> None:
+    a, b = (torch.randn(3, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    scale = torch.full((1, 1), 20.0, requires_grad=True)
+    loss = functional.co_sent(a, b, [0, 1, 2], scale)
+    torch.testing.assert_close(loss, functional.co_sent(a, b, [0, 1, 2], 20.0))
+    loss.backward()
+    assert scale.grad is not None
+    with pytest.raises(InputError, match="scale must be one number"):
+        functional.co_sent(a, b, [0, 1, 2], torch.ones(2))

@@ -171,3 +171,16 @@ def test_settings_that_cannot_work(options: Any, message: str) -> None:
 def test_sides_of_two_widths() -> None:
     with pytest.raises(InputError, match="SwAV compares vectors of one width, got 4 and 5"):
         SwAV().build((4, 5))
+
+
+def test_scores_are_those_of_the_rows_type_also_under_autocast() -> None:
+    module, a, b = built(), view(0), view(1)
+    wanted = module(a, b, Context(World()))["loss"]
+    plain = SMALL.build((4, 4))  # a float32 module, float64 rows
+    plain.load_state_dict(module.state_dict())
+    torch.testing.assert_close(plain(a, b, Context(World()))["loss"], wanted, rtol=1e-6, atol=0)
+    low = (Embedded(x.z.detach().float(), x.row, x.id) for x in (a, b))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = plain(*low, Context(World()))["loss"]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Literal
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import run_ranks
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from multicl.ops import plain, tiled
 from multicl.ops.contrast import Relation, Side, contrast
@@ -85,6 +87,37 @@ def test_it_cannot_be_differentiated_twice_and_says_so() -> None:
     (grad,) = torch.autograd.grad(lse, z, create_graph=True)
     with pytest.raises(RuntimeError, match=r"cannot be differentiated again: multicl\.ops\.plain"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("rows", [4, 9])
+@pytest.mark.parametrize("b_too", [True, False])
+def test_it_is_made_again_under_checkpoints(rows: int, b_too: bool) -> None:
+    def loss(a: Tensor, b: Tensor) -> Tensor:
+        side = Side(torch.arange(rows), torch.arange(rows) // 2)
+        return contrast(a * 2, b.sin() if b_too else None, torch.ones(1), Relation(side, side)).a.lse.sum()
+
+    a, b = (torch.randn(rows, 3, requires_grad=True) for _ in range(2))
+    wanted = torch.autograd.grad(loss(a, b), (a, b), allow_unused=True)
+    again = checkpoint(loss, a, b, use_reentrant=False)
+    found = torch.autograd.grad(again, (a, b), allow_unused=True)
+    for one, other in zip(found, wanted, strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+
+
+@pytest.mark.parametrize("rows", [4, 9])
+def test_a_loss_that_is_kept_holds_no_rows_after_the_way_back(rows: int) -> None:
+    a = torch.randn(rows, 3, requires_grad=True)
+    side = Side(torch.arange(rows), torch.arange(rows))
+    keys = torch.randn(rows, 3)
+    gone = weakref.ref(keys)
+    loss = contrast(a, keys, torch.ones(1), Relation(side, side)).a.lse.sum()
+    del keys
+    loss.backward(retain_graph=True)
+    assert gone() is not None
+    loss.backward()
+    assert gone() is None
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])

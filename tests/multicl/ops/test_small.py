@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
 from multicl.ops.plain import contrast
@@ -61,6 +62,19 @@ def test_what_is_small() -> None:
     assert is_small(9, 40 * one)
     assert not is_small(9, 41 * one)  # exponentials would leave float32's range
     assert not is_small(9, torch.nan * one)
+
+
+@pytest.mark.parametrize("how", ["symmetric", "both", "one"])
+def test_a_loss_near_zero_keeps_its_digits(how: str) -> None:
+    z = normalize(torch.randn(64, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), dim=1)
+
+    def loss(kind: torch.dtype) -> Tensor:
+        x, scale = z.to(kind), torch.full((1,), 33, dtype=kind)
+        return paired_loss(*((torch.cat([x, x]), None) if how == "symmetric" else (x, x)), scale, how == "both")
+
+    exact, found = loss(torch.float64), loss(torch.float32)
+    assert 0 < exact < 1e-6
+    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=0)
 
 
 def test_it_cannot_be_differentiated_twice_and_says_so() -> None:

@@ -1,0 +1,41 @@
+"""What the settings of an objective that holds another one tell of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from multicl.types import Objective
+
+
+class Wrapper:
+    """Settings with an `objective` inside: whoever asks about directions, similarity or targets is told of that one."""
+
+    objective: Objective
+
+    @property
+    def both_directions(self) -> bool:
+        """Whether either side's rows ask."""
+        return bool(getattr(self.objective, "both_directions", True))
+
+    @property
+    def similarity(self) -> str:
+        """Of the vectors: "cosine" or "dot"."""
+        return getattr(self.objective, "similarity", "cosine")
+
+    @property
+    def own_negative(self) -> float:
+        """How many times a row's own explicit negatives count."""
+        return getattr(self.objective, "own_negative", 1.0)
+
+    @property
+    def scores(self) -> str | None:
+        """The kind of target that it takes."""
+        return getattr(self.objective, "scores", None)
+
+
+def layers(objective: Any) -> Iterator[Any]:
+    """An objective's settings, and those which they hold, one in the other."""
+    while objective is not None:
+        yield objective
+        objective = objective.objective if isinstance(objective, Wrapper) else None
