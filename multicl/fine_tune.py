@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from multicl.evaluation.figure import Figure, mean_of
+from multicl.ids import label_key
 from multicl.model import Model
 from multicl.optim import Optim
 from multicl.predict import hits
@@ -34,7 +35,7 @@ def fine_tune(
     """
     modality = model.towers.modalities[node]
     labels = train.column(label)
-    kept = [i for i, value in enumerate(labels) if value is not None and value != -1]
+    kept = [i for i, value in enumerate(labels) if label_key(value) is not None]
     rows = train if len(kept) == len(labels) else train.take(kept)
     size = min(batch_size, len(rows))
     trainer = Trainer(

@@ -21,9 +21,9 @@ from multicl.evaluation.crossing import both_ways, by_words, shared
 from multicl.evaluation.figure import intervals, spread
 from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.fine_tune import fine_tune
+from multicl.ids import label_key
 from multicl.model import DEFAULT, load
 from multicl.pairs import Pair
-from multicl.rows import is_null
 from multicl.run import is_main
 from multicl.subject import Subject
 from multicl.types import InputError
@@ -129,9 +129,10 @@ def _clustering(subject: Subject, choices: Choices) -> Figures:
 def _zero_shot(subject: Subject, choices: Choices) -> Figures:
     couples = _couples(subject, choices)
     column = choices.names or choices.label
-    words = list(dict.fromkeys(v for v in subject.test.column(column) if not is_null(v)))
-    if not all(isinstance(word, str) for word in words):
-        raise InputError(f"zero-shot needs classes in words, but column {column!r} holds {words[0]!r}: give --names")
+    cells = [cell for cell in subject.test.column(column) if label_key(cell) is not None]
+    if numbers := [cell for cell in cells if not isinstance(cell, str)]:
+        raise InputError(f"zero-shot needs classes in words, but column {column!r} holds {numbers[0]!r}: give --names")
+    words = list(dict.fromkeys(str(label_key(cell)) for cell in cells))
     if len(words) < 2:
         raise InputError(f"zero-shot needs two classes or more, but column {column!r} holds {words}")
     said = measure.filled(words, [choices.template])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from multicl.evaluation import ranks
+from multicl.ids import content_key
 from multicl.pairs import Pair, column_of
 from multicl.report.charts import Chart, confusion, cosines
 from multicl.report.items import Item, Search
@@ -162,8 +163,10 @@ def _crossing(
     if ids:
         values = subject.test.column(ids)
         keys = [f"row {row}" if is_null(values[row]) else str(values[row]) for row in rows]
-    else:  # rows of the same words are the same thing
-        keys = [items[b][row].label for row in rows]
+    else:  # rows of the same words or file are the same thing
+        cells = subject.cells(b, subject.test)
+        contents = [content_key(cells[row]) for row in rows]
+        keys = [f"row {row}" if key is None else str(key) for row, key in zip(rows, contents, strict=True)]
     for x, y, z, w in ((a, b, za, zb), (b, a, zb, za)):
         found, there = ranks(z, w, keys, keys), [items[y][row] for row in rows]
         order = np.random.default_rng(1).permutation(len(rows)).tolist()

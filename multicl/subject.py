@@ -11,9 +11,10 @@ from torch import Tensor
 from multicl.distributed import World
 from multicl.evaluation.crossing import Side, side
 from multicl.evaluation.tiles import by_slices
+from multicl.ids import label_key
 from multicl.model import DEFAULT, Model
 from multicl.pairs import column_of
-from multicl.rows import Rows, is_null
+from multicl.rows import Rows
 from multicl.types import InputError, Several
 
 
@@ -109,18 +110,19 @@ class Subject:
         found = by_slices(len(cells), window, part, torch.zeros(0, width + 1), self.world)
         return found[:, :-1].contiguous(), found[:, -1] > 0
 
-    def labelled(self, node: str, label: str, of_train: bool = False) -> tuple[Tensor, list[Any]]:
-        """`vectors` of the rows that have a label, and their labels.
+    def labelled(self, node: str, label: str, of_train: bool = False) -> tuple[Tensor, list[str]]:
+        """`vectors` of the rows that have a label, and their labels, as `label_key` has them.
 
         Raises:
             InputError: no such column; no row has a label.
         """
         z, rows = self.vectors(node, of_train)
-        values = (self.train if of_train else self.test).column(label)
-        kept = [at for at, row in enumerate(rows) if not is_null(values[row]) and values[row] != -1]
-        if not kept:
-            raise InputError(f"{self.test.label}: no row that has {node!r} has a {label!r}")
-        return z[kept], [values[rows[at]] for at in kept]
+        data = self.train if of_train else self.test
+        cells = data.column(label)
+        found = {at: key for at, row in enumerate(rows) if (key := label_key(cells[row])) is not None}
+        if not found:
+            raise InputError(f"{data.label}: no row that has {node!r} has a {label!r}")
+        return z[list(found)], list(found.values())
 
     def both(self, a: str, b: str) -> tuple[Tensor, Tensor, list[int]]:
         """[N, D] each of the test rows that have two nodes, and which rows these are.

@@ -113,6 +113,8 @@ def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
         raise BadSample(f"an array of {array.dtype}; a waveform is of floats or integers")
     if array.ndim not in (1, 2) or array.size == 0:
         raise BadSample(f"an array of shape {list(array.shape)}; expected [T], [T, C] or [C, T], not empty")
+    if array.dtype.kind in "iu" and array.itemsize == 8:  # what lists and tables make of any integers
+        array = _narrow(array)
     if array.dtype.kind == "u":
         half = 2.0 ** (8 * array.itemsize - 1)
         array = array.astype(np.float64) / half - 1
@@ -121,6 +123,15 @@ def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
     if array.ndim == 2:
         array = _mixed(array.T if array.shape[0] <= array.shape[1] else array, channel)
     return array.astype(np.float32), int(rate)
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    """Integers of 64 bits as the 16 or 32 that the samples were of, by their greatest."""
+    least, most = int(array.min()), int(array.max())
+    for kind in (np.int16, np.int32):
+        if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
+            return array.astype(kind)
+    raise BadSample(f"samples from {least} to {most}; integers are of 16 or 32 bits")
 
 
 def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None, channel: str) -> tuple[np.ndarray, int]:

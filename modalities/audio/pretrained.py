@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 LAYERDROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 MASKS = ("mask_time_prob", "mask_feature_prob")
 """SpecAugment inside the models, which draws for the batch as a whole: here views mask, from the rows' own seeds."""
+PADDING = 1e-4
+"""Share of its norm by which a vector may differ for padding: rounding, and no more."""
 SHORTEST = 0.05  # seconds a feature extractor is given at least; kaldi's refuses less than its window of 25 ms
 
 
@@ -89,7 +91,8 @@ class WaveModel(nn.Module):
     """wav2vec2, HuBERT, WavLM and their kin: waveform -> mean of the states over the clip's own frames.
 
     Padding changes nothing: beside the attention mask, a feature encoder that normalises over time (wav2vec2-base) does
-    so over the clip's own length, as if it were alone. Time masks are silence; frequency masks do not apply.
+    so over the clip's own length, as if it were alone; and a model that feels padding all the same (data2vec, adapters)
+    is given clips of one length at a time. Time masks are silence; frequency masks do not apply.
     """
 
     model: Any  # the methods used are those of a family of classes
@@ -106,6 +109,8 @@ class WaveModel(nn.Module):
             for child_name, child in list(parent.named_children()):
                 if isinstance(child, nn.GroupNorm) and child.num_groups == child.num_channels:
                     setattr(parent, child_name, ClipNorm(child))
+        self.feels_padding = False
+        self.feels_padding = self._feels_padding()
 
     def forward(self, batch: Batch) -> Tensor:
         """Batch of "wave" and "lengths" -> [B, width] float32."""
@@ -117,6 +122,14 @@ class WaveModel(nn.Module):
         if "time_masks" in batch:
             wave = wave.masked_fill(covered(batch.get("time_masks"), lengths, wave.shape[1]), 0)
         lengths = lengths.clamp(min=self.shortest)  # a shorter clip is one frame, in silence
+        if not self.feels_padding:
+            return self._encode(wave, lengths)
+        order = lengths.argsort(stable=True)
+        counts = lengths[order].unique_consecutive(return_counts=True)[1].tolist()
+        parts = [self._encode(wave[rows, : int(lengths[rows[0]])], lengths[rows]) for rows in order.split(counts)]
+        return torch.cat(parts)[order.argsort()]
+
+    def _encode(self, wave: Tensor, lengths: Tensor) -> Tensor:
         kernel, stride = self.first
         for module in self.model.modules():
             if isinstance(module, ClipNorm):
@@ -124,6 +137,19 @@ class WaveModel(nn.Module):
         mask = within(lengths, wave.shape[1])
         states: Tensor = self.model(wave, attention_mask=mask.long()).last_hidden_state
         return _mean(states, self._frames(lengths))
+
+    @torch.no_grad()
+    def _feels_padding(self) -> bool:
+        """Whether a clip has another vector beside a longer one than alone."""
+        long = 16 * self.shortest
+        wave = torch.arange(long, device=self.model.device).mul(0.3).sin().repeat(2, 1)
+        lengths = torch.tensor([long // 2, long], device=wave.device)
+        training = self.training
+        self.eval()
+        alone = self._encode(wave[:1, : long // 2], lengths[:1])[0]
+        beside = self._encode(wave.masked_fill(~within(lengths, long), 0), lengths)[0]
+        self.train(training)
+        return bool((alone - beside).norm() > PADDING * alone.norm())
 
     def _frames(self, lengths: Tensor) -> Tensor:
         frames: Tensor = self.model._get_feat_extract_output_lengths(lengths)

@@ -56,6 +56,8 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[nn.Module, S
     place = _place(name)
     config = load_config(name)
     config = getattr(config, "vision_config", config)
+    if hasattr(config, "mask_ratio"):  # a masked autoencoder would leave out patches at random, in evaluation too
+        config.mask_ratio = 0.0
     loading: dict[str, Any] = {}
     if inputs != 3:
         if not hasattr(config, "num_channels"):

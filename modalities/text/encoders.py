@@ -1,4 +1,7 @@
-"""Encoders of text: Batch(ids [B, T], mask [B, T]) -> [B, W] float32. Padding never changes a row's result."""
+"""Encoders of text: Batch(ids [B, T], mask [B, T]) -> [B, W] float32.
+
+Padding never changes a row's result: a model that feels it is refused, unless all rows are filled to one length.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,8 @@ GROUP = 32
 """Rows that are enough for a CPU to compute at full speed."""
 WORTH = 0.8
 """Share of a padded batch that is left without most of its padding, below which its rows are taken in groups."""
+PADDING = 1e-3
+"""Share of its norm by which a vector may differ for padding: rounding, and no more."""
 LAYERDROPS = ("layerdrop", "layer_drop", "encoder_layerdrop")
 
 
@@ -45,6 +50,9 @@ def build(settings: Text, weights: bool) -> nn.Module:
         return TransformerEncoder(lora.adapted(_small(settings, dropout), settings.lora), pooling)
     pooling = settings.pooling or sentence.pooling_of(settings.encoder) or pooling
     model = _from_hub(settings, pooling, weights and settings.pretrained)
+    if weights and not settings.fill:
+        tokenizer = tokens.tokenizer(settings.encoder, settings.max_tokens)
+        _check_padding(TransformerEncoder(model, pooling), tokenizer, settings.encoder)
     return TransformerEncoder(lora.adapted(model, settings.lora), pooling)
 
 
@@ -259,6 +267,23 @@ def _set_dropout(module: nn.Module, dropout: float) -> None:
             part.p = float(dropout)
 
 
+@torch.no_grad()
+def _check_padding(encoder: TransformerEncoder, tokenizer: tokens.Tokenizer, name: str) -> None:
+    """A short text has one vector, alone or beside a long one."""
+    texts = [torch.as_tensor(tokenizer(text), dtype=torch.int64) for text in ("a", "a text of some more words")]
+    ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=tokenizer.pad)
+    mask = torch.arange(ids.shape[1]) < torch.tensor([[len(text)] for text in texts])
+    training = encoder.training
+    encoder.eval()
+    alone, beside = encoder.pooled(texts[0][None], mask[:1, : len(texts[0])])[0], encoder.pooled(ids, mask)[0]
+    encoder.train(training)
+    if (alone - beside).norm() > PADDING * alone.norm():
+        raise InputError(
+            f"text encoder {name!r}: what it makes of a text depends on how far the batch is padded; give fill=True "
+            "(--text.fill), and every text is filled up to max_tokens"
+        )
+
+
 def _check_fits(model: PreTrainedModel, tokenizer: tokens.HubTokenizer, name: str) -> None:
     """Ids and positions lie inside the model's tables: outside, a GPU would only say 'device-side assert'."""
     if model.main_input_name != "input_ids":
@@ -271,7 +296,7 @@ def _check_fits(model: PreTrainedModel, tokenizer: tokens.HubTokenizer, name: st
             "do not belong together"
         )
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:
+    if positions is None or positions < 1:  # XLNet's -1: as many as are wanted
         return
     for part in model.modules():  # RoBERTa counts positions from behind its padding
         if isinstance(part, nn.Embedding) and part is not table and part.num_embeddings == positions:

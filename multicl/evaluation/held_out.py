@@ -16,6 +16,7 @@ from multicl.evaluation.knn import knn_accuracy
 from multicl.evaluation.linear_probe import linear_probe
 from multicl.evaluation.sts import sts_mean_spearman, sts_spearman
 from multicl.evaluation.triplets import triplet_accuracy
+from multicl.ids import label_key
 from multicl.types import BadSample, InputError, Modality
 
 if TYPE_CHECKING:
@@ -219,11 +220,11 @@ def _joined(
 
 
 def _apart(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, *columns: str) -> Any:
-    """Of each node [N, D], and the cells of columns, of the rows that have them and can be read.
+    """Of each node [N, D], and the labels of columns, of the rows that have them (see `label_key`) and can be read.
 
     On the GPU, if the run has one that knows float64: a probe that takes minutes on a CPU takes seconds there.
     """
-    values, skipped = [rows.column(column) for column in columns], dict[int, str]()
+    values, skipped = [_keys(rows.column(column)) for column in columns], dict[int, str]()
     kept = [i for i in range(len(rows)) if all(column[i] is not None for column in values)]
     vectors = []
     for node in nodes:
@@ -236,3 +237,8 @@ def _apart(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], 
     if device.type == "mps":
         device = torch.device("cpu")
     return [z[good].to(device) for z in vectors], *([column[kept[at]] for at in good] for column in values)
+
+
+def _keys(cells: Sequence[Any]) -> list[Any]:
+    """Labels as training knows them; a cell that is no label is left for the measure to refuse."""
+    return [cell if isinstance(cell, list | tuple | dict) else label_key(cell) for cell in cells]

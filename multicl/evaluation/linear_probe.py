@@ -93,7 +93,9 @@ def _gram(x: Tensor) -> Tensor | None:
     if x.shape[1] > WIDEST:
         return None
     gram = x.new_ones(x.shape[1] + 1, x.shape[1] + 1, dtype=torch.float64)
-    gram[:-1, :-1] = x.T @ x / len(x)
+    gram[:-1, :-1] = 0
+    for part in x.split(WIDEST):  # in float64: float32's products of few or wide rows are not positive definite
+        gram[:-1, :-1] += part.double().T @ part.double() / len(x)
     gram[:-1, -1] = gram[-1, :-1] = x.mean(dim=0)
     return gram
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Any
 
 from multicl.adapters import adapter
 from multicl.fit.columns import CAPTIONS, Column, labels_among
 from multicl.rows import Rows, resolve_path
+from multicl.run import Run
 from multicl.types import InputError, Suggestion, Suggests
 
+TAKEN = {"self", "label", "probe", "field", "multicl", "held_out", "crossing"}
+"""Names of the written recipe which no node may have, beside those of every run."""
 OFTEN = 0.5
 """Share of the rows that must have a column."""
 FEW = 2000
@@ -132,8 +136,9 @@ def _nodes(kind: str, found: list[Column], rows: Rows, accelerator: bool, pretra
 
 def _name(column: str, number: int, kind: str) -> str:
     """A node is called as its column, where Python can call a field so."""
-    taken = {"run", "resume", "data", "train", "optim", "head", "momentum", "space", "label"}
-    return column if column.isidentifier() and column not in taken else f"{kind}_{number}"
+    taken = TAKEN | {f.name for f in fields(Run)} | set(dir(Run))
+    free = column.isidentifier() and not keyword.iskeyword(column) and column not in taken
+    return column if free else f"{kind}_{number}"
 
 
 def _edges(nodes: Sequence[Node], media: Sequence[str]) -> tuple[tuple[Edge, ...], str]:

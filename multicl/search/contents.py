@@ -57,11 +57,11 @@ def _digest(cell: Any, file: bool) -> str:
     return repr(cell)
 
 
-def plain_columns(rows: Rows, taken: set[str]) -> dict[str, pa.DataType]:
+def plain_columns(rows: Rows) -> dict[str, pa.DataType]:
     """Columns of texts, numbers or truth values -> their Arrow type; the rest, media and lists, are left out."""
     found: dict[str, pa.DataType] = {}
     for column in rows.names or []:
-        if column not in taken and _plain(islice(rows.cells(column), PEEK)) is not None:
+        if _plain(islice(rows.cells(column), PEEK)) is not None:
             kind = _plain(rows.cells(column))
             if kind is not None:
                 found[column] = pa.string() if pa.types.is_null(kind) else kind

@@ -1,8 +1,8 @@
 """What a search database holds, and how it is opened: a table of rows, and one record about whose vectors they are.
 
-Table `rows`: id (content), row (number in the data), _source (which data), the data's plain columns, and for each node
-of the model `NODE_vector` (unit vectors [D], null where a row lacks it), `NODE_mime` (null then, too), `NODE_preview`,
-for pages, and `_NODE_file`, which file it is where a folder or packed media say so.
+Table `rows`: id (content), row (number in the data), _source (which data), the data's plain columns (its own `id`, say,
+as `data_id`), and for each node of the model `NODE_vector` (unit vectors [D], null where a row lacks it), `NODE_mime`
+(null then, too), `NODE_preview`, for pages, and `_NODE_file`, which file it is where a folder or packed media say so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,19 @@ def file_column(node: str) -> str:
     return f"_{node}_file"
 
 
+def kept_names(columns: Iterable[str], nodes: list[str]) -> dict[str, str]:
+    """Columns of the data -> their names in the table: "id", which it has of its own, becomes "data_id"."""
+    taken, found = own_columns(nodes) | set(columns), {}
+    for column in columns:
+        name = column
+        while name in taken and (name != column or name in own_columns(nodes)):
+            name = f"data_{name}"
+        found[column] = name
+    return found
+
+
 def own_columns(nodes: list[str]) -> set[str]:
-    """Names that no column of the data may have."""
+    """Names of the table's own columns."""
     of_nodes = (f"{node}_{end}" for node in nodes for end in ("vector", "mime", "preview"))
     return {"id", "row", SOURCE, "_distance", "_rowid", *of_nodes, *map(file_column, nodes)}
 

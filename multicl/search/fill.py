@@ -5,6 +5,7 @@ Last goes what the same data held when they were indexed before and hold no long
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from tqdm import tqdm
 from multicl.pairs import column_of
 from multicl.rows import Row, Rows, blamed, file_of, is_null, open_rows, resolve_path
 from multicl.search.contents import plain_cells, plain_columns, row_content
-from multicl.search.database import ROWS, SOURCE, file_column, own_columns, schema_of, table_names
+from multicl.search.database import ROWS, SOURCE, file_column, kept_names, schema_of, table_names
 from multicl.types import BadSample, InputError
 
 if TYPE_CHECKING:
     from multicl.search.index import Index
+
+log = logging.getLogger(__name__)
 
 CHUNK = 1024
 """Rows that are embedded and kept at once: what a kill loses at most."""
@@ -54,7 +57,10 @@ class _Plan:
     rows: Rows
     nodes: dict[str, str]
     """Node -> column."""
-    plain: dict[str, pa.DataType]
+    plain: dict[str, str]
+    """The data's own columns that are kept -> their names in the table."""
+    kinds: dict[str, pa.DataType]
+    """Types of these names."""
     files: dict[str, bool]
     """Every column that is read -> its strings are paths."""
     source: str | None
@@ -120,9 +126,13 @@ def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _P
             f"none of the model's nodes {index.nodes} has a column in {rows.label}, which has {rows.names}: "
             "map one with --columns NODE=COLUMN"
         )
-    plain = plain_columns(rows, own_columns(index.nodes))
+    types = plain_columns(rows)
+    plain = kept_names(types, index.nodes)
+    if (renamed := {column: name for column, name in plain.items() if name != column}) and index.world.rank == 0:
+        log.warning("%s: kept under other names, as the database has its own: %s", rows.label, renamed)
+    kinds = {plain[column]: kind for column, kind in types.items()}
     files = dict.fromkeys(plain, False) | {column: modalities[node].files for node, column in nodes.items()}
-    return _Plan(rows, nodes, plain, files, _source(data, split, columns))
+    return _Plan(rows, nodes, plain, kinds, files, _source(data, split, columns))
 
 
 def _source(data: Any, split: str, columns: Mapping[str, str]) -> str | None:
@@ -138,16 +148,16 @@ def _prepare(index: Index, plan: _Plan) -> None:
     """The table, with all columns that these rows have."""
     if ROWS not in table_names(index.db):
         dims = {node: index.model.towers.dim(node, index.space) for node in index.nodes}
-        index.db.create_table(ROWS, schema=schema_of(dims, plan.plain))
+        index.db.create_table(ROWS, schema=schema_of(dims, plan.kinds))
         return
     table = index.db.open_table(ROWS)
     there = {field.name: field.type for field in table.schema}
-    for name, kind in plan.plain.items():
+    for name, kind in plan.kinds.items():
         other = there.get(name, kind)
         if other != kind and not (pa.types.is_floating(other) and pa.types.is_integer(kind)):
             raise InputError(f"column {name!r} of {plan.rows.label} holds {kind}, but {other} in the database")
     own = dict.fromkeys([SOURCE, *map(file_column, index.nodes)], pa.string())
-    if new := [pa.field(name, kind) for name, kind in (own | plan.plain).items() if name not in there]:
+    if new := [pa.field(name, kind) for name, kind in (own | plan.kinds).items() if name not in there]:
         table.add_columns(new)
 
 
@@ -187,8 +197,8 @@ def _embedded(
         arrays[f"{node}_mime"] = pa.array([m and m[0] for m in media], pa.string())
         arrays[f"{node}_preview"] = pa.array([m and m[1] for m in media], pa.binary())
         arrays[file_column(node)] = pa.array([_file(row.get(column), plan.rows.base) for row in rows], pa.string())
-    for name in plan.plain:
-        arrays[name] = plain_cells([row.get(name) for row in rows], schema.field(name).type)
+    for column, name in plan.plain.items():
+        arrays[name] = plain_cells([row.get(column) for row in rows], schema.field(name).type)
     columns = [arrays[f.name].cast(f.type) if f.name in arrays else pa.nulls(len(rows), f.type) for f in schema]
     return pa.table(columns, schema=schema).filter(pa.array(there))
 

@@ -48,12 +48,13 @@ def test_two_processes_give_the_very_same_figures_and_intervals(saved: Path) -> 
 def test_measures_look_at_the_rows_that_have_what_they_need(saved: Path) -> None:
     train, test = rows(40), rows(30, seed=1)
     test[2]["a"], test[4]["a"], test[5]["label"], test[6]["label"] = None, [1.0], None, -1
+    test[8]["label"], test[9]["label"] = float("nan"), float(test[9]["label"])
     model = load(saved, device="cpu")
     found = measured(Subject(model, open_rows(test), open_rows(train)), ["knn", "retrieval"], Choices(k=3))
-    kept = [row for i, row in enumerate(test) if i not in (2, 4, 5, 6)]
+    kept = [row for i, row in enumerate(test) if i not in (2, 4, 5, 6, 8)]
     want = knn_accuracy(
         model.embed(a=[r["a"] for r in train]), [r["label"] for r in train],
-        model.embed(a=[r["a"] for r in kept]), [r["label"] for r in kept], k=3,
+        model.embed(a=[r["a"] for r in kept]), [int(r["label"]) for r in kept], k=3,
     )  # fmt: skip
     assert found["a/knn_3"] == want
     both = [row for i, row in enumerate(test) if i not in (2, 4)]

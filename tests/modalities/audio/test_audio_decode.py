@@ -44,7 +44,8 @@ def test_every_way_to_hand_in_one_sound(tmp_path):
     for raw in (
         bytearray(wav), memoryview(wav), path, str(path), {"path": path}, {"bytes": None, "path": str(path)},
         {"bytes": wav, "path": None}, {"bytes": wav, "path": "gone.wav"}, {"array": pcm, "sampling_rate": RATE},
-        (pcm, RATE), (torch.from_numpy(pcm), RATE), ((pcm / 32768).tolist(), RATE), (pcm / 32768, float(RATE)),
+        (pcm, RATE), (pcm.tolist(), RATE), (pcm.astype(np.int64), RATE), (torch.from_numpy(pcm), RATE),
+        ((pcm / 32768).tolist(), RATE), (pcm / 32768, float(RATE)),
     ):  # fmt: skip
         torch.testing.assert_close(AUDIO.load(raw, None), expected, atol=4e-5, rtol=0)
 
@@ -124,6 +125,11 @@ def test_tiny_and_silent_sounds_are_sounds():
     assert AUDIO.load((np.zeros(100), RATE), None).abs().max() == 0
 
 
+def test_integers_in_a_list_are_of_the_bits_that_hold_them():
+    pcm = np.round(TONE * 2**31).astype(np.int32)
+    torch.testing.assert_close(AUDIO.load((pcm.tolist(), RATE), None), torch.from_numpy(TONE), atol=1e-6, rtol=0)
+
+
 def cut(form, subtype, share):
     data = encode(TONE, form=form, subtype=subtype)
     return data[: int(len(data) * share)]
@@ -149,6 +155,7 @@ BAD = {
     "three dimensions": ((np.zeros((2, 3, 4)), RATE), r"shape \[2, 3, 4\]"),
     "strings": ((np.array(["a"]), RATE), "floats or integers"),
     "complex": ((np.array([1j]), RATE), "floats or integers"),
+    "more than 32 bits": (([2**31], RATE), "from 2147483648 to 2147483648; integers are of 16 or 32 bits"),
     "ragged": (([[1, 2], [1]], RATE), "no waveform"),
     "none": (None, "NoneType"),
     "number": (3, "int"),

@@ -11,6 +11,8 @@ from transformers import (
     ClapConfig,
     ClapFeatureExtractor,
     ClapModel,
+    Data2VecAudioConfig,
+    Data2VecAudioModel,
     HubertConfig,
     HubertModel,
     Wav2Vec2Config,
@@ -45,6 +47,16 @@ def hubert():
     return HubertModel(HubertConfig(**WAVE, feat_extract_norm="group")), Wav2Vec2FeatureExtractor(do_normalize=False)
 
 
+def data2vec():
+    config = WAVE | {"num_conv_pos_embeddings": 3}
+    return Data2VecAudioModel(Data2VecAudioConfig(**config)), Wav2Vec2FeatureExtractor()
+
+
+def wav2vec2_adapter():
+    config = Wav2Vec2Config(**WAVE, feat_extract_norm="layer", add_adapter=True)
+    return Wav2Vec2Model(config), Wav2Vec2FeatureExtractor(return_attention_mask=True)
+
+
 def ast():
     config = ASTConfig(**TINY, max_length=64, num_mel_bins=32)
     return ASTModel(config), ASTFeatureExtractor(max_length=64, num_mel_bins=32)
@@ -74,12 +86,14 @@ MODELS = {
     "wav2vec2 group": lambda: wav2vec2("group"),
     "wav2vec2 layer": lambda: wav2vec2("layer"),
     "hubert": hubert,
+    "data2vec": data2vec,
+    "wav2vec2 adapter": wav2vec2_adapter,
     "ast": ast,
     "whisper": whisper,
     "clap": lambda: clap(False),
     "clap fusion": lambda: clap(True),
 }
-WAVES = ["wav2vec2 group", "wav2vec2 layer", "hubert"]
+WAVES = ["wav2vec2 group", "wav2vec2 layer", "hubert", "data2vec", "wav2vec2 adapter"]
 
 
 @pytest.fixture(scope="module")

@@ -235,6 +235,16 @@ def clip():
     return transformers.CLIPConfig(text_config=text, vision_config={**TINY, "image_size": 16, "patch_size": 8})
 
 
+def test_a_masked_autoencoder_sees_every_patch(tmp_path):
+    config = transformers.ViTMAEConfig(
+        **TINY, image_size=16, patch_size=4, decoder_hidden_size=16, decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2, decoder_intermediate_size=32, mask_ratio=0.75,
+    )  # fmt: skip
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    encoder = Image(str(tmp_path), size=16).build().eval()
+    torch.testing.assert_close(encoder(batch(16, 16)), encoder(batch(16, 16)), atol=1e-5, rtol=1e-5)
+
+
 @pytest.fixture(params=[(vit, 16), (resnet, 12), (clip, 16)], ids=["vit", "resnet", "clip"])
 def saved(request, tmp_path):
     """A folder with a tiny model of Hugging Face and its processor; the model, and its width."""

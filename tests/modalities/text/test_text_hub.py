@@ -142,6 +142,41 @@ def test_poolings_are_plain_sums_over_what_transformers_gives(folder: Callable[.
             torch.testing.assert_close(found, vector, atol=1e-5, rtol=1e-5, msg=pooling)
 
 
+def fnet() -> transformers.PreTrainedModel:
+    config = transformers.FNetConfig(
+        vocab_size=14, max_position_embeddings=32, pad_token_id=1, hidden_size=16, num_hidden_layers=2,
+        intermediate_size=32,
+    )  # fmt: skip
+    return transformers.FNetModel(config)
+
+
+def siglip() -> transformers.PreTrainedModel:
+    config = transformers.SiglipTextConfig(
+        vocab_size=14, max_position_embeddings=32, projection_size=16, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+        **SIZE,
+    )  # fmt: skip
+    return transformers.SiglipTextModel(config)
+
+
+@pytest.mark.parametrize(("make", "pooling"), [(fnet, "mean"), (siglip, "pooler")])
+def test_a_model_that_feels_padding_is_given_texts_of_one_length(tmp_path: Path, make: Any, pooling: Any) -> None:
+    torch.manual_seed(0)
+    for part in (make(), word_level()):
+        part.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"depends on how far the batch is padded; give fill=True \(--text.fill\)"):
+        Text(str(tmp_path), max_tokens=16, pooling=pooling).build()
+    text = Text(str(tmp_path), max_tokens=16, pooling=pooling, fill=True)
+    encoder = text.build().eval()
+    for row, raw in zip(encoder(batch_of(text, RAWS)), RAWS, strict=True):
+        torch.testing.assert_close(encoder(batch_of(text, [raw]))[0], row, atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_of_any_number_of_positions(folder: Callable[..., Path]) -> None:
+    config = transformers.XLNetConfig(vocab_size=14, d_model=16, n_layer=2, n_head=2, d_inner=32, pad_token_id=1)
+    text = Text(str(folder("xlnet", config=config)), max_tokens=16)
+    assert text.build().eval()(batch_of(text, RAWS)).shape == (3, 16)
+
+
 def test_a_pooler_must_be_there(folder: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match=r"pooling='pooler': encoder .* has none; give pooling='cls'"):
         Text(str(folder("distilbert")), max_tokens=16, pooling="pooler").build()

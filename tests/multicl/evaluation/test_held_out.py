@@ -85,3 +85,22 @@ def test_a_group_that_there_is_not_is_refused() -> None:
     data = [{**row, "speaker": "ab"[i % 2]} for i, row in enumerate(rows(8))]
     with pytest.raises(InputError, match="holds no 'c'"):
         held_out.leave_one_out(raw, {"a": Vectors()}, "a", open_rows(data), "label", "speaker", only="c")
+
+
+@pytest.mark.parametrize("none", [None, -1, -1.0, "", " ", float("nan"), "-1"])
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_what_training_calls_unlabelled_is_in_no_figure(none: Any, kind: Any) -> None:
+    known, asked = rows(40), rows(20, seed=1)
+    sides = [open_rows(side) for side in (known, asked)]
+    wanted = held_out.probes(raw, {"a": Vectors()}, ["a"], *sides, "label", k=3)
+    with_more = [
+        [{**row, "label": kind(row["label"])} for row in side] + [{**row, "label": none} for row in rows(9, seed=2)]
+        for side in (known, asked)
+    ]
+    assert held_out.probes(raw, {"a": Vectors()}, ["a"], *map(open_rows, with_more), "label", k=3) == wanted
+
+
+def test_a_list_is_no_label() -> None:
+    data = open_rows([{**row, "label": [1, 2]} for row in rows(8)])
+    with pytest.raises(InputError, match="flat"):
+        held_out.knn(raw, {"a": Vectors()}, ["a"], data, data, "label")

@@ -48,6 +48,14 @@ def test_features_that_go_together_or_are_too_many_to_be_set_apart(monkeypatch):
     torch.testing.assert_close(logistic_regression(mixed, y, 4, 1e-3, start), apart, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_rows_of_wide_features_that_lie_in_few_directions(classes):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 1, generator=g) @ torch.randn(1, 1500, generator=g) + 1e-3
+    y = torch.arange(200) % classes
+    assert 0 <= linear_probe(x[:150], y[:150], x[150:], y[150:], max_iter=20).accuracy <= 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_accuracy_is_scikit_learns_at_the_chosen_strength(dtype):
     from sklearn.pipeline import make_pipeline

@@ -101,6 +101,14 @@ def test_two_columns_of_a_kind_share_a_tower() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "name", ["from", "class", "terms", "rows", "field", "multicl", "probe", "self", "held_out", "label", "measure"]
+)
+def test_a_column_is_called_by_a_number_where_the_recipe_cannot_have_its_name(name: str) -> None:
+    rows = [{name: f"a short text {i}", "to": f"another one about {i}"} for i in range(20)]
+    assert [n.name for n in planned(name, "to", rows=rows).nodes] == ["text_1", "to"]
+
+
 def test_sizes_follow_cells_and_machine() -> None:
     (node,) = planned("image").nodes
     assert node.suggestion.settings == {"encoder": "small", "size": 32}

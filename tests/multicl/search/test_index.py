@@ -108,6 +108,20 @@ def test_only_what_is_new_is_added(model: Model, rows: list[dict[str, Any]], tmp
         again.add([{**rows[0], "label": "x"}])
 
 
+def test_columns_called_as_the_databases_own_are_kept_and_tell_rows_apart(
+    model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = Index(tmp_path / "db", model)
+    shoes = [{"id": 1000 + i, "row": "x", "data_row": i, "text": "a red shoe"} for i in range(3)]
+    added = index.add(shoes)
+    assert (added.new, added.repeats) == (3, 0)
+    assert "{'id': 'data_id', 'row': 'data_data_row'}" in caplog.text
+    (hit,) = index.search("red", where="data_id = 1002")["text"]
+    assert hit.row["row"] == hit.row["data_row"] == 2
+    assert hit.row["data_data_row"] == "x"
+    assert index.add(shoes).known == 3
+
+
 def test_a_changed_row_takes_the_place_of_what_it_was(model: Model, tmp_path: Path) -> None:
     table, other = tmp_path / "it's.csv", tmp_path / "other.csv"
     table.write_text("text,label\nred,1\ngreen,2\nblue,3\n")
