@@ -102,6 +102,8 @@ def _eval(options: argparse.Namespace) -> None:
             )
         from multicl.commands import evaluate_all
 
+        if options.ids and not options.pairs:
+            raise InputError("--ids is the ids of --pairs or --measure: the recipe's own measures have theirs")
         evaluate_all(runs, options.data, options.test, options.pairs, options.ids)
         return
     if options.pairs:

@@ -62,11 +62,12 @@ def _lines(differences: Mapping[str, Mapping[str, Any]], settings: Mapping[str, 
 
 
 def _columns(figures: Mapping[str, dict[str, float]], results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    columns = {}
+    columns, names = {}, [Path(run).name for run in figures]
     for run, found in figures.items():
         columns[run] = found
         if "deviation" in results[run]:
-            columns[f"+- {Path(run).name}"] = results[run]["deviation"]
+            name = Path(run).name
+            columns[f"+- {name if names.count(name) == 1 else run}"] = results[run]["deviation"]
     return columns
 
 

@@ -33,16 +33,17 @@ class HoldOut(Data):
         """As `Data.open`; the training split lacks the rows that the split "held-out" has.
 
         Raises:
-            InputError: fewer than two rows.
+            InputError: fewer than two rows; another slice of the training split, which may hold what is held out.
         """
-        if split not in (None, "held-out"):
+        if split not in (None, "held-out", self.split):
+            _refuse_others(split, self.split, "rows are held out")
             return super().open(split)
         rows = super().open()
         if len(rows) < 2:
             raise InputError(f"{rows.label} has {len(rows)} rows: none can be kept back")
         order = np.random.default_rng(self.hold_out_seed).permutation(len(rows))
         back = min(max(1, round(self.hold_out * len(rows))), len(rows) - 1)
-        chosen = order[:back] if split else order[back:]
+        chosen = order[:back] if split == "held-out" else order[back:]
         return rows.take(sorted(int(n) for n in chosen))
 
 
@@ -70,24 +71,34 @@ class LeaveOut(Data):
         """As `Data.open`; the training split lacks the rows that the split "left-out" has.
 
         Raises:
-            InputError: no such group, or no other.
+            InputError: no such group, or no other; with a group left out another slice of the training split.
         """
-        if self.group is None or split not in (None, "left-out"):
+        if self.group is None or split not in (None, "left-out", self.split):
+            if self.left_out is not None:
+                _refuse_others(split, self.split, f"group {self.left_out!r} is left out")
             return super().open(split)
         rows = super().open()
         groups: dict[str, list[int]] = {}
         for number, cell in enumerate(rows.column(self.group)):
             groups.setdefault(str(cell), []).append(number)
-        if split and self.left_out is None:
+        if split == "left-out" and self.left_out is None:
             raise InputError("no group is left out: name it with --data.left-out")
         if self.left_out is not None and (self.left_out not in groups or len(groups) < 2):
             raise InputError(
                 f"data.left_out={self.left_out!r}: column {self.group!r} of {rows.label} has the groups "
                 f"{sorted(groups)}; one of several can be left out"
             )
-        if split:
+        if split == "left-out":
             return rows.take(groups[str(self.left_out)])
         kept = {name: numbers for name, numbers in groups.items() if name != self.left_out}
         if self.batches == "one":
             return Mixture([rows.take(numbers) for numbers in kept.values()], batches="one")
         return rows.take(sorted(number for numbers in kept.values() for number in numbers))
+
+
+def _refuse_others(split: str | None, training: str, why: str) -> None:
+    """Another slice of what the training split is a slice of would bring rows back that training must not see."""
+    if split is not None and split.partition("[")[0] == training.partition("[")[0]:
+        raise InputError(
+            f"split {split!r}: {why} of {training!r}, and may be in it; name {training!r}: it gives the rest"
+        )

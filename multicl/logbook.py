@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
 
 from multicl import finite
 from multicl.data import Skipped, Slice
@@ -57,7 +59,10 @@ class Logbook:
     def close(self) -> None:
         """The end: what was left out is told, and trackers are closed."""
         self.progress.close()
-        if self.skipped:
+        self.skipped = list(dict.fromkeys(gather_object(self.skipped)))  # of all ranks
+        if self.skipped and self.accelerator.is_main_process:
+            if self.folder:
+                _write_skipped(self.folder / "skipped.jsonl", self.skipped)
             print(f"{len(self.skipped)} cells could not be used and were left out, first {self.skipped[0]}", flush=True)
         if self.train.trackers:
             self.accelerator.end_training()
@@ -143,8 +148,12 @@ def _skipped(path: Path) -> list[Skipped]:
         with suppress(ValueError, TypeError):
             found.append(Skipped(**json.loads(line)))
     if found:
-        write_whole(path, "".join(json.dumps(asdict(bad)) + "\n" for bad in found))
+        _write_skipped(path, found)
     return found
+
+
+def _write_skipped(path: Path, found: Iterable[Skipped]) -> None:
+    write_whole(path, "".join(json.dumps(asdict(bad)) + "\n" for bad in found))
 
 
 def _step_of(line: str) -> float:

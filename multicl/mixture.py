@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,8 +43,8 @@ class Mixture(Rows):
             if rows.streaming:
                 raise InputError(f"{rows.label} is a stream, and streams are not mixed: read it without streaming")
         self.sets, self.batches = list(sets), batches
-        given = list(weights) if weights is not None else [None] * len(self.sets)
-        self.weights = [float(len(r) if w is None else w) for r, w in zip(self.sets, given, strict=True)]
+        self.given = list(weights) if weights is not None else [None] * len(self.sets)
+        self.weights = [float(len(r) if w is None else w) for r, w in zip(self.sets, self.given, strict=True)]
         for rows, weight in zip(self.sets, self.weights, strict=True):
             if not 0 < weight < float("inf"):
                 raise InputError(f"the weight of {rows.label} must be above 0, got {weight}")
@@ -109,6 +109,28 @@ class Mixture(Rows):
             for n, row in zip(mine, got, strict=True):
                 found[n] = {name: row.get(own[name]) if name in own else None for name in names}
         return [found[n] for n in numbers]
+
+    def take(self, numbers: Sequence[int]) -> Mixture:
+        """Rows at some places among all, each still of its set, whose weight stays; sets of which none is taken go.
+
+        Raises:
+            InputError: the places are not in order.
+        """
+        places = np.asarray(numbers, dtype=np.int64)
+        if not len(places) or (np.diff(places) < 0).any():
+            raise InputError(f"of {self.label} rows can be taken in their order alone, and one at least")
+        of = np.searchsorted(self.starts, places, side="right") - 1
+        kept = [s for s in range(len(self.sets)) if (of == s).any()]
+        sets = [self.sets[s].take((places[of == s] - self.starts[s]).tolist()) for s in kept]
+        return Mixture(sets, [self.given[s] for s in kept], self.batches)
+
+    def with_column(self, name: str, values: Sequence[Any]) -> Mixture:
+        """As `Rows.with_column`: each set gets its part of the values."""
+        if len(values) != len(self):
+            raise InputError(f"{self.label} has {len(self)} rows, but {name!r} {len(values)} values")
+        parts = [values[start:end] for start, end in pairwise(self.starts.tolist())]
+        sets = [rows.with_column(name, part) for rows, part in zip(self.sets, parts, strict=True)]
+        return Mixture(sets, self.given, self.batches)
 
     def cells(self, name: str) -> Iterator[Any]:
         """Every cell of a column, null where a set lacks it."""

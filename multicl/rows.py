@@ -169,7 +169,9 @@ class Rows:
         return Rows(data, self._columns, self.base, self.label)
 
     def first(self, count: int) -> Rows:
-        """The first so many of these rows, or all."""
+        """The first so many of these rows, or all; of a stream, read now."""
+        if self.streaming:
+            return Rows(list(islice(self, count)), self._columns, self.base, self.label)
         return self if count >= len(self) else self.take(range(count))
 
     def __iter__(self) -> Iterator[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import sys
 import time
@@ -104,6 +105,8 @@ def execute(recipe: Run) -> dict[str, Any]:
             _record(recipe, folder)
         trainer.towers.to(accelerator.device)
         baseline, untrained = rounded(recipe.baseline()), rounded(recipe.measure(trainer.model))
+        if recipe.train.best is not None and recipe.train.best not in untrained:
+            raise InputError(f"train.best is {recipe.train.best!r}, but the figures are {sorted(untrained)}")
         if untrained and not finished:
             print(figures_table({"before the first step": untrained}), flush=True)
     accelerator.wait_for_everyone()
@@ -125,6 +128,9 @@ def execute(recipe: Run) -> dict[str, Any]:
         "intervals": spans, "steps": trainer.lifecycle.step, "skipped": len(trainer.skipped),
         "seconds": round(trainer.lifecycle.seconds, 1),
     }  # fmt: skip
+    if finished:
+        before = json.loads((finished / "result.json").read_text(encoding="utf-8"))
+        result |= {name: before[name] for name in ("skipped", "seconds") if name in before}
     if accelerator.is_main_process:
         columns = {"baseline": baseline, "untrained": untrained, "trained": trained}
         if trainer.validation.best_step is not None and trainer.validation.last:
@@ -176,6 +182,8 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
 def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any]:
     """A run for each seed, in RUN/seed-0, ...; RUN/result.json has the means."""
     assert settings.run is not None
+    if (settings.run / "recipe.yaml").exists():
+        raise InputError(f"{settings.run} is a run of one seed already: give several seeds another --run")
     results = {}
     for seed in seeds:
         folder = settings.run / f"seed-{seed}"
@@ -207,10 +215,15 @@ def fail(error: Exception) -> NoReturn:
 def parse(recipe: type[R], argv: Sequence[str]) -> R:
     """The recipe's settings from a command line; `--config recipe.yaml` gives the defaults.
 
+    Epochs that are asked for there count, though the recipe or the file has steps.
+
     Raises:
         InputError: an unknown key in the file, or a setting that its class refuses.
         SystemExit: after --help, or a wrong flag; what is wrong, and what is near to it, is printed.
     """
+    given = {word.partition("=")[0] for word in argv}
+    if "--train.epochs" in given and "--train.steps" not in given:
+        argv = [*argv, "--train.steps", "None"]
     header = getattr(inspect.getmodule(recipe), "__doc__", None) or inspect.getdoc(recipe) or ""
     return parse_arguments(recipe, argv, header=header.strip(), skip=("recipe", "run"), quiet=not is_main())
 

@@ -24,6 +24,7 @@ class Scores:
 
     def __init__(self, rows: Rows, pairs: Sequence[Pair]) -> None:
         self.pairs = {p: rows.resolve(p.target, f", the target of pair {p.name!r}") for p in pairs if p.target}
+        self.rows = rows
         self.every: dict[Pair, Tensor] | None = None
         """[N] of all rows; None: rows are a stream, and tell when they come."""
         if not rows.streaming:
@@ -34,7 +35,8 @@ class Scores:
     def of(self, numbers: Sequence[int], fetched: Mapping[int, Row]) -> dict[str, Tensor]:
         """Pair -> [n] float32 of these rows."""
         if self.every is not None:
-            return {pair.name: scores[list(numbers)] for pair, scores in self.every.items()}
+            places = torch.from_numpy(self.rows.places(numbers))
+            return {pair.name: scores[places] for pair, scores in self.every.items()}
         return {
             pair.name: numbers_of(pair, [fetched[n].get(column) for n in numbers], numbers)
             for pair, column in self.pairs.items()

@@ -73,9 +73,10 @@ def _files(name: str, path: Path, url: bool) -> list[Path]:
         InputError: it looks like a path, and nothing is there.
     """
     wild = not url and ("*" in name or "?" in name)
-    files = sorted(filter(Path.is_file, path.parent.glob(path.name))) if wild else [path] if path.is_file() else []
+    found = Path(path.anchor).glob(str(path.relative_to(path.anchor))) if wild else [path]
+    files = sorted(filter(Path.is_file, found))
     # A hub name is "name" or "user/name"; anything else that does not exist is a path that is missing.
-    inside = "/" in name and Path(path.parts[0]).is_dir()
+    inside = "/" in name and path.parts != () and Path(path.parts[0]).is_dir()
     is_path = name.startswith((".", "/", "~")) or name.endswith("/")
     looks_local = wild or inside or _suffix(path) in TABLES or is_path or name.count("/") > 1
     if not name or (looks_local and not url and not files and not path.is_dir()):
@@ -168,13 +169,15 @@ def undecoded(data: Any) -> Any:
 
 def _plain(feature: Any) -> Any:
     """The feature with every medium in it left undecoded."""
+    import datasets
+
     if isinstance(feature, dict):
         return {name: _plain(part) for name, part in feature.items()}
     if isinstance(feature, list):
         return [_plain(part) for part in feature]
     if is_dataclass(feature) and not isinstance(feature, type):
-        if hasattr(feature, "decode"):
-            return replace(feature, decode=False)
+        if hasattr(feature, "decode"):  # but of JSON: texts beside lists
+            return feature if isinstance(feature, datasets.Json) else replace(feature, decode=False)
         if hasattr(feature, "feature"):
             return replace(feature, feature=_plain(feature.feature))
     return feature

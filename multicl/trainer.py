@@ -39,6 +39,7 @@ from multicl.targets import Target
 from multicl.towers import Head, Towers
 from multicl.trackers import check_trackers
 from multicl.types import Context, InputError, Modality
+from multicl.unseen import STEPS, Unseen
 from multicl.validation import Evaluate, Validation
 from multicl.watch import Watch
 
@@ -157,11 +158,14 @@ class Trainer:
         self.logbook.open(start, self.total, watch, self.config)
         for line in (*self.reader.notes, *self.memory.notes(self.train.batch_size, self.total - start)):
             self.accelerator.print(line)
+        unseen = Unseen(self.towers.terms, self.sources, min(STEPS, self.epoch_steps, self.total - start), self.world)
         with self.lifecycle.under_way(self.total) as signals:
             stream = self._slices(start)
             part, waited = self._load(stream, signals)
             for step in range(start, start if self.validation.over else self.total):
                 assert part is not None
+                if told := unseen.look(part):
+                    self.accelerator.print(told)
                 self.miner.refresh(step)
                 part = self.miner.bring(part)
                 lr = self.train.lr * lr_factor(self.optim, step, self.total)
@@ -282,7 +286,7 @@ class Trainer:
         norm: torch.Tensor | None = None
         if self.optim.clip is not None:
             norm = self.accelerator.clip_grad_norm_(self.towers.parameters(), self.optim.clip)
-        elif self.logbook.due(step):
+        elif self.logbook.due(step) or self.train.not_finite == "skip":
             self.accelerator.unscale_gradients()
             norm = torch.nn.utils.get_total_norm(p.grad for p in self.towers.parameters() if p.grad is not None)
         return norm
@@ -297,6 +301,7 @@ class Trainer:
         if self.rows.streaming:
             if self.train.steps is None:
                 raise InputError("a stream has no length: give train.steps instead of epochs")
+            self.epoch_steps = self.train.steps
             return self.train.steps
         self.epoch_steps = Order(self.rows, size, self.train.seed).epoch_steps
         if self.train.steps is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ class Validation:
                     raise InputError(f"train.best is {self.train.best!r}, but the figures are {sorted(figures)}")
                 value = figures[self.train.best]
                 sign = 1 if self.train.best_is == "highest" else -1
-                better = self.best is None or sign * value > sign * self.best
+                better = not math.isnan(value) and (self.best is None or sign * value > sign * self.best)
                 self.best = value if better else self.best
         (better,) = self.world.agree(better)
         if self.train.best is not None:

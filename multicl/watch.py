@@ -158,7 +158,7 @@ class Watch:
         if len(norms) < SEEN or len(before) < SEEN:
             return None
         norm, loss = median(norms), median(before)
-        if min(now) < 20 * norm or min(losses) < loss + 0.1 * abs(loss):
+        if min(now) <= 20 * norm or min(losses) <= loss + 0.1 * abs(loss):
             return None
         return (
             f"the gradient explodes: its norm is {now[-1]:.3g}, {now[-1] / max(norm, 1e-30):.0f} times what it was, "

@@ -56,8 +56,10 @@ def settings(recipe: Any) -> dict[str, Any]:
     name, node, plain = recipe.checkpoint, _other(recipe), type(recipe)
     config = _config(name, node)
     width: Any = getattr(config, "projection_dim", None)
+    positions = _positions(config.text_config)
+    shorter = recipe.text.max_tokens if recipe.text.max_tokens != plain.text.max_tokens else positions
     text = replace(
-        recipe.text, encoder=_place(name), pooling="pooler", max_tokens=_positions(config.text_config),
+        recipe.text, encoder=_place(name), pooling="pooler", max_tokens=min(shorter, positions),
         fill=node == "image" and width is None,  # SigLIP, which knows no mask
     )  # fmt: skip
     lr = LR if recipe.train.lr == plain.train.lr else recipe.train.lr

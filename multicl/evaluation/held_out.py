@@ -225,7 +225,7 @@ def _apart(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], 
     On the GPU, if the run has one that knows float64: a probe that takes minutes on a CPU takes seconds there.
     """
     values, skipped = [_keys(rows.column(column)) for column in columns], dict[int, str]()
-    kept = [i for i in range(len(rows)) if all(column[i] is not None for column in values)]
+    kept = [i for i, row in enumerate(zip(*values, strict=True)) if None not in row]
     vectors = []
     for node in nodes:
         every = rows.resolved(modalities[node].column or node, modalities[node].files)

@@ -86,3 +86,15 @@ def test_what_cannot_be_left_out(spoken: Path) -> None:
         LeaveOut(path=str(spoken), group="speaker", left_out="d").open()
     with pytest.raises(InputError, match="no group is left out"):
         LeaveOut(path=str(spoken), group="speaker").open("left-out")
+
+
+def test_no_split_brings_back_what_is_held_out(table: Path, spoken: Path) -> None:
+    data = HoldOut(path=str(table))
+    assert data.open("train").column("word") == data.open().column("word")
+    with pytest.raises(InputError, match=r"split 'train\[:9\]': rows are held out of 'train'"):
+        data.open("train[:9]")
+    of = LeaveOut(path=str(spoken), group="speaker", left_out="a")
+    assert set(of.open("train").column("speaker")) == {"b", "c"}
+    with pytest.raises(InputError, match=r"group 'a' is left out of 'train'.*name 'train': it gives the rest"):
+        of.open("train[:9]")
+    assert len(LeaveOut(path=str(spoken), group="speaker").open("train[:9]")) == 9

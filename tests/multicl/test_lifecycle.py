@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from ranked_lifecycle import agreements
+from ranked_lifecycle import agreements, left_out
 from ranks import run_ranks
 from toys import Vectors, rows
 
@@ -314,6 +315,12 @@ def test_the_best_checkpoint_stays_and_is_the_model(tmp_path: Path) -> None:
     assert figures == [(2, 1.0, None), (4, 3.0, None), (6, 2.0, None), (8, 3.0, None)]
 
 
+def test_a_figure_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer(run, evaluate=scores(NAN, 0.2, 0.5, NAN), evaluate_every=2, best="score", patience=3).fit()
+    assert read_status(run)["best_step"] == 6
+
+
 def test_evaluation_changes_nothing(tmp_path: Path) -> None:
     trainer(tmp_path / "with", evaluate=lambda m: {"x": m.embed(a=[[0.0] * 6]).sum().item()}, evaluate_every=2).fit()
     trainer(tmp_path / "without").fit()
@@ -407,6 +414,27 @@ def test_a_gradient_that_is_not_finite_stops_the_run_too(tmp_path: Path) -> None
     t.towers.encoders["b"].net[0].weight.register_hook(lambda g: g * NAN)  # type: ignore[index, union-attr]
     with pytest.raises(InputError, match="the gradient is not finite at step 1"):
         t.fit()
+
+
+def test_a_gradient_that_is_not_finite_is_left_out_without_clipping_too(tmp_path: Path) -> None:
+    t, calls = trainer(tmp_path / "run", log_every=100, not_finite="skip"), []
+    t.optim = replace(t.optim, clip=None)
+
+    def poison(grad: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return grad * (NAN if len(calls) == 5 else 1)
+
+    t.towers.encoders["b"].net[0].weight.register_hook(poison)  # type: ignore[index, union-attr]
+    model = t.fit()
+    assert all(x.isfinite().all() for x in model.towers.state_dict().values())
+    (told,) = [json.loads(line) for line in (tmp_path / "run" / "not-finite.jsonl").read_text().splitlines()]
+    assert told["step"] == 5
+
+
+def test_what_every_rank_leaves_out_is_counted_and_named(tmp_path: Path) -> None:
+    assert run_ranks(left_out, 2, str(tmp_path / "run")) == [[3, 9, 20, 41]] * 2
+    named = [json.loads(line)["row"] for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    assert sorted(named) == [3, 9, 20, 41]
 
 
 def test_ranks_agree_on_what_is_not_finite(tmp_path: Path) -> None:

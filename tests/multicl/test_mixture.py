@@ -161,3 +161,31 @@ def test_mining_searches_all_sets() -> None:
     assert len(table) == sum(len(s) for s in DATA)
     assert (table >= len(DATA[0])).any()
     assert TRAIN.batch_size == 8
+
+
+def test_some_rows_of_several_sets_are_of_their_sets_still(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "t.csv").write_text("img,text\na.png,t0\nb.png,t1\nc.png,t2\n")
+    (tmp_path / "two.csv").write_text("image,text\nd.png,u0\ne.png,u1\n")
+    mixed = Data(path=str(tmp_path / "one" / "t.csv"), mix={str(tmp_path / "two.csv"): 2.0}, weight=1.0,
+                 columns={"image": "img"}, batches="one").open()  # fmt: skip
+    some = mixed.take([0, 2, 4])
+    assert isinstance(some, Mixture)
+    assert (some.sizes, some.weights, some.batches) == ([2, 1], [1.0, 2.0], "one")
+    assert some.column("image") == ["a.png", "c.png", "e.png"]
+    assert [some.base_of(int(n)) for n in some.numbers()] == [tmp_path / "one"] * 2 + [tmp_path]
+    assert isinstance(mixed.first(4), Mixture)
+    more = mixed.with_column("n", range(5))
+    assert isinstance(more, Mixture)
+    assert (more.column("n"), more.weights, more.column("image")) == (list(range(5)), [1.0, 2.0], mixed.column("image"))
+    assert mixed.take([3]).column("text") == ["u0"]
+    with pytest.raises(InputError, match="in their order alone"):
+        mixed.take([2, 0])
+    with pytest.raises(InputError, match="5 rows, but 'n' 4 values"):
+        mixed.with_column("n", range(4))
+
+
+def test_without_weights_fewer_rows_weigh_less() -> None:
+    mixed = Mixture([open_rows(rows(8)), open_rows(rows(4))])
+    assert isinstance(some := mixed.take([0, 1, 8]), Mixture)
+    assert some.weights == [2, 1]

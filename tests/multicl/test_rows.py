@@ -483,3 +483,36 @@ def test_the_first_rows(count: int) -> None:
     table = Rows(datasets.Dataset.from_dict({"a": [5, 6, 7]}))
     for rows in (table, Rows([{"a": 5}, {"a": 6}, {"a": 7}])):
         assert rows.first(count).column("a") == [5, 6, 7][:count]
+
+
+def test_cells_of_several_kinds_are_what_they_were(tmp_path: Path) -> None:
+    cells = ['caf\u00e9 "x"', ["two", "captions"], "one more", None, 7, ""]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": cell, "n": 1}) + "\n" for cell in cells))
+    assert open_rows(str(tmp_path / "t.jsonl")).column("text") == cells
+
+
+def test_a_star_may_stand_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part.csv").write_text(f"x\n{name}\n")
+    assert open_rows(str(tmp_path / "*" / "part.csv")).column("x") == ["a", "b"]
+    monkeypatch.chdir(tmp_path)
+    assert open_rows("*/part.csv").column("x") == ["a", "b"]
+    assert open_rows("**/part.csv").column("x") == ["a", "b"]
+
+
+def test_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train.csv").write_text("x\n1\n")
+    monkeypatch.chdir(tmp_path)
+    for name in (".", "./"):
+        assert open_rows(name).column("x") == [1]
+
+
+def test_the_first_rows_of_a_stream_are_read() -> None:
+    class Stream:
+        def __iter__(self) -> Iterator[dict[str, int]]:
+            return iter([{"x": i} for i in range(5)])
+
+    first = open_rows(Stream()).first(3)
+    assert not first.streaming
+    assert first.column("x") == [0, 1, 2]

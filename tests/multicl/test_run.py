@@ -277,7 +277,7 @@ def test_a_finished_run_that_is_resumed_is_only_measured(
     launch(recipe, [*DATA, "--run", "r", "--resume", "auto"])
     second = result_of(capsys.readouterr().out)
     assert {p: p.stat().st_mtime_ns for p in sorted(Path("r").rglob("*"))} == before
-    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    assert first == second
 
 
 def test_a_finished_run_may_go_on_for_longer_and_says_what_changed(
@@ -323,6 +323,31 @@ def test_several_seeds_are_a_run_each_and_their_mean(
     assert last["seeds"] == [0, 5]
     assert json.loads(Path("r/result.json").read_text()) == last
     assert "deviation" in last
+    launch(recipe, [*argv, "--resume", "auto"])
+    assert result_of(capsys.readouterr().out) == last  # seconds, too
+
+
+def test_several_seeds_are_no_single_run(home: Path, recipe: type[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    launch(recipe, [*DATA, "--train.steps", "1", "--run", "r"])
+    with pytest.raises(SystemExit):
+        launch(recipe, [*DATA, "--train.steps", "1", "--run", "r", "--train.seed", "0,5"])
+    assert "r is a run of one seed already: give several seeds another --run" in capsys.readouterr().err
+
+
+def test_epochs_that_are_asked_for_count(recipe: type[Run]) -> None:
+    assert parse(recipe, []).train.steps is not None
+    asked = parse(recipe, ["--train.epochs", "2"]).train
+    assert (asked.steps, asked.epochs) == (None, 2)
+    assert parse(recipe, ["--train.epochs=2", "--train.steps=7"]).train.steps == 7
+
+
+def test_a_misspelt_best_is_refused_before_the_first_step(
+    home: Path, recipe: type[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        launch(recipe, [*DATA, "--run", "r", "--train.evaluate-every", "2", "--train.best", "recal"])
+    assert "train.best is 'recal', but the figures are ['cosine', 'recall']" in capsys.readouterr().err
+    assert not Path("r/metrics.jsonl").exists()
 
 
 def test_a_run_without_a_name_gets_one_under_runs(home: Path, recipe: type[Run]) -> None:

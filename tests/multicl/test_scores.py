@@ -95,3 +95,17 @@ def test_rows_of_equal_text_are_no_ids_where_scores_say_it(capsys: pytest.Captur
     data = Rows([{**row, "a": [0.0] * 6} for row in scored([1, 2, 3, 4])])
     trainer(data, Pair("a", "b", CoSENT(), target="score"), batch=4).fit()
     assert "repeat" not in capsys.readouterr().out
+
+
+def test_scores_of_several_sets_are_their_rows(tmp_path: Any) -> None:
+    sets = [scored([0, 1, 2, 3]), scored([4, 5, 6, 7])]
+    made = Trainer(
+        {n: Vectors(noise=0) for n in "ab"}, [Pair("a", "b", CoSENT(), target="score")], sets,
+        train=Train(batch_size=8, steps=1, lr=1e-12, log_every=1), head=Head(dim=4, layers=1), run=tmp_path / "run",
+    )  # fmt: skip
+    model = made.fit()
+    every = [row for part in sets for row in part]
+    a, b = (model.embed_node(n, [row[n] for row in every]) for n in "ab")
+    wanted = functional.co_sent(a, b, range(8))
+    line = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0]
+    assert f'"loss": {wanted.item():.4f}'[:14] in line

@@ -158,6 +158,7 @@ def test_gradients() -> None:
     assert told(row=lambda step: late if step == 500 else {}) == {}  # a spike
     assert told(row=lambda step: {"grad_norm": 50.0} if step > 500 else {}) == {}
     assert told(row=lambda step: late if step < 100 else {}) == {}  # it begins large
+    assert told(row=lambda step: {"grad_norm": 0.0, "loss": 0.0}) == {}  # no rows: `multicl.unseen` says it
     left_out = {"loss": math.nan, "a-b/loss": math.nan, "grad_norm": math.nan}
     assert told(row=lambda step: left_out if step % 30 == 0 else {}) == {}
 

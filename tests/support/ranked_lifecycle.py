@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from toys import Vectors
+from toys import Vectors, rows
 
-from multicl import InputError, Pair, Train, distributed
+from multicl import InputError, Pair, Train, Trainer, distributed
 from multicl.distributed import World
 from multicl.finite import Finite
 from multicl.memory import Memory
@@ -33,13 +33,24 @@ def not_finite(folder: str, policy: Any) -> list[Any]:
     Path(folder).mkdir(parents=True, exist_ok=True)
     towers = Towers({"a": Vectors()}, [Pair("a", "a")])
     finite = Finite(towers, Memory(towers), Path(folder), Train(not_finite=policy), world)
-    rows = torch.tensor([0, 1]) + 10 * world.rank
+    numbers = torch.tensor([0, 1]) + 10 * world.rank
     seen: list[Any] = []
     for step, value in enumerate([1.0, float("nan"), 2.0], 1):
         loss = torch.tensor(value if world.rank == 1 else 1.0)
-        seen.append(finite.takes(step, loss, None, rows))
+        seen.append(finite.takes(step, loss, None, numbers))
     try:
         finite.look(now=True)
     except InputError as error:
         seen.append("its rows are in" in str(error))
     return [*seen, finite.in_a_row]
+
+
+def left_out(folder: str) -> list[int]:
+    """Rows of which a run of two ranks, an epoch long, says that they cannot be used."""
+    data = rows(64)
+    for row in (3, 9, 20, 41):
+        data[row]["a"] = [1.0]
+    train = Train(batch_size=16, steps=4)
+    trainer = Trainer({"a": Vectors(), "b": Vectors(width=5)}, [Pair("a", "b")], data, train=train, run=Path(folder))
+    trainer.fit()
+    return sorted(bad.row for bad in trainer.skipped)
