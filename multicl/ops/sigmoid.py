@@ -61,7 +61,7 @@ class _Sigmoid(torch.autograd.Function):
         grad_a, grad_keys, grad_bias = torch.zeros_like(a), torch.zeros_like(keys), torch.zeros_like(bias)
         if len(a) and len(keys):
             block.skip_unrelated()
-            for tile, logits, positive in block.walk(buffers(block, several=False)[0]):
+            for tile, logits, positive, _ in block.walk(buffers(block, several=False)[0]):
                 logits += bias
                 if positive is not None:
                     own = positive.logits + bias

@@ -21,6 +21,8 @@ Places = tuple[Tensor, ...]
 """(rows, columns) of some of a tile's entries."""
 KEPT = 2**20
 """Entries of a block that are kept from the way there: small batches are most people's, and pay for each product."""
+MANY = 32
+"""Where one entry in so many is positive, or more, they are a mask."""
 LOG2_E = math.log2(math.e)
 """Natural logits times this are those of powers of two, which take half of the time of powers of e."""
 
@@ -54,6 +56,8 @@ class Walked(NamedTuple):
     logits: Tensor
     """[n, k], -inf where an entry counts nowhere; in base 2, as was asked, or natural."""
     positive: Positives | None
+    mask: Tensor | None = None
+    """[n, k] bool, in place of `positive`: many are looked at as a matrix, in a fraction of the time of a list."""
 
 
 class End(NamedTuple):
@@ -111,11 +115,12 @@ class Block:
             found.append(End(slice(tile.columns.start + self.columns, tile.columns.stop + self.columns), 1))
         return found
 
-    def walk(self, out: Tensor, base_2: bool = False) -> Iterator[Walked]:
+    def walk(self, out: Tensor, base_2: bool = False, masks: bool = False) -> Iterator[Walked]:
         """Every tile with its logits, which are written to `out`.
 
         Args:
             base_2: they are LOG2_E times as great, but not those of the `positive`.
+            masks: many positives may come as a mask.
         """
         if self.kept is not None:
             yield self.kept
@@ -124,24 +129,29 @@ class Block:
             x, y = self.x[tile.rows], self.y[tile.columns]
             logits = _part(out, len(x), len(y))
             torch.addmm(logits, x, y.T, beta=0, alpha=LOG2_E if base_2 else 1.0, out=logits)
-            positive, ignored = self.look(tile)
-            own = None
-            if positive is not None:
+            positive, ignored = self.look(tile, masks)
+            own, mask = None, positive if isinstance(positive, Tensor) else None
+            if isinstance(positive, tuple):
                 own = Positives(positive, logits[positive] / LOG2_E if base_2 else logits[positive])
             if tile.diagonal:
                 logits.fill_diagonal_(-torch.inf)
             if ignored is not None:
                 logits[ignored] = -torch.inf
-            yield Walked(tile, logits, own)
+            yield Walked(tile, logits, own, mask)
 
-    def look(self, tile: Tile) -> tuple[Places | None, Places | None]:
-        """The tile's positives and ignored entries; few are remembered, many are looked for again."""
+    def look(self, tile: Tile, masks: bool = False) -> tuple[Places | Tensor | None, Places | None]:
+        """The tile's positives, as a mask where they are many and that will do, and ignored entries.
+
+        Few are remembered, many are looked for again.
+        """
         key = (tile.rows.start, tile.columns.start)
         if key in self.special:
             return self.special[key]
         positive, ignored = related(self.query[tile.rows], self.key[tile.columns], self.equal_ids, self.own_row)
         if tile.diagonal and positive is not None:
             positive.fill_diagonal_(False)
+        if masks and positive is not None and int(positive.sum()) * MANY > positive.numel():
+            return positive, _places(ignored)
         found = _places(positive), _places(ignored)
         if sum(len(places[0]) for places in found if places is not None) <= 4 * tile_size(self.x.device):
             self.special[key] = found
@@ -173,14 +183,21 @@ def forward(block: Block, running: Running) -> None:
     tilts, shift = running.tilts, running.shift
     wide = shift is not None
     held, spare = buffers(block, several=wide or len(tilts) > 1)
+    inner: Tensor | None = None
     base_2, others = _in_base_2(tilts, wide), running.others.unbind()
-    for walked in block.walk(held, base_2):
-        tile, logits, positive = walked
+    for walked in block.walk(held, base_2, masks=True):
+        tile, logits, positive, mask = walked
         ends = block.ends(tile)
         if tile.diagonal:
             del ends[1:]  # its rows meet all of its columns already
-        if wide and positive is not None and not running.positives_in_sum:
-            logits[positive.places] = -torch.inf  # beside a great positive the sum of all others would underflow
+        if mask is not None:
+            inner = torch.empty_like(held) if inner is None else inner
+            _add_masked(running, ends, logits, mask, _part(inner, *mask.shape), LOG2_E if base_2 else 1.0)
+        if wide and not running.positives_in_sum:  # beside a great positive the sum of all others would underflow
+            if positive is not None:
+                logits[positive.places] = -torch.inf
+            elif mask is not None:
+                logits.masked_fill_(mask, -torch.inf)
         for end in ends:
             if positive is not None:
                 running.add_positives(positive.logits, end.of(positive.places))
@@ -195,6 +212,12 @@ def forward(block: Block, running: Running) -> None:
                 if positive is not None:
                     inside = e[positive.places]
                     e[positive.places] = 0
+                elif mask is not None:
+                    assert inner is not None
+                    part = torch.mul(e, mask, out=_part(inner, *e.shape))
+                    for end in group:
+                        running.inside[t, end.at].add_(part.sum(1 - end.dim))
+                    e = torch.sub(e, part, out=part)
                 for end in group:
                     others[t][end.at].add_(e.sum(1 - end.dim))
                     if positive is not None:
@@ -214,12 +237,15 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
         return dx, dy
     x = block.y if block.symmetric else block.x
     tilts, lse = slopes.tilts, slopes.lse
+    masks = not bool(slopes.single.any())  # whose one positive has a slope of its own
+    if block.kept is not None and block.kept.mask is not None and not masks:
+        block.kept = None
     several, kept = lse is not None or len(tilts) > 1, block.kept is not None
     base_2, sums = _in_base_2(tilts, lse is not None), slopes.sums.unbind()
     held, spare = buffers(block, several or kept)
     whole = torch.empty_like(held) if several else spare
     both: Tensor | None = None
-    for tile, logits, positive in block.walk(held, base_2):
+    for tile, logits, positive, mask in block.walk(held, base_2, masks=masks):
         ends = block.ends(tile)
         weights: Tensor | None = None
         for t, tilt in enumerate(tilts):
@@ -240,10 +266,23 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
         if positive is not None:
             slope, *more = (slopes.of_positives(positive.logits, end.of(positive.places)) for end in ends)
             weights[positive.places] = slope + more[0] if more else slope
+        elif mask is not None:
+            slope, *more = (end.along(slopes.positive) for end in ends)
+            if slopes.only is None:
+                weights.masked_fill_(mask, 0)
+            weights.addcmul_(mask.to(weights.dtype), slope + more[0] if more else slope)
         dx[tile.rows].addmm_(weights, block.y[tile.columns])
         if wants_y and not tile.diagonal:
             dy[tile.columns].addmm_(weights.T, x[tile.rows])
     return dx, dy
+
+
+def _add_masked(running: Running, ends: list[End], logits: Tensor, mask: Tensor, room: Tensor, base: float) -> None:
+    """Sums and numbers of a tile's positives go to the statistics; logits are natural ones times `base`."""
+    own = torch.where(mask, logits, logits.new_zeros(()), out=room)
+    for end in ends:
+        running.positive[end.at].add_(own.sum(1 - end.dim), alpha=1 / base)
+        running.count[end.at].add_(mask.sum(1 - end.dim))
 
 
 def _groups(ends: list[End], wide: bool) -> list[list[End]]:

@@ -18,10 +18,11 @@ from multicl.ops import plain, tiled
 from multicl.ops.contrast import Relation, Side, contrast
 
 
-@pytest.fixture(autouse=True)
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several tiles for a few rows, the last ones narrower."""
+@pytest.fixture(autouse=True, params=[0, 3, 1000], ids=["lists", "both", "masks"])
+def small_tiles(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Several tiles for a few rows, the last ones narrower; their positives as lists, masks where many, or always."""
     monkeypatch.setattr(tiled, "tile_size", lambda device: 4)
+    monkeypatch.setattr(tiled, "MANY", request.param)
 
 
 def same(found: dict[str, Tensor], wanted: dict[str, Tensor], rtol: float = 1e-9) -> None:
