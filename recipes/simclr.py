@@ -4,9 +4,9 @@ accelerate launch recipes/simclr.py --data.path uoft-cs/cifar10 --data.columns i
 python recipes/simclr.py --image.encoder small --image.stem default --train.batch-size 256 --train.steps 600 \
     --bank 20000
 
-Measured with the second command on CIFAR-10 as JPEG, a budget for a CPU (here run on an H100 in float32;
-benchmarks/seeds.py), mean and deviation of two seeds: kNN 47.4 +- 0.5 %, linear probe 54.4 +- 0.5 %; untrained 36.0 and
-43.2 %, raw pixels 28.6 and 40.2 %. On an H100 in bf16, 900 steps of the first one's recipe (9 epochs): 57.7 %,
+Measured with the second command on CIFAR-10 as JPEG, a budget for a CPU (two runs on an H100 in float32, one on a CPU;
+benchmarks/seeds.py), mean and deviation of three seeds: kNN 47.3 +- 0.5 %, linear probe 54.2 +- 0.4 %; untrained 35.7
+and 43.3 %, raw pixels 28.6 and 40.2 %. On an H100 in bf16, 900 steps of the first one's recipe (9 epochs): 57.7 %,
 untrained 36.4 %.
 """
 

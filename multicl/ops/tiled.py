@@ -150,8 +150,10 @@ class Block:
         positive, ignored = related(self.query[tile.rows], self.key[tile.columns], self.equal_ids, self.own_row)
         if tile.diagonal and positive is not None:
             positive.fill_diagonal_(False)
-        if masks and positive is not None and int(positive.sum()) * MANY > positive.numel():
-            return positive, _places(ignored)
+        if masks and positive is not None:
+            count, (rows, columns) = int(positive.sum()), positive.shape
+            if count * MANY > rows * columns and count > 2 * rows:  # else of a pair a row, in a small batch
+                return positive, _places(ignored)
         found = _places(positive), _places(ignored)
         if sum(len(places[0]) for places in found if places is not None) <= 4 * tile_size(self.x.device):
             self.special[key] = found
