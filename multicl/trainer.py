@@ -130,6 +130,11 @@ class Trainer:
         return self.logbook.skipped
 
     @property
+    def size(self) -> int | None:
+        """Rows of the data; None: they are a stream."""
+        return None if self.rows.streaming else len(self.rows)
+
+    @property
     def model(self) -> Model:
         """The towers as they are now, ready to embed."""
         from multicl.model import Model
@@ -224,7 +229,8 @@ class Trainer:
         best, over = self.validation.best_step, self.validation.over
         if stop or over or step in (self.total, best) or self.lifecycle.due(step):
             self.logbook.flush()
-            extra = {"total": self.total, "chunk_size": self.chunk_size, "skips": self.finite.in_a_row}
+            extra = {"total": self.total, "rows": self.size, "chunk_size": self.chunk_size}
+            extra |= {"skips": self.finite.in_a_row}
             extra |= self.validation.state()
             kept = {"norms": norms, **self.memory.state(), **self.miner.state()}
             self.lifecycle.save(step, self.towers, optimizer, extra, kept, best)
@@ -242,6 +248,8 @@ class Trainer:
             self.memory.load(self.miner.load(state["kept"]))
             if norms.shape == (self.world.size, len(statistics(self._norms))):
                 set_statistics(self._norms, norms[self.world.rank])
+            if (before := state.get("rows")) not in (None, self.size):
+                self.accelerator.print(f"the data have {self.size} rows now, and had {before}: their order is another")
             if self.rows.streaming:
                 self.accelerator.print("a stream has no places to go back to: it is read anew up to this step")
         scaled, skips = self.accelerator.scaler is not None, state.get("skips", 0)

@@ -169,6 +169,13 @@ def test_resuming_a_folder_without_checkpoint_starts_anew(tmp_path: Path) -> Non
     assert metrics(run)[0]["loss"] != 9
 
 
+def test_data_that_have_changed_are_told_when_a_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for count, said in ((64, ""), (48, "the data have 48 rows now, and had 64: their order is another")):
+        options = {"train": Train(batch_size=16, steps=4 if count == 64 else 6, lr=1e-2)}
+        trainer(rows(count), run=tmp_path / "run", resume=count != 64, **options).fit()
+        assert said in capsys.readouterr().out
+
+
 def test_a_run_folder_that_exists_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(InputError, match=re.escape(f"the run folder {tmp_path} exists")):
