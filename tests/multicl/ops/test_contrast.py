@@ -18,10 +18,15 @@ from multicl.ops import plain, tiled
 from multicl.ops.contrast import Relation, Side, contrast
 
 
-@pytest.fixture(autouse=True, params=[0, 3, 1000], ids=["lists", "both", "masks"])
-def small_tiles(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Several tiles for a few rows, the last ones narrower; their positives as lists, masks where many, or always."""
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several tiles for a few rows, the last ones narrower."""
     monkeypatch.setattr(tiled, "tile_size", lambda device: 4)
+
+
+@pytest.fixture(params=[0, 3, 1000], ids=["lists", "both", "masks"])
+def many(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Tiles' positives as lists, as masks where they are many, or nearly always."""
     monkeypatch.setattr(tiled, "MANY", request.param)
 
 
@@ -32,6 +37,7 @@ def same(found: dict[str, Tensor], wanted: dict[str, Tensor], rtol: float = 1e-9
         torch.testing.assert_close(found[name], value, rtol=rtol, atol=rtol, msg=lambda m, name=name: f"{name}: {m}")
 
 
+@pytest.mark.usefixtures("many")
 @settings(max_examples=60, deadline=None)
 @given(
     na=st.integers(1, 10), nb=st.integers(1, 10), d=st.integers(1, 5), seed=st.integers(0, 99),
@@ -68,6 +74,7 @@ def test_ranks_give_what_one_process_gives(counts: list[int]) -> None:
             )
 
 
+@pytest.mark.usefixtures("many")
 def test_gradients_are_those_of_finite_differences() -> None:
     a, b = (torch.randn(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     scale = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
@@ -90,6 +97,7 @@ def test_it_cannot_be_differentiated_twice_and_says_so() -> None:
         grad.sum().backward()
 
 
+@pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("rows", [4, 9])
 @pytest.mark.parametrize("b_too", [True, False])
 def test_it_is_made_again_under_checkpoints(rows: int, b_too: bool) -> None:
