@@ -176,8 +176,8 @@ def _plain(feature: Any) -> Any:
     if isinstance(feature, list):
         return [_plain(part) for part in feature]
     if is_dataclass(feature) and not isinstance(feature, type):
-        if hasattr(feature, "decode"):  # but of JSON: texts beside lists
-            return feature if isinstance(feature, datasets.Json) else replace(feature, decode=False)
+        if hasattr(feature, "decode"):  # but of JSON, which datasets 5 knows: texts beside lists
+            return feature if isinstance(feature, getattr(datasets, "Json", ())) else replace(feature, decode=False)
         if hasattr(feature, "feature"):
             return replace(feature, feature=_plain(feature.feature))
     return feature
