@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +51,8 @@ def settings(recipe: Any) -> dict[str, Any]:
     """What a recipe of `text`, `image` or `audio`, `head` and `train` becomes; the defaults of its class give way.
 
     Raises:
-        InputError: no such model, or one that is no pair of a text encoder and the other.
+        InputError: no such model, one that is no pair of a text encoder and the other, or a setting of the recipe that
+            the checkpoint decides otherwise.
     """
     name, node, plain = recipe.checkpoint, _other(recipe), type(recipe)
     config = _config(name, node)
@@ -76,7 +77,19 @@ def settings(recipe: Any) -> dict[str, Any]:
         seconds = of_sounds.heard_seconds(extractor) or recipe.audio.max_seconds
         other = replace(recipe.audio, encoder=_place(name), rate=extractor.sampling_rate, max_seconds=seconds)
         head = Head(dim=width, layers=2, hidden=width)
-    return {node: other, "text": text, "head": head, "train": replace(recipe.train, lr=lr)}
+    decided = {node: other, "text": text, "head": head}
+    for part, settled in decided.items():
+        _check_decided(name, part, getattr(recipe, part), getattr(plain, part), settled)
+    return {**decided, "train": replace(recipe.train, lr=lr)}
+
+
+def _check_decided(name: str, part: str, given: Any, default: Any, settled: Any) -> None:
+    """What the user changed is as it was given, or it is said."""
+    for key in (field.name for field in fields(given)):
+        value, now = getattr(given, key), getattr(settled, key)
+        if value not in (getattr(default, key), now):
+            flag = f"--{part}.{key}".replace("_", "-")
+            raise InputError(f"--from {name} has {part}.{key} = {now!r}: leave out {flag} {value}")
 
 
 def _other(recipe: Any) -> str:

@@ -195,6 +195,31 @@ def test_what_is_no_such_checkpoint_is_refused(
     assert message in launched(recipe, "--from", make(tmp_path), *FROM[recipe]).refusal
 
 
+@pytest.mark.parametrize(
+    ("kind", "flags", "message"),
+    [
+        ("clip", "--image.size 48", "has image.size = 16: leave out --image.size 48"),
+        ("clip", "--text.fill", "has text.fill = False: leave out --text.fill True"),
+        ("clip", "--text.max-tokens 1000", "leave out --text.max-tokens 1000"),
+        ("siglip", "--head.dim 7", "has head.dim = "),
+        ("clap", "--audio.max-seconds 30", "has audio.max_seconds = 1.0: leave out --audio.max-seconds 30"),
+    ],
+)
+def test_a_setting_that_the_checkpoint_has_otherwise_is_refused(
+    kind: str, flags: str, message: str, recipe_of: Any, tmp_path: Path
+) -> None:
+    folder = saved(tmp_path / "model", kind)
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse(recipe_of(kind), ["--from", str(folder), *flags.split()])
+
+
+def test_a_setting_that_the_checkpoint_shares_or_leaves_open_stays(recipe_of: Any, tmp_path: Path) -> None:
+    flags = ["--from", str(saved(tmp_path / "model", "clip")), "--image.size", "16", "--text.max-tokens", "4"]
+    settings = parse(recipe_of("clip"), [*flags, "--text.prompt", "a photo of ", "--optim.tower-lr", "image", "0"])
+    assert (settings.image.size, settings.text.max_tokens, settings.text.prompt) == (16, 4, "a photo of ")
+    assert settings.optim.tower_lr == {"image": 0}
+
+
 def test_other_encoders_than_the_checkpoints_are_refused(launched: Any, tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", "clip")
     flags = ["--image.encoder", "resnet18", "--image.no-pretrained", "--image.size", "32"]
