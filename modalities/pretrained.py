@@ -47,6 +47,19 @@ def load(name: str, **settings: Any) -> tuple[Any, set[int]]:
     return model, {id(p) for key, p in model.named_parameters() if key in found["missing_keys"]}
 
 
+def recompute(model: Any, enable: bool) -> None:
+    """Gradient checkpointing of a model of transformers, on or off.
+
+    Raises:
+        ValueError: the model has no layers that it can compute again.
+    """
+    which = "enable" if enable else "disable"
+    newer = f"activation_checkpointing_{which}"
+    getattr(model, newer if hasattr(model, newer) else f"gradient_checkpointing_{which}")()
+    if hasattr(model, "_require_grads_hook"):  # which only torch's older way of recomputing needs
+        model.disable_input_require_grads()
+
+
 def warn_of_absent(name: str, used: nn.Module, absent: set[int]) -> None:
     """Log which parameters of the part that is used begin at random; `absent`: of `load`."""
     if lost := [key for key, parameter in used.named_parameters() if id(parameter) in absent]:

@@ -42,9 +42,12 @@ def find_chunk_size(towers: Towers, looks: Sequence[Look], most: int, world: Wor
         most: rows of a rank; so large a chunk means that nothing is cut.
 
     Raises:
-        InputError: on every rank, where one of them has no room for single rows.
+        InputError: on every rank, where one of them has no room for single rows; layers that are computed again, of
+            which a graph does not tell beforehand, where memory cannot be tried.
     """
     if towers.device.type in ("cpu", "mps"):
+        if towers.recomputes:
+            raise InputError("train.chunk_size 'auto' beside train.gradient_checkpointing needs a GPU: give a number")
         fits = by_measure(towers, looks, free_memory() * SHARE)
     else:
         fits = by_trial(towers, looks, _needed_later(towers))

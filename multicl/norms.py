@@ -30,6 +30,18 @@ def statistics_held(module: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """What norms that train remember is afterwards what it was before, also where layers are computed again."""
+    buffers = _buffers(module)
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        for buffer, old in zip(buffers, before, strict=True):
+            buffer.copy_(old)
+
+
 def statistics(module: nn.Module) -> Tensor:
     """[n] float32: the running statistics of norms that train, one after the other."""
     return torch.cat([torch.zeros(0), *(buffer.flatten().float().cpu() for buffer in _buffers(module))])

@@ -78,6 +78,9 @@ class Train:
     """Rows that the encoders of a rank hold in memory at once, for a batch that does not fit: the loss still sees all
     of it, and the encoders' forward is computed twice; BatchNorm normalises over a chunk. None: the whole batch.
     "auto": what fits, found before the first step and kept in the checkpoint."""
+    gradient_checkpointing: bool = False
+    """Encoders of transformers and timm keep only what goes into each layer, and compute the layers again for backward:
+    much less memory, some third more time. Unlike chunks it helps where a single row is large."""
     epochs: float = 10
     """Passes over the rows; the incomplete batch at an epoch's end waits for the next shuffle."""
     steps: int | None = None

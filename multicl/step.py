@@ -21,6 +21,7 @@ from multicl.chunks import cut
 from multicl.graph_loss import Contexts, Ids, Outcome, Scores, Sides, graph_loss, rows_of
 from multicl.looks import Look
 from multicl.memory import Memory
+from multicl.norms import statistics_kept
 from multicl.replay import NoSync, embed, replay, surrogate
 from multicl.towers import Towers
 
@@ -64,10 +65,11 @@ def exact_step(
     rest: Tensor = _Reached.apply(*trained)  # type: ignore[no-untyped-call]
     for p, grad in found.own:
         rest = rest + (p * grad).sum()
-    if chunk is None:
-        backward(rest + surrogate(embedded, found.grads))
-    else:
-        replay(wrapped, towers, chunks, embedded, found.grads, rest, backward, no_sync)
+    with statistics_kept(towers) if towers.recomputes else nullcontext():
+        if chunk is None:
+            backward(rest + surrogate(embedded, found.grads))
+        else:
+            replay(wrapped, towers, chunks, embedded, found.grads, rest, backward, no_sync)
     for p in trained:
         if p.grad is None:  # as DDP leaves it: an optimiser passes over what has no gradient at all
             p.grad = torch.zeros_like(p)

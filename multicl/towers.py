@@ -92,6 +92,8 @@ class Towers(nn.Module):
     ) -> None:
         super().__init__()
         check_graph(modalities, terms)
+        self.recomputes = False
+        """Encoders compute layers again in backward; see recompute.py."""
         self.modalities = dict(modalities)
         self.terms = list(terms)
         self.pairs, self.targets = pairs_of(terms), targets_of(terms)

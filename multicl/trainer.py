@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, parse_flag_from_env
 
+from multicl.accelerator import accelerator_of
 from multicl.adapters import adapter_name
 from multicl.chunk_size import find_chunk_size
 from multicl.classes import with_classes
@@ -31,13 +29,13 @@ from multicl.mixture import Order
 from multicl.norms import average_statistics, refuse_synced, set_statistics, statistics
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr, warmup_steps
 from multicl.pairs import Call, Term
+from multicl.recompute import recompute_layers
 from multicl.seeds import seed_everything
 from multicl.settings import Momentum, Train
 from multicl.signals import Signals, Stopped
 from multicl.step import exact_step
 from multicl.targets import Target
 from multicl.towers import Head, Towers
-from multicl.trackers import check_trackers
 from multicl.types import Context, InputError, Modality
 from multicl.unseen import STEPS, Unseen
 from multicl.validation import Evaluate, Validation
@@ -87,17 +85,7 @@ class Trainer:
         self.run = Path(run) if run is not None else None
         self.space = space
         self.rows, self.settings = open_data(data, columns)
-        # Accelerate keeps the first precision of a process; a second Trainer, in a notebook say, may want another.
-        AcceleratorState._reset_state()
-        _refuse_sharding()
-        check_trackers(self.train.trackers, self.run)
-        self.accelerator = Accelerator(
-            mixed_precision=self.train.mixed_precision,
-            log_with=list(self.train.trackers) or None,
-            project_dir=str(self.run) if self.run else None,
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a launcher's would divide the loss
-        )
+        self.accelerator = accelerator_of(self.train, self.run)
         self.world = World.current()
         if self.run:  # a model that could not be saved is refused before it is trained
             for modality in modalities.values():
@@ -110,6 +98,8 @@ class Trainer:
         seed_everything(self.train.seed, "weights")
         terms = with_classes(terms, self.rows)
         self.towers = Towers(modalities, terms, head)
+        if self.train.gradient_checkpointing:
+            recompute_layers(self.towers, self.accelerator.print)
         _ = self.model  # a space that is none of theirs is refused now, not after training
         self.reader = Reader(self.rows, modalities, terms, self.train.seed)
         self.sources = sources_of(modalities)
@@ -315,13 +305,3 @@ class Trainer:
         if self.train.steps is not None:
             return self.train.steps
         return max(1, round(self.train.epochs * self.epoch_steps))
-
-
-def _refuse_sharding() -> None:
-    """What cuts the towers themselves over processes has no place for the surrogate's one reduction."""
-    for name in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
-        if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
-            raise InputError(
-                f"the launcher asks for {name}; multicl trains on one process or with plain data parallelism (DDP): "
-                "choose multi-GPU or multi-CPU without it in `accelerate config`"
-            )

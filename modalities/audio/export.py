@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from multicl.modalities import lora
 from multicl.modalities.audio import pretrained
 from multicl.types import Half, InputError
 
@@ -34,4 +35,4 @@ def half(audio: Audio, encoder: nn.Module) -> Half:
     )
     if audio.windows > 1:
         notes += f" The figures are of up to {audio.windows} windows of a sound, averaged."
-    return Half(encoder.model, config, lambda: extractor, usage, notes)
+    return Half(lora.merged(encoder).model, config, lambda: extractor, usage, notes)

@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from multicl.modalities import pretrained
-from multicl.modalities.audio.mel import covered, within
+from multicl.modalities.audio.mel import covered
+from multicl.modalities.audio.waveform import WaveModel, mean_of_frames
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -35,12 +36,10 @@ log = logging.getLogger(__name__)
 LAYERDROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 MASKS = ("mask_time_prob", "mask_feature_prob")
 """SpecAugment inside the models, which draws for the batch as a whole: here views mask, from the rows' own seeds."""
-PADDING = 1e-4
-"""Share of its norm by which a vector may differ for padding: rounding, and no more."""
 SHORTEST = 0.05  # seconds a feature extractor is given at least; kaldi's refuses less than its window of 25 ms
 
 
-def build(name: str, rate: int, max_seconds: float, weights: bool) -> nn.Module:
+def build(name: str, rate: int, max_seconds: float, weights: bool) -> WaveModel | SpectrogramModel:
     """The encoder of a name on the hub or of a folder; without weights nothing but configurations is read.
 
     Raises:
@@ -87,103 +86,6 @@ def save(name: str, folder: Path) -> None:
         part.save_pretrained(folder)
 
 
-class WaveModel(nn.Module):
-    """wav2vec2, HuBERT, WavLM and their kin: waveform -> mean of the states over the clip's own frames.
-
-    Padding changes nothing: beside the attention mask, a feature encoder that normalises over time (wav2vec2-base) does
-    so over the clip's own length, as if it were alone; and a model that feels padding all the same (data2vec, adapters)
-    is given clips of one length at a time. Time masks are silence; frequency masks do not apply.
-    """
-
-    model: Any  # the methods used are those of a family of classes
-
-    def __init__(self, model: PreTrainedModel, normalize: bool) -> None:
-        super().__init__()
-        self.model = model
-        self.normalize = normalize
-        config = model.config
-        self.width = int(config.output_hidden_size if getattr(config, "add_adapter", False) else config.hidden_size)
-        self.first = (config.conv_kernel[0], config.conv_stride[0])
-        self.shortest = self._shortest()
-        for parent in list(self.model.feature_extractor.modules()):
-            for child_name, child in list(parent.named_children()):
-                if isinstance(child, nn.GroupNorm) and child.num_groups == child.num_channels:
-                    setattr(parent, child_name, ClipNorm(child))
-        self.feels_padding = False
-        self.feels_padding = self._feels_padding()
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Batch of "wave" and "lengths" -> [B, width] float32."""
-        wave, lengths = batch.get("wave"), batch.get("lengths")
-        wave = nn.functional.pad(wave, (0, max(0, self.shortest - wave.shape[1])))
-        mask = within(lengths, wave.shape[1])
-        if self.normalize:
-            wave = _standardised(wave, mask, lengths)
-        if "time_masks" in batch:
-            wave = wave.masked_fill(covered(batch.get("time_masks"), lengths, wave.shape[1]), 0)
-        lengths = lengths.clamp(min=self.shortest)  # a shorter clip is one frame, in silence
-        if not self.feels_padding:
-            return self._encode(wave, lengths)
-        order = lengths.argsort(stable=True)
-        counts = lengths[order].unique_consecutive(return_counts=True)[1].tolist()
-        parts = [self._encode(wave[rows, : int(lengths[rows[0]])], lengths[rows]) for rows in order.split(counts)]
-        return torch.cat(parts)[order.argsort()]
-
-    def _encode(self, wave: Tensor, lengths: Tensor) -> Tensor:
-        kernel, stride = self.first
-        for module in self.model.modules():
-            if isinstance(module, ClipNorm):
-                module.lengths = (lengths - kernel) // stride + 1
-        mask = within(lengths, wave.shape[1])
-        states: Tensor = self.model(wave, attention_mask=mask.long()).last_hidden_state
-        return _mean(states, self._frames(lengths))
-
-    @torch.no_grad()
-    def _feels_padding(self) -> bool:
-        """Whether a clip has another vector beside a longer one than alone."""
-        long = 16 * self.shortest
-        wave = torch.arange(long, device=self.model.device).mul(0.3).sin().repeat(2, 1)
-        lengths = torch.tensor([long // 2, long], device=wave.device)
-        training = self.training
-        self.eval()
-        alone = self._encode(wave[:1, : long // 2], lengths[:1])[0]
-        beside = self._encode(wave.masked_fill(~within(lengths, long), 0), lengths)[0]
-        self.train(training)
-        return bool((alone - beside).norm() > PADDING * alone.norm())
-
-    def _frames(self, lengths: Tensor) -> Tensor:
-        frames: Tensor = self.model._get_feat_extract_output_lengths(lengths)
-        return frames.long()
-
-    def _shortest(self) -> int:
-        """Samples of the shortest clip that makes a frame."""
-        most = 1
-        while True:  # doubling: the model's own formula is asked, not repeated
-            most *= 2
-            enough = self._frames(torch.arange(1, most + 1)) >= 1
-            if bool(enough[-1]):
-                return int(enough.nonzero()[0]) + 1
-
-
-class ClipNorm(nn.Module):
-    """The group norm of one channel a group, over each row's own `lengths` in place of the padded length."""
-
-    def __init__(self, norm: nn.GroupNorm) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-        self.lengths: Tensor | None = None  # [B], set before each forward by `WaveModel`
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T] -> the same shape, float32."""
-        assert self.lengths is not None
-        x = x.float()
-        valid = within(self.lengths, x.shape[2])[:, None]
-        count = self.lengths[:, None, None]
-        x = x - (x * valid).sum(2, keepdim=True) / count
-        variance = (x * valid).square().sum(2, keepdim=True) / count
-        return x * (variance + self.eps).rsqrt() * self.weight[:, None] + self.bias[:, None]
-
-
 class SpectrogramModel(nn.Module):
     """Whisper's encoder, AST, CLAP and their kin: each clip through the model's own feature extractor, on the CPU.
 
@@ -217,7 +119,11 @@ class SpectrogramModel(nn.Module):
             frames = mask.sum(1)
             if mask.shape[1] != states.shape[1]:
                 frames = self.model._get_feat_extract_output_lengths(frames)
-        return _mean(states, frames)
+        return mean_of_frames(states, frames)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute layers again for backward. ValueError: the model cannot."""
+        pretrained.recompute(self.model, enable)
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:
         wave, lengths = batch.get("wave"), batch.get("lengths")
@@ -292,20 +198,6 @@ def heard_seconds(extractor: Any) -> float | None:
         return float(samples / extractor.sampling_rate)
     # AST: frames of 10 ms
     return extractor.max_length / 100 if isinstance(extractor, ASTFeatureExtractor) else None
-
-
-def _standardised(wave: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-    """Zero mean and unit variance over each clip's own length, zero beyond it, as Wav2Vec2FeatureExtractor has it."""
-    count = lengths[:, None]
-    wave = (wave - (wave * mask).sum(1, keepdim=True) / count) * mask
-    variance = wave.square().sum(1, keepdim=True) / count
-    return wave * (variance + 1e-7).rsqrt()
-
-
-def _mean(states: Tensor, frames: Tensor) -> Tensor:
-    """[B, F, W] of any dtype -> [B, W] float32, the mean over the first frames [B] of each row."""
-    valid = within(frames, states.shape[1])[..., None]
-    return (states.float() * valid).sum(1) / frames[:, None]
 
 
 def _unusable(name: str, error: Exception) -> InputError:

@@ -136,6 +136,9 @@ class Audio:
     themselves, 8 times 128. Training shapes the last layers most to tell clips apart; probes like what is before."""
     pretrained: bool = True
     """Load the weights of a Hugging Face model; False: its architecture with fresh weights."""
+    lora: int = 0
+    """Rank of LoRA's updates of all linear maps of a model of Hugging Face (arXiv:2106.09685), which alone train,
+    beside the heads; 0: all weights train. Needs peft; an export has them merged."""
     strong: Augment = field(default=STRONG)
     weak: Augment = field(default=WEAK)
 
@@ -161,6 +164,7 @@ class Audio:
         _require(self.center in ("clip", "band"), "center", self.center, '"clip" or "band"')
         _require(self.pooling in ("linear", "segments"), "pooling", self.pooling, '"linear" or "segments"')
         _require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
+        _require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
 
     @property
     def files(self) -> bool:
@@ -234,9 +238,13 @@ class Audio:
 
     def _encoder(self, weights: bool) -> nn.Module:
         if isinstance(self.encoder, str) and self.encoder != "small":
+            from multicl.modalities import lora
             from multicl.modalities.audio import pretrained
 
-            return pretrained.build(self.encoder, self.rate, self.max_seconds, weights and self.pretrained)
+            found = pretrained.build(self.encoder, self.rate, self.max_seconds, weights and self.pretrained)
+            lora.adapted(found.model, self.lora, "audio")
+            return found
+        _require(not self.lora, "lora", self.lora, "0 but for an encoder of Hugging Face")
         from multicl.modalities.audio.encoders import Custom, Small, SmallWave
         from multicl.modalities.audio.mel import LogMel
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from multicl.modalities import lora
 from multicl.modalities.image import color
 from multicl.modalities.image.color import Stats
 from multicl.modalities.image.huggingface import huggingface_net, is_huggingface
@@ -112,6 +113,10 @@ def build(settings: Image, weights: bool) -> ImageEncoder:
         InputError: an unknown name, weights that cannot be had, or a size that the net cannot take.
     """
     name, inputs = settings.encoder, CHANNELS[settings.channels]
+    if settings.lora and not (isinstance(name, str) and (name.startswith("timm/") or is_huggingface(name))):
+        raise InputError(
+            f"image setting lora={settings.lora}: it must be 0 but for an encoder of Hugging Face or timm, not {name!r}"
+        )
     stats: Stats = color.IMAGENET
     channels_last = False
     if not isinstance(name, str):
@@ -121,9 +126,11 @@ def build(settings: Image, weights: bool) -> ImageEncoder:
         net = Small(inputs, settings.shape, settings.fields)
     elif name.startswith("timm/"):
         net, stats = timm_net(name.removeprefix("timm/"), inputs, weights)
+        net = lora.adapted(net, settings.lora, "image")
         channels_last = True
     elif is_huggingface(name):
         net, stats = huggingface_net(name, inputs, weights)
+        lora.adapted(net.model, settings.lora, "image")
     else:
         net, stats = torchvision_net(name, inputs, weights, cifar_stem=settings.stem == "cifar")
         return ImageEncoder(net, settings.channels, settings.shape, stats, name, True)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from multicl.modalities import lora
 from multicl.modalities.image.encoders import ImageEncoder
 from multicl.modalities.image.huggingface import Pooled, is_huggingface, load_config
 from multicl.types import Half, InputError
@@ -38,7 +39,7 @@ def write(image: Image, encoder: nn.Module, head: nn.Module | None, folder: Path
     if head is not None:
         raise InputError(f"{form} has no place for a head: export the encoder's features (--space features)")
     assert isinstance(encoder, ImageEncoder)
-    return (_timm if form == "timm" else _torchvision)(image, encoder, folder)
+    return (_timm if form == "timm" else _torchvision)(image, lora.merged(encoder), folder)
 
 
 def half(image: Image, encoder: nn.Module) -> Half:
@@ -72,7 +73,7 @@ def half(image: Image, encoder: nn.Module) -> Half:
     pictures = processor(images=[Image.new("RGB", (300, 200))], return_tensors="pt")
     image = model.get_image_features(**pictures{between}).pooler_output  # [N, D]"""
     notes = "Other sizes: the processor scales and cuts pictures as in training, but for half a pixel of rounding."
-    return Half(net.model, config, processor, usage, notes)
+    return Half(lora.merged(net).model, config, processor, usage, notes)
 
 
 def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:

@@ -35,13 +35,17 @@ class Pooled(nn.Module):
         hidden: Tensor = out.last_hidden_state  # [B, tokens, W], or [B, W, h, w]
         return hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2)
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute layers again for backward. ValueError: the model cannot."""
+        pretrained.recompute(self.model, enable)
+
 
 def is_huggingface(name: str) -> bool:
     """A name with a separator, but timm's: "hf/ORG/NAME" or a folder. Torchvision's names have none."""
     return not name.startswith("timm/") and ("/" in name or os.sep in name)
 
 
-def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[nn.Module, Stats]:
+def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[Pooled, Stats]:
     """The model, or the vision half of a two-tower one such as CLIP, and the normalisation of its pictures.
 
     Args:

@@ -162,6 +162,9 @@ class Image:
     """"cifar": a torchvision ResNet begins with a 3x3 convolution of stride 1 and no pooling, for small pictures."""
     pretrained: bool = True
     """Load the weights of a named model where it has any; False: its architecture with fresh weights."""
+    lora: int = 0
+    """Rank of LoRA's updates of all linear maps of a model of Hugging Face or timm (arXiv:2106.09685), which alone
+    train, beside the heads; 0: all weights train. Needs peft; an export has them merged."""
     strong: Augment = field(default=STRONG)
     weak: Augment = field(default=WEAK)
     local: Augment = field(default=LOCAL)
@@ -186,6 +189,7 @@ class Image:
         _require(self.fields in range(1, 17), "fields", self.fields, "a whole number, 1 to 16")
         _require(self.channels in get_args(Channels), "channels", self.channels, f"one of {get_args(Channels)}")
         _require(self.stem in get_args(Stem), "stem", self.stem, f"one of {get_args(Stem)}")
+        _require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multicl.modalities.text import hub, lora, sentence, tokens
+from multicl.modalities import lora, pretrained
+from multicl.modalities.text import hub, sentence, tokens
 from multicl.types import Batch, InputError
 
 if TYPE_CHECKING:
@@ -47,13 +48,13 @@ def build(settings: Text, weights: bool) -> nn.Module:
     if settings.encoder == "words":
         return WordEncoder(settings.width, dropout)
     if settings.encoder == "small":
-        return TransformerEncoder(lora.adapted(_small(settings, dropout), settings.lora), pooling)
+        return TransformerEncoder(lora.adapted(_small(settings, dropout), settings.lora, "text"), pooling)
     pooling = settings.pooling or sentence.pooling_of(settings.encoder) or pooling
     model = _from_hub(settings, pooling, weights and settings.pretrained)
     if weights and not settings.fill:
         tokenizer = tokens.tokenizer(settings.encoder, settings.max_tokens)
         _check_padding(TransformerEncoder(model, pooling), tokenizer, settings.encoder)
-    return TransformerEncoder(lora.adapted(model, settings.lora), pooling)
+    return TransformerEncoder(lora.adapted(model, settings.lora, "text"), pooling)
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -88,6 +89,10 @@ class TransformerEncoder(nn.Module):
             return self.pooled(ids, mask)
         parts = [self.pooled(ids[g, :n], mask[g, :n]) for g, n in zip(groups, longest, strict=True)]
         return torch.cat(parts)[order.argsort()]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute layers again for backward. ValueError: the model cannot."""
+        pretrained.recompute(self.model, enable)
 
     def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[B, T] int64 ids and [B, T] mask -> [B, width] float32."""

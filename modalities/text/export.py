@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from multicl.modalities import lora
 from multicl.modalities.pretrained import quiet
-from multicl.modalities.text import hub, lora, sentence, tokens
+from multicl.modalities.text import hub, sentence, tokens
 from multicl.modalities.text.encoders import TransformerEncoder
 from multicl.types import Half, InputError
 

@@ -31,7 +31,7 @@ class Text:
     """Strings as a modality. Dropout is the augmentation (SimCSE, arXiv:2104.08821); tokens may be left out, too.
 
     Raises:
-        InputError: a setting out of its range, or a pooling that the encoder cannot give.
+        InputError: a setting out of its range.
     """
 
     encoder: EncoderLike = "small"
@@ -86,9 +86,17 @@ class Text:
         _require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")
         _require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
         _require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
+        _require(self.encoder != "", "encoder", self.encoder, 'a name such as "small"')
+        known = ("mean", "cls", "pooler", "last", "first_last", "top2")
+        _require(self.pooling is None or self.pooling in known, "pooling", self.pooling, f"one of {known}")
+        _require(0 <= self.deletion < 1, "deletion", self.deletion, "in [0, 1)")
+        _require(0 < self.crop <= 1, "crop", self.crop, "in (0, 1]")
+        _require(0 <= self.cutoff < 1, "cutoff", self.cutoff, "in [0, 1)")
+
+    def _check_encoder(self) -> None:
+        """The encoder can do what is asked. Not before it is built, as a recipe may name another one until then."""
         transformer = isinstance(self.encoder, str) and self.encoder != "words"
         _require(not self.lora or transformer, "lora", self.lora, f"0 for {_label(self.encoder)}")
-        _require(self.encoder != "", "encoder", self.encoder, 'a name such as "small"')
         poolings = {"mean", "cls", "last", "first_last", "top2"}
         if self.encoder == "words":
             poolings = {"mean"}  # a bag of words has no first token and no layers of tokens
@@ -96,9 +104,6 @@ class Text:
             poolings = {"mean", "cls", "last"}  # its layers cannot be seen
         elif self.encoder != "small":
             poolings |= {"pooler"}
-        _require(0 <= self.deletion < 1, "deletion", self.deletion, "in [0, 1)")
-        _require(0 < self.crop <= 1, "crop", self.crop, "in (0, 1]")
-        _require(0 <= self.cutoff < 1, "cutoff", self.cutoff, "in [0, 1)")
         for name, off in (("deletion", 0), ("crop", 1), ("cutoff", 0)):  # parts of words have no order
             kept = self.encoder != "words" or getattr(self, name) == off
             _require(kept, name, getattr(self, name), f"{off} for encoder 'words', whose dropout leaves out tokens")
@@ -173,6 +178,7 @@ class Text:
         """
         from multicl.modalities.text import encoders
 
+        self._check_encoder()
         return encoders.build(self, weights)
 
     def save(self, folder: Path) -> None:

@@ -144,6 +144,26 @@ def test_a_trained_run_goes_back_to_transformers(kind: str, tmp_path: Path, laun
         torch.testing.assert_close(net.logit_bias, objective.bias)
 
 
+@pytest.mark.parametrize("kind", ["clip", "clap"])
+def test_with_updates_of_low_rank_both_towers_begin_as_the_checkpoint_and_go_back_merged(
+    kind: str, recipe_of: Any, tmp_path: Path, data: Path
+) -> None:
+    pytest.importorskip("peft")
+    folder, node = saved(tmp_path / "model", kind), OTHER[kind]
+    flags = [f"--{node}.lora", "2", "--text.lora", "2", *FEW, "--train.lr", "1e-2"]
+    trainer = parse(recipe_of(kind), ["--from", str(folder), "--data.path", str(data), *flags]).trainer()
+    for found, expected in zip(ours(trainer.model, kind), theirs(folder, kind, TEXTS, cells(kind)), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    before = {name: p.detach().clone() for name, p in trainer.towers.encoders.named_parameters()}
+    model = trainer.fit()
+    moved = {name for name, p in trainer.towers.encoders.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name in before if "lora_" in name}
+    assert {name.partition(".")[0] for name in moved} == {"text", node}
+    out = export(model.save(tmp_path / "saved"), "clap" if kind == "clap" else "clip", tmp_path / "out")
+    for found, trained in zip(theirs(out, kind, TEXTS, cells(kind)), ours(model, kind), strict=True):
+        torch.testing.assert_close(found, trained, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("kind", ["clip", "siglip", "clap"])
 def test_the_card_of_an_export_is_a_program_that_runs(kind: str, tmp_path: Path, launched: Any) -> None:
     run = tmp_path / "run"

@@ -62,15 +62,30 @@ def test_command_line() -> None:
         {"crop": 0.0},
         {"crop": 1.5},
         {"cutoff": -0.1},
-        {"encoder": "words", "crop": 0.5},
         {"encoder": ""},
-        {"encoder": "words", "pooling": "cls"},
-        {"encoder": torch.nn.Identity(), "pooling": "first_last"},
     ],
 )
 def test_wrong_setting_is_named(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=list(wrong)[-1]):
         Text(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"encoder": "words", "crop": 0.5},
+        {"encoder": "words", "deletion": 0.1},
+        {"encoder": "words", "cutoff": 0.1},
+        {"encoder": "words", "lora": 4},
+        {"encoder": "words", "pooling": "cls"},
+        {"encoder": "small", "pooling": "pooler"},
+        {"encoder": torch.nn.Identity(), "pooling": "first_last"},
+    ],
+)
+def test_what_an_encoder_cannot_do_is_named_when_it_is_built(wrong: dict[str, object]) -> None:
+    text = Text(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=list(wrong)[-1]):
+        text.build()
 
 
 def test_source_is_what_decides_the_tokens() -> None:

@@ -1,0 +1,54 @@
+"""LoRA (arXiv:2106.09685) by peft: a net whose linear maps learn updates of low rank, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+from torch import nn
+
+from multicl.types import InputError
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def adapted(net: Module, rank: int, modality: str) -> Module:
+    """The net, in place: updates of that rank, scaled by 2, are all that trains; 0: as it was.
+
+    Raises:
+        InputError: peft is not installed, or the net has no linear maps.
+    """
+    if not rank:
+        return net
+    if find_spec("peft") is None:
+        raise InputError(f"{modality} setting lora={rank} needs peft: pip install 'multicl[peft]'")
+    from peft import LoraConfig, inject_adapter_in_model
+    from transformers import PreTrainedModel
+
+    linear = [name for name, part in net.named_modules() if isinstance(part, nn.Linear)]
+    if not linear and not isinstance(net, PreTrainedModel):
+        raise InputError(f"{modality} setting lora={rank}: a {type(net).__name__} has no linear maps to update")
+    training = net.training
+    targets = "all-linear" if isinstance(net, PreTrainedModel) else linear
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets), net)
+    net.train(training)
+    return net
+
+
+def merged(encoder: Module) -> Module:
+    """The encoder with its updates added to its weights: a copy, or itself where it has none."""
+    if find_spec("peft") is None:
+        return encoder
+    from peft.tuners.lora import LoraLayer
+
+    names = [name for name, part in encoder.named_modules() if isinstance(part, LoraLayer)]
+    if not names:
+        return encoder
+    plain = copy.deepcopy(encoder)
+    for name in names:
+        layer: Any = plain.get_submodule(name)
+        layer.merge()
+        plain.set_submodule(name, layer.get_base_layer())
+    plain.requires_grad_(True)
+    return plain

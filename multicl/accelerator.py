@@ -1,0 +1,45 @@
+"""The Accelerator that a run trains under: what this trainer needs of it, and what it has no place for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, parse_flag_from_env
+
+from multicl.settings import Train
+from multicl.trackers import check_trackers
+from multicl.types import InputError
+
+
+def accelerator_of(train: Train, run: Path | None) -> Accelerator:
+    """Of the launcher's processes and devices.
+
+    Args:
+        run: where trackers write; None: nowhere.
+
+    Raises:
+        InputError: the launcher asks for sharded towers, or a tracker cannot be had.
+    """
+    # Accelerate keeps the first precision of a process; a second Trainer, in a notebook say, may want another.
+    AcceleratorState._reset_state()
+    _refuse_sharding()
+    check_trackers(train.trackers, run)
+    return Accelerator(
+        mixed_precision=train.mixed_precision,
+        log_with=list(train.trackers) or None,
+        project_dir=str(run) if run else None,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a launcher's would divide the loss
+    )
+
+
+def _refuse_sharding() -> None:
+    """What cuts the towers themselves over processes has no place for the surrogate's one reduction."""
+    for name in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
+            raise InputError(
+                f"the launcher asks for {name}; multicl trains on one process or with plain data parallelism (DDP): "
+                "choose multi-GPU or multi-CPU without it in `accelerate config`"
+            )
