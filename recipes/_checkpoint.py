@@ -67,9 +67,9 @@ def settings(recipe: Any) -> dict[str, Any]:
     head = Head(layers=0) if width is None else Head(dim=width, layers=1, bias=False)
     if node == "image":
         weak = GENTLE if recipe.image.weak == plain.image.weak else recipe.image.weak
-        place, size = _place(name), int(config.vision_config.image_size)
+        place = _place(name)
         encoder = place if Path(place).is_dir() else f"hf/{place}"
-        other = replace(recipe.image, encoder=encoder, size=size, weak=weak)
+        other = replace(recipe.image, encoder=encoder, weak=weak, **_pictures(name, encoder, config.vision_config))
     else:
         from multicl.modalities.audio import pretrained as of_sounds
 
@@ -95,6 +95,19 @@ def _check_decided(name: str, part: str, given: Any, default: Any, settled: Any)
 def _other(recipe: Any) -> str:
     """The node beside text."""
     return next(node for node in OTHERS if hasattr(recipe, node))
+
+
+def _pictures(name: str, encoder: str, vision: Any) -> dict[str, Any]:
+    """How the checkpoint reads them."""
+    from multicl.modalities.image.huggingface import reading
+
+    if not hasattr(vision, "image_size"):
+        raise InputError(
+            f"--from {name}: a {type(vision).__name__} looks at pictures of any size, which is not known here"
+        )
+    read = reading(encoder)
+    height, width = read.get("size", (int(vision.image_size),) * 2)
+    return {"crop_pct": 1.0, "crop_mode": "center", **read, "size": height if height == width else (height, width)}
 
 
 def _config(name: str, node: str) -> Any:

@@ -23,7 +23,7 @@ _ORIENTATION = 0x0112  # the EXIF tag
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-def load(raw: Any, height: int, width: int, kept: float = 1.0) -> Tensor:
+def load(raw: Any, height: int, width: int, kept: float = 1.0, squash: bool = False) -> Tensor:
     """One cell -> uint8 [3, height, width]: scaled to cover the size (bicubic, antialiased), the centre cut out.
 
     In memory a large picture's channels lie together (channels last), as files have them and crops are cut quickest.
@@ -31,6 +31,7 @@ def load(raw: Any, height: int, width: int, kept: float = 1.0) -> Tensor:
     Args:
         raw: what `read` takes.
         kept: share of that centre's height and width, in (0, 1], which is what is scaled.
+        squash: the whole picture is scaled to the size instead, whatever its proportions.
 
     Raises:
         BadSample: as `read`.
@@ -40,7 +41,7 @@ def load(raw: Any, height: int, width: int, kept: float = 1.0) -> Tensor:
         pixels = jpeg.decode(data)
         if pixels is not None:
             return _laid_out(pixels)
-    picture = fit(read(raw, hint=round(2 * max(height, width) / kept)), height, width, kept)
+    picture = fit(read(raw, hint=round(2 * max(height, width) / kept)), height, width, kept, squash)
     return _laid_out(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
 
 
@@ -80,16 +81,19 @@ def read(raw: Any, hint: int | None = None) -> Image.Image:
     raise BadSample(f"expected a picture (bytes, a path, a PIL image or an array), got {type(raw).__name__}")
 
 
-def fit(picture: Image.Image, height: int, width: int, kept: float = 1.0) -> Image.Image:
+def fit(picture: Image.Image, height: int, width: int, kept: float = 1.0, squash: bool = False) -> Image.Image:
     """Scale to cover width x height and cut out the centre, in one resampling; the picture itself where it fits.
 
     Args:
-        kept: share of the centre's height and width that is scaled to the size.
+        kept: share of the centre's height and width that is scaled to the size. squash: it is scaled to the width and
+            the height, each for itself.
     """
     if picture.size == (width, height) and kept == 1:
         return picture
-    scale = max(width / picture.width, height / picture.height) / kept
-    w, h = width / scale, height / scale
+    across, down = width / picture.width / kept, height / picture.height / kept
+    if not squash:
+        across = down = max(across, down)
+    w, h = width / across, height / down
     left, top = max(0.0, (picture.width - w) / 2), max(0.0, (picture.height - h) / 2)
     box = (left, top, min(left + w, picture.width), min(top + h, picture.height))
     return picture.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)

@@ -19,7 +19,7 @@ from multicl.modalities.image.draws import NOISE, draw
 from multicl.ops.launch import on, runs_on
 
 if TYPE_CHECKING:
-    from multicl.modalities.image.settings import Augment
+    from multicl.modalities.image.presets import Augment
 
 
 IN_REGISTERS = 64 * 64

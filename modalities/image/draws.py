@@ -13,7 +13,7 @@ from multicl.modalities import seeded
 from multicl.modalities.image.augment import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
 if TYPE_CHECKING:
-    from multicl.modalities.image.settings import Augment
+    from multicl.modalities.image.presets import Augment
 
 TRIES = 10
 """Boxes drawn for a crop before the whole picture is taken, as in torchvision."""

@@ -62,10 +62,11 @@ def half(image: Image, encoder: nn.Module) -> Half:
         from transformers import CLIPImageProcessor
 
         mean, std = _stats(encoder)
+        edge = round(height / image.crop_pct)
+        size = {"height": edge, "width": edge} if image.crop_mode == "squash" else {"shortest_edge": edge}
         return CLIPImageProcessor(
-            size={"shortest_edge": round(height / image.crop_pct)}, crop_size={"height": height, "width": width},
-            image_mean=mean, image_std=std,
-        )  # fmt: skip
+            size=size, crop_size={"height": height, "width": width}, image_mean=mean, image_std=std
+        )
 
     own = getattr(config.vision_config, "image_size", height)  # type: ignore[union-attr]
     between = "" if own == height else ", interpolate_pos_encoding=True"
@@ -84,7 +85,11 @@ def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text())
     mean, std = _stats(encoder)
     shape = [len(mean), *image.shape]
-    read = {"crop_pct": image.crop_pct, "crop_mode": "center", "interpolation": "bicubic"}  # as `Image.load` does
+    read = {
+        "crop_pct": image.crop_pct,
+        "crop_mode": image.crop_mode,
+        "interpolation": "bicubic",
+    }  # as `Image.load` does
     config["pretrained_cfg"] |= {"mean": mean, "std": std, "input_size": shape, **read}
     for key in ("test_input_size", "test_crop_pct"):
         config["pretrained_cfg"].pop(key, None)

@@ -87,7 +87,8 @@ def save(name: str, folder: Path) -> None:
         return
     load_config(name).save_pretrained(folder)
     mean, std = _stats(_place(name))
-    normalisation = {"do_normalize": True, "image_mean": list(mean), "image_std": list(std)}
+    normalisation: dict[str, Any] = {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
+    normalisation |= {"image_mean": list(mean), "image_std": list(std)}
     (Path(folder) / "preprocessor_config.json").write_text(json.dumps(normalisation, indent=2))
 
 
@@ -114,18 +115,53 @@ def load_config(name: str) -> Any:
         raise InputError(f"the encoder {name} cannot be had: {_first_line(error)}") from error
 
 
-def _stats(place: str) -> Stats:
-    """Mean and deviation of its image processor; ImageNet's where it has none."""
-    from transformers import ImageProcessingMixin
+def reading(name: str) -> dict[str, Any]:
+    """Settings of `Image` by which pictures are read as a model's own image processor does; none where it has none.
+
+    Raises:
+        InputError: the processor does what `Image` cannot.
+    """
+    processor = _processor(_place(name))
+    if processor is None:
+        return {}
+    size, crop = (_plain(getattr(processor, key, None)) for key in ("size", "crop_size"))
+    edge, whole = size.get("shortest_edge"), (size.get("height"), size.get("width"))
+    if not getattr(processor, "do_resize", True) or (edge is None and None in whole):
+        raise InputError(f"the encoder {name} reads pictures of any size, which is not known here: {size}")
+    squash = {"crop_mode": "squash"} if edge is None else {}
+    if not getattr(processor, "do_center_crop", False):
+        return {"size": (edge, edge) if edge else whole, **squash}
+    shape = crop["height"], crop["width"]
+    return {"size": shape, "crop_pct": min(1.0, shape[0] / (edge or whole[0])), **squash}
+
+
+def _plain(size: Any) -> dict[str, Any]:
+    """A size of transformers, of its fast image processors or the others."""
+    return {key: value for key, value in dict(size or {}).items() if value is not None}
+
+
+def _processor(place: str) -> Any:
+    """What reads a model's pictures; None where there is nothing of the kind."""
+    from transformers import AutoImageProcessor
 
     try:
-        settings, _ = ImageProcessingMixin.get_image_processor_dict(place)
-    except (OSError, ValueError):
+        with pretrained.quiet():
+            return AutoImageProcessor.from_pretrained(place)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, KeyError, ImportError):
+        return None
+
+
+def _stats(place: str) -> Stats:
+    """Mean and deviation of its image processor, for pixels in [0, 1]; ImageNet's where it has none."""
+    processor = _processor(place)
+    mean: Any = getattr(processor, "image_mean", None)
+    std: Any = getattr(processor, "image_std", None)
+    if processor is not None and not processor.do_normalize:
+        mean, std = [0.0] * 3, [1.0] * 3
+    if not all(isinstance(part, list | tuple) and len(part) == 3 for part in (mean, std)):
         return IMAGENET
-    if settings.get("do_normalize") is False:
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    mean, std = settings.get("image_mean"), settings.get("image_std")
-    return (tuple(mean), tuple(std)) if isinstance(mean, list) and isinstance(std, list) else IMAGENET
+    white = 255 * processor.rescale_factor if processor.do_rescale else 255.0  # what the model sees a 1 as
+    return (mean[0] / white, mean[1] / white, mean[2] / white), (std[0] / white, std[1] / white, std[2] / white)
 
 
 def _first_line(error: Exception) -> str:

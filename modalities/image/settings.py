@@ -1,4 +1,4 @@
-"""What a run says about pictures: `Image` and its `Augment`. Libraries are imported by the methods that need them."""
+"""What a run says about pictures: `Image`. Libraries are imported by the methods that need them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from multicl.modalities.image.presets import LOCAL, STRONG, WEAK, Augment, height_width, require
 from multicl.types import Batch, Half, InputError, Kind, Suggestion
 
 if TYPE_CHECKING:
@@ -21,113 +22,7 @@ else:
 
 Channels = Literal["rgb", "L", "ab", "a", "b", "Y", "CbCr"]
 Stem = Literal["default", "cifar"]
-
-
-def _require(holds: bool, name: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise InputError(f"image setting {name}={value!r}: it must be {wanted}")
-
-
-def _two(name: str, value: Any) -> tuple[Any, Any]:
-    numbers = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
-    _require(numbers, name, value, "two numbers")
-    return value[0], value[1]
-
-
-def _pixels(name: str, value: Any) -> tuple[int, int]:
-    size = _two(name, value) if isinstance(value, Sequence) else (value, value)
-    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in size)
-    _require(whole and all(1 <= n <= 4096 for n in size), name, value, "one or two of 1 to 4096 pixels")
-    return size
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augment:
-    """Random changes of a picture, in the order of these fields; every row draws its own. Zeros turn a change off.
-
-    Raises:
-        InputError: a setting out of its range.
-    """
-
-    crop: tuple[float, float] = (1.0, 1.0)
-    """Least and greatest share of the area that a crop keeps, in (0, 1]; it is scaled back to the full size."""
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Range of the crop's width / height, relative to the picture's own."""
-    flip: float = 0.0
-    """Probability of a mirrored picture, left to right."""
-    rotate: float = 0.0
-    """Probability of a rotation."""
-    rotate_degrees: float = 15.0
-    """Greatest angle of it, either way."""
-    jitter: float = 0.0
-    """Probability of the colour changes below, all four in random order."""
-    brightness: float = 0.4
-    """Greatest change of the factor, about 1; `contrast` and `saturation` likewise."""
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    """Greatest turn of the hue, as a share of the colour circle, in [0, 0.5]."""
-    gray: float = 0.0
-    """Probability of a grey picture."""
-    blur: float = 0.0
-    """Probability of a Gaussian blur."""
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    """Range of its standard deviation, in pixels."""
-    solarize: float = 0.0
-    """Probability that bright pixels are inverted."""
-    solarize_threshold: float = 0.5
-    """From which brightness on, in [0, 1]."""
-    posterize: float = 0.0
-    """Probability that each channel keeps only a few levels."""
-    posterize_bits: int = 4
-    """2 to this power of them."""
-    noise: float = 0.0
-    """Probability of added Gaussian noise."""
-    noise_std: float = 0.05
-    """Its standard deviation; pixels are in [0, 1]."""
-    cutout: float = 0.0
-    """Probability of a box filled with mid-grey (Cutout, arXiv:1708.04552); its shape is drawn as a crop's."""
-    cutout_area: tuple[float, float] = (0.02, 0.33)
-    """Least and greatest share of the area that it covers, in (0, 1]."""
-
-    def __post_init__(self) -> None:
-        ranges = {"crop": 1.0, "ratio": 100.0, "blur_sigma": 100.0, "cutout_area": 1.0}
-        for name, top in ranges.items():
-            low, high = _two(name, getattr(self, name))
-            _require(0 < low <= high <= top, name, getattr(self, name), f"two numbers 0 < low <= high <= {top:g}")
-        tops = {"rotate_degrees": 180.0, "brightness": 10.0, "contrast": 10.0, "saturation": 10.0, "hue": 0.5}
-        for name in (f.name for f in dataclasses.fields(self)):
-            value, top = getattr(self, name), tops.get(name, 1.0)  # most are probabilities
-            if name == "posterize_bits":
-                whole = isinstance(value, int) and not isinstance(value, bool)
-                _require(whole and 1 <= value <= 8, name, value, "a whole number, 1 to 8")
-            elif name not in ranges:
-                _require(isinstance(value, int | float) and 0 <= value <= top, name, value, f"a number in [0, {top:g}]")
-
-
-SMALL_PICTURES = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2)
-"""SimCLR's (arXiv:2002.05709, appendix B.9) for pictures of some 32 pixels: half its jitter, no blur."""
-SIMCLR = Augment(
-    crop=(0.08, 1.0), flip=0.5, jitter=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, gray=0.2, blur=0.5
-)
-"""SimCLR's (arXiv:2002.05709, appendix A) for ImageNet. Its sigma of 0.1 to 2 pixels is for 224 pixels."""
-MOCO = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2, blur=0.5)
-"""MoCo v2's (arXiv:2003.04297)."""
-BYOL_FIRST = Augment(crop=(0.08, 1.0), flip=0.5, jitter=0.8, saturation=0.2, gray=0.2, blur=1.0)
-"""BYOL's first view (arXiv:2006.07733, appendix B), always blurred; Barlow Twins and MoCo v3 have it, too.
-
-The two views differ: give them to two nodes of one column and tower, `Image(column="image", tower="image",
-weak=BYOL_FIRST)` and likewise BYOL_SECOND, as a pair of two nodes compares their weak views."""
-BYOL_SECOND = dataclasses.replace(BYOL_FIRST, blur=0.1, solarize=0.2)
-"""BYOL's second view, seldom blurred and at times solarized."""
-
-STRONG = SMALL_PICTURES
-"""Of two views of one picture."""
-WEAK = Augment(crop=(0.8, 1.0))
-"""Beside a caption, which must stay true: no mirror, no colour."""
-LOCAL = Augment(crop=(0.05, 0.25), flip=0.5, jitter=0.8, gray=0.2)
-"""A small part, as of STRONG: SwAV's multi-crop (arXiv:2006.09882) cuts 0.05 to 0.14 of a picture of 224 pixels; of one
-of 32 that would be some 10 pixels."""
+CropMode = Literal["center", "squash"]
 
 
 @dataclass(frozen=True)
@@ -146,8 +41,10 @@ class Image:
     column: str | None = None
     tower: str | None = None
     size: int | tuple[int, int] = 32
-    """Height and width in pixels that the encoder sees; one number: a square. Other pictures are scaled to cover it and
-    their centre is cut out, when they are read."""
+    """Height and width in pixels that the encoder sees; one number: a square."""
+    crop_mode: CropMode = "center"
+    """What is done with other pictures when they are read: they are scaled to cover the size, and their centre is cut
+    out; or "squash": they are scaled to it whole, whatever their proportions, as SigLIP's (timm's names)."""
     crop_pct: float = 1.0
     """Share of the height and width that is looked at in evaluation, about the centre, in (0, 1] (timm's name; its
     models want 0.875 to 1). Training's crops show things larger than whole pictures do (arXiv:1906.06423): after
@@ -176,38 +73,39 @@ class Image:
     """What comes after the image half in a two-tower model of transformers."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
             "encoder", self.encoder, '"small", a name, a folder, or an nn.Module',
         )  # fmt: skip
-        _pixels("size", self.size)
+        height_width("size", self.size)
         if self.local_size is not None:
-            _pixels("local_size", self.local_size)
-        _require(
+            height_width("local_size", self.local_size)
+        require(
             isinstance(self.crop_pct, int | float) and 0 < self.crop_pct <= 1, "crop_pct", self.crop_pct, "in (0, 1]"
         )
-        _require(self.fields in range(1, 17), "fields", self.fields, "a whole number, 1 to 16")
-        _require(self.channels in get_args(Channels), "channels", self.channels, f"one of {get_args(Channels)}")
-        _require(self.stem in get_args(Stem), "stem", self.stem, f"one of {get_args(Stem)}")
-        _require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
+        require(self.crop_mode in get_args(CropMode), "crop_mode", self.crop_mode, f"one of {get_args(CropMode)}")
+        require(self.fields in range(1, 17), "fields", self.fields, "a whole number, 1 to 16")
+        require(self.channels in get_args(Channels), "channels", self.channels, f"one of {get_args(Channels)}")
+        require(self.stem in get_args(Stem), "stem", self.stem, f"one of {get_args(Stem)}")
+        require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
 
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return _pixels("size", self.size)
+        return height_width("size", self.size)
 
     @property
     def local_shape(self) -> tuple[int, int]:
         """(height, width) of small views."""
         if self.local_size is not None:
-            return _pixels("local_size", self.local_size)
+            return height_width("local_size", self.local_size)
         height, width = self.shape
         return -(-height // 2), -(-width // 2)
 
     @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
-        return "image", self.shape, self.crop_pct, self.strong, self.weak, self.local, self.local_shape
+        return "image", self.shape, self.crop_mode, self.crop_pct, self.strong, self.weak, self.local, self.local_shape
 
     @property
     def files(self) -> bool:
@@ -215,7 +113,7 @@ class Image:
         return True
 
     def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
-        """One cell -> uint8 [3, h, w], scaled to cover the size, the centre cut out. Nothing is drawn from `rng`.
+        """One cell -> uint8 [3, h, w], brought to the size as `crop_mode` says. Nothing is drawn from `rng`.
 
         Without `rng` (evaluation) `crop_pct` of it is kept.
 
@@ -229,7 +127,7 @@ class Image:
         """
         from multicl.modalities.image import decode
 
-        return decode.load(raw, *self.shape, self.crop_pct if rng is None else 1.0)
+        return decode.load(raw, *self.shape, self.crop_pct if rng is None else 1.0, self.crop_mode == "squash")
 
     def collate(self, samples: Sequence[Tensor]) -> Batch:
         """Samples uint8 [3, h, w] -> Batch of "pixels" uint8 [B, 3, h, w]."""

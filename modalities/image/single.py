@@ -18,7 +18,7 @@ from multicl.modalities.image.augment import LUMA
 from multicl.modalities.image.draws import NOISE, Draws
 
 if TYPE_CHECKING:
-    from multicl.modalities.image.settings import Augment
+    from multicl.modalities.image.presets import Augment
 
 FADES = 0.999
 """Blends of at most so much of a picture stay below 1 by more than they are rounded, as luma's weights are 0.9999."""

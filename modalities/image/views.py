@@ -19,7 +19,7 @@ from multicl.modalities.image.recorded import replayed
 from multicl.modalities.image.single import single_views
 
 if TYPE_CHECKING:
-    from multicl.modalities.image.settings import Augment
+    from multicl.modalities.image.presets import Augment
 
 IN_CACHE = 2**19
 """Floats of a slice on a CPU: beyond the cache the same work is several times slower, and short passes cost too."""

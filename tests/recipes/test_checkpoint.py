@@ -233,6 +233,49 @@ def test_a_setting_that_the_checkpoint_has_otherwise_is_refused(
         parse(recipe_of(kind), ["--from", str(folder), *flags.split()])
 
 
+EDGE, SQUARE = {"shortest_edge": 16}, {"height": 16, "width": 16}
+READERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cut": ("CLIPImageProcessor", {"size": EDGE, "crop_size": SQUARE}),
+    "cut smaller": ("CLIPImageProcessor", {"size": {"shortest_edge": 24}, "crop_size": SQUARE}),
+    "squashed": ("CLIPImageProcessor", {"size": SQUARE, "do_center_crop": False}),
+    "squashed and cut": ("CLIPImageProcessor", {"size": {"height": 20, "width": 20}, "crop_size": SQUARE}),
+    "SigLIP's": ("SiglipImageProcessor", {"size": SQUARE}),
+    "not scaled to 1": ("SiglipImageProcessor", {"size": SQUARE, "do_rescale": False, "image_mean": [127.0] * 3,
+                                                 "image_std": [60.0] * 3}),
+    "not normalised": ("SiglipImageProcessor", {"size": SQUARE, "do_normalize": False}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_pictures_are_read_as_the_checkpoints_own_processor_does(
+    reader: str, recipe_of: Any, tmp_path: Path, data: Path
+) -> None:
+    folder, (name, settings) = saved(tmp_path / "model", "siglip"), READERS[reader]
+    processor = getattr(transformers, name)(**settings)
+    processor.save_pretrained(folder)
+    net = transformers.AutoModel.from_pretrained(folder).eval()
+    model = parse(recipe_of("siglip"), ["--from", str(folder), "--data.path", str(data), *FEW]).trainer().model
+    again = multicl.load(model.save(tmp_path / "saved"), device="cpu")
+    out = export(tmp_path / "saved", "clip", tmp_path / "out")
+    theirs_again = transformers.AutoImageProcessor.from_pretrained(out)
+    for width, height in ((64, 64), (96, 48), (40, 80)):
+        smooth = Picture.fromarray(media.pixels(3)).resize((width, height), Picture.Resampling.BICUBIC)
+        with torch.no_grad():
+            given = processor(images=[smooth], return_tensors="pt")
+            expected = normalize(net.get_image_features(**given).pooler_output, dim=1)
+        for ours_now in (model, again):
+            assert float(ours_now.embed(image=[smooth]) @ expected.T) > 0.9995  # theirs rounds pixels in between
+        whole = theirs_again(images=[smooth], return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(whole, given["pixel_values"], atol=0.1, rtol=0)
+
+
+def test_pictures_of_any_size_are_refused(recipe_of: Any, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model", "siglip")
+    transformers.SiglipImageProcessor(do_resize=False).save_pretrained(folder)
+    with pytest.raises(InputError, match="reads pictures of any size, which is not known here"):
+        parse(recipe_of("siglip"), ["--from", str(folder)])
+
+
 def test_a_setting_that_the_checkpoint_shares_or_leaves_open_stays(recipe_of: Any, tmp_path: Path) -> None:
     flags = ["--from", str(saved(tmp_path / "model", "clip")), "--image.size", "16", "--text.max-tokens", "4"]
     settings = parse(recipe_of("clip"), [*flags, "--text.prompt", "a photo of ", "--optim.tower-lr", "image", "0"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,12 @@ def saved(folder: Path, kind: str, act: str = "relu") -> Path:
             frequency_max=4000, truncation="rand_trunc",
         ).save_pretrained(folder)  # fmt: skip
         return folder
-    size = {"height": 16, "width": 16}
-    settings = {"do_normalize": True, "image_mean": MEAN, "image_std": STD, "size": size}
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    size, stats = {"height": 16, "width": 16}, {"image_mean": MEAN, "image_std": STD}
+    if kind == "clip":
+        processor: Any = transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=size, **stats)
+    else:
+        processor = transformers.SiglipImageProcessor(size=size, **stats)
+    processor.save_pretrained(folder)
     return folder
 
 
