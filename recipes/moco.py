@@ -8,7 +8,7 @@ python recipes/moco.py --version v3 --objective.temperature 0.2 --head.dim 256 -
 
 Measured with the second command on CIFAR-10 as JPEG, a budget for a CPU (two runs on an H100 in float32, one on a CPU;
 benchmarks/seeds.py), mean and deviation of three seeds: kNN 46.3 +- 0.2 %, linear probe 51.5 +- 0.8 %; with the flags
-of the third, two seeds, 46.8 +- 0.6 and 53.8 +- 0.4 %; untrained 35.7 and 43.3 %, raw pixels 28.6 and 40.2 %. On an
+of the third 46.9 +- 0.5 and 53.9 +- 0.4 %; untrained 35.7 and 43.3 %, raw pixels 28.6 and 40.2 %. On an
 H100 in bf16, 900 steps of the first one's recipe (9 epochs): 53.9 %.
 """
 

@@ -5,8 +5,8 @@ python recipes/supcon.py --image.encoder small --image.stem default --train.batc
     --bank 20000
 
 Measured with the second command on CIFAR-10 as JPEG (labels of all 50,000), 35 minutes of one CPU core: kNN 60.8 %,
-linear probe 64.3 %; untrained 36.1 and 42.3 %, raw pixels 28.6 and 40.2 %. Of two seeds on an H100 60.8 +- 0.4 and
-64.0 +- 0.4 % (benchmarks/seeds.py).
+linear probe 64.3 %; untrained 36.1 and 42.3 %, raw pixels 28.6 and 40.2 %. Of three seeds, two of them
+on an H100, 60.4 +- 0.8 and 63.7 +- 0.6 % (benchmarks/seeds.py).
 """
 
 from __future__ import annotations
