@@ -44,7 +44,43 @@ def load(name: str, **settings: Any) -> tuple[Any, set[int]]:
         model, found = AutoModel.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **settings
         )
+    own_storage(model)
     return model, {id(p) for key, p in model.named_parameters() if key in found["missing_keys"]}
+
+
+def load_part(name: str, config: Any, **settings: Any) -> tuple[Any, set[int]]:
+    """`load` with a configuration; half of a two-tower model is taken out of the whole where it is not found alone.
+
+    Some wholes keep their halves' weights under names that the halves do not look for.
+    """
+    from transformers import AutoConfig
+
+    model, absent = load(name, config=config, **settings)
+    whole: Any = AutoConfig.from_pretrained(name) if mostly(model, absent) else None
+    for key in ("vision_config", "text_config", "audio_config"):
+        if type(getattr(whole, key, None)) is type(config):
+            setattr(whole, key, config)
+            both, lost = load(name, config=whole, **settings)
+            for part in both.children():
+                if type(part) is type(model):
+                    return part, lost
+    return model, absent
+
+
+def mostly(model: nn.Module, absent: set[int]) -> bool:
+    """Most of a model's parameters are among the absent ones: its files are another model's."""
+    parameters = list(model.parameters())
+    return 2 * sum(id(p) in absent for p in parameters) > len(parameters)
+
+
+def own_storage(model: nn.Module) -> None:
+    """Every parameter on its own: where the files have several in one tensor, they come as views of it.
+
+    Nothing could write those to a file.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.untyped_storage().nbytes() > tensor.nbytes:
+            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
 
 
 def recompute(model: Any, enable: bool) -> None:

@@ -41,7 +41,7 @@ EVAL_EXAMPLES = """examples:
 """
 TO = {
     "sentence-transformers": "a text encoder and its head, as SentenceTransformer loads it",
-    "transformers": "a text encoder's features, for AutoModel and AutoTokenizer",
+    "transformers": "features of an encoder that came from there, or of a text encoder",
     "onnx": "a text encoder and its head, for ONNX Runtime",
     "timm": "an image encoder of timm, for timm.create_model(..., checkpoint_path=...)",
     "torchvision": "an image encoder of torchvision, for load_state_dict",

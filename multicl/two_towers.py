@@ -52,12 +52,24 @@ def begin(towers: Towers, pair: Pair, whole: nn.Module) -> None:
             ours.copy_(theirs)
         objective = _tempered(towers.objectives[pair.name])
         if objective is not None and objective.log_scale is not None:
-            scale = torch.stack([scale.detach().float().squeeze() for scale in _scales(whole)]).mean()
+            scale = _mean_scale(whole)
             objective.most = max(objective.most, float(scale))
             objective.log_scale.fill_(scale)
         bias, its = getattr(objective, "bias", None), getattr(whole, "logit_bias", None)
         if bias is not None and its is not None:
             bias.copy_(its.reshape(bias.shape))
+
+
+def between(towers: Towers, pair: Pair, whole: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """What a model has beside its two halves, by name: projections, temperature and bias."""
+    projections = [getattr(towers.modalities[node], "projection", None) for node in (pair.a, pair.b)]
+    own = {*SCALES, "logit_bias", *projections}
+    return [(name, p) for name, p in whole.named_parameters() if name.partition(".")[0] in own]
+
+
+def temperature_of(whole: nn.Module) -> float:
+    """The temperature of a model; of one for each direction their geometric mean."""
+    return math.exp(-float(_mean_scale(whole)))
 
 
 def joined(towers: Towers, pair: Pair, config: Any, halves: tuple[Half, Half]) -> Any:
@@ -125,6 +137,10 @@ def _tempered(objective: nn.Module) -> TemperedModule | None:
 
 def _scales(whole: nn.Module) -> list[nn.Parameter]:
     return [getattr(whole, name) for name in SCALES if hasattr(whole, name)]
+
+
+def _mean_scale(whole: nn.Module) -> Tensor:
+    return torch.stack([scale.detach().float().squeeze() for scale in _scales(whole)]).mean()
 
 
 def _log_scale(objective: TemperedModule) -> float:

@@ -39,12 +39,29 @@ class FromCheckpoint(multicl.Run):
         """As every recipe's, with the checkpoint's projections and temperature."""
         trainer = super().trainer()
         if self.checkpoint:
-            from multicl import two_towers
-
-            whole, _ = _loaded(pretrained.load, self.checkpoint)
-            pair = next(pair for pair in trainer.towers.pairs if {pair.a, pair.b} == {_other(self), "text"})
-            two_towers.begin(trainer.towers, pair, whole)
+            _begin(self, trainer)
         return trainer
+
+
+def _begin(recipe: Any, trainer: multicl.Trainer) -> None:
+    """With the checkpoint's own projections, temperature and bias.
+
+    Raises:
+        InputError: its files lack them; a temperature that is neither learnt nor given.
+    """
+    from multicl import two_towers
+
+    name, fixed = recipe.checkpoint, recipe.objective
+    whole, absent = _loaded(pretrained.load, name)
+    pair = next(pair for pair in trainer.towers.pairs if {pair.a, pair.b} == {_other(recipe), "text"})
+    if lost := [key for key, p in two_towers.between(trainer.towers, pair, whole) if id(p) in absent]:
+        raise InputError(f"--from {name}: its files lack {', '.join(lost)}")
+    if not fixed.learnable and fixed.temperature == type(recipe).objective.temperature:
+        raise InputError(
+            f"--from {name} has a temperature of {two_towers.temperature_of(whole):.6g}: give --objective.temperature, "
+            "this or another, if it is not to be learnt"
+        )
+    two_towers.begin(trainer.towers, pair, whole)
 
 
 def settings(recipe: Any) -> dict[str, Any]:

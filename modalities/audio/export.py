@@ -1,17 +1,72 @@
-"""A trained audio encoder as the audio half of CLAP (arXiv:2211.06687), as transformers loads it."""
+"""A trained audio encoder as transformers loads it, alone or as the audio half of CLAP (arXiv:2211.06687)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from multicl.modalities import lora
 from multicl.modalities.audio import pretrained
+from multicl.modalities.audio.waveform import WaveModel
+from multicl.modalities.pretrained import quiet
 from multicl.types import Half, InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from multicl.modalities.audio.settings import Audio
+
+
+def forms(encoder: nn.Module) -> tuple[str, ...]:
+    """What can hold this encoder."""
+    import transformers
+
+    own = isinstance(encoder, WaveModel | pretrained.SpectrogramModel)
+    return ("transformers",) if own and hasattr(transformers, type(encoder.model).__name__) else ()
+
+
+def write(audio: Audio, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
+    """Write a model of transformers and its feature extractor; gives how they are used, for the model card.
+
+    Raises:
+        InputError: the encoder is no such model, or there is a head.
+    """
+    if form not in forms(encoder):
+        raise InputError(f"{form} cannot hold a {type(encoder).__name__}")
+    if head is not None:
+        raise InputError(f"{form} has no place for a head: export the encoder's features (--space features)")
+    assert isinstance(audio.encoder, str)
+    assert isinstance(encoder, WaveModel | pretrained.SpectrogramModel)
+    plain = lora.merged(encoder)
+    with quiet():
+        plain.model.save_pretrained(folder)
+    pretrained.describe(audio.encoder)[1].save_pretrained(folder)
+    kind, rate = type(plain.model).__name__, audio.rate
+    features = "out.pooler_output" if _pools(plain, rate) else "out.last_hidden_state.mean(1)"
+    return f"""```python
+import torch
+from transformers import AutoFeatureExtractor, {kind}
+extractor, model = AutoFeatureExtractor.from_pretrained("this-folder"), {kind}.from_pretrained("this-folder").eval()
+wave = torch.zeros({rate}).numpy()  # float32 [T], mono, at {rate} Hz
+with torch.no_grad():
+    out = model(**extractor([wave], sampling_rate={rate}, return_tensors="pt"))
+features = {features}  # [1, {plain.width}]
+```
+
+One sound at a time: of several of unlike lengths only the frames of each count.
+"""
+
+
+def _pools(encoder: WaveModel | pretrained.SpectrogramModel, rate: int) -> bool:
+    """Its features are the model's pooled output, and not the mean of its states."""
+    if isinstance(encoder, WaveModel):
+        return False
+    silence = encoder.extractor([torch.zeros(rate).numpy()], sampling_rate=rate, return_tensors="pt")
+    with torch.no_grad():
+        return getattr(encoder.model(**silence), "pooler_output", None) is not None
 
 
 def half(audio: Audio, encoder: nn.Module) -> Half:

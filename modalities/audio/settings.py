@@ -276,6 +276,25 @@ class Audio:
             return self
         return dataclasses.replace(self, encoder=str(folder), pretrained=False)
 
+    def forms(self, encoder: nn.Module) -> tuple[str, ...]:
+        """The forms of `export` that can hold this encoder."""
+        from multicl.modalities.audio import export
+
+        return export.forms(encoder)
+
+    def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
+        """Write a built and trained encoder as transformers loads it; gives how to use it, as Markdown.
+
+        Args:
+            head: what comes after it, for which there is no place. form: "transformers".
+
+        Raises:
+            InputError: it is no model of transformers, or a head is given.
+        """
+        from multicl.modalities.audio import export
+
+        return export.write(self, encoder, head, folder, form)
+
     def half(self, encoder: nn.Module) -> Half:
         """A built and trained encoder as the audio half of CLAP; see `multicl.types.Half`.
 

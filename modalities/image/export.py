@@ -1,4 +1,4 @@
-"""A trained image encoder as others load it: timm, torchvision, and as CLIP's or SigLIP's half transformers."""
+"""A trained image encoder as others load it: timm, torchvision, transformers, and as CLIP's or SigLIP's half."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from multicl.modalities import lora
+from multicl.modalities import lora, pretrained
 from multicl.modalities.image.encoders import ImageEncoder
 from multicl.modalities.image.huggingface import Pooled, is_huggingface, load_config
 from multicl.types import Half, InputError
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from multicl.modalities.image.settings import Image
 
 
+ROUNDING = "Other sizes: the processor scales and cuts pictures as in training, but for half a pixel of rounding."
+
+
 def forms(image: Image) -> tuple[str, ...]:
     """What can hold the encoder that these settings name."""
     name = image.encoder
-    if not isinstance(name, str) or name == "small" or is_huggingface(name):
+    if not isinstance(name, str) or name == "small":
         return ()
+    if is_huggingface(name):  # whose processors know no colour space but RGB
+        return ("transformers",) if image.channels == "rgb" else ()
     return ("timm",) if name.startswith("timm/") else ("torchvision",)
 
 
@@ -39,7 +44,8 @@ def write(image: Image, encoder: nn.Module, head: nn.Module | None, folder: Path
     if head is not None:
         raise InputError(f"{form} has no place for a head: export the encoder's features (--space features)")
     assert isinstance(encoder, ImageEncoder)
-    return (_timm if form == "timm" else _torchvision)(image, lora.merged(encoder), folder)
+    write_as = {"timm": _timm, "torchvision": _torchvision, "transformers": _transformers}[form]
+    return write_as(image, lora.merged(encoder), folder)
 
 
 def half(image: Image, encoder: nn.Module) -> Half:
@@ -58,23 +64,55 @@ def half(image: Image, encoder: nn.Module) -> Half:
         raise InputError(f"two-tower models look at square pictures in colour, not {image.channels} {height}x{width}")
     assert isinstance(encoder, ImageEncoder)
 
-    def processor() -> Any:
-        from transformers import CLIPImageProcessor
-
-        mean, std = _stats(encoder)
-        edge = round(height / image.crop_pct)
-        size = {"height": edge, "width": edge} if image.crop_mode == "squash" else {"shortest_edge": edge}
-        return CLIPImageProcessor(
-            size=size, crop_size={"height": height, "width": width}, image_mean=mean, image_std=std
-        )
-
     own = getattr(config.vision_config, "image_size", height)  # type: ignore[union-attr]
     between = "" if own == height else ", interpolate_pos_encoding=True"
     usage = f"""    from PIL import Image
     pictures = processor(images=[Image.new("RGB", (300, 200))], return_tensors="pt")
     image = model.get_image_features(**pictures{between}).pooler_output  # [N, D]"""
-    notes = "Other sizes: the processor scales and cuts pictures as in training, but for half a pixel of rounding."
-    return Half(lora.merged(net).model, config, processor, usage, notes)
+    return Half(lora.merged(net).model, config, lambda: _processor(image, encoder), usage, ROUNDING)
+
+
+def _processor(image: Image, encoder: ImageEncoder) -> Any:
+    """Of transformers, one that reads pictures as `Image.load` does."""
+    from transformers import CLIPImageProcessor
+
+    mean, std = _stats(encoder)
+    (height, width), (tall, wide) = image.shape, (round(side / image.crop_pct) for side in image.shape)
+    size = {"height": tall, "width": wide} if image.crop_mode == "squash" else {"shortest_edge": min(tall, wide)}
+    crop = {"height": height, "width": width}
+    return CLIPImageProcessor(size=size, crop_size=crop, image_mean=mean, image_std=std)
+
+
+def _transformers(image: Image, encoder: ImageEncoder, folder: Path) -> str:
+    """A model of theirs and what reads its pictures."""
+    net = encoder.net
+    assert isinstance(net, Pooled)
+    height, width = image.shape
+    if height != width and image.crop_mode == "center":
+        raise InputError("the image processors of transformers cut no pictures that are not square")
+    with pretrained.quiet():
+        net.model.save_pretrained(folder)  # type: ignore[operator]
+    _processor(image, encoder).save_pretrained(folder)
+    kind = type(net.model).__name__
+    options = "".join(f", {key}={value}" for key, value in net.options.items())
+    with torch.no_grad():
+        out: Any = net.model(pixel_values=torch.zeros(1, 3, height, width), **net.options)
+    pooled = getattr(out, "pooler_output", None) is not None
+    tokens = "" if pooled or out.last_hidden_state.ndim == 3 else ".flatten(2).transpose(1, 2)"
+    features = "out.pooler_output.flatten(1)" if pooled else f"out.last_hidden_state{tokens}.mean(1)"
+    return f"""```python
+import torch
+from PIL import Image
+from transformers import CLIPImageProcessor, {kind}
+processor, model = CLIPImageProcessor.from_pretrained("this-folder"), {kind}.from_pretrained("this-folder").eval()
+pictures = processor(images=[Image.new("RGB", (300, 200))], return_tensors="pt")
+with torch.no_grad():
+    out = model(**pictures{options})
+features = {features}  # [N, {encoder.width}]
+```
+
+{ROUNDING}
+"""
 
 
 def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:

@@ -53,7 +53,7 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[Pooled, Stat
         weights: load them, safetensors only.
 
     Raises:
-        InputError: no such model or folder, no weights there, or a model that does not look at pictures.
+        InputError: no such model or folder, no weights there or those of another, or it does not look at pictures.
     """
     from transformers import AutoModel
 
@@ -70,13 +70,15 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[Pooled, Stat
         loading["ignore_mismatched_sizes"] = True
     try:
         if weights:
-            model, absent = pretrained.load(place, config=config, **loading)
+            model, absent = pretrained.load_part(place, config, **loading)
         else:
             model, absent = AutoModel.from_config(config, dtype=torch.float32), set()  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise InputError(f"the encoder {name} cannot be loaded: {_first_line(error)}") from error
     if "pixel_values" not in inspect.signature(model.forward).parameters:
         raise InputError(f"the encoder {name} is a {type(model).__name__}, which takes no pictures")
+    if pretrained.mostly(model, absent):
+        raise InputError(f"the weights of the encoder {name} are of another model than its {type(model).__name__}")
     pretrained.warn_of_absent(name, model, absent)
     return Pooled(model), _stats(place)
 

@@ -191,10 +191,10 @@ class Image:
         return export.forms(self)
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-        """Write a built and trained encoder as "timm" or "torchvision" load it; gives how to use it, as Markdown.
+        """Write a built and trained encoder as timm, torchvision or transformers load it; gives its use, as Markdown.
 
         Args:
-            head: what comes after it; neither library has a place for one.
+            head: what comes after it; none of them has a place for one. form: the library's name.
 
         Raises:
             InputError: that library cannot hold this encoder, or a head is given.

@@ -50,6 +50,10 @@ def build(settings: Text, weights: bool) -> nn.Module:
     if settings.encoder == "small":
         return TransformerEncoder(lora.adapted(_small(settings, dropout), settings.lora, "text"), pooling)
     pooling = settings.pooling or sentence.pooling_of(settings.encoder) or pooling
+    if weights and not settings.prompt and (prompt := sentence.prompt_of(settings.encoder)):
+        log.warning(
+            "text encoder %r: its files have it read %r before every text: give prompt=", settings.encoder, prompt
+        )
     model = _from_hub(settings, pooling, weights and settings.pretrained)
     if weights and not settings.fill:
         tokenizer = tokens.tokenizer(settings.encoder, settings.max_tokens)
@@ -218,8 +222,9 @@ def _from_hub(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     _set_config(config, settings.dropout, name)
     model, missing = hub.load_model(name, config) if weights else (hub.build_model(name, config), set())
     absent = {id(p) for key, p in model.named_parameters() if key in missing}
-    if config.is_encoder_decoder:
+    if config.is_encoder_decoder or (hasattr(model, "encoder") and hasattr(model, "decoder")):
         model = model.get_encoder()
+        model.config.is_encoder_decoder = True  # files of an encoder alone (T5EncoderModel's) deny it
     if pooling == "pooler" and not _pools(model, tokenizer):
         raise InputError(f"text setting pooling='pooler': encoder {name!r} has none; give pooling='cls'")
     if pooling != "pooler" and getattr(model, "pooler", None) is not None:

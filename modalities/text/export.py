@@ -38,10 +38,11 @@ TOLERANCE = 1e-4
 FORMS = ("sentence-transformers", "transformers", "onnx")
 
 
-def forms(encoder: nn.Module) -> tuple[str, ...]:
+def forms(text: Text, encoder: nn.Module) -> tuple[str, ...]:
     """What can hold this encoder."""
-    whole = isinstance(encoder, TransformerEncoder) and not encoder.model.config.is_encoder_decoder
-    return FORMS if whole else ()
+    if not isinstance(encoder, TransformerEncoder) or encoder.model.config.is_encoder_decoder or text.fill:
+        return ()
+    return FORMS if encoder.pooling != "pooler" or _pooler(encoder) else FORMS[1:]
 
 
 def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
@@ -61,6 +62,8 @@ def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, 
         )
     if encoder.model.config.is_encoder_decoder:
         raise InputError(f"half of the encoder-decoder {text.encoder!r} is no model that {form} loads by itself")
+    if text.fill:
+        raise InputError(f"{form} fills no text up to max_tokens, as fill=True has it: export the pair (--to clip)")
     return forms[form](text, lora.merged(encoder), head, folder)
 
 
@@ -74,9 +77,8 @@ def half(text: Text, encoder: nn.Module) -> Half:
         raise InputError(f"a {type(encoder).__name__} is no text half of a two-tower model")
     if encoder.pooling != "pooler":
         raise InputError(f"two-tower models compare the pooled output of a text, not pooling={encoder.pooling!r}")
-    prompt = f'[{text.prompt!r} + text for text in ["two words"]]' if text.prompt else '["two words"]'
     fill = '"max_length"' if text.fill else "True"
-    usage = f"""    tokens = processor(text={prompt}, padding={fill}, truncation=True, return_tensors="pt")
+    usage = f"""    tokens = processor(text={_texts(text)}, padding={fill}, truncation=True, return_tensors="pt")
     text = model.get_text_features(**tokens).pooler_output  # [N, D]"""
     return Half(lora.merged(encoder).model, None, lambda: _half_tokenizer(text), usage)
 
@@ -95,27 +97,35 @@ def _transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | Non
     with quiet():
         encoder.model.save_pretrained(folder)
     _tokenizer(text).save_pretrained(folder)
-    prompt = f" Every text begins with {text.prompt!r}." if text.prompt else ""
     return f"""```python
 from transformers import AutoModel, AutoTokenizer
 tokenizer, model = AutoTokenizer.from_pretrained("this-folder"), AutoModel.from_pretrained("this-folder").eval()
-out = model(**tokenizer(["two words"], padding=True, truncation=True, return_tensors="pt"), output_hidden_states=True)
+texts = {_texts(text)}
+out = model(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt"), output_hidden_states=True)
 ```
 
-A text's vector is {POOLED[encoder.pooling]}.{prompt}
+A text's vector is {POOLED[encoder.pooling]}.
 """
+
+
+def _texts(text: Text) -> str:
+    """Python for texts as the encoder reads them."""
+    return f'[{text.prompt!r} + words for words in ["two words"]]' if text.prompt else '["two words"]'
+
+
+def _pooler(encoder: TransformerEncoder) -> list[nn.Module]:
+    """BERT's, a layer of its own after the first token's state, which sentence-transformers can hold; else empty."""
+    pooler = getattr(encoder.model, "pooler", None)
+    layers = list(pooler.children()) if isinstance(pooler, nn.Module) else []
+    return layers if [type(layer) for layer in layers] == [nn.Linear, nn.Tanh] else []
 
 
 def _sentence_transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:
     _transformers(text, encoder, None, folder)
     layers = [] if head is None else list(head.children()) if isinstance(head, nn.Sequential) else [head]
     pooling, limit = encoder.pooling, _tokenizer(text).model_max_length
-    if pooling == "pooler":
-        pooler = encoder.model.pooler
-        assert isinstance(pooler, nn.Module)
-        own = list(pooler.children())
-        if [type(part) for part in own] == [nn.Linear, nn.Tanh]:  # BERT's: a layer of theirs
-            pooling, layers = "cls", [*own, *layers]
+    if pooling == "pooler" and (own := _pooler(encoder)):
+        pooling, layers = "cls", [*own, *layers]
     sentence.write_files(folder, pooling, encoder.width, limit, layers, text.prompt)
     return """```python
 from sentence_transformers import SentenceTransformer
@@ -153,12 +163,12 @@ def _onnx(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folde
         dynamic_shapes=(free, free), dynamo=True, external_data=False, verbose=False,
     )  # fmt: skip
     _check_onnx(whole, tokenizer, path)
-    return """```python
+    return f"""```python
 import numpy, onnxruntime
 from transformers import AutoTokenizer
 tokenizer, session = AutoTokenizer.from_pretrained("this-folder"), onnxruntime.InferenceSession("model.onnx")
-batch = tokenizer(["two words"], padding=True, truncation=True, return_tensors="np")
-given = {name: batch[name].astype(numpy.int64) for name in ("input_ids", "attention_mask")}
+batch = tokenizer({_texts(text)}, padding=True, truncation=True, return_tensors="np")
+given = {{name: batch[name].astype(numpy.int64) for name in ("input_ids", "attention_mask")}}
 (vectors,) = session.run(["sentence_embedding"], given)  # [N, D], unit vectors
 ```
 """
@@ -192,7 +202,7 @@ def _tokenizer(text: Text) -> PreTrainedTokenizerBase:
     assert isinstance(ours, tokens.HubTokenizer)
     inner = hub.load_tokenizer(ours.name)
     inner.model_max_length = ours.limit
-    inner.padding_side = inner.truncation_side = "right"
+    inner.padding_side = "right"
     if inner.pad_token is None:
         inner.pad_token = inner.eos_token
     return inner

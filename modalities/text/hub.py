@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from multicl.modalities.pretrained import quiet
+from multicl.modalities.pretrained import own_storage, quiet
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, se
             both, info = _load(name, AutoModel.from_pretrained, config=whole, **options)
             for key, part in both.named_children():
                 if type(part) is type(model):
+                    own_storage(part)
                     return part, {lost.removeprefix(f"{key}.") for lost in info["missing_keys"]}
+    own_storage(model)
     return model, set(info["missing_keys"])
 
 

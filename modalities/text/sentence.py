@@ -16,7 +16,7 @@ from multicl.types import InputError
 
 log = logging.getLogger(__name__)
 
-MODULES = "modules.json"
+MODULES, SETTINGS = "modules.json", "config_sentence_transformers.json"
 POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 """Their name of a pooling -> ours; they know others that we do not."""
 FLAGS = {
@@ -73,6 +73,13 @@ def _pooling_of(name: str) -> str | None:
     return POOLINGS[modes[0]]
 
 
+def prompt_of(name: str) -> str:
+    """What an encoder's files put before every text; empty where they put nothing."""
+    settings = hub.read_json(name, SETTINGS) or {}
+    prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    return str(prompts.get(default) or "") if default else ""
+
+
 def copy_files(name: str, folder: Path) -> None:
     """What `pooling_of` reads, if anything, in another folder."""
     modules = hub.read_json(name, MODULES)
@@ -124,7 +131,7 @@ def write_files(folder: Path, pooling: str, width: int, limit: int, head: Sequen
     _write(folder / MODULES, entries)
     _write(folder / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
     prompts = {"prompts": {"text": prompt} if prompt else {}, "default_prompt_name": "text" if prompt else None}
-    _write(folder / "config_sentence_transformers.json", {**prompts, "similarity_fn_name": "cosine"})
+    _write(folder / SETTINGS, {**prompts, "similarity_fn_name": "cosine"})
 
 
 def _dense(layers: Sequence[nn.Module]) -> list[tuple[nn.Linear, nn.Module]]:

@@ -210,7 +210,7 @@ class Text:
         """The forms of `export` that can hold this encoder."""
         from multicl.modalities.text import export
 
-        return export.forms(encoder)
+        return export.forms(self, encoder)
 
     def half(self, encoder: nn.Module) -> Half:
         """A built and trained encoder as the text half of CLIP, SigLIP or CLAP; see `multicl.types.Half`.

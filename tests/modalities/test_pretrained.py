@@ -6,17 +6,17 @@ import logging
 from typing import TYPE_CHECKING
 
 import hf
+import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
 from transformers.utils import logging as theirs
 
 from multicl.modalities.pretrained import load, quiet, warn_of_absent
+from multicl.modalities.text import Text
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_what_it_finds_is_told_and_not_reported(
@@ -47,3 +47,24 @@ def test_quiet_leaves_levels_and_bars_as_they_were() -> None:
         assert theirs.get_verbosity() == logging.ERROR
         assert not theirs.is_progress_bar_enabled()
     assert (theirs.get_verbosity(), theirs.is_progress_bar_enabled()) == (before, bars)
+
+
+def test_weights_that_come_as_views_of_a_whole_can_be_saved(tmp_path: Path) -> None:
+    config = transformers.Dinov2Config(**hf.SIZE, image_size=32, patch_size=8, use_swiglu_ffn=True)
+    expected = transformers.Dinov2Model(config)
+    expected.save_pretrained(tmp_path)
+    model, _ = load(str(tmp_path))
+    assert all(p.untyped_storage().nbytes() == p.nbytes for p in model.parameters())
+    save_model(model, str(tmp_path / "again.safetensors"))
+    for name, p in expected.named_parameters():
+        torch.testing.assert_close(model.get_parameter(name), p)
+
+
+def test_a_text_model_whose_files_are_cut_is_saved(tmp_path: Path) -> None:
+    if not hasattr(transformers, "NomicBertConfig"):
+        pytest.skip("these transformers have no such model")
+    config = transformers.NomicBertConfig(**hf.SIZE, vocab_size=16, pad_token_id=1)
+    transformers.NomicBertModel(config).save_pretrained(tmp_path)
+    hf.word_level().save_pretrained(tmp_path)
+    encoder = Text(str(tmp_path), max_tokens=16).build()
+    save_model(encoder, str(tmp_path / "again.safetensors"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import hf
 import pytest
 import torch
+from torch.nn.functional import normalize
 from toys import Vectors
 from transformers import AutoModel, AutoTokenizer
 
@@ -90,6 +92,44 @@ def test_transformers_gives_our_features(make: Any, saved: Saved, tmp_path: Path
     expected = load(folder, device="cpu").embed(text=MORE, space=None, normalize=False)
     torch.testing.assert_close((states * mask).sum(1) / mask.sum(1), expected, atol=1e-5, rtol=1e-5)
     assert "the mean of `last_hidden_state`" in (out / "README.md").read_text()
+
+
+def left(tmp_path: Path) -> Text:
+    """Its tokenizer keeps the end of a long text."""
+    folder = hf.bert(tmp_path / "bert")
+    AutoTokenizer.from_pretrained(folder, truncation_side="left").save_pretrained(folder)
+    return Text(str(folder), max_tokens=8)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's exporter warns of what it replaces
+@pytest.mark.parametrize("make", [left, lambda path: bert(path, prompt="query : ")])
+@pytest.mark.parametrize("form", ["onnx", "transformers"])
+def test_the_program_of_a_card_reads_texts_as_the_encoder_does(
+    form: Any, make: Any, saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    folder = saved(make(tmp_path))
+    out = export(folder, form, tmp_path / "out")
+    (code,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    for text in MORE:
+        names: dict[str, Any] = {}
+        monkeypatch.chdir(out)
+        exec(code.replace("this-folder", str(out)).replace('["two words"]', repr([text])), names)
+        expected = load(folder, device="cpu").embed(text=[text], space=None)
+        if form == "onnx":
+            found = torch.as_tensor(names["vectors"])
+        else:
+            found = normalize(names["out"].last_hidden_state.mean(1).detach(), dim=1)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["sentence-transformers", "transformers", "onnx"])
+def test_a_text_that_is_filled_up_has_no_form_of_its_own(form: Any, saved: Saved, tmp_path: Path) -> None:
+    folder = saved(bert(tmp_path, fill=True))
+    with pytest.raises(InputError, match="What fits it: no form of another library"):
+        export(folder, form, tmp_path / "out")
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's exporter warns of what it replaces

@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image as Picture
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 from two_tower_models import OTHER, RATE, TEXTS, saved, sounds, theirs
 
@@ -283,6 +284,61 @@ def test_a_setting_that_the_checkpoint_shares_or_leaves_open_stays(recipe_of: An
     assert settings.optim.tower_lr == {"image": 0}
 
 
+def without(folder: Path, *parts: str) -> Path:
+    """A model's folder whose files lack the weights with these words in their names."""
+    file = folder / "model.safetensors"
+    left = {name: t for name, t in load_file(file).items() if not any(part in name for part in parts)}
+    save_file(left, file, metadata={"format": "pt"})
+    return folder
+
+
+def test_files_without_projections_or_temperature_are_refused(recipe_of: Any, tmp_path: Path, data: Path) -> None:
+    folder = without(saved(tmp_path / "model", "clip"), "logit_scale", "text_projection")
+    settings = parse(recipe_of("clip"), ["--from", str(folder), "--data.path", str(data), *FEW])
+    with pytest.raises(InputError, match=r"its files lack logit_scale, text_projection.weight"):
+        settings.trainer()
+
+
+def test_files_of_another_vision_model_are_refused(recipe_of: Any, tmp_path: Path, data: Path) -> None:
+    folder = without(saved(tmp_path / "model", "clip"), "vision_model")
+    settings = parse(recipe_of("clip"), ["--from", str(folder), "--data.path", str(data), *FEW])
+    with pytest.raises(InputError, match="are of another model than its CLIPVisionModel"):
+        settings.trainer()
+
+
+def test_a_fixed_temperature_is_asked_for(recipe_of: Any, tmp_path: Path, data: Path) -> None:
+    flags = ["--from", str(saved(tmp_path / "model", "clip")), "--data.path", str(data), *FEW]
+    flags += ["--objective.no-learnable"]
+    with pytest.raises(InputError, match=r"has a temperature of 0.0497871: give --objective.temperature"):
+        parse(recipe_of("clip"), flags).trainer()
+    trainer = parse(recipe_of("clip"), [*flags, "--objective.temperature", "0.05"]).trainer()
+    assert trainer.towers.pairs[0].objective.temperature == 0.05
+
+
+def test_a_model_made_of_two_others(recipe_of: Any, tmp_path: Path, data: Path) -> None:
+    folder = tmp_path / "model"
+    text = transformers.BertConfig(**hf.SIZE, vocab_size=16, pad_token_id=1, max_position_embeddings=20)
+    vision = transformers.ViTConfig(**hf.SIZE, image_size=16, patch_size=8)
+    both = transformers.VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=12)
+    net = transformers.VisionTextDualEncoderModel(both).eval()
+    net.save_pretrained(folder)
+    hf.word_level().save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    model = parse(recipe_of("clip"), ["--from", str(folder), "--data.path", str(data), *FEW]).trainer().model
+    given = transformers.ViTImageProcessor.from_pretrained(folder)(images=list(cells("clip")), return_tensors="pt")
+    with torch.no_grad():
+        expected = normalize(net.get_image_features(**given).pooler_output, dim=1)
+    found = model.embed(image=[Picture.fromarray(pixels) for pixels in cells("clip")])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_model_of_pictures_of_any_size_is_refused(recipe_of: Any, tmp_path: Path) -> None:
+    config = transformers.Siglip2Config(text_config=hf.SIZE, vision_config=hf.SIZE)
+    config.save_pretrained(tmp_path / "model")
+    with pytest.raises(InputError, match="a Siglip2VisionConfig looks at pictures of any size"):
+        parse(recipe_of("siglip"), ["--from", str(tmp_path / "model")])
+
+
 def test_other_encoders_than_the_checkpoints_are_refused(launched: Any, tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", "clip")
     flags = ["--image.encoder", "resnet18", "--image.no-pretrained", "--image.size", "32"]
@@ -295,7 +351,7 @@ def test_other_encoders_than_the_checkpoints_are_refused(launched: Any, tmp_path
     ("options", "message"),
     [
         ({"to": "clap"}, r"cannot hold this model \(image-text: its encoders are not those of a CLAP model\)"),
-        ({"to": "timm"}, r"What fits it: --to sentence-transformers \(text\).*--to clip \(image-text\)"),
+        ({"to": "timm"}, r"What fits it: --to transformers \(image, text\).*--to clip \(image-text\)"),
         ({"to": "clip", "node": "image"}, "leave out --node image"),
         ({"to": "clip", "space": None}, "leave out --space features"),
         ({"to": "clip", "space": "own"}, "it has no such pair"),

@@ -11,6 +11,16 @@ import torch
 from PIL import Image as Picture
 from safetensors.torch import load_file
 from torchvision import models
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    ConvNextConfig,
+    ConvNextModel,
+    Dinov2Config,
+    Dinov2Model,
+    ViTConfig,
+    ViTModel,
+)
 
 from multicl import Head, Model, Pair, load
 from multicl.export import export, fitting
@@ -19,6 +29,7 @@ from multicl.modalities.text import Text
 from multicl.towers import Towers
 from multicl.types import InputError
 
+SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 peer = pytest.mark.filterwarnings("ignore")  # what their initialisation warns of is theirs
 
 
@@ -166,3 +177,59 @@ def test_each_form_finds_its_node(tmp_path: Path) -> None:
     }
     assert (export(folder, "torchvision", tmp_path / "one") / "model.safetensors").is_file()
     assert (export(folder, "transformers", tmp_path / "two") / "tokenizer.json").is_file()
+
+
+def vit(folder: Path) -> str:
+    ViTModel(ViTConfig(**SIZE, image_size=32, patch_size=8)).save_pretrained(folder)
+    return str(folder)
+
+
+def dino(folder: Path) -> str:
+    Dinov2Model(Dinov2Config(**SIZE, image_size=28, patch_size=14)).save_pretrained(folder)
+    return str(folder)
+
+
+def convnext(folder: Path) -> str:
+    config = ConvNextConfig(hidden_sizes=[8, 8], depths=[1, 1], num_stages=2, image_size=32)
+    ConvNextModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def clip_vision(folder: Path) -> str:
+    config = CLIPVisionConfig(**SIZE, image_size=32, patch_size=16)
+    CLIPVisionModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (vit, {"size": 32}),
+        (dino, {"size": 56, "crop_mode": "squash"}),
+        (convnext, {"size": 32, "crop_pct": 0.8}),
+        (clip_vision, {"size": (32, 48), "crop_mode": "squash"}),
+    ],
+)
+def test_transformers_gives_our_features(make: Any, settings: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    image = Image(make(tmp_path / "theirs"), **settings)
+    folder = saved(tmp_path / "model", image)
+    assert fitting(load(folder, device="cpu")) == {"transformers": ["image"]}
+    out = export(folder, "transformers", tmp_path / "out")
+    _, features = given(folder, image)
+    code = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)[0]
+    code = re.sub(r"images=\[.*?\]", "images=pictures_here", code).replace("this-folder", str(out))
+    names: dict[str, Any] = {"pictures_here": pictures(image.shape)}
+    exec(code, names)
+    assert names["pictures"]["pixel_values"].shape[2:] == image.shape
+    rounding = 0.0 if image.crop_pct == 1 else 0.2  # theirs rounds pixels between scaling and cutting
+    torch.testing.assert_close(names["features"], features, atol=rounding + 1e-5, rtol=1e-5)
+
+
+def test_what_transformers_cannot_read_is_refused(tmp_path: Path) -> None:
+    wide = Image(clip_vision(tmp_path / "theirs"), size=(32, 48))
+    with pytest.raises(InputError, match="cut no pictures that are not square"):
+        export(saved(tmp_path / "wide", wide), "transformers", tmp_path / "out")
+    lab = Image(vit(tmp_path / "vit"), size=32, channels="ab")
+    with pytest.raises(InputError, match="What fits it: no form of another library"):
+        export(saved(tmp_path / "lab", lab), "transformers", tmp_path / "out")

@@ -177,6 +177,24 @@ def test_a_model_of_any_number_of_positions(folder: Callable[..., Path]) -> None
     assert text.build().eval()(batch_of(text, RAWS)).shape == (3, 16)
 
 
+@pytest.mark.parametrize("kind", ["T5", "MT5", "UMT5"])
+def test_files_of_an_encoder_alone(kind: str, tmp_path: Path) -> None:
+    settings = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    config = getattr(transformers, f"{kind}Config")(vocab_size=14, pad_token_id=1, eos_token_id=2, **settings)
+    net = getattr(transformers, f"{kind}EncoderModel")(config).eval()
+    for part in (net, word_level()):
+        part.save_pretrained(tmp_path)
+    text = Text(str(tmp_path), max_tokens=16)
+    encoder = text.build().eval()
+    batch = batch_of(text, RAWS)
+    with torch.no_grad():
+        states = net(input_ids=batch.get("ids"), attention_mask=batch.get("mask").long()).last_hidden_state
+        found = encoder(batch)
+    mask = batch.get("mask")[..., None]
+    torch.testing.assert_close(found, (states * mask).sum(1) / mask.sum(1), atol=1e-5, rtol=1e-5)
+    assert text.forms(encoder) == ()  # what others would load from the folder is the whole
+
+
 def test_a_pooler_must_be_there(folder: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match=r"pooling='pooler': encoder .* has none; give pooling='cls'"):
         Text(str(folder("distilbert")), max_tokens=16, pooling="pooler").build()

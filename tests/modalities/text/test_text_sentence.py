@@ -18,6 +18,19 @@ def pooling_of(folder: Path, **settings: Any) -> str:
     return Text(str(folder), max_tokens=16, **settings).build(weights=False).pooling  # type: ignore[return-value]
 
 
+def test_a_prompt_that_the_files_have_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = hf.as_sentence(hf.bert(tmp_path), {"pooling_mode": "mean"})
+    settings = {"prompts": {"query": "query: ", "none": ""}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    Text(str(folder), max_tokens=16).build()
+    assert "its files have it read 'query: ' before every text: give prompt=" in caplog.text
+    caplog.clear()
+    Text(str(folder), max_tokens=16, prompt="query: ").build()
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({**settings, "default_prompt_name": None}))
+    Text(str(folder), max_tokens=16).build()
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [
