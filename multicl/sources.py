@@ -60,7 +60,9 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     except InputError:
         raise
     except Exception as error:  # datasets raises many kinds; all of them mean that this source cannot be read
-        raise InputError(f"cannot read {name!r} (split {split!r}): {reason(error)}") from error
+        torn = [str(file) for file in sorted(base.rglob("*")) if _is_torn(file)] if base and not files else []
+        why = f"{', '.join(torn)}: empty or cut short, take it out or write it again" if torn else reason(error)
+        raise InputError(f"cannot read {name!r} (split {split!r}): {why}") from error
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")
     return data, base, label
@@ -98,6 +100,21 @@ def _is_empty(file: Path) -> bool:
         with suppress(ArrowInvalid, OSError):  # `datasets` says what is wrong with it
             return int(read_metadata(file).num_rows) == 0
     return False
+
+
+def _is_torn(file: Path) -> bool:
+    """A table in a folder that `datasets` cannot read and does not name."""
+    if not file.is_file() or _suffix(file) not in TABLES:
+        return False
+    if file.suffix.lower() == ".parquet":
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import read_metadata
+
+        try:
+            read_metadata(file)
+        except (ArrowInvalid, OSError):
+            return True
+    return file.stat().st_size == 0
 
 
 @contextmanager

@@ -220,6 +220,14 @@ def test_a_corrupt_file_is_named(tmp_path: Path, name: str, content: bytes, stre
     assert "error occurred while generating" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing of use"])
+def test_a_torn_file_in_a_folder_is_named(tmp_path: Path, content: bytes) -> None:
+    pq.write_table(pa.table({"a": [1, 2]}), tmp_path / "whole.parquet")
+    (tmp_path / "torn.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"split 'train'\): \S*torn\.parquet: empty or cut short, take it out"):
+        open_rows(tmp_path)
+
+
 def test_a_file_cut_short_breaks_its_stream_with_the_row(tmp_path: Path) -> None:
     line = json.dumps({"text": "x" * 1000}) + "\n"
     (tmp_path / "cut.jsonl").write_text(line * 20_000 + '{"text": "x')
