@@ -233,7 +233,9 @@ class Trainer:
         if state:
             if self.train.chunk_size == "auto" and state["chunk_size"] is not None:
                 self.chunk_size = min(state["chunk_size"], self.most)
-            self.validation.restore(state)
+            for line in self.validation.restore(state):
+                self.accelerator.print(line)
+            self.lifecycle.best_step = self.validation.best_step
             norms = state["kept"].pop("norms")
             self.memory.load(self.miner.load(state["kept"]))
             if norms.shape == (self.world.size, len(statistics(self._norms))):

@@ -72,7 +72,18 @@ class Validation:
         """What a checkpoint keeps of it."""
         return {"best_step": self.best_step, "best": self.best, "misses": self.misses}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """As `state` had it; nothing of it where there is nothing."""
+    def restore(self, state: Mapping[str, Any]) -> list[str]:
+        """As `state` had it; nothing of it where nobody asks for the best any more, or there is nothing.
+
+        Returns:
+            What a user should know of it.
+        """
+        if self.train.best is None:
+            before = state.get("best_step")
+            told = (
+                f"resumed without train.best: the final model is the last step's, not that of step {before}, the best"
+            )
+            return [] if before is None else [told]
         self.best_step, self.best = state.get("best_step"), state.get("best")
         self.misses = state.get("misses", 0)
+        return []

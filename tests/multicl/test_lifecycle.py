@@ -18,6 +18,7 @@ import pytest
 import torch
 from ranked_lifecycle import agreements, left_out
 from ranks import run_ranks
+from safetensors.torch import load_file
 from toys import Vectors, rows
 
 from multicl import Head, InputError, Model, Pair, Train, Trainer
@@ -343,6 +344,19 @@ def test_the_best_is_remembered_over_a_break(tmp_path: Path) -> None:
     trainer(run, evaluate=scores(1.0, 5.0), steps=4, **options).fit()
     trainer(run, evaluate=scores(2.0, 3.0), steps=8, resume=True, **options).fit()
     assert steps(run) == [4, 8]
+
+
+def test_without_a_best_a_resumed_run_ends_with_its_last_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    trainer(run, evaluate=scores(5.0, 1.0), steps=4, evaluate_every=2, best="score").fit()
+    model = trainer(run, steps=8, resume=True).fit()
+    assert "the final model is the last step's, not that of step 2, the best" in capsys.readouterr().out
+    last = load_file(run / "checkpoints" / "step-8" / "state.safetensors")
+    assert all(torch.equal(t, last[f"towers:{name}"]) for name, t in model.towers.state_dict().items())
+    assert status(run) == {"state": "finished", "step": 8, "total": 8, "reason": None, "best_step": None}
+    assert steps(run) == [6, 8]
 
 
 @pytest.mark.parametrize(
