@@ -70,20 +70,27 @@ class Validation:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
-        return {"best_step": self.best_step, "best": self.best, "misses": self.misses}
+        return {"best_step": self.best_step, "best": self.best, "best_by": self._by, "misses": self.misses}
 
     def restore(self, state: Mapping[str, Any]) -> list[str]:
-        """As `state` had it; nothing of it where nobody asks for the best any more, or there is nothing.
+        """As `state` had it; the best begins anew where it is by another figure now, and with none there is none.
 
         Returns:
             What a user should know of it.
         """
+        before, by = state.get("best_step"), state.get("best_by") or self._by  # older states do not name it
         if self.train.best is None:
-            before = state.get("best_step")
-            told = (
-                f"resumed without train.best: the final model is the last step's, not that of step {before}, the best"
-            )
+            told = f"resumed without train.best: the final model is the last step's, not the best's (step {before})"
             return [] if before is None else [told]
-        self.best_step, self.best = state.get("best_step"), state.get("best")
+        if by != self._by:
+            return [
+                f"resumed with another best, {' '.join(self._by)} and not {' '.join(by)}: it is sought from here on"
+            ]
+        self.best_step, self.best = before, state.get("best")
         self.misses = state.get("misses", 0)
         return []
+
+    @property
+    def _by(self) -> list[str]:
+        """What decides which is the best; nothing where nobody asks."""
+        return [] if self.train.best is None else [self.train.best_is, self.train.best]

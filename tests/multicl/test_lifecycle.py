@@ -346,13 +346,51 @@ def test_the_best_is_remembered_over_a_break(tmp_path: Path) -> None:
     assert steps(run) == [4, 8]
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (
+            {"best": "other"},
+            "resumed with another best, highest other and not highest score: it is sought from here on",
+        ),
+        ({"best_is": "lowest"}, "resumed with another best, lowest score and not highest score: it is sought from"),
+    ],
+)
+def test_another_best_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], other: dict[str, Any], words: str
+) -> None:
+    run = tmp_path / "run"
+    options: dict[str, Any] = {"evaluate_every": 2, "best": "score", "keep": 1}
+    trainer(run, evaluate=scores(8.0, 5.0), steps=4, **options).fit()
+
+    def evaluate(model: Model) -> dict[str, float]:
+        return {"score": 7.0, "other": 0.1}
+
+    trainer(run, evaluate=evaluate, steps=8, resume=True, **{**options, **other}).fit()
+    assert words in capsys.readouterr().out
+    assert read_status(run)["best_step"] == 6
+    assert steps(run) == [6, 8]
+
+
+def test_a_checkpoint_that_does_not_name_its_best_is_taken_at_its_word(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options: dict[str, Any] = {"evaluate_every": 2, "best": "score", "keep": 1}
+    trainer(run, evaluate=scores(1.0, 5.0), steps=4, **options).fit()
+    path = run / "checkpoints" / "step-4" / "state.json"
+    state = json.loads(path.read_text())
+    assert state.pop("best_by") == ["highest", "score"]
+    path.write_text(json.dumps(state))
+    trainer(run, evaluate=scores(2.0, 3.0), steps=8, resume=True, **options).fit()
+    assert steps(run) == [4, 8]
+
+
 def test_without_a_best_a_resumed_run_ends_with_its_last_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     trainer(run, evaluate=scores(5.0, 1.0), steps=4, evaluate_every=2, best="score").fit()
     model = trainer(run, steps=8, resume=True).fit()
-    assert "the final model is the last step's, not that of step 2, the best" in capsys.readouterr().out
+    assert "the final model is the last step's, not the best's (step 2)" in capsys.readouterr().out
     last = load_file(run / "checkpoints" / "step-8" / "state.safetensors")
     assert all(torch.equal(t, last[f"towers:{name}"]) for name, t in model.towers.state_dict().items())
     assert status(run) == {"state": "finished", "step": 8, "total": 8, "reason": None, "best_step": None}
