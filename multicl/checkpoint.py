@@ -96,7 +96,7 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     whole = []
     for step, path in _numbered(folder):
         try:
-            _read_state(path)
+            read_state(path)
             with safe_open(path / "state.safetensors", "pt"):  # compares the file's length with its header's
                 whole.append((step, path))
         except (InputError, OSError, SafetensorError) as error:
@@ -114,7 +114,7 @@ def load_checkpoint(path: Path, towers: nn.Module, optimizer: torch.optim.Optimi
         Damaged: it is not whole, or holds something else than a checkpoint.
         InputError: it belongs to another architecture or optimiser.
     """
-    state, tensors = _read_state(path), _read_tensors(path)
+    state, tensors = read_state(path), _read_tensors(path)
     weights = _weights(tensors)
     mine = towers.state_dict()
     wrong = sorted(name for name in mine.keys() | weights.keys() if _shape(mine, name) != _shape(weights, name))
@@ -140,7 +140,7 @@ def load_weights(path: Path, towers: nn.Module) -> None:
     Raises:
         Damaged: it is not whole.
     """
-    _read_state(path)
+    read_state(path)
     towers.load_state_dict(_weights(_read_tensors(path)))
 
 
@@ -149,7 +149,12 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(m[1]), p) for m, p in found if m)
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """What a checkpoint's state.json holds.
+
+    Raises:
+        Damaged: it cannot be read, or is of another format.
+    """
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -166,7 +171,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         checksum = _checksum(file)
     except (OSError, SafetensorError) as error:
         raise Damaged(f"checkpoint {path} cannot be read: {error}") from error
-    if checksum != _read_state(path).get("checksum"):
+    if checksum != read_state(path).get("checksum"):
         raise Damaged(f"checkpoint {path} is not what was written: {file.name} has another checksum than state.json")
     return tensors
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
 from multicl.adapters import import_file
-from multicl.checkpoint import checkpoints
+from multicl.checkpoint import checkpoints, read_state
 from multicl.config import parse_arguments, read_yaml, to_plain, write_yaml
 from multicl.types import InputError, Modality
 
@@ -95,7 +95,7 @@ def execute(recipe: Run) -> dict[str, Any]:
     """
     trainer = recipe.trainer()
     accelerator, folder = trainer.accelerator, recipe.run
-    finished = _finished(recipe, trainer.total)
+    finished = _finished(recipe, trainer)
     resumed = folder is not None and (folder / "recipe.yaml").exists()
     baseline, untrained, trained, spans = Figures(), Figures(), Figures(), dict[str, list[float]]()
     if accelerator.is_main_process:
@@ -302,13 +302,23 @@ def flat(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     return found
 
 
-def _finished(recipe: Run, total: int) -> Path | None:
-    """The folder of a resumed run that has done its last step, or ended early, and saved model and figures."""
+def _finished(recipe: Run, trainer: Trainer) -> Path | None:
+    """The folder of a resumed run that has done its last step, or whose patience is at its end, and saved all."""
     if recipe.run is None or recipe.resume != "auto" or not (recipe.run / "result.json").is_file():
         return None
-    step = max((step for step, _ in checkpoints(recipe.run / "checkpoints")), default=0)
-    if step > total:
-        raise InputError(f"the run {recipe.run} has trained for {step} steps already, more than the {total} asked for")
-    status = read_status(recipe.run)
-    early = status.get("state") == "finished" and status.get("total") == total
-    return recipe.run if step == total or early else None
+    whole = checkpoints(recipe.run / "checkpoints")
+    step = whole[-1][0] if whole else 0
+    if step > trainer.total:
+        raise InputError(
+            f"the run {recipe.run} has trained for {step} steps already, more than the {trainer.total} asked for"
+        )
+    if step == trainer.total:
+        return recipe.run
+    if not whole or read_status(recipe.run).get("state") != "finished":
+        return None
+    told = trainer.validation.restore(read_state(whole[-1][1]))
+    if not trainer.validation.over:  # by the patience that is given now
+        return None
+    for line in told:
+        trainer.accelerator.print(line)
+    return recipe.run

@@ -88,7 +88,9 @@ class Validation:
             ]
         self.best_step, self.best = before, state.get("best")
         self.misses = state.get("misses", 0)
-        return []
+        spent = f"{self.misses} evaluations without a better {self.train.best}"
+        told = f"{spent}: patience ({self.train.patience}) has run out; to train on, raise --train.patience"
+        return [told] if self.over else []
 
     @property
     def _by(self) -> list[str]:

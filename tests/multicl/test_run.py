@@ -292,6 +292,37 @@ def test_a_finished_run_may_go_on_for_longer_and_says_what_changed(
         execute(parse(recipe, [*DATA, "--run", "r", "--resume", "auto"]))
 
 
+def test_more_patience_lets_a_run_that_ended_early_go_on(
+    home: Path, recipe: type[Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured: list[float] = []
+
+    def worse_and_worse(self: Run, model: Any) -> dict[str, float]:
+        measured.append(1 / (1 + len(measured)))
+        return {"score": measured[-1]}
+
+    monkeypatch.setattr(recipe, "measure", worse_and_worse)
+    argv = [*DATA, "--run", "r", "--train.evaluate-every", "2", "--train.best", "score"]
+
+    def ended(*more: str) -> tuple[int, str]:
+        launch(recipe, [*argv, *more])
+        out = capsys.readouterr().out
+        return result_of(out)["steps"], out
+
+    spent = "evaluations without a better score: patience (2) has run out; to train on, raise --train.patience"
+    assert ended("--train.patience", "2")[0] == 6
+    weights = Path("r/model/model.safetensors").stat().st_mtime_ns
+    for more in ([], ["--train.steps", "40"]):
+        steps, out = ended("--train.patience", "2", "--resume", "auto", *more)
+        assert steps == 6
+        assert f"2 {spent}" in out
+    assert Path("r/model/model.safetensors").stat().st_mtime_ns == weights
+    steps, out = ended("--train.patience", "4", "--resume", "auto")
+    assert steps == 10
+    assert spent not in out
+    assert ended("--resume", "auto")[0] == 20
+
+
 def test_resuming_with_another_architecture_is_refused_and_keeps_recipe_yaml(home: Path, recipe: type[Run]) -> None:
     launch(recipe, [*DATA, "--run", "r"])
     before = Path("r/recipe.yaml").read_text()
