@@ -46,7 +46,9 @@ class Finite:
         self.in_a_row = in_a_row
         """Steps left out just now."""
         self._unseen: list[tuple[int, Tensor, Tensor, Tensor]] = []
-        self._before = self._changed() if train.not_finite == "skip" else {}
+        self._buffers_before: list[Tensor] = []
+        self._kept_before: dict[str, Tensor] = {}
+        self.remember()
 
     def takes(self, step: int, loss: Tensor, norm: Tensor | None, rows: Tensor) -> bool:
         """Whether the optimiser is to take this step, whose gradients are reduced already.
@@ -66,7 +68,6 @@ class Finite:
         bad = self._bad()
         if bad is None:
             self.in_a_row = 0
-            self._before = self._changed()
             return True
         self.in_a_row += 1
         told = self._tell(*bad)
@@ -91,16 +92,24 @@ class Finite:
                 f"{self._tell(*bad)}; {self._advice()}, or leave such steps out with --train.not-finite skip"
             )
 
-    def _changed(self) -> dict[str, Tensor]:
-        """Copies of all that a step changes before its optimiser does."""
-        buffers = {f"buffer:{name}": buffer for name, buffer in self.towers.named_buffers()}
-        return {name: t.detach().clone() for name, t in {**buffers, **self.memory.state()}.items()}
+    def remember(self) -> None:
+        """At a step's end, when momentum towers have followed: copies of all that the next step changes.
+
+        Of momentum towers these are buffers alone, which an encoder may move as it computes; all else in them follows.
+        """
+        if self.train.not_finite == "skip":
+            kept = {name: t for name, t in self.memory.state().items() if not name.startswith("momentum:")}
+            self._kept_before = {name: t.detach().clone() for name, t in kept.items()}
+            self._buffers_before = [buffer.detach().clone() for buffer in self._buffers()]
 
     def _put_back(self) -> None:
-        buffers = dict(self.towers.named_buffers())
-        for name, buffer in buffers.items():
-            buffer.copy_(self._before[f"buffer:{name}"])
-        self.memory.load({name: t for name, t in self._before.items() if not name.startswith("buffer:")})
+        for buffer, before in zip(self._buffers(), self._buffers_before, strict=True):
+            buffer.copy_(before)
+        self.memory.load({**self.memory.state(), **self._kept_before})
+
+    def _buffers(self) -> list[Tensor]:
+        modules = (self.towers, self.memory.towers)
+        return [buffer for module in modules if module is not None for buffer in module.buffers()]
 
     def _bad(self) -> tuple[int, float, Tensor] | None:
         """The first step that is not finite on any rank, with its loss and this rank's rows; all are seen then."""

@@ -173,6 +173,7 @@ class Trainer:
                 prepared.zero_grad()
                 if taken and not self.accelerator.optimizer_step_was_skipped:
                     self.memory.follow(self.towers, (step + 1) / self.total)
+                self.finite.remember()
                 self.finite.look(now=self.logbook.due(step + 1))
                 self.logbook.step(step + 1, outcome, lr, norm, waited)
                 part, waited = self._load(stream, signals)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,14 @@ from ranks import run_ranks
 from safetensors.torch import load_file
 from toys import Vectors, rows
 
-from multicl import Head, InputError, Model, Pair, Train, Trainer
+from multicl import Head, InputError, Model, Momentum, Pair, Train, Trainer
 from multicl.checkpoint import checkpoints
+from multicl.distributed import World
+from multicl.finite import Finite
 from multicl.lifecycle import read_status
+from multicl.memory import Memory
 from multicl.signals import EXIT_STOPPED, Signals, Stopped
+from multicl.towers import Towers
 
 NAN = float("nan")
 
@@ -452,6 +457,42 @@ def test_or_its_step_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert all(t.isfinite().all() for t in model.towers.state_dict().values())
     lost = {row["step"] for row in told}
     assert {row["step"] for row in metrics(run) if row["loss"] is None} == lost
+
+
+def test_a_run_resumed_before_a_step_that_is_left_out_is_the_unbroken_one(tmp_path: Path) -> None:
+    """Momentum towers lose nothing with the step."""
+    options: dict[str, Any] = {"not_finite": "skip", "checkpoint_every": 1, "keep": 12, "steps": 12}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    model = trainer(whole, poisoned(), **options).fit()
+    lost = [json.loads(line)["step"] for line in (whole / "not-finite.jsonl").read_text().splitlines()]
+    assert lost == [4, 5, 10]
+    shutil.copytree(whole, broken)
+    for step in range(10, 13):
+        shutil.rmtree(broken / "checkpoints" / f"step-{step}")
+    again = trainer(broken, poisoned(), resume=True, **options).fit()
+    assert [row["loss"] for row in metrics(broken)] == [row["loss"] for row in metrics(whole)]
+    ours, theirs = (m.towers.state_dict() for m in (model, again))
+    assert all(torch.equal(t, theirs[name]) for name, t in ours.items())
+
+
+def test_momentum_towers_keep_what_they_followed_and_lose_what_they_computed() -> None:
+    towers = Towers({"a": Vectors()}, [Pair("a", "a", keys="momentum", queue=4)], Head(norm="batch"))
+    memory = Memory(towers, Momentum(rate=0.5))
+    slow = memory.towers
+    assert slow is not None
+    finite = Finite(towers, memory, None, Train(not_finite="skip"), World())
+    rows, fine = torch.arange(2), torch.tensor(1.0)
+    with torch.no_grad():
+        for t in (*towers.parameters(), *towers.buffers()):
+            t.add_(1)
+    assert finite.takes(1, fine, None, rows)
+    memory.follow(towers, 0.0)
+    finite.remember()
+    before = {name: t.clone() for name, t in memory.state().items()}
+    for t in (*slow.buffers(), *(queue.z for queue in memory.queues.values())):
+        t.fill_(9)
+    assert not finite.takes(2, fine * NAN, None, rows)
+    assert all(torch.equal(t, before[name]) for name, t in memory.state().items())
 
 
 def test_with_a_limit(tmp_path: Path) -> None:
