@@ -46,6 +46,12 @@ class Chunk:
         return size
 
     @property
+    def alone(self) -> bool:
+        """It is a single row, for which heads' batch norm takes the running statistics (`batch_norm`)."""
+        assert self.look.batch is not None
+        return len(self.look.batch.row[self.rows]) == 1
+
+    @property
     def readers(self) -> list[Request]:
         """The look's, with the chunk's seeds."""
         return [reader._replace(seed=(*reader.seed, self.number)) for reader in self.look.readers]

@@ -57,6 +57,7 @@ def exact_step(
     else:
         costliest_last = sorted(looks, key=Look.size)  # whose last chunk is not computed again
         chunks = [part for look in costliest_last for part in cut(look, chunk)]
+        chunks.sort(key=lambda chunk: chunk.alone)  # by then statistics are what they are in the replay
         embedded = embed(towers, looks, chunks)
     keys = memory.embed(key_looks, chunk) if memory is not None else {}
     sides = Sides(embedded, rows_of([*looks, *key_looks]), ids, keys, scores)

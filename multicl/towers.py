@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from multicl.batch_norm import BatchNorm
 from multicl.choices import check_choices
 from multicl.pairs import Term, View, check_graph, pairs_of, requested_views, targets_of, tower_of
 from multicl.seeds import seed_everything
@@ -26,7 +27,8 @@ class Head:
     hidden: int | None = None
     """Width of the MLP's hidden layers; None: the encoder's."""
     norm: Literal["none", "batch", "layer"] = "none"
-    """Normalisation of the hidden layers. "batch" ties the rows of one rank together: SimCLR's choice on one device."""
+    """Normalisation of the hidden layers. "batch" ties the rows of one rank together: SimCLR's choice on one device;
+    a row that is alone there is normalised by the running statistics."""
     bias: bool = True
     """Of the last layer; CLIP's has none."""
     centred: bool = False
@@ -47,12 +49,12 @@ class Head:
         hidden = self.hidden or width
         steps: list[nn.Module] = []
         for _ in range(self.layers - 1):
-            norms = {"none": nn.Identity(), "batch": nn.BatchNorm1d(hidden), "layer": nn.LayerNorm(hidden)}
+            norms = {"none": nn.Identity(), "batch": BatchNorm(hidden), "layer": nn.LayerNorm(hidden)}
             steps += [nn.Linear(width, hidden), norms[self.norm], nn.ReLU()]
             width = hidden
         steps.append(nn.Linear(width, self.dim, bias=self.bias))
         if self.centred:
-            steps.append(nn.BatchNorm1d(self.dim, affine=False))
+            steps.append(BatchNorm(self.dim, affine=False))
         return nn.Sequential(*steps), self.dim
 
 
@@ -148,8 +150,21 @@ class Towers(nn.Module):
         return tuple(s for s in self.spaces if _head_name(self.towers[node], s) in self.heads)
 
     def embed(self, node: str, batch: Batch, spaces: Sequence[str | None]) -> list[Tensor]:
-        """One view of B rows -> [B, D] float32 for each space; None: the encoder's features [B, W]."""
-        return self.project(node, self.encoders[self.towers[node]](batch), spaces)
+        """One view of B rows -> [B, D] float32 for each space; None: the encoder's features [B, W].
+
+        Raises:
+            InputError: an encoder whose batch norm is to train on one value.
+        """
+        try:
+            h = self.encoders[self.towers[node]](batch)
+        except ValueError as error:
+            if len(batch) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"the encoder of {node!r} has a batch norm, which cannot train on 1 row, and a batch or chunk has no "
+                "more of it: give another --train.chunk-size, or another --run another --train.batch-size"
+            ) from error
+        return self.project(node, h, spaces)
 
     def project(self, node: str, h: Tensor, spaces: Sequence[str | None]) -> list[Tensor]:
         """Features [B, W] of a node -> [B, D] float32 for each space; None: the features themselves."""

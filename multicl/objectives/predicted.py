@@ -28,7 +28,7 @@ class Predicted(Wrapper):
     hidden: int = 4096
     """Width of the MLP's one hidden layer."""
     norm: Literal["none", "batch", "layer"] = "batch"
-    """Normalisation of it; "batch" ties the rows of one rank together."""
+    """Normalisation of it; "batch" ties the rows of one rank together, as a head's does."""
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from multicl.batch_norm import BatchNorm
 from multicl.objectives.predicted import Predicted
 from multicl.types import Context, Embedded
 
@@ -15,7 +16,7 @@ class PredictedObjective(nn.Module):
 
     def __init__(self, settings: Predicted, dims: tuple[int, int]) -> None:
         super().__init__()
-        norms = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+        norms = {"none": nn.Identity, "batch": BatchNorm, "layer": nn.LayerNorm}
         a, b = dims
         norm = norms[settings.norm](settings.hidden)
         self.predictor = nn.Sequential(nn.Linear(a, settings.hidden), norm, nn.ReLU(), nn.Linear(settings.hidden, b))
@@ -24,6 +25,7 @@ class PredictedObjective(nn.Module):
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
         """Give "loss" and what the objective logs. `context.both` is False: b holds keys alone."""
         assert not context.both, "a pair refuses predictors where keys are not a momentum tower's"
-        predicted: Tensor = self.predictor(a.z) if len(a) else a.z.new_zeros(0, b.z.shape[1])
+        # without rows still with a gradient, as what is differentiated must have one
+        predicted: Tensor = self.predictor(a.z) if len(a) else a.z @ a.z.new_zeros(a.z.shape[1], b.z.shape[1])
         told: dict[str, Tensor] = self.objective(replace(a, z=predicted), b, context)
         return told

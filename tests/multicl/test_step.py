@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from steps import Built, Dice, Words, apart, cells, context, grads_of, kept, loo
 from torch import Tensor, nn
 from toys import Vectors, rows
 
-from multicl import Head, InfoNCE, Pair, Train, Trainer
+from multicl import Head, InfoNCE, InputError, Pair, Train, Trainer
 from multicl.pairs import View
 from multicl.seeds import seed_everything
 from multicl.step import exact_step
@@ -271,6 +272,26 @@ def test_its_gradient_is_that_of_the_same_chunks() -> None:
 def test_no_chunk_of_one_row_is_left_over() -> None:
     towers, seen = normed()
     step(towers, seen, 7)  # BatchNorm refuses to train on one row
+
+
+def test_a_row_that_is_alone_meets_the_same_statistics_in_both_passes() -> None:
+    seed_everything("test")
+    nodes = {"a": Vectors(tower="t"), "b": Vectors(tower="t")}
+    towers = Towers(nodes, [Pair("a", "b", InfoNCE(0.3))], Head(dim=7, norm="batch"))
+    batches = {node: batch[:n] for (node, batch), n in zip(cells(towers).items(), (5, 3), strict=True)}
+    alone: list[torch.Tensor] = []
+    towers.head("a", "joint").register_forward_hook(lambda _, args, z: alone.append(z) if len(z) == 1 else None)
+    step(towers, looks(towers, batches), 2)
+    of_b, of_a, again = alone  # of the last chunk the graph was kept
+    assert not torch.equal(of_a, of_b)
+    assert torch.equal(of_b, again)
+
+
+def test_an_encoder_whose_batch_norm_meets_one_row_says_what_to_do() -> None:
+    towers, seen = normed()
+    for chunk, look in ((1, seen), (None, [replace(look, batch=look.batch[:1]) for look in seen])):  # type: ignore[index]
+        with pytest.raises(InputError, match="the encoder of 'a' has a batch norm, which cannot train on 1 row"):
+            step(towers, look, chunk)
 
 
 # Frozen towers
