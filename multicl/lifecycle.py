@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from multicl.checkpoint import Damaged, checkpoints, load_checkpoint, load_weights, save_checkpoint
-from multicl.files import write_whole
+from multicl.files import FULL, write_whole, writing
 from multicl.signals import Signals, Stopped
 from multicl.types import InputError
 
@@ -41,7 +41,7 @@ class Lifecycle:
         resume: go on from the folder's last whole checkpoint, if there is one.
 
     Raises:
-        InputError: the folder holds something, and is not resumed.
+        InputError: the folder holds something, and is not resumed; or it cannot be made.
     """
 
     def __init__(self, folder: Path | None, resume: bool, train: Train, accelerator: Accelerator) -> None:
@@ -52,11 +52,14 @@ class Lifecycle:
         self._began, self._before = time.perf_counter(), 0.0
         if folder is None:
             return
-        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-        if taken and not resume:
-            raise InputError(f"the run folder {folder} exists: give another --run, or --resume auto to go on with it")
-        accelerator.wait_for_everyone()
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder, "or give another --run"):
+            taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+            if taken and not resume:
+                raise InputError(
+                    f"the run folder {folder} exists: give another --run, or --resume auto to go on with it"
+                )
+            accelerator.wait_for_everyone()
+            folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def seconds(self) -> float:
@@ -70,27 +73,28 @@ class Lifecycle:
         Without a folder there is nothing to save, and signals do what they always do.
 
         Raises:
-            InputError: the disk is full.
+            InputError: the disk is full, or cannot be written.
         """
         if self.folder is None:
             yield self.signals
             return
-        self._tell("running", total)
         try:
+            with writing(self.folder):
+                self._tell("running", total)
             with self.signals:
                 yield self.signals
+            with writing(self.folder):
+                self._tell("finished", total)
         except Stopped as stopped:
             self._tell("stopped", total, stopped.reason)
             raise
         except BaseException as error:
             with suppress(OSError):
                 self._tell("failed", total, str(error) or type(error).__name__)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise InputError(
-                    f"no room on the disk of {self.folder}: {error}. Make some, and go on with --resume auto"
-                ) from error
+            if isinstance(error, OSError) and error.errno in (*FULL, errno.EROFS):  # others may be of what is read
+                with writing(self.folder):
+                    raise
             raise
-        self._tell("finished", total)
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint follows this step, from 1."""

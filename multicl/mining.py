@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from multicl.config import to_plain
 from multicl.distributed import World
+from multicl.files import writing
 from multicl.model import Model
 from multicl.norms import average_statistics
 from multicl.ops.nearest import Nearest, tiles
@@ -204,11 +206,17 @@ class Miner:
     def _write(self, pair: Pair, key: str, table: Tensor) -> None:
         if not self.folder or self.world.rank != 0:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(pair, key)
         beside = path.with_suffix(".new")
-        save_file({"table": table.contiguous()}, beside)
-        beside.replace(path)
+        try:
+            with writing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                save_file({"table": table.contiguous()}, beside)
+                beside.replace(path)
+        except InputError:
+            with suppress(OSError):
+                beside.unlink()
+            raise
         older = sorted(self.folder.glob("*.safetensors"), key=lambda p: p.stat().st_mtime_ns)
         for old in older[: -KEPT * len(self.pairs)]:
             old.unlink(missing_ok=True)

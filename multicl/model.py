@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_model
 from torch import Tensor
 
+from multicl.files import write_whole, writing
 from multicl.predict import probabilities, target_of
 from multicl.saved import FORMAT, built, card, config_of, described, folder_of, load_weights
 from multicl.towers import Towers
@@ -155,7 +156,8 @@ class Model:
             figures: measured, for the model card.
 
         Raises:
-            InputError: the folder holds something else, or a modality's class is no registered adapter.
+            InputError: the folder holds something else, or cannot be written (a model that was there is whole then); or
+                a modality's class is no registered adapter.
         """
         folder = Path(folder).resolve()
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -164,6 +166,21 @@ class Model:
         config = described(self.towers, self.space)  # refuses before anything is written
         beside = folder.with_name(f".{folder.name}.new")
         shutil.rmtree(beside, ignore_errors=True)
+        try:
+            with writing(folder, "and save it again (a run: --resume auto)"):
+                self._write(beside, config, figures or {})
+                shutil.rmtree(folder, ignore_errors=True)
+                beside.rename(folder)
+        except InputError:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        return folder
+
+    def describe(self, folder: Path, figures: Mapping[str, float]) -> None:
+        """The card of this model, saved there, with the figures that are known by now."""
+        write_whole(folder / "README.md", card(described(self.towers, self.space), figures, self.towers))
+
+    def _write(self, beside: Path, config: Mapping[str, Any], figures: Mapping[str, float]) -> None:
         beside.mkdir(parents=True)
         for node, modality in self.towers.modalities.items():
             (beside / node).mkdir()
@@ -172,10 +189,7 @@ class Model:
                 (beside / node).rmdir()
         (beside / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
         save_model(self.towers, str(beside / "model.safetensors"))
-        (beside / "README.md").write_text(card(config, figures or {}, self.towers), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-        return folder
+        (beside / "README.md").write_text(card(config, figures, self.towers), encoding="utf-8")
 
 
 def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, device: str | None = None) -> Model:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 from multicl.data import Data
 from multicl.evaluation.figure import intervals
 from multicl.figures import Figures, figures_table, rounded, to_json
-from multicl.files import write_whole
+from multicl.files import write_whole, writing
 from multicl.lifecycle import read_status
 from multicl.model import Model, load
 from multicl.optim import Optim
@@ -102,7 +102,8 @@ def execute(recipe: Run) -> dict[str, Any]:
         if folder is not None and resumed:
             _say_changes(recipe, folder)
         elif folder is not None:
-            _record(recipe, folder)
+            with writing(folder):
+                _record(recipe, folder)
         trainer.towers.to(accelerator.device)
         baseline, untrained = rounded(recipe.baseline()), rounded(recipe.measure(trainer.model))
         if recipe.train.best is not None and recipe.train.best not in untrained:
@@ -120,8 +121,9 @@ def execute(recipe: Run) -> dict[str, Any]:
         measured = recipe.measure(model)
         trained, spans = rounded(measured), intervals(measured)
         if folder is not None and not finished:
-            _record(recipe, folder)
-            model.save(folder / "model", trained)
+            with writing(folder):
+                _record(recipe, folder)
+                model.describe(folder / "model", trained)
     accelerator.wait_for_everyone()
     result = {
         "recipe": _name_of(type(recipe)), **trained, "untrained": untrained, "baseline": baseline,
@@ -139,7 +141,8 @@ def execute(recipe: Run) -> dict[str, Any]:
             print(table)
         if folder is not None:
             if not finished:
-                write_whole(folder / "result.json", to_json(result, indent=2) + "\n")
+                with writing(folder):
+                    write_whole(folder / "result.json", to_json(result, indent=2) + "\n")
             print(f"model and figures: {folder}")
     return result
 
@@ -196,7 +199,8 @@ def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any
         means = {name: result[name] for name in result["deviation"]}
         columns = {"baseline": result["baseline"], "untrained": result["untrained"], "mean": means}
         print(figures_table({**columns, "deviation": result["deviation"]}))
-        write_whole(settings.run / "result.json", to_json(result, indent=2) + "\n")
+        with writing(settings.run):
+            write_whole(settings.run / "result.json", to_json(result, indent=2) + "\n")
     return result
 
 

@@ -150,11 +150,11 @@ class Trainer:
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
         watch = Watch(self.towers.pairs, warmup_steps(self.optim, self.total), self.world.size)
-        self.logbook.open(start, self.total, watch, self.config)
         for line in (*self.reader.notes, *self.memory.notes(self.train.batch_size, self.total - start)):
             self.accelerator.print(line)
         unseen = Unseen(self.towers.terms, self.sources, min(STEPS, self.epoch_steps, self.total - start), self.world)
         with self.lifecycle.under_way(self.total) as signals:
+            self.logbook.open(start, self.total, watch, self.config)
             stream = self._slices(start)
             part, waited = self._load(stream, signals)
             for step in range(start, start if self.validation.over else self.total):

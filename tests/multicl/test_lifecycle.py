@@ -19,6 +19,7 @@ import pytest
 import torch
 from ranked_lifecycle import agreements, left_out
 from ranks import run_ranks
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from toys import Vectors, rows
 
@@ -287,6 +288,45 @@ def test_no_room_for_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("multicl.logbook._append", full)
     with pytest.raises(InputError, match=r"no room on the disk of .*run: .*Make some, and go on with --resume auto"):
         trainer(tmp_path / "run").fit()
+
+
+def test_no_room_for_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+
+    def full(model: Any, name: str) -> None:
+        Path(name).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("multicl.model.save_model", full)
+        with pytest.raises(InputError, match=r"no room on the disk of .*run/model: "):
+            trainer(run, steps=3).fit()
+    assert read_status(run)["state"] == "failed"
+    assert not list(run.glob("*model*")) + list(run.glob(".*"))
+    trainer(run, steps=3, resume=True).fit()
+    assert read_status(run)["state"] == "finished"
+    assert (run / "model" / "model.safetensors").exists()
+
+
+def test_a_run_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/run cannot be written: .*Mend it, or give another --run"):
+        trainer(tmp_path / "file" / "run")
+    with pytest.raises(InputError, match=r"file cannot be written: .*or give another --run"):
+        trainer(tmp_path / "file", resume=True)
+
+
+@pytest.mark.parametrize("state", ["running", "finished"])
+def test_no_room_for_the_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    from multicl import lifecycle
+
+    def full(path: Path, text: str, **options: Any) -> None:
+        if f'"state": "{state}"' in text:
+            raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(lifecycle, "write_whole", full)
+    with pytest.raises(InputError, match=r"no room on the disk of .*run: .*Make some, and go on with --resume auto"):
+        trainer(tmp_path / "run", steps=3).fit()
 
 
 def test_rows_left_out_are_remembered(tmp_path: Path) -> None:

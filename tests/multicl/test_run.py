@@ -19,6 +19,7 @@ from toys import rows
 from multicl import cli
 from multicl import run as runs
 from multicl.adapters import import_file
+from multicl.files import write_whole
 from multicl.run import Run, execute, launch, parse, recipe_class
 from multicl.types import InputError
 
@@ -363,6 +364,28 @@ def test_several_seeds_are_no_single_run(home: Path, recipe: type[Run], capsys: 
     with pytest.raises(SystemExit):
         launch(recipe, [*DATA, "--train.steps", "1", "--run", "r", "--train.seed", "0,5"])
     assert "r is a run of one seed already: give several seeds another --run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "result.json", "README.md"])
+def test_no_room_for_what_a_run_writes(
+    home: Path, recipe: type[Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    def full(path: Path, text: str, **options: Any) -> None:
+        if path.name == name:
+            raise OSError(28, "No space left on device", str(path))
+        write_whole(path, text, **options)
+
+    argv = [*DATA, "--run", "r", "--train.steps", "3"]
+    with monkeypatch.context() as patched:
+        for module in ("run", "config", "model"):
+            patched.setattr(f"multicl.{module}.write_whole", full)
+        with pytest.raises(SystemExit):
+            launch(recipe, argv)
+    err = capsys.readouterr().err
+    assert "multicl: no room on the disk of r: [Errno 28] No space left on device: 'r/" in err
+    assert f"{name}'. Make some, and go on with --resume auto" in err
+    launch(recipe, [*argv, "--resume", "auto"])
+    assert json.loads(Path("r/result.json").read_text())["steps"] == 3
 
 
 def test_epochs_that_are_asked_for_count(recipe: type[Run]) -> None:

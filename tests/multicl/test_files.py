@@ -1,0 +1,50 @@
+"""What is written whole, and what is said where it cannot be."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from multicl.files import write_whole, writing
+from multicl.types import InputError
+
+
+def test_a_text_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    write_whole(path, "before")
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("multicl.files.to_disk", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, "after")
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), r"no room on the disk of run: .*No space left. Make some, and go on"),
+        (
+            OSError(errno.EROFS, "Read-only"),
+            r"run cannot be written: .*Read-only. Mend it, and go on with --resume auto",
+        ),
+        (
+            Exception("I/O error: No space left (os error 28)"),
+            r"no room on the disk of run: I/O error",
+        ),  # of safetensors
+        (Exception("Permission denied (os error 13)"), r"run cannot be written: Permission denied"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_named_with_a_way_out(error: Exception, words: str) -> None:
+    with pytest.raises(InputError, match=words), writing(Path("run")):
+        raise error
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(ValueError, match="another"), writing(Path("run")):
+        raise ValueError("another")
