@@ -167,8 +167,8 @@ def _losses(
             if memory is not None:
                 bank_a, bank_b = memory.banks.of(term, call, a, b)
                 context = replace(context, bank_a=bank_a, bank_b=bank_b)
-            values = towers.objectives[term.name](a, b, context)
-            yield term, call.weight, values, sample(call, a, b, sampled)
+            objective = towers.objectives[term.name]
+            yield term, call.weight, objective(a, b, context), sample(call, a, b, sampled, objective)
         if memory is not None:
             memory.push(term, lambda view, pair=term: sides.of(pair, view, pair.keys == "momentum"))  # type: ignore[misc]
 

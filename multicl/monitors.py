@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from multicl.evaluation.geometry import alignment, rank_of, uniformity
 from multicl.ops.relation import Side, related
@@ -35,13 +35,27 @@ class Compared:
     b: Embedded
     rows: int
     """Rows of b on this rank before the sample was taken."""
+    factors: tuple[Embedded, Embedded] | None = None
+    """What is multiplied in place of them, as Bilinear's a W and b; of one node, too, they are two sides."""
+
+    @property
+    def sides(self) -> tuple[Embedded, Embedded]:
+        """What the objective compares."""
+        return self.factors or (self.a, self.b)
 
 
-def sample(call: Call, a: Embedded, b: Embedded, rows: int) -> list[Compared]:
-    """At most `rows` rows of either side, copied; nothing where `rows` is 0, or of crops."""
+@torch.no_grad()
+def sample(call: Call, a: Embedded, b: Embedded, rows: int, objective: nn.Module | None = None) -> list[Compared]:
+    """At most `rows` rows of either side, copied; nothing where `rows` is 0, or of crops.
+
+    Args:
+        objective: the pair's module; it may have `factors`, which gives of a and b what it multiplies.
+    """
     if not rows or "local" in (call.a.kind, call.b.kind):
         return []
-    return [Compared(call, _first(a, rows), _first(b, rows), len(b))]
+    some = _first(a, rows), _first(b, rows)
+    factors = getattr(objective, "factors", None)
+    return [Compared(call, *some, len(b), None if factors is None else factors(*some))]
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,7 @@ def figures_of(terms: Sequence[Pair], compared: Mapping[str, Sequence[Compared]]
     sides: dict[str, Tensor] = {}
     things: dict[str, int] = {}
     for pair in terms:
-        seen = [Compared(c.call, _finite(c.a), _finite(c.b), c.rows) for c in compared.get(pair.name, ())]
+        seen = [_finite(c) for c in compared.get(pair.name, ())]
         if (found := agreement(pair, seen)) is not None:
             agreements[pair.name] = found
         for c in seen:
@@ -126,17 +140,17 @@ def agreement(pair: Pair, seen: Sequence[Compared]) -> Agreement | None:
     """Of the calls of one pair, each by its weight; None where there is nothing to compare."""
     if pair.target:  # a row's two may be far from each other by right
         return None
-    seen = [c for c in seen if len(c.a) and len(c.b) and c.a.z.shape[1] == c.b.z.shape[1]]
+    seen = [c for c in seen if all(map(len, c.sides)) and c.sides[0].z.shape[1] == c.sides[1].z.shape[1]]
     if not seen:
         return None
-    similarity = getattr(pair.objective, "similarity", "cosine")
     both = pair.both_directions
     shares: dict[str, list[tuple[float, float]]] = {}
     distances: list[tuple[float, float]] = []
     keys = 0
     for c in seen:
-        symmetric = pair.symmetric and c.call.both
-        a, b = (_joined(c.a, c.b),) * 2 if symmetric else (c.a, c.b)
+        symmetric = pair.symmetric and c.call.both and c.factors is None
+        similarity = "dot" if c.factors else getattr(pair.objective, "similarity", "cosine")
+        a, b = (_joined(*c.sides),) * 2 if symmetric else c.sides
         keys = len(b) - symmetric
         ab, ba = accuracies(a, b, pair.equal_ids, similarity, within=symmetric)
         found = [ab] if symmetric or not (both and c.call.both) else [ab, ba]
@@ -147,9 +161,10 @@ def agreement(pair: Pair, seen: Sequence[Compared]) -> Agreement | None:
                 names = names[::-1]
             for name, share in zip(names, found, strict=False):
                 shares.setdefault(name, []).extend([] if share is None else [(share, c.call.weight)])
-        i, j = (c.a.row[:, None] == c.b.row).nonzero(as_tuple=True)
+        a, b = c.sides
+        i, j = (a.row[:, None] == b.row).nonzero(as_tuple=True)
         if len(i):
-            distances.append((alignment(c.a.z[i], c.b.z[j]), c.call.weight))
+            distances.append((alignment(a.z[i], b.z[j]), c.call.weight))
     accuracy = {name: _weighted(values) for name, values in shares.items() if values}
     return Agreement(accuracy, _weighted(distances) if distances else None, keys, c.rows, symmetric)
 
@@ -223,7 +238,12 @@ def _first(side: Embedded, rows: int) -> Embedded:
     return Embedded(side.z.detach()[at], side.row[at], side.id[at])
 
 
-def _finite(side: Embedded) -> Embedded:
+def _finite(c: Compared) -> Compared:
+    factors = None if c.factors is None else (_finite_rows(c.factors[0]), _finite_rows(c.factors[1]))
+    return Compared(c.call, _finite_rows(c.a), _finite_rows(c.b), c.rows, factors)
+
+
+def _finite_rows(side: Embedded) -> Embedded:
     good = torch.isfinite(side.z).all(1)
     return side if bool(good.all()) else side[good]
 

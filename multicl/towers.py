@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from multicl.batch_norm import BatchNorm
 from multicl.choices import check_choices
+from multicl.objectives.bilinear import Bilinear
+from multicl.objectives.wrapper import layers
 from multicl.pairs import Term, View, check_graph, pairs_of, requested_views, targets_of, tower_of
 from multicl.seeds import seed_everything
 from multicl.types import Batch, InputError, Modality
@@ -130,6 +132,17 @@ class Towers(nn.Module):
                 raise InputError(f"target {target.name!r} knows no classes: give classes=(...)")
             dims_of = self.width(target.node), len(target.classes)
             self.objectives[target.name] = target.objective.build(dims_of)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know before training: a line for two towers' nodes that a matrix alone compares."""
+        pairs = [pair for pair in self.pairs if self.towers[pair.a] != self.towers[pair.b]]
+        return [
+            f"pair {pair.name!r}: Bilinear compares {pair.a!r} and {pair.b!r} by its matrix: what is embedded of "
+            "the one is not comparable by cosine with the other"
+            for pair in pairs
+            if any(isinstance(objective, Bilinear) for objective in layers(pair.objective))
+        ]
 
     def width(self, node: str) -> int:
         """Width of the features that a node's encoder gives."""

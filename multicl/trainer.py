@@ -150,7 +150,11 @@ class Trainer:
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
         watch = Watch(self.towers.pairs, warmup_steps(self.optim, self.total), self.world.size)
-        for line in (*self.reader.notes, *self.memory.notes(self.train.batch_size, self.total - start)):
+        for line in (
+            *self.towers.notes,
+            *self.reader.notes,
+            *self.memory.notes(self.train.batch_size, self.total - start),
+        ):
             self.accelerator.print(line)
         unseen = Unseen(self.towers.terms, self.sources, min(STEPS, self.epoch_steps, self.total - start), self.world)
         with self.lifecycle.under_way(self.total) as signals:

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bilinear(Tempered):
-    """Settings of the objective; the paper knows no temperature, as W sets the size of the similarities."""
+    """Settings of the objective; the paper knows no temperature, as W sets the size of the similarities.
+
+    Of two nodes W alone compares the one with the other: what is embedded of them is not comparable by cosine, which
+    searches and evaluations take.
+    """
 
     temperature: float = 1.0
     _: KW_ONLY

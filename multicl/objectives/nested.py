@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,11 @@ class MatryoshkaObjective(nn.Module):
         super().__init__()
         self.widths = (*settings.dims, width)
         self.parts = nn.ModuleList(settings.objective.build((d, d)) for d in self.widths)
+
+    @property
+    def factors(self) -> Any:
+        """What the whole is multiplied by, where its objective has that."""
+        return getattr(self.parts[-1], "factors", None)
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
         """Give "loss", "loss_D" of every width D, and what the objective tells of the whole."""

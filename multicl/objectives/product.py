@@ -29,9 +29,7 @@ class BilinearObjective(TemperedModule):
         """Give "loss", "temperature" and "confidence", the positives' mean share of the soft-max."""
         context.refuse_extras("Bilinear")
         scale = self.scale(context, a.z)
-        za, zb = (self._bounded(view.z) for view in (a, b))
-        with torch.autocast(za.device.type, enabled=False):  # as in `contrast`: bf16 logits are wrong by 0.3
-            sides = replace(a, z=za @ self.product.to(za.dtype)), replace(b, z=zb)
+        sides = self.factors(a, b)
         apart = replace(context, symmetric=False)  # W is no symmetric matrix: crops of one node stand on two sides
         both = self.both_directions and context.both
         stats, _ = contrast_views(*sides, scale, apart, "dot", both=both)
@@ -40,6 +38,12 @@ class BilinearObjective(TemperedModule):
             confidence = context.world.mean(share, stats.a.valid)
         loss = info_nce_loss(stats, context.world)
         return {"loss": loss, "temperature": 1 / scale.detach().squeeze(), "confidence": confidence}
+
+    def factors(self, a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:
+        """The two sides [N, Db] and [M, Db] whose dot products are the similarities."""
+        za, zb = (self._bounded(view.z) for view in (a, b))
+        with torch.autocast(za.device.type, enabled=False):  # as in `contrast`: bf16 logits are wrong by 0.3
+            return replace(a, z=za @ self.product.to(za.dtype)), replace(b, z=zb)
 
     def _bounded(self, z: Tensor) -> Tensor:
         z = z.to(torch.promote_types(z.dtype, torch.float32))

@@ -15,7 +15,7 @@ from steps import cells, looks, step, three
 from torch import Tensor
 from toys import rows
 
-from multicl import InfoNCE, Pair
+from multicl import Bilinear, InfoNCE, Matryoshka, Pair
 from multicl.monitors import (
     DEAD,
     SAMPLE,
@@ -207,6 +207,34 @@ def test_one_direction_has_one_accuracy() -> None:
         [Pair("a", "b", InfoNCE(both_directions=False))], {"a-b": [Compared(Call(A0, B0), a, b, 9)]}
     ).pairs["a-b"]
     assert found.accuracy == dict.fromkeys(("accuracy", "accuracy_ab"), by_hand(a, b, "positive", "cosine", False))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_learnt_matrix_is_looked_at_as_its_objective_does(symmetric: bool, nested: bool) -> None:
+    """b is a's in other axes, which W knows; crops of one node, too, stand on two sides."""
+    z, turn = 3 * torch.nn.functional.normalize(randn(30, 6)), torch.linalg.qr(randn(6, 6, seed=1)).Q
+    bilinear = Bilinear(bounded=False)
+    objective = Matryoshka(bilinear, dims=(3,)) if nested else bilinear
+    module = objective.build((6, 6))
+    w = list(module.parameters())[-1]
+    with torch.no_grad():
+        w.copy_(turn)
+    a, b = side(z), side(z @ turn + 0.3 * randn(30, 6, seed=2))
+    call = Call(A0, A1 if symmetric else B0, both=True)
+    (seen,) = sample(call, a, b, 20, module)
+    pair = Pair("a", "a" if symmetric else "b", objective)
+    found = figures_of([pair], {pair.name: [seen]})
+    agreed = found.pairs[pair.name]
+    turned = side((z @ turn)[:20])
+    assert agreed.accuracy["accuracy"] == by_hand(turned, side(b.z[:20]), "positive", "dot", False)
+    assert agreed.accuracy["accuracy"] > 0.8
+    assert agreed.alignment is not None
+    assert agreed.alignment < 0.1
+    assert (agreed.keys, agreed.within) == (20, False)
+    assert found.nodes["a.joint"].uniformity == geometry(a.z[:20]).uniformity  # nodes as they are
+    plain = figures_of([pair], {pair.name: sample(call, a, b, 20)}).pairs[pair.name]
+    assert plain.accuracy["accuracy"] < 0.5
 
 
 def test_momentum_keys_are_sought_in_and_are_not_the_nodes_embeddings() -> None:

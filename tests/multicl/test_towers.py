@@ -6,7 +6,7 @@ import pytest
 import torch
 from toys import Vectors, rows
 
-from multicl import Head, InputError, Pair
+from multicl import Bilinear, Head, InputError, Matryoshka, Pair
 from multicl.towers import Towers
 from multicl.types import Batch
 
@@ -34,6 +34,16 @@ def test_one_head_a_tower_and_space() -> None:
     batch = Batch({"x": torch.zeros(2, 6)})
     joint, own, features = t.embed("a", batch, ["joint", "own", None])
     assert (joint.shape, own.shape, features.shape) == ((2, 128), (2, 3), (2, 8))
+
+
+def test_nodes_that_a_matrix_alone_compares_are_told() -> None:
+    nodes = {"a": Vectors(), "b": Vectors(), "c": Vectors(tower="a")}
+    terms = [Pair("a", "b", Bilinear()), Pair("a", "a", Bilinear()), Pair("a", "c", Bilinear()), Pair("b", "c")]
+    (told,) = Towers(nodes, terms, Head(dim=4)).notes
+    assert told.startswith("pair 'a-b': Bilinear compares 'a' and 'b' by its matrix")
+    assert "not comparable by cosine" in told
+    (told,) = Towers(nodes, [Pair("a", "b", Matryoshka(Bilinear(), dims=(2,))), Pair("a", "c")], Head(dim=4)).notes
+    assert "Bilinear" in told
 
 
 def test_no_head_gives_the_features() -> None:
