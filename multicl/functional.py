@@ -50,7 +50,8 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     scale, known = _scale(temperature, z)
     unit, world = similarity == "cosine", World.current()
     if unit and world.size == 1 and is_small(len(z), scale if known is None else known):
-        return paired_loss(z, None, scale)
+        loss: Tensor = paired_loss(z, None, scale)
+        return loss
     stats = contrast(z, None, scale, _two_views(z), unit=unit, known_scale=known, low=low, world=world)
     return info_nce_loss(stats, world)
 
@@ -76,7 +77,8 @@ def info_nce(
     scale, known = _scale(temperature, a)
     unit, world = similarity == "cosine", World.current()
     if unit and extra_keys is None and world.size == 1 and is_small(len(a), scale if known is None else known):
-        return paired_loss(a, b, scale, both_directions)
+        loss: Tensor = paired_loss(a, b, scale, both_directions)
+        return loss
     side, extra = _side(a), []
     if extra_keys is not None:
         _check_shapes(extra_keys, a, equal_rows=False)
@@ -132,7 +134,8 @@ def sigmoid_loss(
     a, b = _sides(a, b, similarity)
     scale, bias = _scalar(scale, "scale", a), _scalar(bias, "bias", a, any_sign=True)
     if World.current().size == 1 and 0 < len(a) ** 2 <= LARGEST:
-        return paired_sigmoid(a, b, scale, bias)
+        small: Tensor = paired_sigmoid(a, b, scale, bias)
+        return small
     side = _side(a)
     loss: Tensor = sigmoid_op(a, b, scale, bias, Relation(side, side))
     return loss

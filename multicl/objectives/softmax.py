@@ -19,6 +19,7 @@ from multicl.types import Context, Embedded, Extra, InputError
 SHORTEST = 1e-6
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def unit(z: Tensor) -> Tensor:
     """[N, D] -> unit rows in float32 or better; a row of norm below 1e-6 becomes zero, with zero gradient."""
     u: Tensor = _Unit.apply(z)[0]  # type: ignore[no-untyped-call]

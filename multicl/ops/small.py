@@ -25,6 +25,7 @@ def is_small(rows: int, scale: Tensor | float) -> bool:
     return 0 < rows * rows <= LARGEST and abs(value) <= NARROW
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def paired_loss(a: Tensor, b: Tensor | None, scale: Tensor, both: bool = True) -> Tensor:
     """Mean over rows of log-sum-exp - the positive's logit.
 
@@ -87,6 +88,7 @@ class _Paired(torch.autograd.Function):
         return once(found, wants, "multicl.ops.plain.contrast can be")
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def paired_sigmoid(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """-1/N sum_ij log sigmoid(y_ij (scale * a_i . b_j + bias)), y_ij = 1 where i = j, else -1.
 
