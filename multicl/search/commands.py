@@ -47,6 +47,7 @@ def index(
     if there.world.rank == 0:
         say = f"{added.rows} rows of {', '.join(added.nodes)}: {added.new} added"
         say += f", {added.known} there before" if added.known else ""
+        say += f" ({added.moved} of them in another place)" if added.moved else ""
         say += f", {added.repeats} copies of others" if added.repeats else ""
         say += f", {added.gone} taken out that the data no longer hold" if added.gone else ""
         print(say + (f", {len(added.skipped)} cells left out" if added.skipped else ""))

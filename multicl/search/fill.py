@@ -1,6 +1,7 @@
 """Rows of data -> the database: what is not there yet, a chunk at a time, so that a killed filling goes on.
 
-Last goes what the same data held when they were indexed before and hold no longer: rows that were changed or taken out.
+Last comes what the same data held when they were indexed before: rows that stand elsewhere now, or are of another file,
+are told so; those that were changed or taken out go.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Added:
     new: int
     known: int
     """Rows that were there before."""
+    moved: int
+    """Of these, rows that the data have under another number or file now."""
     repeats: int
     """Rows that are copies of others of the data."""
     gone: int
@@ -75,7 +78,7 @@ def add(index: Index, data: Any, split: str, columns: Mapping[str, str], batch_s
         _prepare(index, plan)
     world.barrier()
     table = index.db.open_table(ROWS)
-    ids = _all_ids(index, plan)
+    ids, places = _contents(index, plan)
     known = np.asarray(table.search().select(["id"]).to_arrow().column("id").to_numpy())
     first = np.zeros(len(ids), dtype=bool)
     first[np.unique(ids, return_index=True)[1]] = True
@@ -97,16 +100,37 @@ def add(index: Index, data: Any, split: str, columns: Mapping[str, str], batch_s
             bar.update(len(numbers))
     new = int(world.sum(torch.tensor([kept], device=index.model.towers.device)))
     repeats = int((~first & ~old).sum())
-    taken = _take_out(index.db.open_table(ROWS), plan.source, ids) if plan.source and world.rank == 0 else 0
-    gone = int(world.sum(torch.tensor([taken], device=index.model.towers.device)))
-    return Added(len(ids), new, int(old.sum()), repeats, gone, tuple(skipped), tuple(plan.nodes))
+    moved = taken = 0
+    if plan.source:
+        places = places.filter(pa.array((first & old)[places.column("row").to_numpy()]))
+        for rank in range(world.size):  # one after another: two writers of the same columns would be in conflict
+            if rank == world.rank:
+                moved = _move(index.db.open_table(ROWS), plan.source, places)
+            world.barrier()
+        taken = _take_out(index.db.open_table(ROWS), plan.source, ids) if world.rank == 0 else 0
+    moved, gone = world.sum(torch.tensor([moved, taken], device=index.model.towers.device)).tolist()
+    return Added(len(ids), new, int(old.sum()), moved, repeats, gone, tuple(skipped), tuple(plan.nodes))
+
+
+def _of(table: Any, source: str, names: list[str]) -> pa.Table:
+    """Columns of the rows of a source."""
+    quoted = source.replace("'", "''")
+    return table.search().where(f"{SOURCE} = '{quoted}'").select(names).to_arrow().select(names)
+
+
+def _move(table: Any, source: str, places: pa.Table) -> int:
+    """Give the rows of a source the numbers and files that `places` has for them; how many had others."""
+    before = {row[0]: row for row in zip(*_of(table, source, places.column_names).to_pydict().values(), strict=True)}
+    now = zip(*places.to_pydict().values(), strict=True)
+    moved = places.filter(pa.array([before.get(row[0], row) != row for row in now], pa.bool_()))
+    if moved.num_rows:
+        table.merge_insert("id").when_matched_update_all().execute(moved)
+    return int(moved.num_rows)
 
 
 def _take_out(table: Any, source: str, ids: np.ndarray[Any, np.dtype[np.int64]]) -> int:
     """Delete the rows of a source whose content is not among `ids`; how many."""
-    quoted = source.replace("'", "''")
-    there = table.search().where(f"{SOURCE} = '{quoted}'").select(["id"]).to_arrow().column("id").to_numpy()
-    stale = np.setdiff1d(there, ids)
+    stale = np.setdiff1d(_of(table, source, ["id"]).column("id").to_numpy(), ids)
     for start in range(0, len(stale), CHUNK):
         table.delete(f"id IN ({', '.join(map(str, stale[start : start + CHUNK]))})")
     return len(stale)
@@ -161,17 +185,22 @@ def _prepare(index: Index, plan: _Plan) -> None:
         table.add_columns(new)
 
 
-def _all_ids(index: Index, plan: _Plan) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """[N] content ids of all rows; each rank reads its part and all of them learn the whole."""
+def _contents(index: Index, plan: _Plan) -> tuple[np.ndarray[Any, np.dtype[np.int64]], pa.Table]:
+    """[N] content ids of all rows, and of this rank's part of them id, row and files; each rank reads its part."""
     world = index.world
     mine = np.array_split(np.arange(len(plan.rows)), world.size)[world.rank]
-    found = []
+    found: list[int] = []
+    files: dict[str, list[str | None]] = {node: [] for node in plan.nodes}
     for start in range(0, len(mine), CHUNK):
         rows = plan.rows.fetch(mine[start : start + CHUNK].tolist(), list(plan.files))
         found += [row_content(row, plan.files, plan.rows.base) for row in rows]
+        for node, column in plan.nodes.items():
+            files[node] += [_file(row.get(column), plan.rows.base) for row in rows]
     device = index.model.towers.device
     ids = torch.tensor(found, dtype=torch.int64, device=device)
-    return world.all_rows(ids, world.counts(len(found), device)).cpu().numpy()
+    places = {"id": pa.array(found, pa.int64()), "row": pa.array(mine, pa.int64())}
+    places |= {file_column(node): pa.array(of_node, pa.string()) for node, of_node in files.items()}
+    return world.all_rows(ids, world.counts(len(found), device)).cpu().numpy(), pa.table(places)
 
 
 def _embedded(

@@ -136,8 +136,8 @@ class Index:
 
         A row is what its cells are (files by their bytes): one whose text or label changed is a new row. Data with a
         name (a path, a URL, a hub name; with their split and `columns`) replace what was indexed of them before: rows
-        that they hold no longer go. What two sets of data hold is the first's: index the second again where the first
-        lost it. Rows in memory are only added.
+        that they hold no longer go, the others get the numbers and files that they have now. What two sets of data hold
+        is the first's: index the second again where the first lost it. Rows in memory are only added.
 
         Args:
             data, split: as `multicl.rows.open_rows` takes them. columns: node -> column of the data.
@@ -152,7 +152,7 @@ class Index:
         self.__dict__.pop("table", None)  # opened anew
         self._counts.clear()
         if self.world.rank == 0:
-            self.tend(exact_below, grown=added.new + added.gone > 0)
+            self.tend(exact_below, grown=added.new + added.moved + added.gone > 0)
         self.world.barrier()
         self.about = read_about(self.db) or self.about
         return added
@@ -161,7 +161,7 @@ class Index:
         """Tidy the table, and make or renew the approximate index of nodes that have enough vectors.
 
         Args:
-            grown: rows were added; without, only missing indexes are made.
+            grown: rows were added or written anew; without, only missing indexes are made.
 
         Returns:
             Node -> its index, with the recall@10 that was measured.

@@ -9,7 +9,7 @@ import found
 from multicl.search import Index
 
 
-def index_share(where: str, rows: list[dict[str, Any]]) -> tuple[int, int, int]:
+def index_share(where: str, data: Any) -> tuple[int, int, int]:
     """Rows, new ones and repeats that this rank knows of once all have filled the database."""
-    added = Index(where, found.model()).add(rows)
+    added = Index(where, found.model()).add(data)
     return added.rows, added.new, added.repeats

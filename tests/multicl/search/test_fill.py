@@ -1,0 +1,77 @@
+"""Data that are indexed a second time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import found
+import media
+import pytest
+from ranked_search import index_share
+from ranks import run_ranks
+
+from multicl import Model
+from multicl.search import Index
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return found.model()
+
+
+def table(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def numbers(index: Index) -> dict[str, int]:
+    """Text -> number of its row."""
+    return {hit.row["text"]: hit.row["row"] for hit in index.search("red", k=99)["text"]}
+
+
+def test_a_row_in_front_and_another_order_give_rows_their_new_numbers(model: Model, tmp_path: Path) -> None:
+    index = Index(tmp_path / "db", model)
+    index.add([{"text": "white"}])
+    index.add(table(tmp_path / "a.csv", "text,label", "red,1", "green,2", "blue,3"), exact_below=2)
+    (scored,) = index.search("red", among=["text"], k=1)["text"]
+    for lines in (["grey,0", "red,1", "green,2", "blue,3"], ["blue,3", "grey,0", "blue,3", "red,1", "green,2"]):
+        added = index.add(table(tmp_path / "a.csv", "text,label", *lines), exact_below=2)
+        assert (added.moved, added.gone) == ((3, 0) if lines[0] == "grey,0" else (4, 0))
+        texts = [line.partition(",")[0] for line in lines]
+        assert numbers(index) == {text: texts.index(text) for text in texts} | {"white": 0}
+        (hit,) = index.search("red", among=["text"], k=1)["text"]
+        assert (hit.score, hit.previews) == (pytest.approx(scored.score), scored.previews)
+        assert hit.row == {**scored.row, "row": texts.index("red")}
+    assert index.table.index_stats("text_vector_idx").num_unindexed_rows == 0
+    assert index.add(tmp_path / "a.csv").moved == 0
+
+
+def test_a_renamed_file_is_found_under_its_new_name(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "pets").mkdir()
+    for thing, name in enumerate("bcd"):
+        (tmp_path / "pets" / f"{name}.png").write_bytes(media.png(thing))
+    index = Index(tmp_path / "db", model)
+    index.add(tmp_path / "pets")
+    (tmp_path / "pets" / "b.png").rename(tmp_path / "pets" / "e.png")
+    added = index.add(tmp_path / "pets")
+    assert (added.new, added.known, added.moved, added.gone) == (0, 3, 3, 0)
+    (hits,) = index.search(tmp_path / "pets" / "e.png", among=["image"]).values()
+    assert hits[0].row["image_file"] == "e.png"
+    assert {hit.row["image_file"]: hit.row["row"] for hit in hits} == {"c.png": 0, "d.png": 1, "e.png": 2}
+
+
+def test_what_another_data_set_had_first_keeps_its_place(model: Model, tmp_path: Path) -> None:
+    index = Index(tmp_path / "db", model)
+    index.add(table(tmp_path / "a.csv", "text", "red", "green"))
+    added = index.add(table(tmp_path / "b.csv", "text", "blue", "green"))
+    assert (added.known, added.moved) == (1, 0)
+    assert index.add(table(tmp_path / "b.csv", "text", "green", "blue")).moved == 1
+    assert numbers(index) == {"red": 0, "green": 1, "blue": 1}
+
+
+def test_two_ranks_give_rows_their_new_numbers(model: Model, tmp_path: Path) -> None:
+    words = [f"word {i}" for i in range(9)]
+    Index(tmp_path / "db", model).add(table(tmp_path / "a.csv", "text", *words))
+    table(tmp_path / "a.csv", "text", *words[::-1])
+    run_ranks(index_share, 2, str(tmp_path / "db"), str(tmp_path / "a.csv"))
+    assert numbers(Index(tmp_path / "db", model)) == {word: 8 - i for i, word in enumerate(words)}
