@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,10 @@ from multicl.types import InputError
 ROWS, ABOUT = "rows", "multicl"
 SOURCE = "_source"
 """Column that says which data a row is of; null: of rows in memory, or from before there was this column."""
+OF_LANCE = {"_distance", "_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version"}
+"""Columns that LanceDB has of its own."""
+UNFIT = r"[.`\0]|^\*$"
+"""What a name of LanceDB's columns cannot hold, or be."""
 FORMAT = 1
 
 
@@ -140,20 +145,24 @@ def file_column(node: str) -> str:
 
 
 def kept_names(columns: Iterable[str], nodes: list[str]) -> dict[str, str]:
-    """Columns of the data -> their names in the table: "id", which it has of its own, becomes "data_id"."""
-    taken, found = own_columns(nodes) | set(columns), {}
+    """Columns of the data -> their names in the table: "id", which it has of its own, becomes "data_id".
+
+    So do those that LanceDB has, and what it cannot have as a name is spelt otherwise: "a.b" becomes "a_b".
+    """
+    own, taken, found = own_columns(nodes), set(columns), {}
     for column in columns:
-        name = column
-        while name in taken and (name != column or name in own_columns(nodes)):
+        name = re.sub(UNFIT, "_", column) or "unnamed"
+        while name in own or (name != column and name in taken):
             name = f"data_{name}"
+        taken.add(name)
         found[column] = name
     return found
 
 
 def own_columns(nodes: list[str]) -> set[str]:
-    """Names of the table's own columns."""
+    """Names of the table's own columns, and of those that LanceDB has."""
     of_nodes = (f"{node}_{end}" for node in nodes for end in ("vector", "mime", "preview"))
-    return {"id", "row", SOURCE, "_distance", "_rowid", *of_nodes, *map(file_column, nodes)}
+    return {"id", "row", SOURCE, *OF_LANCE, *of_nodes, *map(file_column, nodes)}
 
 
 def first_line(error: BaseException) -> str:

@@ -153,7 +153,8 @@ def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _P
     types = plain_columns(rows)
     plain = kept_names(types, index.nodes)
     if (renamed := {column: name for column, name in plain.items() if name != column}) and index.world.rank == 0:
-        log.warning("%s: kept under other names, as the database has its own: %s", rows.label, renamed)
+        why = "the database has columns of these names, or can have none"
+        log.warning("%s: kept under other names, as %s: %s", rows.label, why, renamed)
     kinds = {plain[column]: kind for column, kind in types.items()}
     files = dict.fromkeys(plain, False) | {column: modalities[node].files for node, column in nodes.items()}
     return _Plan(rows, nodes, plain, kinds, files, _source(data, split, columns))
