@@ -18,6 +18,9 @@ from multicl.seeds import hash62
 PEEK = 100
 """Cells by which a column is judged to be plain, before all of them are looked at."""
 
+EXACT = 2**53
+"""Up to which floats are whole numbers without gaps."""
+
 
 def row_content(row: Mapping[str, Any], columns: Mapping[str, bool], base: Path | None) -> int:
     """62-bit id of what a row holds: equal cells, equal id, wherever the files lie.
@@ -29,6 +32,8 @@ def row_content(row: Mapping[str, Any], columns: Mapping[str, bool], base: Path 
     parts = []
     for column, files in columns.items():
         cell = row.get(column)
+        if isinstance(cell, float) and cell.is_integer():
+            cell = int(cell)  # a column is of floats as soon as one of its cells is empty or has a half
         if not is_null(cell):
             parts.append(f"{column}={_digest(resolve_path(cell, base, 'files' if files else 'values'), files)}")
     return hash62("row content", *parts)
@@ -58,20 +63,26 @@ def _digest(cell: Any, file: bool) -> str:
 
 
 def plain_columns(rows: Rows) -> dict[str, pa.DataType]:
-    """Columns of texts, numbers or truth values -> their Arrow type; the rest, media and lists, are left out."""
+    """Columns of texts, numbers or truth values -> their Arrow type; the rest, media, lists and nulls, are left out."""
     found: dict[str, pa.DataType] = {}
     for column in rows.names or []:
         if _plain(islice(rows.cells(column), PEEK)) is not None:
             kind = _plain(rows.cells(column))
-            if kind is not None:
-                found[column] = pa.string() if pa.types.is_null(kind) else kind
+            if kind is not None and not pa.types.is_null(kind):
+                found[column] = kind
     return found
 
 
 def _plain(cells: Iterable[Any]) -> pa.DataType | None:
-    kinds = {type(cell) for cell in cells if cell is not None}
+    """Null where there is nothing in them; whole numbers are integers, however they are written."""
+    kinds: set[type] = set()
+    whole = True
+    for cell in cells:
+        if not is_null(cell):
+            kinds.add(type(cell))
+            whole = whole and (not isinstance(cell, float) or (cell.is_integer() and abs(cell) <= EXACT))
     if kinds <= {float, int}:
-        return pa.float64() if float in kinds else pa.int64() if kinds else pa.null()
+        return (pa.int64() if whole else pa.float64()) if kinds else pa.null()
     if len(kinds) != 1:
         return None
     return {str: pa.string(), bool: pa.bool_()}.get(next(iter(kinds)))

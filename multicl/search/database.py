@@ -26,6 +26,8 @@ from multicl.types import InputError
 ROWS, ABOUT = "rows", "multicl"
 SOURCE = "_source"
 """Column that says which data a row is of; null: of rows in memory, or from before there was this column."""
+SPARE = ("_wider", "_narrower")
+"""Columns that are there while one of integers becomes one of floats."""
 OF_LANCE = {"_distance", "_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version"}
 """Columns that LanceDB has of its own."""
 UNFIT = r"[.`\0]|^\*$"
@@ -162,7 +164,7 @@ def kept_names(columns: Iterable[str], nodes: list[str]) -> dict[str, str]:
 def own_columns(nodes: list[str]) -> set[str]:
     """Names of the table's own columns, and of those that LanceDB has."""
     of_nodes = (f"{node}_{end}" for node in nodes for end in ("vector", "mime", "preview"))
-    return {"id", "row", SOURCE, *OF_LANCE, *of_nodes, *map(file_column, nodes)}
+    return {"id", "row", SOURCE, *SPARE, *OF_LANCE, *of_nodes, *map(file_column, nodes)}
 
 
 def first_line(error: BaseException) -> str:

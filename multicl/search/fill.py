@@ -21,7 +21,7 @@ from tqdm import tqdm
 from multicl.pairs import column_of
 from multicl.rows import Row, Rows, blamed, file_of, is_null, open_rows, resolve_path
 from multicl.search.contents import plain_cells, plain_columns, row_content
-from multicl.search.database import ROWS, SOURCE, file_column, kept_names, schema_of, table_names
+from multicl.search.database import ROWS, SOURCE, SPARE, file_column, kept_names, schema_of, table_names
 from multicl.types import BadSample, InputError
 
 if TYPE_CHECKING:
@@ -177,13 +177,27 @@ def _prepare(index: Index, plan: _Plan) -> None:
         return
     table = index.db.open_table(ROWS)
     there = {field.name: field.type for field in table.schema}
-    for name, kind in plan.kinds.items():
-        other = there.get(name, kind)
-        if other != kind and not (pa.types.is_floating(other) and pa.types.is_integer(kind)):
+    if left := [name for name in SPARE if name in there]:  # by a kill
+        table.drop_columns(left)
+    others = {name: there[name] for name, kind in plan.kinds.items() if there.get(name, kind) != kind}
+    for name, other in others.items():
+        kind = plan.kinds[name]
+        if {other, kind} != {pa.int64(), pa.float64()}:
             raise InputError(f"column {name!r} of {plan.rows.label} holds {kind}, but {other} in the database")
+    for name, other in others.items():
+        if other == pa.int64():
+            _widen(table, name)
     own = dict.fromkeys([SOURCE, *map(file_column, index.nodes)], pa.string())
     if new := [pa.field(name, kind) for name, kind in (own | plan.kinds).items() if name not in there]:
         table.add_columns(new)
+
+
+def _widen(table: Any, name: str) -> None:
+    """A column of integers becomes one of floats, which LanceDB does not do in place."""
+    wider, narrower = SPARE
+    table.add_columns({wider: f"CAST(`{name}` AS DOUBLE)"})
+    table.alter_columns({"path": name, "rename": narrower}, {"path": wider, "rename": name})  # at once
+    table.drop_columns([narrower])
 
 
 def _contents(index: Index, plan: _Plan) -> tuple[np.ndarray[Any, np.dtype[np.int64]], pa.Table]:

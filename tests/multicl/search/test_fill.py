@@ -12,6 +12,8 @@ from ranks import run_ranks
 
 from multicl import Model
 from multicl.search import Index
+from multicl.search.database import SPARE
+from multicl.types import InputError
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +77,40 @@ def test_two_ranks_give_rows_their_new_numbers(model: Model, tmp_path: Path) -> 
     table(tmp_path / "a.csv", "text", *words[::-1])
     run_ranks(index_share, 2, str(tmp_path / "db"), str(tmp_path / "a.csv"))
     assert numbers(Index(tmp_path / "db", model)) == {word: 8 - i for i, word in enumerate(words)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        (["", ""], ["3", ""], {"red": 3, "green": None}),
+        (["1", "2"], ["1", "2.5"], {"red": 1.0, "green": 2.5}),
+        (["1", "2"], ["1", ""], {"red": 1, "green": None}),
+        (["1", ""], ["1.5", ""], {"red": 1.5, "green": None}),
+        (["1.5", "2"], ["1", "2"], {"red": 1.0, "green": 2.0}),
+        (["a", ""], ["", ""], {"red": None, "green": None}),
+    ],
+)
+def test_a_column_of_numbers_may_have_empty_cells_and_halves_later(
+    before: list[str], after: list[str], kept: dict[str, float | None], model: Model, tmp_path: Path
+) -> None:
+    index = Index(tmp_path / "db", model)
+    for stars in (before, after):
+        lines = (f"{text},{cell}" for text, cell in zip(("red", "green"), stars, strict=True))
+        added = index.add(table(tmp_path / "a.csv", "text,stars", *lines), exact_below=1)
+    changed = sum(one != two for one, two in zip(before, after, strict=True))
+    assert (added.new, added.known, added.gone) == (changed, 2 - changed, changed)
+    hits = index.search("red", k=9)["text"]
+    assert {hit.row["text"]: hit.row.get("stars") for hit in hits} == kept
+    assert {type(hit.row["stars"]) for hit in hits} <= {type(cell) for cell in kept.values()}
+    assert all(len(hit.previews) == 1 for hit in hits)
+
+
+def test_a_kill_while_a_column_is_widened_loses_nothing(model: Model, tmp_path: Path) -> None:
+    index = Index(tmp_path / "db", model)
+    index.add([{"text": "red", "stars": 1}])
+    index.table.add_columns(dict.fromkeys(SPARE, "CAST(stars AS DOUBLE)"))
+    index.add([{"text": "green", "stars": 2.5}])
+    assert {hit.row["stars"] for hit in index.search("red")["text"]} == {1.0, 2.5}
+    assert not {*SPARE} & {*index.table.schema.names}
+    with pytest.raises(InputError, match="column 'stars' of the data holds string, but double in the database"):
+        index.add([{"text": "blue", "stars": "many"}])
