@@ -48,8 +48,8 @@ class Chunk:
     @property
     def alone(self) -> bool:
         """It is a single row, for which heads' batch norm takes the running statistics (`batch_norm`)."""
-        assert self.look.batch is not None
-        return len(self.look.batch.row[self.rows]) == 1
+        rows = self.rows
+        return (rows.stop - rows.start if isinstance(rows, slice) else len(rows)) == 1
 
     @property
     def readers(self) -> list[Request]:
