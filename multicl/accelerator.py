@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, parse_flag_from_env
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    parse_flag_from_env,
+)
 
 from multicl.settings import Train
 from multicl.trackers import check_trackers
 from multicl.types import InputError
+
+WAIT = timedelta(hours=3)
+"""How long processes wait for one another: the first one evaluates alone, and NCCL would give up after 10 minutes."""
 
 
 def accelerator_of(train: Train, run: Path | None) -> Accelerator:
@@ -30,7 +39,10 @@ def accelerator_of(train: Train, run: Path | None) -> Accelerator:
         mixed_precision=train.mixed_precision,
         log_with=list(train.trackers) or None,
         project_dir=str(run) if run else None,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=WAIT),
+        ],
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a launcher's would divide the loss
     )
 

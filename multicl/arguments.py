@@ -157,11 +157,14 @@ def _add_eval(commands: Any) -> None:
     )
     evaluate.add_argument("--data", help="other data than the run's: a path or hub name")
     evaluate.add_argument("--test", help="the held-out split or file")
+    evaluate.add_argument("--columns", nargs="+", default=[], metavar="NAME=COLUMN", help="columns of other names")
     evaluate.add_argument("--train", help="split that probes learn from and neighbours are sought in, as train[:10000]")
     evaluate.add_argument("--nodes", nargs="+", help="default: all whose column is in the data")
     evaluate.add_argument("--label", help="column of the labels; default: label")
     evaluate.add_argument("--names", help="column of the classes' names, for zero_shot; default: --label")
-    evaluate.add_argument("--template", help='what is said of a class, "a photo of a {}"; default: its name alone')
+    evaluate.add_argument(
+        "--template", nargs="+", dest="templates", help='of a class, "a photo of a {}"; default: its name alone'
+    )
     evaluate.add_argument(
         "--pairs", nargs="+", default=[], metavar="A-B", help="instead: retrieval between these nodes"
     )

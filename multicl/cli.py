@@ -91,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _eval(options: argparse.Namespace) -> None:
     from multicl.repeats import runs_of
 
-    runs = [run for folder in options.runs for run in runs_of(folder)]
-    names = ("nodes", "label", "names", "template", "k", "seed", "train", "space", "batch_size")
+    runs, columns = [run for folder in options.runs for run in runs_of(folder)], _columns(options.columns)
+    names = ("nodes", "label", "names", "templates", "k", "seed", "train", "space", "batch_size")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if not options.measure:
         if given:
@@ -104,7 +104,7 @@ def _eval(options: argparse.Namespace) -> None:
 
         if options.ids and not options.pairs:
             raise InputError("--ids is the ids of --pairs or --measure: the recipe's own measures have theirs")
-        evaluate_all(runs, options.data, options.test, options.pairs, options.ids)
+        evaluate_all(runs, options.data, options.test, options.pairs, options.ids, columns)
         return
     if options.pairs:
         raise InputError("--pairs stands for itself: leave --measure out, or name nodes by --nodes")
@@ -112,8 +112,10 @@ def _eval(options: argparse.Namespace) -> None:
 
     others = {name: given.pop(name) for name in ("train", "space", "batch_size") if name in given}
     given["nodes"] = tuple(given.get("nodes", ()))
+    if "templates" in given:
+        given["templates"] = tuple(given["templates"])
     choices = Choices(ids=options.ids, **given)
-    measure_runs(runs, options.measure, choices, data=options.data, test=options.test, **others)
+    measure_runs(runs, options.measure, choices, data=options.data, test=options.test, columns=columns, **others)
 
 
 def _search(options: argparse.Namespace) -> None:

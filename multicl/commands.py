@@ -21,7 +21,7 @@ from multicl.pairs import check_graph, column_of, requested_views
 from multicl.reader import Reader, sources_of
 from multicl.report.gallery import Section, write_gallery
 from multicl.rows import Rows, blamed, open_rows, resolve_path
-from multicl.run import Run, recipe_class
+from multicl.run import Run, is_main, recipe_class
 from multicl.seeds import row_seeds
 from multicl.types import InputError, Kind, Modality, Shows
 
@@ -29,11 +29,14 @@ LOOKED_AT = 1000
 """Rows among which `views` looks for some that have a column."""
 
 
-def opened(run: Path, data: str | None = None, test: str | None = None) -> Run:
+def opened(
+    run: Path, data: str | None = None, test: str | None = None, columns: Mapping[str, str] | None = None
+) -> Run:
     """A run's recipe, as its recipe.yaml has it.
 
     Args:
         run: a run's folder. data, test: other data than the run's, and the held-out split or file.
+        columns: more of its `data.columns`: name asked for -> column of the data.
 
     Raises:
         InputError: the folder is no run, or its recipe cannot be found.
@@ -45,23 +48,26 @@ def opened(run: Path, data: str | None = None, test: str | None = None) -> Run:
         raise InputError(f"{run / 'recipe.yaml'} names no recipe")
     recipe = from_plain(recipe_class(name), plain)
     changes: dict[str, Any] = {key: value for key, value in (("path", data), ("test", test)) if value is not None}
+    if columns:
+        changes["columns"] = {**recipe.data.columns, **columns}
     return replace(recipe, run=run, data=replace(recipe.data, **changes))
 
 
 def evaluate(
-    run: Path, data: str | None = None, test: str | None = None, pairs: Sequence[str] = (), ids: str | None = None
-) -> Figures:
+    run: Path, data: str | None = None, test: str | None = None, pairs: Sequence[str] = (), ids: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Figures:  # fmt: skip
     """The recipe's own measures on the run's saved model; prints a table and a last line `RESULT {json}`.
 
     Args:
-        run, data, test: as `opened`.
+        run, data, test, columns: as `opened`.
         pairs: instead of the recipe's measures, retrieval between two nodes each, as "image-audio", whether they were
             trained as a pair or not. ids: a column for these: rows of equal value are all right.
 
     Raises:
         InputError: the folder holds no finished run; a pair names no two nodes, or no row has both.
     """
-    recipe, model = opened(run, data, test), load(run)
+    recipe, model = opened(run, data, test, columns), load(run)
     measured = Figures()
     if pairs:
         rows, nodes = recipe.data.open(recipe.data.test), model.towers.modalities
@@ -70,9 +76,10 @@ def evaluate(
     else:
         measured = recipe.measure(model)
     figures, spans = rounded(measured), intervals(measured)
-    print(figures_table({"trained": figures}, spans))
-    found = {"run": str(run), "space": model.space or "features", **figures, "intervals": spans}
-    print("RESULT " + to_json(found), flush=True)
+    if is_main():
+        print(figures_table({"trained": figures}, spans))
+        found = {"run": str(run), "space": model.space or "features", **figures, "intervals": spans}
+        print("RESULT " + to_json(found), flush=True)
     return figures
 
 
@@ -91,8 +98,9 @@ def evaluate_all(runs: Sequence[Path], *args: Any) -> Figures:
     over = spread(list(each.values()))
     mean = rounded({name: s.mean for name, s in over.items()})
     deviation = rounded({name: s.deviation for name, s in over.items()})
-    print(figures_table({"mean": mean, "deviation": deviation}))
-    print("RESULT " + to_json({"runs": list(each), "mean": mean, "deviation": deviation, "each": each}), flush=True)
+    if is_main():
+        print(figures_table({"mean": mean, "deviation": deviation}))
+        print("RESULT " + to_json({"runs": list(each), "mean": mean, "deviation": deviation, "each": each}), flush=True)
     return mean
 
 

@@ -7,7 +7,7 @@ are the very same as on one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -39,8 +39,8 @@ class Choices:
     """Column of the labels."""
     names: str | None = None
     """Column of the classes' names in words, for zero-shot; None: that of the labels."""
-    template: str = "{}"
-    """What is said of a class, {} being its name: "a photo of a {}"."""
+    templates: tuple[str, ...] = ("{}",)
+    """What is said of a class, {} being its name: "a photo of a {}"; the mean over several is compared."""
     ids: str | None = None
     """Column by whose equal values items are right, for retrieval; None: the pair's own, or a row's own alone."""
     k: int = 200
@@ -130,17 +130,20 @@ def _zero_shot(subject: Subject, choices: Choices) -> Figures:
     couples = _couples(subject, choices)
     column = choices.names or choices.label
     cells = [cell for cell in subject.test.column(column) if label_key(cell) is not None]
-    if numbers := [cell for cell in cells if not isinstance(cell, str)]:
+    known = subject.test.class_names(column)
+    numbers = [cell for cell in cells if not isinstance(cell, str)]
+    if numbers and not known:
         raise InputError(f"zero-shot needs classes in words, but column {column!r} holds {numbers[0]!r}: give --names")
-    words = list(dict.fromkeys(str(label_key(cell)) for cell in cells))
+    words = known or list(dict.fromkeys(str(label_key(cell)) for cell in cells))
+    keys = [str(number) for number in range(len(words))] if known else words
     if len(words) < 2:
         raise InputError(f"zero-shot needs two classes or more, but column {column!r} holds {words}")
-    said = measure.filled(words, [choices.template])
+    said = measure.filled(words, choices.templates)
     found: Figures = {}
     for node, speaker in ((n, s) for a, b, _ in couples for n, s in ((a, b), (b, a))):
         prompts, bad = subject.embed(speaker, said)
         if not bool(bad.any()):  # this node reads words
-            accuracy = by_words(*subject.labelled(node, column), prompts, words, subject.world)
+            accuracy = by_words(*subject.labelled(node, column), prompts, keys, subject.world)
             found[f"{node}/zero_shot"] = accuracy["accuracy@1"]
     if not found:
         raise InputError(f"none of the nodes {subject.nodes()} reads the classes' words")
@@ -206,12 +209,13 @@ MEASURES: dict[str, Callable[[Subject, Choices], Figures]] = {
 
 def measure_runs(
     runs: Sequence[Path], names: Sequence[str], choices: Choices, *, data: str | None = None, test: str | None = None,
-    train: str | None = None, space: str | None = None, batch_size: int = 128,
+    train: str | None = None, columns: Mapping[str, str] | None = None, space: str | None = None, batch_size: int = 128,
 ) -> Figures:  # fmt: skip
     """Measures of one run, or of several and their mean and deviation; prints a table, last a line `RESULT {json}`.
 
     Args:
         data, test, train: other data than the run's, its held-out split or file, and the split to learn from.
+        columns: more of the recipe's `data.columns`.
         space: a space's name, "features" for the encoder's own; default: the recipe's choice.
 
     Returns:
@@ -226,25 +230,25 @@ def measure_runs(
         PartialState()
     world = World.current()
     chosen = DEFAULT if space is None else None if space == "features" else space
-    columns, spans = dict[str, Figures](), dict[str, dict[str, list[float]]]()
+    tables, spans = dict[str, Figures](), dict[str, dict[str, list[float]]]()
     for run in runs:
-        recipe, model = opened(run, data, test), load(run)
+        recipe, model = opened(run, data, test, columns), load(run)
         held = recipe.data.open(recipe.data.test)
         learnt = recipe.data.open(train) if LEARNS & set(names) else None
         subject = Subject(model, held, learnt, space=chosen, batch_size=batch_size, world=world)
         found = measured(subject, names, choices)
-        columns[str(run)], spans[str(run)] = rounded(found), intervals(found, seed=choices.seed)
-    result: dict[str, object] = {"runs": list(columns), "measures": list(names)}
+        tables[str(run)], spans[str(run)] = rounded(found), intervals(found, seed=choices.seed)
+    result: dict[str, object] = {"runs": list(tables), "measures": list(names)}
     if len(runs) == 1:
-        ((_, figures),) = columns.items()
+        ((_, figures),) = tables.items()
         result |= {**figures, "intervals": spans[str(runs[0])]}
         table = figures_table({"figure": figures}, spans[str(runs[0])])
     else:
-        over = spread(list(columns.values()))
+        over = spread(list(tables.values()))
         figures = {name: s.mean for name, s in over.items()}
         deviations = {name: s.deviation for name, s in over.items()}
-        table = figures_table({**columns, "mean": figures, "deviation": deviations})
-        result |= {"mean": rounded(figures), "deviation": rounded(deviations), "each": columns, "intervals": spans}
+        table = figures_table({**tables, "mean": figures, "deviation": deviations})
+        result |= {"mean": rounded(figures), "deviation": rounded(deviations), "each": tables, "intervals": spans}
     if is_main():
         print(table)
         print("RESULT " + to_json(result), flush=True)

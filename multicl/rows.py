@@ -94,7 +94,8 @@ class Rows:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InputError(
             f"{self.label} has no column {column!r}{wanted_by}; it has {self.names}.{hint} "
-            f"Map it with --data.columns {name} COLUMN (in Python: columns={{{name!r}: 'COLUMN'}})."
+            f"Map it with --data.columns {name} COLUMN, or --columns {name}=COLUMN of commands that have that "
+            f"(in Python: columns={{{name!r}: 'COLUMN'}})."
         )
 
     def has(self, name: str) -> bool:

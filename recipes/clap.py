@@ -30,6 +30,10 @@ class Recipe(FromCheckpoint):
     train: Train = Train(batch_size=128, epochs=45, lr=1e-3)
     optim: Optim = Optim(weight_decay=0.2)
     head: Head = Head(dim=256, layers=1)
+    classes: str | None = None
+    """A column with names of classes, for zero-shot classification."""
+    templates: tuple[str, ...] = ("a sound of {}", "{}")
+    """What a class is called; the mean over them is compared."""
 
     def modalities(self) -> dict[str, Modality]:
         """Two nodes."""
@@ -42,8 +46,11 @@ class Recipe(FromCheckpoint):
     def measure(self, model: multicl.Model) -> dict[str, float]:
         """Retrieval on the held-out split, both ways: texts seen in training dropped, repeats all right."""
         rows, seen = self.data.open(self.data.test), crossing.seen(self.data.open(), "text")
-        embed = held_out.of_model(model)
-        return crossing.crossing(embed, self.modalities(), "audio", "text", rows, ids="text", drop=seen)
+        embed, nodes = held_out.of_model(model), self.modalities()
+        figures = crossing.crossing(embed, nodes, "audio", "text", rows, ids="text", drop=seen)
+        if self.classes:
+            figures |= crossing.classify(embed, nodes, "audio", "text", rows, self.classes, self.templates)
+        return figures
 
 
 if __name__ == "__main__":

@@ -167,21 +167,25 @@ def classify(
     """Zero-shot classification of a node's rows: the nearest class, each named in every template by the node `text`.
 
     Args:
-        label: a column: each row's class, by name, or by number where `names` are given. Rows without one are left out.
+        label: a column: each row's class, by name; or by number, where `names` are given or the data have them
+            (`datasets.ClassLabel`). Rows without one are left out.
 
     Returns:
         "zero_shot_LABEL_accuracy@1" and others of `multicl.evaluation.zero_shot`.
 
     Raises:
-        InputError: no row has a label; a label without a name; a template without {}.
+        InputError: no row has a label; a label or number without a name; a template without {}.
     """
     cells = rows.resolved(modalities[node].column or node, modalities[node].files)
-    keys = [label_key(value) for value in rows.column(label)]
+    labels, names = rows.column(label), names or rows.class_names(label) or ()
+    keys = [label_key(value) for value in labels]
     kept = [i for i, (cell, key) in enumerate(zip(cells, keys, strict=True)) if cell is not None and key is not None]
     classes = [str(n) for n in range(len(names))] if names else sorted({key for i in kept if (key := keys[i])})
     if not kept or any(keys[i] not in classes for i in kept):
         bad = next((keys[i] for i in kept if keys[i] not in classes), None)
         raise InputError(f"{rows.label}, column {label!r}: " + (f"label {bad!r} has no name" if kept else "no labels"))
+    if not names and (numbers := [labels[i] for i in kept if not isinstance(labels[i], str)]):
+        raise InputError(f"{rows.label}, column {label!r}: zero-shot needs words, and {numbers[0]!r} has no name")
     skipped: dict[int, str] = {}
     z = embed(node, [cells[i] for i in kept], skipped)
     good = [at for at in range(len(kept)) if at not in skipped]

@@ -147,10 +147,10 @@ def test_flags_reach_the_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     file.write_text("")
     line = "embed R --data D --out V.parquet --split s --nodes a b --columns a=x b=y=z --space features --batch-size 9"
     cli.main([*line.split(), "--on-error", "raise", "--import", str(file)])
-    cli.main(["eval", "R", "--data", "D", "--test", "T"])
+    cli.main(["eval", "R", "--data", "D", "--test", "T", "--columns", "image=picture"])
     options = {"split": "s", "nodes": ["a", "b"], "columns": {"a": "x", "b": "y=z"}, "space": "features"}
     assert calls == [
         (("R", "D", Path("V.parquet")), {**options, "batch_size": 9, "on_error": "raise"}),
-        (Path("R"), "D", "T", [], None),
+        (Path("R"), "D", "T", [], None, {"image": "picture"}),
     ]
     assert "my_cli_adapter" in sys.modules

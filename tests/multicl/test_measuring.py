@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import found
 import media
 import pytest
@@ -81,9 +82,18 @@ def test_both_ways_to_retrieval_and_zero_shot_give_the_same_figures() -> None:
         same = others.keys() - {"image_text_gap"}
         assert {name: figures[name] for name in same} == {name: others[name] for name in same}
         assert {"text_to_image_mrr", "text_to_image_ndcg@5"} <= figures.keys()
-    figures = measured(subject, ["zero_shot"], Choices(nodes=("image", "text"), label="kind", template="a {} thing"))
+    figures = measured(
+        subject, ["zero_shot"], Choices(nodes=("image", "text"), label="kind", templates=("a {} thing",))
+    )
     told = classify(of_model(model), nodes, "image", "text", rows, "kind", ["a {} thing"])
     assert figures["image/zero_shot"] == told["zero_shot_kind_accuracy@1"]
+    words = ["red", "green", "blue"]
+    plain = [{"text": "a", "image": media.png(i), "kind": row["kind"]} for i, row in enumerate(data)]
+    numbered = [{**row, "kind": None if row["kind"] is None else words.index(row["kind"])} for row in plain]
+    table = datasets.Dataset.from_list(numbered).cast_column("kind", datasets.ClassLabel(names=words))
+    both = Choices(nodes=("image", "text"), label="kind", templates=("a {} thing", "{}"))
+    named, said = (Subject(model, open_rows(rows), batch_size=1) for rows in (table, plain))
+    assert measured(named, ["zero_shot"], both) == measured(said, ["zero_shot"], both)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +157,11 @@ def test_runs_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
     assert found["intervals"].keys() >= {"image/knn_5", "text/knn_5", "text_to_image_mrr"}
     said = last("eval", str(one), "--measure", "zero_shot", "--names", "text")
     assert 0 <= said["image/zero_shot"] <= 1
+    cells = [{"picture": media.png(i), "caption": f"a thing {i}"} for i in range(6)]
+    datasets.Dataset.from_list(cells).to_parquet(tmp_path / "other.parquet")
+    other = ["--data", str(tmp_path / "other.parquet"), "--test", "train", "--columns", "image=picture", "text=caption"]
+    assert 0 < last("eval", str(one), *other)["image_to_text_recall@5"] <= 1
+    assert last("eval", str(one), *other, "--measure", "uniformity")["image/uniformity"] < 0
     both = last("eval", str(one), str(two), "--measure", "uniformity")
     each = [both["each"][str(run)]["image/uniformity"] for run in (one, two)]
     assert both["mean"]["image/uniformity"] == pytest.approx(sum(each) / 2, abs=1e-6)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import datasets
 import pytest
 import torch
 
@@ -108,3 +109,14 @@ def test_zero_shot_by_names_and_by_numbers() -> None:
     assert wrong["zero_shot_label_accuracy@1"] == 0
     with pytest.raises(InputError, match="label '3' has no name"):
         classify(embed, NODES, "image", "text", rows, "label", names=WORDS[:3])
+    with pytest.raises(InputError, match="zero-shot needs words, and 0 has no name"):
+        classify(embed, NODES, "image", "text", rows, "label")
+
+
+def test_numbers_are_called_what_the_data_call_them() -> None:
+    pixels = datasets.List(datasets.Value("float32"))
+    kinds = datasets.Features({"image": pixels, "kind": datasets.ClassLabel(names=WORDS)})
+    cells = [picture(*(float(n == kind) for n in range(4))) for kind in (2, 0, 1, 3)]
+    data = datasets.Dataset.from_dict({"image": cells, "kind": [2, 0, 1, 3]}, features=kinds)
+    told = classify(embed, NODES, "image", "text", open_rows(data), "kind")
+    assert told["zero_shot_kind_accuracy@1"] == 1
