@@ -1,11 +1,13 @@
 """Several data sets as one: rows of any columns, and the order in which a run visits them.
 
 A row's number is its stable one: (number of its set << 48) + place in the set. The order is a pure function of (seed,
-epoch): every set is passed through again and again in an order of its own, as fast as its share of the rows asks.
+epoch): every set is passed through again and again in an order of its own, as fast as its share of the rows asks. A row
+that ended a pass comes late enough in the next one that no batch has it twice, where its set has two batches' rows.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, repeat
@@ -209,8 +211,29 @@ class Order:
         """Visits first .. first + count - 1 of a set, over its passes one after the other."""
         assert isinstance(self.rows, Mixture)
         size = len(self.rows.sets[s])
-        passes = range(first // size, (first + count - 1) // size + 1) if count else range(0)
-        own = [np.random.default_rng([self.seed, s, k, 1]).permutation(size) for k in passes]
-        every = np.concatenate([np.zeros(0, np.int64), *own])
-        start = first - (passes.start * size if count else 0)
-        return (s << SET_BITS) + every[start : start + count]
+        gap = min(self._most(count), (size + 1) // 2)  # then the end of a pass is that of its own permutation
+        before = max(0, first // size - 1)
+        own = [
+            np.random.default_rng([self.seed, s, k, 1]).permutation(size)
+            for k in range(before, (first + count - 1) // size + 1)
+        ]
+        every = np.concatenate([own[0], *(_later(*two, gap) for two in pairwise(own))])
+        return (s << SET_BITS) + every[first - before * size :][:count]
+
+    def _most(self, share: int) -> int:
+        """Visits of a set, of so many in an epoch, that a batch can have."""
+        assert isinstance(self.rows, Mixture)
+        if self.rows.batches == "one":
+            return self.batch_size
+        return -(-share * (self.batch_size + len(self.rows.sets)) // (self.epoch_steps * self.batch_size)) + 1
+
+
+def _later(before: Numbers, after: Numbers, gap: int) -> Numbers:
+    """A pass after another: a row comes `gap` visits after its last one or later, that no batch may hold it twice."""
+    first = {row: place for place, row in enumerate(before[len(before) - gap + 1 :].tolist(), 1)}
+    waiting, head = deque(after[:gap].tolist()), list[int]()
+    for place in range(gap):
+        at = next(i for i, row in enumerate(waiting) if first.get(row, 0) <= place)
+        head.append(waiting[at])
+        del waiting[at]
+    return np.concatenate([np.array(head, np.int64), after[gap:]])

@@ -49,6 +49,24 @@ def test_an_order_takes_every_row_of_a_set_once_a_pass(sizes: list[int], weights
         assert len(whole) == pytest.approx(6 * order.epoch_steps * 4 * weights[s] / sum(weights[: len(sizes)]), abs=6)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(12, 60), min_size=2, max_size=4),
+    st.lists(st.floats(0.5, 3), min_size=4, max_size=4),
+    st.integers(2, 12),
+    st.sampled_from(["mixed", "one"]),
+    st.integers(0, 9),
+)
+def test_no_batch_has_a_row_twice(sizes: list[int], weights: list[float], batch: int, how: Any, seed: int) -> None:
+    order = Order(sets(*sizes, weights=weights[: len(sizes)], batches=how), batch, seed)
+    for epoch in range(8):
+        for numbers in order.epoch(epoch).reshape(-1, batch).tolist():
+            for s, size in enumerate(sizes):
+                mine = [n for n in numbers if n >> SET_BITS == s]
+                if size >= 2 * (len(mine) + 2):  # smaller sets cannot help it, or not always
+                    assert len(set(mine)) == len(mine)
+
+
 def test_without_weights_sets_are_as_one_table() -> None:
     order = Order(sets(30, 10), 4, 0)
     assert sorted(order.epoch(3).tolist()) == sorted(order.rows.numbers().tolist())
