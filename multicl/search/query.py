@@ -32,10 +32,9 @@ def readers_of(
     if not isinstance(query, str | os.PathLike):
         return _readers(asked, query, "a query of this kind")
     text = os.fspath(query)
-    path = Path(text).expanduser()
-    if paths and _is_file(path):
+    if paths and (path := _file(text)) is not None:
         files = {n: m for n, m in asked.items() if m.files}
-        return _readers(files, str(path), text)
+        return _readers(files, path, text)
     if paths and (isinstance(query, os.PathLike) or _names_a_file(text)):
         raise InputError(f"no such file: {text}")
     values = {n: m for n, m in asked.items() if not m.files}
@@ -68,11 +67,13 @@ def _readers(modalities: Mapping[str, Modality], cell: Any, name: str) -> tuple[
     return found, cell
 
 
-def _is_file(path: Path) -> bool:
+def _file(text: str) -> str | None:
+    """The path of a file that is there; else None."""
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # a text too long for a name, or with a zero in it
-        return False
+        path = Path(text).expanduser()
+        return str(path) if path.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a name, with a zero in it; ~ and nobody's name
+        return None
 
 
 def _names_a_file(text: str) -> bool:
