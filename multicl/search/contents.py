@@ -55,6 +55,8 @@ def _digest(cell: Any, file: bool) -> str:
         return hashlib.blake2b(cell, digest_size=16).hexdigest()
     if isinstance(cell, list | tuple):
         return f"[{' '.join(_digest(part, file) for part in cell)}]"
+    if getattr(cell, "mode", None) in ("P", "PA"):  # Pillow's, whose array is of places in a palette
+        cell = cell.convert("RGBA")
     if hasattr(cell, "__array__") or hasattr(cell, "__array_interface__"):  # numpy's, torch's, Pillow's
         array = np.ascontiguousarray(cell)
         if array.dtype != object:

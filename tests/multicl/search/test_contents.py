@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from multicl.rows import open_rows
 from multicl.search.contents import plain_columns, row_content
@@ -36,3 +37,14 @@ def test_a_whole_number_is_the_same_content_as_a_float() -> None:
 
     assert content(1) == content(1.0) != content(1.5)
     assert content(math.nan) == content(None) != content(math.inf)
+
+
+def test_pictures_of_other_palettes_are_no_copies() -> None:
+    def content(*color: int, **info: Any) -> int:
+        picture = Image.new("P", (4, 4), 0)
+        picture.putpalette(color)
+        picture.info |= info
+        return row_content({"image": picture}, {"image": True}, None)
+
+    assert len({content(200, 0, 0), content(0, 0, 200), content(200, 0, 0, transparency=0)}) == 3
+    assert content(200, 0, 0) == content(200, 0, 0)
