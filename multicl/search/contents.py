@@ -92,10 +92,20 @@ def _plain(cells: Iterable[Any]) -> pa.DataType | None:
 
 def plain_cells(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Cells as Arrow keeps them; integers beyond 64 bits and other misfits are null."""
+    cells = [None if is_null(v) else unicode(v) if isinstance(v, str) else v for v in values]
     try:
-        return pa.array([None if is_null(v) else v for v in values], kind)
+        return pa.array(cells, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([_alone(v, kind) for v in values], kind)
+        return pa.array([_alone(v, kind) for v in cells], kind)
+
+
+def unicode(text: str) -> str:
+    """Halves of an emoji (surrogates, which JSON and files' names may hold) are joined, or become U+FFFD if alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def _alone(value: Any, kind: pa.DataType) -> Any:

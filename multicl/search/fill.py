@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from multicl.pairs import column_of
 from multicl.rows import Row, Rows, blamed, file_of, is_null, open_rows, resolve_path
-from multicl.search.contents import plain_cells, plain_columns, row_content
+from multicl.search.contents import plain_cells, plain_columns, row_content, unicode
 from multicl.search.database import ROWS, SOURCE, SPARE, file_column, kept_names, schema_of, table_names
 from multicl.types import BadSample, InputError
 
@@ -252,7 +252,7 @@ def _file(cell: Any, base: Path | None) -> str | None:
     if (file := file_of(cell, files=False)) is None:
         return None
     path, home = PurePath(file), base and base.expanduser().resolve()
-    return path.relative_to(home).as_posix() if home and path.is_relative_to(home) else path.name
+    return unicode(path.relative_to(home).as_posix() if home and path.is_relative_to(home) else path.name)
 
 
 def _node(

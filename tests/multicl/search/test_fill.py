@@ -114,3 +114,22 @@ def test_a_kill_while_a_column_is_widened_loses_nothing(model: Model, tmp_path: 
     assert not {*SPARE} & {*index.table.schema.names}
     with pytest.raises(InputError, match="column 'stars' of the data holds string, but double in the database"):
         index.add([{"text": "blue", "stars": "many"}])
+
+
+def test_halves_of_an_emoji_are_kept_as_the_text_adapter_reads_them(model: Model, tmp_path: Path) -> None:
+    index = Index(tmp_path / "db", model)
+    rows = [{"text": text, "note": text} for text in ("cut \ud83d", "cut \ude00", "whole \ud83d\ude00")]
+    assert index.add(rows).new == 3
+    assert index.add(rows).known == 3
+    hits = sorted(index.search("cut")["text"], key=lambda hit: hit.row["row"])
+    assert [hit.row["text"] for hit in hits] == [hit.row["note"] for hit in hits]
+    assert [hit.row["text"] for hit in hits] == ["cut \ufffd", "cut \ufffd", "whole \U0001f600"]
+    assert [hit.previews["text"][1].decode() for hit in hits] == [hit.row["text"] for hit in hits]
+
+
+def test_a_files_name_may_be_no_unicode(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "a\udcff.png").write_bytes(media.png(0))
+    index = Index(tmp_path / "db", model)
+    assert index.add([{"image": {"bytes": None, "path": str(tmp_path / "a\udcff.png")}}]).new == 1
+    (hits,) = index.search(media.png(0), among=["image"]).values()
+    assert hits[0].row["image_file"] == "a\ufffd.png"
