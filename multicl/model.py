@@ -13,6 +13,7 @@ from safetensors.torch import save_model
 from torch import Tensor
 
 from multicl.files import write_whole, writing
+from multicl.modes import evaluating
 from multicl.predict import probabilities, target_of
 from multicl.saved import FORMAT, built, card, config_of, described, folder_of, load_weights
 from multicl.towers import Towers
@@ -93,16 +94,10 @@ class Model:
             raise InputError(f"{node!r} has no space {chosen!r}; it has {list(self.towers.spaces_of(node))} and None")
         width = self.towers.width(node) if chosen is None else self.towers.dim(node, chosen)
         out = torch.zeros(len(values), width)
-        modes = {module: module.training for module in self.towers.modules()}
-        self.towers.eval()
         window = 16 * batch_size  # so many are decoded at once, and sorted by length among themselves
-        try:
-            with torch.no_grad():
-                for start in range(0, len(values), window):
-                    self._embed_window(node, values[start : start + window], start, chosen, batch_size, out, skipped)
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        with evaluating(self.towers), torch.no_grad():
+            for start in range(0, len(values), window):
+                self._embed_window(node, values[start : start + window], start, chosen, batch_size, out, skipped)
         return torch.nn.functional.normalize(out, dim=1) if normalize else out
 
     def _embed_window(
