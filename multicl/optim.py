@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from multicl.choices import check_choices
+from multicl.lars import LARS
 from multicl.towers import Towers
 from multicl.types import InputError
 
@@ -18,11 +19,12 @@ from multicl.types import InputError
 class Optim:
     """How parameters move."""
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    name: Literal["adamw", "sgd", "lars"] = "adamw"
+    """"lars": SimCLR's for batches of thousands, with a learning rate of 0.3 B / 256 (arXiv:2002.05709, section 2)."""
     weight_decay: float = 1e-4
     """Not applied to biases, norms and temperatures."""
     momentum: float = 0.9
-    """SGD's momentum, AdamW's first beta."""
+    """SGD's and LARS's momentum, AdamW's first beta."""
     beta2: float = 0.98
     """AdamW's second beta."""
     warmup: float = 0.05
@@ -71,12 +73,20 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = F
         factor = settings.tower_lr.get(rest.partition(".")[0], 1.0) if kind == "encoders" else 1.0
         groups.setdefault((factor, p.ndim > 1), []).append(p)
     params: list[dict[str, Any]] = [
-        {"params": ps, "factor": factor, "lr": lr * factor, "weight_decay": settings.weight_decay if decays else 0.0}
+        {
+            "params": ps,
+            "factor": factor,
+            "lr": lr * factor,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+            "adapts": decays,
+        }
         for (factor, decays), ps in groups.items()
     ]
     if not params:
         raise InputError("nothing is left to train: every tower is frozen")
     fast: dict[str, Any] = {"fused": True} if towers.device.type == "cuda" and not scaled else {"foreach": True}
+    if settings.name == "lars":
+        return LARS(params, lr=lr, momentum=settings.momentum)
     if settings.name == "sgd":
         return torch.optim.SGD(params, lr=lr, momentum=settings.momentum, **fast)
     return torch.optim.AdamW(params, lr=lr, betas=(settings.momentum, settings.beta2), **fast)

@@ -11,11 +11,13 @@ from torch import nn
 
 from multicl import checkpoint
 from multicl.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from multicl.lars import LARS
 from multicl.types import InputError
 
 KINDS = {
     "adamw": lambda ps: torch.optim.AdamW(ps, lr=1e-2),
     "sgd": lambda ps: torch.optim.SGD(ps, lr=1e-2, momentum=0.9),
+    "lars": lambda ps: LARS(ps, lr=1e-2),
 }
 
 

@@ -27,7 +27,7 @@ def groups(optimizer: torch.optim.Optimizer, module: Towers) -> dict[str, dict[s
     return {names[p]: group for group in optimizer.param_groups for p in group["params"]}
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
 def test_biases_norms_and_temperatures_have_no_weight_decay(name: Any) -> None:
     module = towers()
     found = groups(build_optimizer(module, Optim(name=name, weight_decay=0.3), 1e-2), module)

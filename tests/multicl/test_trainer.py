@@ -64,7 +64,9 @@ def test_metrics_have_a_row_a_step_at_full_precision(tmp_path: Path) -> None:
     assert [row["loss"] for row in found] == pytest.approx(parts, rel=1e-6)
 
 
-@pytest.mark.parametrize(("name", "chunk"), [("adamw", None), ("sgd", None), ("adamw", 3), ("adamw", "auto")])
+@pytest.mark.parametrize(
+    ("name", "chunk"), [("adamw", None), ("sgd", None), ("lars", None), ("adamw", 3), ("adamw", "auto")]
+)
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(
     tmp_path: Path, name: str, chunk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
