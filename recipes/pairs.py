@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import multicl
-from multicl import HardestNegatives, Head, InfoNCE, Mine, Modality, Optim, Pair, Train
+from multicl import HardestNegatives, Head, InfoNCE, Matryoshka, Mine, Modality, Optim, Pair, Train
 from multicl.evaluation import crossing, held_out
 from multicl.modalities.text import Text
+from multicl.types import Objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Recipe(multicl.Run):
     objective: InfoNCE = InfoNCE(0.05)
     hardest: HardestNegatives = HardestNegatives(0.05)
     """In place of `objective`, for --negatives hardest."""
+    matryoshka: tuple[int, ...] = ()
+    """Widths at which a vector's beginning shall be good alone, such as 64 128 (arXiv:2205.13147); each is measured."""
     mine: Mine = Mine(every=200, start=200, relative_margin=0.05)
     train: Train = Train(batch_size=256, steps=1000, lr=1e-3)
     optim: Optim = Optim(weight_decay=0.0)
@@ -43,14 +46,20 @@ class Recipe(multicl.Run):
 
     def terms(self) -> list[Pair]:
         """Each finds the other; repeated texts are no negatives."""
-        objective = self.hardest if self.negatives == "hardest" else self.objective
+        objective: Objective = self.hardest if self.negatives == "hardest" else self.objective
+        if self.matryoshka:
+            objective = Matryoshka(objective, dims=self.matryoshka)
         return [Pair("query", "document", objective, mine=self.mine if self.negatives == "mined" else None)]
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
         """Retrieval on the held-out split, both ways; repeated documents are all right."""
-        rows = self.data.open(self.data.test)
-        embed = held_out.of_model(model)
-        return crossing.crossing(embed, self.modalities(), "query", "document", rows, ids="document")
+        rows, embed = self.data.open(self.data.test), held_out.of_model(model)
+        sides = self.modalities(), "query", "document", rows, "document"
+        figures = crossing.crossing(embed, *sides)
+        for width in self.matryoshka:
+            found = crossing.crossing(held_out.shortened(embed, width), *sides)
+            figures |= {f"{name}_of_{width}": value for name, value in found.items() if "recall" in name}
+        return figures
 
 
 if __name__ == "__main__":

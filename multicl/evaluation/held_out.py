@@ -38,6 +38,11 @@ def renamed(embed: Embed, names: Mapping[str, str]) -> Embed:
     return lambda node, cells, skipped: embed(names.get(node, node), cells, skipped)
 
 
+def shortened(embed: Embed, width: int) -> Embed:
+    """The first `width` numbers of the same, which Matryoshka makes good alone (arXiv:2205.13147)."""
+    return lambda node, cells, skipped: embed(node, cells, skipped)[:, :width]
+
+
 def of_raw(modalities: dict[str, Modality]) -> Embed:
     """Raw inputs as vectors (pixels, say): the baseline that a figure must beat. For inputs of one size."""
 

@@ -249,6 +249,14 @@ def test_moco_v3_trains_with_the_papers_loss(launched: Any, tmp_path: Path, reci
     assert found == pytest.approx([2 * 0.2, 2 * 0.2])  # 2 T (ctr(q1, k2) + ctr(q2, k1))
 
 
+def test_pairs_at_several_widths(launched: Any, tmp_path: Path) -> None:
+    flags = ["--matryoshka", "2", "8", "--head.dim", "16", "--negatives", "hardest"]
+    result = launched("pairs", "--run", str(tmp_path / "run"), *flags).result
+    assert {f"query_to_document_recall@1_of_{width}" for width in (2, 8)} <= result.keys()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {"query-document/loss_2", "query-document/loss_8", "query-document/loss_16"} <= rows[-1].keys()
+
+
 CMC = [
     ("--views Y CbCr", ["y-cbcr"], 1),
     ("--crossed", ["l-ab"], 2),
