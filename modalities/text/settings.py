@@ -243,9 +243,12 @@ class Text:
 
     def preview(self, raw: Any) -> tuple[str, bytes]:
         """The text, or the first of several, as UTF-8 of at most 200 characters. BadSample as in `load`."""
-        text = _clean(_texts(raw)[0].strip())
-        short = text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"
-        return "text/plain; charset=utf-8", short.encode()
+        return _shown(_clean(_texts(raw)[0].strip()))
+
+    def show(self, batch: Batch) -> list[tuple[str, bytes]]:
+        """The tokens of each row of a batch or a view of it as text, for a page; the encoder's dropout is to come."""
+        ids, mask, said = batch.get("ids").cpu(), batch.get("mask").cpu(), self._tokenizer().said
+        return [_shown(said(row[kept].numpy())) for row, kept in zip(ids, mask, strict=True)]
 
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:
@@ -266,6 +269,11 @@ def _texts(raw: Any) -> list[str]:
     if not texts:
         raise BadSample("no text in the list" if several else "the text is empty")
     return texts
+
+
+def _shown(text: str) -> tuple[str, bytes]:
+    short = text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"
+    return "text/plain; charset=utf-8", short.encode()
 
 
 def _clean(text: str) -> str:

@@ -45,6 +45,10 @@ class Tokenizer(Protocol):
         """[T] int32."""
         ...
 
+    def said(self, ids: Ids) -> str:
+        """The text that ids stand for, without special tokens, for a page."""
+        ...
+
 
 @lru_cache(maxsize=16)
 def tokenizer(name: str, limit: int) -> Tokenizer:
@@ -73,6 +77,10 @@ class ByteTokenizer:
         codes = np.frombuffer(text[: self.limit].encode()[: self.limit - 1], dtype=np.uint8)
         return np.concatenate([np.ones(1, np.int32), codes.astype(np.int32) + 2])
 
+    def said(self, ids: Ids) -> str:
+        """The bytes as UTF-8; what is left of a character cut through is U+FFFD."""
+        return bytes(int(i) - 2 for i in ids if i >= 2).decode(errors="replace")
+
 
 class WordTokenizer:
     """Words, their character n-grams and pairs of neighbours, hashed (fastText, arXiv:1607.04606 and 1607.01759).
@@ -95,6 +103,10 @@ class WordTokenizer:
         ends = ["", *words, ""] if words else []
         ids += [_bucket(f"{a} {b}") for a, b in pairwise(ends)]
         return np.array(ids, dtype=np.int32)
+
+    def said(self, ids: Ids) -> str:
+        """Their number: hashes do not tell what they are of."""
+        return f"{len(ids)} hashed pieces of words"
 
 
 @lru_cache(maxsize=2**16)
@@ -148,6 +160,11 @@ class HubTokenizer:
         except Exception as error:  # the Rust tokenizers raise nothing narrower
             raise BadSample(f"the tokenizer of {self.name!r} cannot read {text[:40]!r}: {error}") from error
         return np.array(ids, dtype=np.int32)
+
+    def said(self, ids: Ids) -> str:
+        """As the tokenizer puts them together."""
+        text: str = self.inner.decode(ids.tolist(), skip_special_tokens=True)
+        return text
 
     @property
     def leads_with_cls(self) -> bool:

@@ -195,6 +195,11 @@ def test_files_of_an_encoder_alone(kind: str, tmp_path: Path) -> None:
     assert text.forms(encoder) == ()  # what others would load from the folder is the whole
 
 
+def test_a_page_shows_the_tokens_of_a_view(folder: Callable[..., Path]) -> None:
+    text = Text(str(folder("bert")), max_tokens=16)
+    assert [said.decode() for _, said in text.show(batch_of(text, RAWS))] == RAWS
+
+
 def test_a_pooler_must_be_there(folder: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match=r"pooling='pooler': encoder .* has none; give pooling='cls'"):
         Text(str(folder("distilbert")), max_tokens=16, pooling="pooler").build()

@@ -162,6 +162,21 @@ def test_bytes_are_the_text() -> None:
     assert len(OFFLINE[0].load("中" * 1000, None)) == 32
 
 
+def test_a_page_shows_what_is_left_of_a_text() -> None:
+    text = Text("small", max_tokens=64, deletion=0.5)
+    batch = text.collate([text.load(raw, None) for raw in ("green ideas sleep", "é")])
+    assert [(mime, said.decode()) for mime, said in text.show(batch)] == [
+        ("text/plain; charset=utf-8", "green ideas sleep"), ("text/plain; charset=utf-8", "é"),
+    ]  # fmt: skip
+    said = [shown.decode() for _, shown in text.show(text.view(batch, torch.arange(2), "strong"))]
+    assert 0 < len(said[0]) < len("green ideas sleep")
+    letters = iter("green ideas sleep")
+    assert all(letter in letters for letter in said[0])  # in their order
+    words = Text("words")
+    ((_, count),) = words.show(words.collate([words.load("green", None)]))
+    assert count.decode() == f"{len(words.load('green', None))} hashed pieces of words"
+
+
 def test_words_fold_case_and_know_order() -> None:
     words = OFFLINE[1]
     assert np.array_equal(words.load("The  CAT", None), words.load("the cat", None))
