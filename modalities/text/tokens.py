@@ -162,9 +162,9 @@ class HubTokenizer:
         return np.array(ids, dtype=np.int32)
 
     def said(self, ids: Ids) -> str:
-        """As the tokenizer puts them together."""
-        text: str = self.inner.decode(ids.tolist(), skip_special_tokens=True)
-        return text
+        """As the tokenizer puts them together; words that it does not know are its sign for them."""
+        around = {*self.special, self.pad}
+        return str(self.inner.decode([int(i) for i in ids if int(i) not in around]))
 
     @property
     def leads_with_cls(self) -> bool:

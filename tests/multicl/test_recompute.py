@@ -49,7 +49,7 @@ def resnet(folder: Path) -> Nodes:
 
 def waves(folder: Path) -> Nodes:
     config = Wav2Vec2Config(
-        **hf.SIZE, conv_dim=(8, 8), conv_kernel=(10, 3), conv_stride=(5, 2), num_feat_extract_layers=2,
+        **hf.SIZE, conv_dim=(8, 8), conv_kernel=(40, 8), conv_stride=(20, 8), num_feat_extract_layers=2,
         num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
     )  # fmt: skip
     Wav2Vec2Model(config).save_pretrained(folder)
