@@ -17,7 +17,7 @@ class Beside:
     unseen: tuple[str, ...] = ()
     """Columns of other pictures of the same things (another vendor's), measured like `image`."""
     classes: str | None = None
-    """A column with names of classes, for zero-shot classification."""
+    """A column of classes, for zero-shot: by name, or by number where the data have names for them (ClassLabel)."""
     templates: tuple[str, ...] = crossing.TEMPLATES
     """What a class is called; the mean over them is compared."""
 

@@ -31,7 +31,7 @@ class Recipe(FromCheckpoint):
     optim: Optim = Optim(weight_decay=0.2)
     head: Head = Head(dim=256, layers=1)
     classes: str | None = None
-    """A column with names of classes, for zero-shot classification."""
+    """A column of classes, for zero-shot: by name, or by number where the data have names for them (ClassLabel)."""
     templates: tuple[str, ...] = ("a sound of {}", "{}")
     """What a class is called; the mean over them is compared."""
 
