@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from multicl.modalities.image import jpeg
-from multicl.modalities.image.resample import SMALL
+from multicl.modalities.image.presets import SMALL
 from multicl.types import BadSample
 
 MAX_PIXELS = 100_000_000
@@ -36,12 +36,41 @@ def load(raw: Any, height: int, width: int, kept: float = 1.0, squash: bool = Fa
     Raises:
         BadSample: as `read`.
     """
+    pixels = _plain_jpeg(raw, height, width) if kept == 1 else None
+    if pixels is not None and pixels.shape[1:] == (height, width):
+        return _laid_out(pixels)
+    return _pixels(fit(read(raw, hint=round(2 * max(height, width) / kept)), height, width, kept, squash))
+
+
+def load_whole(raw: Any, height: int, width: int) -> tuple[Tensor, tuple[int, int]]:
+    """One cell -> uint8 [3, h, w], whole, each side shrunk for itself where it is longer; and (height, width) before.
+
+    What it was before may be a half, a quarter or an eighth of what the file says, where a JPEG is decoded smaller.
+
+    Args:
+        raw: what `read` takes. height, width: of h and w, the greatest.
+
+    Raises:
+        BadSample: as `read`.
+    """
+    pixels = _plain_jpeg(raw, height, width)
+    if pixels is not None:
+        return _laid_out(pixels), (pixels.shape[1], pixels.shape[2])
+    picture = read(raw, hint=2 * max(height, width))
+    pixels = _pixels(fit(picture, min(height, picture.height), min(width, picture.width), squash=True))
+    return pixels, (picture.height, picture.width)
+
+
+def _plain_jpeg(raw: Any, height: int, width: int) -> Tensor | None:
+    """A plain JPEG of at most so many pixels down and across; None: anything else."""
     data = raw.get("bytes") if isinstance(raw, Mapping) else raw
-    if kept == 1 and isinstance(data, bytes | bytearray) and jpeg.plain_size(data) == (height, width):
-        pixels = jpeg.decode(data)
-        if pixels is not None:
-            return _laid_out(pixels)
-    picture = fit(read(raw, hint=round(2 * max(height, width) / kept)), height, width, kept, squash)
+    if not isinstance(data, bytes | bytearray):
+        return None
+    size = jpeg.plain_size(data)
+    return jpeg.decode(data) if size is not None and size[0] <= height and size[1] <= width else None
+
+
+def _pixels(picture: Image.Image) -> Tensor:
     return _laid_out(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
 
 

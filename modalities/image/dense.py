@@ -26,10 +26,10 @@ IN_REGISTERS = 64 * 64
 """Pixels of a picture that one program of the kernel can hold."""
 
 
-def dense_view(pixels: Tensor, seeds: Tensor, s: Augment, size: tuple[int, int]) -> Tensor:
-    """As `views.random_view`, without autocast; `seeds` are where the pictures are."""
+def dense_view(pixels: Tensor, seeds: Tensor, extent: Tensor | None, s: Augment, size: tuple[int, int]) -> Tensor:
+    """As `views.random_view`, without autocast; `seeds` and `extent` are where the pictures are."""
     height, width = pixels.shape[2:]
-    draws = draw(seeds, height, width, s, size)
+    draws = draw(seeds, height, width, s, size, extent)
     changes: dict[str, Callable[[Tensor], Tensor]] = {
         "rotate": lambda x: resample.rotate(x, draws.angle),
         "jitter": lambda x: jittered(x, draws.factors, draws.order),
@@ -40,7 +40,7 @@ def dense_view(pixels: Tensor, seeds: Tensor, s: Augment, size: tuple[int, int])
         "noise": lambda x: augment.add_noise(x, seeded.normal(seeds, tuple(x.shape[1:]), NOISE), s.noise_std),
         "cutout": lambda x: augment.cut_out(x, draws.hole),
     }
-    if s.crop[0] < 1 or size != (height, width):
+    if draws.cut:
         x = torch.empty(len(pixels), 3, *size, device=pixels.device)
         resample.resized_crop(pixels, draws.box, draws.rows["flip"], x)
     else:

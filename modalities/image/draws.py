@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,11 +45,13 @@ class Draws:
     """[B] pixels of blur."""
     hole: Tensor
     """[B, 4] the box to cut out."""
+    cut: bool
+    """Whether any box is but the whole of a picture that has the view's size already."""
 
     def __getitem__(self, index: Tensor | slice) -> Draws:
         """Some rows."""
-        rows = {name: mask[index] for name, mask in self.rows.items()}
-        return Draws(rows, *(getattr(self, f.name)[index] for f in fields(self)[1:]))
+        parts = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in ("rows", "cut")}
+        return replace(self, rows={name: mask[index] for name, mask in self.rows.items()}, **parts)
 
     def by_hue(self) -> Tensor:
         """[B] order of the rows in which `color_jitter` finds those that it takes, and those of one hue's turn,
@@ -59,11 +61,14 @@ class Draws:
         return torch.where(self.rows["jitter"], hue, turns).argsort(stable=True)
 
 
-def draw(seeds: Tensor, height: int, width: int, s: Augment, size: tuple[int, int]) -> Draws:
+def draw(
+    seeds: Tensor, height: int, width: int, s: Augment, size: tuple[int, int], extent: Tensor | None = None
+) -> Draws:
     """The draws of rows with these seeds, [B] int64. Nothing is copied to their device, so that it can be recorded.
 
     Args:
         height, width: of the pictures; size: of the views.
+        extent: as `random_boxes` takes it; None: pictures fill height and width, and are of the views' shape.
     """
     drawn = seeded.uniforms(seeds, _BOX, HOLE + 1 if s.cutout else HOLE)
     choices = drawn[CHOICES, :, : len(_CHOICES) + 2]
@@ -71,41 +76,63 @@ def draw(seeds: Tensor, height: int, width: int, s: Augment, size: tuple[int, in
     shares = {name: getattr(s, name) for name in _CHOICES}
     if not used:
         shares["jitter"] = 0.0
-    sides = (torch.full((len(seeds),), float(n), device=seeds.device) for n in (0, 0, height, width))
-    whole = torch.stack(tuple(sides), 1)
+    cut = s.crop[0] < 1 or size != (height, width) or extent is not None
+    extent = filled(seeds, height, width) if extent is None else extent
+    view = filled(seeds, *size)
     return Draws(
         rows={name: choices[:, i] < share for i, (name, share) in enumerate(shares.items())},
         seeds=seeds,
-        box=whole if s.crop[0] == 1 else random_boxes(drawn[CROP], height, width, s.crop, s.ratio),
+        box=centred_boxes(extent) if s.crop[0] == 1 else random_boxes(drawn[CROP], extent, s.crop, s.ratio),
         angle=_between(choices[:, -2], -s.rotate_degrees, s.rotate_degrees) * (math.pi / 180),
         factors=factors,
         order=order,
         sigma=_between(choices[:, -1], *s.blur_sigma),
-        hole=random_boxes(drawn[HOLE], *size, s.cutout_area, s.ratio) if s.cutout else whole,
+        hole=random_boxes(drawn[HOLE], view, s.cutout_area, s.ratio) if s.cutout else centred_boxes(view),
+        cut=cut,
     )
 
 
-def random_boxes(
-    draws: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
-) -> Tensor:
+def filled(rows: Tensor, height: int, width: int) -> Tensor:
+    """[B, 3] extents, as `random_boxes` takes them, of B rows that fill height and width; where `rows` are."""
+    columns = (torch.full((len(rows),), float(n), dtype=torch.float64, device=rows.device) for n in (height, width, 1))
+    return torch.stack(tuple(columns), 1)
+
+
+def random_boxes(draws: Tensor, extent: Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
     """[B, 4] float32 whole numbers: top, left, height, width, distributed as in torchvision's RandomResizedCrop.
 
     Args:
         draws: [B, 2 TRIES + 2] uniform numbers.
-        scale: share of the area. ratio: width / height relative to that of the picture, log-uniform.
+        extent: [B, 3] float64, a row each: height and width of the whole picture as it is kept, in pixels, and the
+            width / height that it had before, relative to that of the view.
+        scale: share of the area. ratio: width / height relative to that of the view, log-uniform.
     """
+    height, width, aspect = extent[:, :, None].unbind(1)  # [B, 1]
     draws = draws.double()  # so that devices, whose last bits differ, round to the same pixels
     share = _between(draws[:, :TRIES], *scale)
-    stretch = _between(draws[:, TRIES : 2 * TRIES], math.log(ratio[0]), math.log(ratio[1])).exp()
+    stretch = _between(draws[:, TRIES : 2 * TRIES], math.log(ratio[0]), math.log(ratio[1])).exp() / aspect
     h = (height * (share / stretch).sqrt()).round()  # [B, TRIES]
     w = (width * (share * stretch).sqrt()).round()
     fits = (h >= 1) & (h <= height) & (w >= 1) & (w <= width)
     first = fits.to(torch.uint8).argmax(1, keepdim=True)
-    h = torch.where(fits, h, height).gather(1, first)[:, 0]
-    w = torch.where(fits, w, width).gather(1, first)[:, 0]
-    top = (draws[:, -2] * (height - h + 1)).floor()
-    left = (draws[:, -1] * (width - w + 1)).floor()
-    return torch.stack((top, left, h, w), 1).float()
+    h, w = h.gather(1, first), w.gather(1, first)
+    top = (draws[:, -2:-1] * (height - h + 1)).floor()
+    left = (draws[:, -1:] * (width - w + 1)).floor()
+    box = torch.cat((top, left, h, w), 1).float()
+    return torch.where(fits.any(1, keepdim=True), box, centred_boxes(extent, ratio))
+
+
+def centred_boxes(extent: Tensor, ratio: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+    """[B, 4] float32: the largest boxes about the middle whose width / height, relative to the view's, is in `ratio`.
+
+    Args:
+        extent: as in `random_boxes`.
+    """
+    height, width, aspect = extent.unbind(1)
+    wanted = aspect.clamp(*ratio)
+    h = (height * (aspect / wanted).clamp(max=1)).round().clamp(min=1)
+    w = (width * (wanted / aspect).clamp(max=1)).round().clamp(min=1)
+    return torch.stack((((height - h) / 2).floor(), ((width - w) / 2).floor(), h, w), 1).float()
 
 
 def _colours(draws: Tensor, s: Augment) -> tuple[list[int], Tensor, Tensor]:

@@ -9,6 +9,9 @@ from typing import Any
 
 from multicl.types import InputError
 
+SMALL = 48
+"""Pixels a side up to which views on a CPU are made a batch at a time: of larger pictures one by one is quicker."""
+
 
 def require(holds: bool, name: str, value: object, wanted: str) -> None:
     """InputError that names a setting, unless what is wanted of it holds."""
@@ -42,7 +45,7 @@ class Augment:
     crop: tuple[float, float] = (1.0, 1.0)
     """Least and greatest share of the area that a crop keeps, in (0, 1]; it is scaled back to the full size."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Range of the crop's width / height, relative to the picture's own."""
+    """Range of the crop's width / height, relative to that of the view: of square views, as torchvision has it."""
     flip: float = 0.0
     """Probability of a mirrored picture, left to right."""
     rotate: float = 0.0

@@ -16,17 +16,17 @@ SEEN = 3
 _calls: OrderedDict[Hashable, int | _Recording] = OrderedDict()
 
 
-def replayed(function: Callable[..., Tensor], given: tuple[Tensor, ...], *rest: Hashable) -> Tensor:
+def replayed(function: Callable[..., Tensor], given: tuple[Tensor | None, ...], *rest: Hashable) -> Tensor:
     """function(*given, *rest).
 
     Args:
         function: waits for nothing, copies nothing to the device, and depends on nothing else.
-        given: tensors on one GPU.
+        given: tensors on one GPU, the first of them in any case.
 
     Returns:
         A tensor of its own.
     """
-    key = (function, rest, *((z.shape, z.stride(), z.dtype, z.device) for z in given))
+    key = (function, rest, *(z if z is None else (z.shape, z.stride(), z.dtype, z.device) for z in given))
     known = _calls.get(key, 0)
     if isinstance(known, _Recording):
         _calls.move_to_end(key)
@@ -43,12 +43,13 @@ def replayed(function: Callable[..., Tensor], given: tuple[Tensor, ...], *rest: 
 
 
 class _Recording:
-    def __init__(self, function: Callable[..., Tensor], given: tuple[Tensor, ...], rest: tuple[Hashable, ...]) -> None:
-        device = given[0].device
-        with torch.cuda.device(device), torch.inference_mode(False), torch.no_grad():
-            self.given = [torch.empty_strided(z.shape, z.stride(), dtype=z.dtype, device=device) for z in given]
-            for own, z in zip(self.given, given, strict=True):
-                own.copy_(z)
+    def __init__(
+        self, function: Callable[..., Tensor], given: tuple[Tensor | None, ...], rest: tuple[Hashable, ...]
+    ) -> None:
+        assert given[0] is not None
+        with torch.cuda.device(given[0].device), torch.inference_mode(False), torch.no_grad():
+            self.given = [None if z is None else _like(z) for z in given]
+            self._take(given)
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):  # libraries make room for themselves at first use, which cannot be recorded
@@ -58,8 +59,16 @@ class _Recording:
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self.found = function(*self.given, *rest)
 
-    def __call__(self, given: tuple[Tensor, ...]) -> Tensor:
-        for own, z in zip(self.given, given, strict=True):
-            own.copy_(z)
+    def __call__(self, given: tuple[Tensor | None, ...]) -> Tensor:
+        self._take(given)
         self.graph.replay()
         return self.found.clone()
+
+    def _take(self, given: tuple[Tensor | None, ...]) -> None:
+        for own, z in zip(self.given, given, strict=True):
+            if own is not None and z is not None:
+                own.copy_(z)
+
+
+def _like(z: Tensor) -> Tensor:
+    return torch.empty_strided(z.shape, z.stride(), dtype=z.dtype, device=z.device)

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, pad
 
-SMALL = 48
-"""Pixels a side up to which matrices are quicker on a CPU."""
+from multicl.modalities.image.presets import SMALL
 
 
 def to_float(pixels: Tensor) -> Tensor:

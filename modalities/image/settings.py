@@ -8,8 +8,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from multicl.modalities.image.presets import LOCAL, STRONG, WEAK, Augment, height_width, require
-from multicl.types import Batch, Half, InputError, Kind, Suggestion
+from multicl.modalities.image.presets import LOCAL, SMALL, STRONG, WEAK, Augment, height_width, require
+from multicl.types import Batch, Half, InputError, Kind, Sample, Suggestion
 
 if TYPE_CHECKING:
     import random
@@ -27,7 +27,7 @@ CropMode = Literal["center", "squash"]
 
 @dataclass(frozen=True)
 class Image:
-    """Pictures as a modality. A batch holds "pixels": uint8 [B, 3, h, w] as loaded, float32 in [0, 1] as viewed.
+    """Pictures as a modality. A batch holds "pixels": uint8 [B, 3, H, W] as loaded, float32 in [0, 1] as viewed.
 
     Raises:
         InputError: a setting out of its range.
@@ -42,9 +42,14 @@ class Image:
     tower: str | None = None
     size: int | tuple[int, int] = 32
     """Height and width in pixels that the encoder sees; one number: a square."""
+    stored: int | tuple[int, int] | None = None
+    """Most pixels down and across that are kept of a picture in training, for random crops to be cut from: sides that
+    are longer are shrunk, and a crop with fewer pixels than `size` is enlarged. A pixel takes 3 bytes, in memory and on
+    the way to the device. None: twice `size`; up to 48, where views are made quickest, no more than 48."""
     crop_mode: CropMode = "center"
-    """What is done with other pictures when they are read: they are scaled to cover the size, and their centre is cut
-    out; or "squash": they are scaled to it whole, whatever their proportions, as SigLIP's (timm's names)."""
+    """What is done with pictures of another shape when they are looked at whole: they are scaled to cover the size, and
+    their centre is cut out; or "squash": they are scaled to it, whatever their proportions, as SigLIP's (timm's
+    names). Random crops are cut from anywhere; with "squash", from the squashed picture."""
     crop_pct: float = 1.0
     """Share of the height and width that is looked at in evaluation, about the centre, in (0, 1] (timm's name; its
     models want 0.875 to 1). Training's crops show things larger than whole pictures do (arXiv:1906.06423): after
@@ -78,8 +83,9 @@ class Image:
             "encoder", self.encoder, '"small", a name, a folder, or an nn.Module',
         )  # fmt: skip
         height_width("size", self.size)
-        if self.local_size is not None:
-            height_width("local_size", self.local_size)
+        for name in ("stored", "local_size"):
+            if getattr(self, name) is not None:
+                height_width(name, getattr(self, name))
         require(
             isinstance(self.crop_pct, int | float) and 0 < self.crop_pct <= 1, "crop_pct", self.crop_pct, "in (0, 1]"
         )
@@ -95,6 +101,15 @@ class Image:
         return height_width("size", self.size)
 
     @property
+    def stored_shape(self) -> tuple[int, int]:
+        """The greatest (height, width) of pictures as they are kept in training."""
+        if self.stored is not None:
+            return height_width("stored", self.stored)
+        longer = max(self.shape)
+        times = 2 if longer > SMALL else min(2, SMALL / longer)
+        return round(times * self.shape[0]), round(times * self.shape[1])
+
+    @property
     def local_shape(self) -> tuple[int, int]:
         """(height, width) of small views."""
         if self.local_size is not None:
@@ -105,19 +120,20 @@ class Image:
     @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
-        return "image", self.shape, self.crop_mode, self.crop_pct, self.strong, self.weak, self.local, self.local_shape
+        shapes = self.shape, self.stored_shape, self.local_shape
+        return "image", *shapes, self.crop_mode, self.crop_pct, self.strong, self.weak, self.local
 
     @property
     def files(self) -> bool:
         """A string cell is a file's path."""
         return True
 
-    def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
-        """One cell -> uint8 [3, h, w], brought to the size as `crop_mode` says. Nothing is drawn from `rng`.
-
-        Without `rng` (evaluation) `crop_pct` of it is kept.
+    def load(self, raw: Any, rng: random.Random | None = None) -> Sample:
+        """One cell -> uint8 [3, h, w] of the size, as `crop_mode` and `crop_pct` say.
 
         Args:
+            rng: given in training: then (pixels, aspect), the whole picture as `stored` says, and how many times its
+                own width / height is that of `size`; nothing is drawn from it.
             raw: encoded bytes, a path, a dict with "bytes" or "path", a PIL image, or an array ([H, W] or [H, W, C] of
                 numpy, [C, H, W] of torch; integers in [0, 255] or floats in [0, 1]). EXIF rotation is undone,
                 transparent parts are put on white.
@@ -127,31 +143,42 @@ class Image:
         """
         from multicl.modalities.image import decode
 
-        return decode.load(raw, *self.shape, self.crop_pct if rng is None else 1.0, self.crop_mode == "squash")
+        squash = self.crop_mode == "squash"
+        if rng is None:
+            return decode.load(raw, *self.shape, self.crop_pct, squash)
+        pixels, (tall, wide) = decode.load_whole(raw, *self.stored_shape)
+        return pixels, 1.0 if squash else (wide * self.shape[0]) / (tall * self.shape[1])
 
-    def collate(self, samples: Sequence[Tensor]) -> Batch:
-        """Samples uint8 [3, h, w] -> Batch of "pixels" uint8 [B, 3, h, w]."""
-        import torch
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Samples of `load` -> Batch of "pixels" uint8 [B, 3, H, W], and "extent" where it is not the same for all.
 
-        if samples[0].is_contiguous():
-            return Batch({"pixels": torch.stack(list(samples))})
-        channels_last = torch.stack([sample.permute(1, 2, 0) for sample in samples])
-        return Batch({"pixels": channels_last.permute(0, 3, 1, 2)})
+        Training's pictures differ in size: then H and W are those of `stored`, and each lies at the top left. "extent"
+        is as in `views.random_view`.
+        """
+        from multicl.modalities.image import kept
+
+        if isinstance(samples[0], tuple):
+            return Batch(kept.together(samples, self.stored_shape))
+        return Batch({"pixels": kept.stack(samples)})
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
         """One random view, on the batch's device: "pixels" float32 in [0, 1]; seeds None: as it is.
 
         Returns:
-            [B, 3, h, w], of a local view [B, 3, *local_shape].
+            [B, 3, h, w] of the size, of a local view [B, 3, *local_shape].
         """
-        from multicl.modalities.image import resample, views
+        from multicl.modalities.image import views
 
-        pixels = batch.get("pixels")
+        pixels, extent, (height, width) = batch.get("pixels"), batch.tensors.get("extent"), self.shape
         if seeds is None:
-            return batch.replace(pixels=resample.to_float(pixels))
+            return Batch({"pixels": views.plain_view(pixels, self.shape, extent)}, batch.row)
         settings = {"weak": self.weak, "strong": self.strong, "local": self.local}[kind]
-        size = self.local_shape if kind == "local" else None
-        return batch.replace(pixels=views.random_view(pixels, seeds, settings, size))
+        if kind != "local":
+            return Batch({"pixels": views.random_view(pixels, seeds, settings, self.shape, extent)}, batch.row)
+        tall, wide = self.local_shape
+        if extent is not None and tall * width != wide * height:
+            extent = extent * extent.new_tensor([1, 1, (width * tall) / (height * wide)])
+        return Batch({"pixels": views.random_view(pixels, seeds, settings, self.local_shape, extent)}, batch.row)
 
     def build(self, weights: bool = True) -> nn.Module:
         """The Encoder: Batch -> [B, width].

@@ -31,7 +31,6 @@ def single_views(pixels: Tensor, draws: Draws, s: Augment, out: Tensor) -> Tenso
     numbers = (draws.box.int(), draws.rows["flip"], draws.factors, draws.order)
     each = zip(pixels, out, *(number.tolist() for number in numbers), strict=True)
     chosen = {name: rows.tolist() for name, rows in draws.rows.items()}
-    whole = s.crop[0] == 1 and pixels.shape == out.shape
     planes = out.new_empty(PLANES, *out.shape[2:])
     others: dict[str, Callable[[Tensor, Draws], Tensor]] = {
         "blur": lambda x, own: resample.gaussian_blur(x, own.sigma),
@@ -43,12 +42,12 @@ def single_views(pixels: Tensor, draws: Draws, s: Augment, out: Tensor) -> Tenso
     others = {name: change for name, change in others.items() if getattr(s, name)}
     for row, (picture, x, box, flip, factors, order) in enumerate(each):
         here = slice(row, row + 1)
-        if whole:
+        if draws.cut:
+            resample.crop_one(picture, box, flip, x)
+        else:
             x.copy_(resample.to_float(picture))
             if flip:
                 x.copy_(x.flip(2))
-        else:
-            resample.crop_one(picture, box, flip, x)
         if chosen["rotate"][row]:
             x.copy_(resample.rotate(x[None], draws.angle[here])[0])
         if chosen["jitter"][row]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from multicl.modalities import seeded
 from multicl.modalities.image import augment, resample
 from multicl.modalities.image.dense import dense_view
-from multicl.modalities.image.draws import NOISE, Draws, draw
+from multicl.modalities.image.draws import NOISE, Draws, centred_boxes, draw, filled
 from multicl.modalities.image.recorded import replayed
 from multicl.modalities.image.single import single_views
 
@@ -31,13 +31,38 @@ MOST_RECORDED = 2**24
 Of larger pictures the passes take time, and only the rows that a change takes are given to it, as on a CPU."""
 
 
-def random_view(pixels: Tensor, seeds: Tensor, settings: Augment, size: tuple[int, int] | None = None) -> Tensor:
+def plain_view(pixels: Tensor, size: tuple[int, int], extent: Tensor | None = None) -> Tensor:
+    """Every row as it is, [B, 3, h, w] float32 in [0, 1]: scaled to cover the size, its centre cut out.
+
+    Args:
+        pixels, size, extent: as in `random_view`.
+    """
+    height, width = pixels.shape[2:]
+    if extent is None and (height, width) == size:
+        return resample.to_float(pixels)
+    flip = torch.zeros(len(pixels), dtype=torch.bool)
+    extent = filled(flip, height, width) if extent is None else extent.cpu()
+    out = torch.empty(len(pixels), 3, *size, device=pixels.device)
+    with torch.autocast(pixels.device.type, enabled=False):
+        return resample.resized_crop(pixels, centred_boxes(extent), flip, out)
+
+
+def random_view(
+    pixels: Tensor,
+    seeds: Tensor,
+    settings: Augment,
+    size: tuple[int, int] | None = None,
+    extent: Tensor | None = None,
+) -> Tensor:
     """One view of every row.
 
     Args:
         pixels: [B, 3, H, W] uint8, or float in [0, 1].
         seeds: [B] int64; a row's view depends on its own seed and pixels alone.
         size: h and w to which crops are scaled; None: H and W.
+        extent: [B, 3] float64: the height and width that a row's picture has of H and W, from the top left, and the
+            width / height that it had before it was kept so, relative to w / h; None: all fill H and W, and had the
+            views' shape.
 
     Returns:
         [B, 3, h, w] float32 in [0, 1], on the device of `pixels`.
@@ -46,8 +71,8 @@ def random_view(pixels: Tensor, seeds: Tensor, settings: Augment, size: tuple[in
     size = size or (height, width)
     if pixels.device.type == "cuda" and 3 * len(pixels) * max(size[0] * size[1], height * width) <= MOST_RECORDED:
         with torch.autocast("cuda", enabled=False):  # pictures stay exact, whatever the encoder runs in
-            return replayed(dense_view, (pixels, seeds.to(pixels.device, non_blocking=True)), settings, size)
-    draws = draw(seeds.cpu(), height, width, settings, size)
+            return replayed(dense_view, (pixels, seeds.to(pixels.device, non_blocking=True), extent), settings, size)
+    draws = draw(seeds.cpu(), height, width, settings, size, None if extent is None else extent.cpu())
     out = torch.empty(len(pixels), 3, *size, device=pixels.device)
     rows = IN_CACHE // (3 * size[0] * size[1]) if pixels.device.type == "cpu" else len(pixels)
     if rows < FEW and resample.one_by_one(pixels, out):
@@ -82,7 +107,7 @@ def _view(x: Tensor, pixels: Tensor, part: slice, draws: Draws, chosen: dict[str
     def noisy(y: Tensor, seeds: Tensor) -> Tensor:
         return augment.add_noise(y, seeded.normal(seeds.to(y.device), tuple(y.shape[1:]), NOISE), s.noise_std)
 
-    if s.crop[0] < 1 or x.shape != pixels.shape:
+    if draws.cut:
         resample.resized_crop(pixels, draws.box[part], draws.rows["flip"][part], x)
     else:
         x.copy_(resample.to_float(pixels))

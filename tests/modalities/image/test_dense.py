@@ -39,7 +39,7 @@ def pictures(device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
 def test_gives_the_views_of_the_form_for_a_cpu(settings: Augment, size: tuple[int, int] | None) -> None:
     pixels, seeds = pictures()
     wanted = random_view(pixels, seeds, settings, size)
-    torch.testing.assert_close(dense_view(pixels, seeds, settings, size or (24, 32)), wanted, atol=1e-6, rtol=0)
+    torch.testing.assert_close(dense_view(pixels, seeds, None, settings, size or (24, 32)), wanted, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("turns", [1, 4])
@@ -95,7 +95,7 @@ class _OneDevice(TorchDispatchMode):
 def test_nothing_goes_from_device_to_device(settings: Augment) -> None:
     pixels, seeds = pictures("meta")
     with _OneDevice():
-        assert dense_view(pixels, seeds, settings, (24, 32)).shape == (40, 3, 24, 32)
+        assert dense_view(pixels, seeds, None, settings, (24, 32)).shape == (40, 3, 24, 32)
 
 
 @pytest.mark.gpu
@@ -113,13 +113,13 @@ def test_a_gpu_gives_the_views_of_a_cpu(settings: Augment) -> None:
 def test_the_third_call_is_recorded_and_each_answer_is_its_own() -> None:
     recorded._calls.clear()
     pixels, seeds = pictures("cuda")
-    found = [replayed(dense_view, (pixels, seeds + i), ALL, (24, 32)) for i in range(6)]
+    found = [replayed(dense_view, (pixels, seeds + i, None), ALL, (24, 32)) for i in range(6)]
     assert [type(value).__name__ for value in recorded._calls.values()] == ["_Recording"]
     for i, one in enumerate(found):
-        torch.testing.assert_close(one, dense_view(pixels, seeds + i, ALL, (24, 32)))
+        torch.testing.assert_close(one, dense_view(pixels, seeds + i, None, ALL, (24, 32)))
     with torch.inference_mode():
-        replayed(dense_view, (pixels, seeds), ALL, (24, 32))
-    replayed(dense_view, (pixels, seeds), ALL, (24, 32))
+        replayed(dense_view, (pixels, seeds, None), ALL, (24, 32))
+    replayed(dense_view, (pixels, seeds, None), ALL, (24, 32))
 
 
 @pytest.mark.gpu
@@ -127,5 +127,5 @@ def test_few_recordings_are_kept() -> None:
     pixels, seeds = pictures("cuda")
     for rows in range(1, 2 * recorded.KEPT):
         for _ in range(recorded.SEEN):
-            replayed(dense_view, (pixels[:rows], seeds[:rows]), SIMCLR, (24, 32))
+            replayed(dense_view, (pixels[:rows], seeds[:rows], None), SIMCLR, (24, 32))
     assert len(recorded._calls) == recorded.KEPT

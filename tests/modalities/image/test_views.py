@@ -86,7 +86,10 @@ def test_turning_one_change_off_leaves_the_draws_of_the_others():
 def boxes(n, height, width, scale):
     """Boxes of n seeds."""
     return draws.random_boxes(
-        seeded.uniform(torch.arange(n), 2 * draws.TRIES + 2), height, width, scale, (3 / 4, 4 / 3)
+        seeded.uniform(torch.arange(n), 2 * draws.TRIES + 2),
+        draws.filled(torch.arange(n), height, width),
+        scale,
+        (3 / 4, 4 / 3),
     )
 
 
