@@ -17,6 +17,7 @@ from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
     AutoModel,
+    ClapFeatureExtractor,
     PreTrainedConfig,
     PreTrainedModel,
     SequenceFeatureExtractor,
@@ -24,7 +25,8 @@ from transformers import (
 )
 
 from multicl.modalities import pretrained
-from multicl.modalities.audio.mel import covered
+from multicl.modalities.audio import features
+from multicl.modalities.audio.mel import covered, within
 from multicl.modalities.audio.waveform import WaveModel, mean_of_frames
 from multicl.types import InputError
 
@@ -87,7 +89,7 @@ def save(name: str, folder: Path) -> None:
 
 
 class SpectrogramModel(nn.Module):
-    """Whisper's encoder, AST, CLAP and their kin: each clip through the model's own feature extractor, on the CPU.
+    """Whisper's encoder, AST, CLAP and their kin, from the spectrograms of the model's own feature extractor.
 
     The features are the model's pooled output, or the mean of its states over the clip's own frames. Time masks are
     silence in the waveform; frequency masks lie on the spectrogram.
@@ -129,23 +131,34 @@ class SpectrogramModel(nn.Module):
         wave, lengths = batch.get("wave"), batch.get("lengths")
         if "time_masks" in batch:
             wave = wave.masked_fill(covered(batch.get("time_masks"), lengths, wave.shape[1]), 0)
-        rate = self.extractor.sampling_rate
-        heard = heard_seconds(self.extractor)
-        clips = []
-        for row, length in zip(wave.detach().float().cpu(), lengths.tolist(), strict=True):
-            # cut here: CLAP's extractor would seek a place by numpy's global generator
-            clip = row[:length] if heard is None else row[: min(length, int(heard * rate))]
-            clips.append(nn.functional.pad(clip, (0, max(0, int(SHORTEST * rate) - len(clip)))).numpy())
-        features = self.extractor(clips, sampling_rate=rate, return_tensors="pt", return_attention_mask=True)
-        inputs = {name: value.to(wave.device) for name, value in features.items()}
-        if "is_longer" in inputs:  # CLAP's fusion: the extractor calls one clip of a batch longer by chance; none is
-            inputs["is_longer"] = torch.zeros_like(inputs["is_longer"])
+        inputs = self._features(wave.detach().float(), lengths)
+        if isinstance(self.extractor, ClapFeatureExtractor):  # which calls one clip of a batch longer by chance
+            inputs["is_longer"] = torch.zeros(len(wave), 1, dtype=torch.bool, device=wave.device)
         main = self.model.main_input_name
         x = inputs[main].float()
         if "freq_masks" in batch and self.bands in x.shape[-2:]:
             x = self._masked(x, batch.get("freq_masks"))
         inputs[main] = x
         return inputs
+
+    def _features(self, wave: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """What the extractor gives for [B, T] sounds, of which it is given no more than it hears."""
+        rate, heard = self.extractor.sampling_rate, heard_seconds(self.extractor)
+        # cut here: CLAP's extractor would seek a place by numpy's global generator
+        wave = wave if heard is None else wave[:, : int(heard * rate)]
+        least = int(SHORTEST * rate)
+        wave = nn.functional.pad(wave, (0, max(0, least - wave.shape[1])))
+        own = lengths.clamp(max=wave.shape[1])
+        found = features.of_batch(self.extractor, wave * within(own, wave.shape[1]), own.clamp(min=least))
+        if found is not None:
+            return found
+        clips = [
+            (nn.functional.pad(row[:length], (0, max(0, least - length)))).numpy()
+            for row, length in zip(wave.cpu(), own.tolist(), strict=True)
+        ]
+        options = {"device": str(wave.device)} if "device" in inspect.signature(self.extractor).parameters else {}
+        given = self.extractor(clips, sampling_rate=rate, return_tensors="pt", return_attention_mask=True, **options)
+        return {name: value.to(wave.device) for name, value in given.items()}
 
     def _masked(self, x: Tensor, masks: Tensor) -> Tensor:
         """Bands under a mask take the clip's mean, whichever of the last two dimensions they are."""

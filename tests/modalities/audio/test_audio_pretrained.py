@@ -186,6 +186,18 @@ def test_a_spectrogram_model_is_the_reference_on_one_clip(folders, name):
     torch.testing.assert_close(found[:1], expected, atol=1e-5, rtol=1e-4)
 
 
+def test_an_extractor_that_can_computes_where_the_sound_is(folders, monkeypatch):
+    audio, asked, call = audio_of(folders("whisper")), [], WhisperFeatureExtractor.__call__
+
+    def noted(self, *args, device="unasked", **options):
+        asked.append(device)
+        return call(self, *args, device=device, **options)
+
+    monkeypatch.setattr(WhisperFeatureExtractor, "__call__", noted)
+    audio.build().eval()(audio.collate([clip(5000)]))
+    assert asked == ["cpu"]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_saved_and_restored_without_weights(folders, tmp_path, name):
     audio = audio_of(folders(name))
