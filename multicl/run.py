@@ -316,6 +316,8 @@ def _finished(recipe: Run, trainer: Trainer) -> Path | None:
         raise InputError(
             f"the run {recipe.run} has trained for {step} steps already, more than the {trainer.total} asked for"
         )
+    if step != json.loads((recipe.run / "result.json").read_text(encoding="utf-8")).get("steps"):
+        return None  # it is of fewer steps, and the run that went on from there was killed before its model was saved
     if step == trainer.total:
         return recipe.run
     if not whole or read_status(recipe.run).get("state") != "finished":

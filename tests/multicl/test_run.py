@@ -20,6 +20,7 @@ from multicl import cli
 from multicl import run as runs
 from multicl.adapters import import_file
 from multicl.files import write_whole
+from multicl.model import Model
 from multicl.run import Run, execute, launch, parse, recipe_class
 from multicl.types import InputError
 
@@ -291,6 +292,23 @@ def test_a_finished_run_may_go_on_for_longer_and_says_what_changed(
     assert yaml.safe_load(Path("r/recipe.yaml").read_text())["train"]["steps"] == 24
     with pytest.raises(InputError, match="r has trained for 24 steps already, more than the 20 asked for"):
         execute(parse(recipe, [*DATA, "--run", "r", "--resume", "auto"]))
+
+
+def test_a_longer_run_that_is_killed_before_its_model_is_saved_is_not_finished(
+    home: Path, recipe: type[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Model, *args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    launch(recipe, [*DATA, "--run", "r"])
+    longer = [*DATA, "--run", "r", "--resume", "auto", "--train.steps", "24"]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Model, "save", killed)
+        launch(recipe, longer)
+    short = Path("r/model/model.safetensors").read_bytes()
+    launch(recipe, longer)
+    assert json.loads(Path("r/result.json").read_text())["steps"] == 24
+    assert Path("r/model/model.safetensors").read_bytes() != short
 
 
 def test_more_patience_lets_a_run_that_ended_early_go_on(
