@@ -17,7 +17,7 @@ from multicl.modes import evaluating
 from multicl.predict import probabilities, target_of
 from multicl.saved import FORMAT, built, card, config_of, described, folder_of, load_weights
 from multicl.towers import Towers
-from multicl.types import BadSample, InputError, Modality
+from multicl.types import BadSample, Batch, InputError, Modality
 
 DEFAULT = "the recipe's choice"
 """Stands for the space that the model's recipe chose; no space can have this name."""
@@ -99,6 +99,13 @@ class Model:
             for start in range(0, len(values), window):
                 self._embed_window(node, values[start : start + window], start, chosen, batch_size, out, skipped)
         return torch.nn.functional.normalize(out, dim=1) if normalize else out
+
+    def embed_batch(self, node: str, batch: Batch) -> Tensor:
+        """[B, D] of rows as a node's adapter gives them (`collate`, `view`), in the default space, not normalised."""
+        device = next(self.towers.parameters()).device
+        with evaluating(self.towers), torch.no_grad():
+            (z,) = self.towers.embed(node, batch.to(device), [self.space])
+        return z
 
     def _embed_window(
         self,

@@ -33,7 +33,7 @@ def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) ->
         features=alone, label=repr(plan.label) if plan.label else None,
         crossings=[(a, b, _ids(plan, a, b)) for a, b in plan.crossings],
         probed=[node.name for node in plan.nodes if node.kind != "text"] or [node.name for node in plan.nodes][:1],
-        raw=", ".join(f'"{name}"' for name in _raw(plan)),
+        viewed=_viewed(plan), raw=", ".join(f'"{name}"' for name in _raw(plan)),
         k=max(1, min(200, plan.rows // 50)), measured=_measured(plan),
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,13 +61,23 @@ def _ids(plan: Plan, a: str, b: str) -> str:
 def _raw(plan: Plan) -> list[str]:
     """The nodes whose raw inputs have figures, too: pictures, all of one size."""
     pictures = {node.name for node in plan.nodes if node.kind == "image"}
-    return sorted(pictures) if plan.label or any(pictures >= {*pair} for pair in plan.crossings) else []
+    measured = plan.label or _viewed(plan) or any(pictures >= {*pair} for pair in plan.crossings)
+    return sorted(pictures) if measured else []
 
 
 def _measured(plan: Plan) -> str:
     parts = [f"retrieval, {a} <-> {b}" for a, b in plan.crossings]
     parts += [f"nearest neighbours' {plan.label}"] if plan.label else []
-    return f"On held-out rows: {'; '.join(parts)}." if parts else "Nothing: rows have no labels, and nothing to find."
+    parts += [f"views of one {node}, which find each other" for node in _viewed(plan)]
+    return (
+        f"On held-out rows: {'; '.join(parts)}." if parts else "Nothing: texts alone have no labels to be measured by."
+    )
+
+
+def _viewed(plan: Plan) -> list[str]:
+    """The node whose own views are looked for, as rows have no labels and nothing else to find."""
+    alone = not plan.label and not plan.crossings and plan.nodes[0].kind != "text"  # whose views may all be the same
+    return [plan.nodes[0].name] if alone else []
 
 
 def _data_code(data: Data) -> str:

@@ -68,6 +68,20 @@ def test_a_run_on_rows_held_back_ends_with_its_page_and_is_measured_again(
     assert again["image_knn_1"] == json.loads((run / "result.json").read_text(encoding="utf-8"))["image_knn_1"]
 
 
+def test_pictures_without_labels_are_measured_by_their_views(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(40):
+        (tmp_path / "photos" / f"{i}.png").write_bytes(media.png(i, seed=i))
+    main(["fit", str(tmp_path / "photos"), "--run", str(tmp_path / "run"), "--minutes", "0.001"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+    named = {"image_view_recall@1", "image_view_recall@10"}
+    assert named == set(result["untrained"]) == set(result["baseline"])
+    assert all(0 <= result[name] <= 1 for name in named)
+    assert result["image_view_recall@10"] == 1  # of 4
+
+
 def test_a_try_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(recipe: object) -> float:
         raise InputError("no such weights")

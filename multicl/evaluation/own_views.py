@@ -1,0 +1,77 @@
+"""How well random views of things find each other: a figure for things that have neither labels nor counterparts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from multicl.evaluation.held_out import Figures
+from multicl.evaluation.retrieval import retrieval
+from multicl.ids import content_ids
+from multicl.seeds import row_seeds
+from multicl.types import BadSample, Batch, InputError, Modality
+
+if TYPE_CHECKING:
+    from multicl.model import Model
+    from multicl.rows import Rows
+
+EmbedBatch = Callable[[str, Batch], Tensor]
+"""(node, rows as the adapter's `view` gives them) -> [B, D]."""
+MOST = 1000
+"""Rows that are looked at: among more, fewer views are found, and figures of two sets could not be compared."""
+
+
+def of_model(model: Model) -> EmbedBatch:
+    """What a model gives, in its default space."""
+    return model.embed_batch
+
+
+def of_raw() -> EmbedBatch:
+    """The views themselves as vectors (pixels, say): the baseline that a figure must beat. For views of one size."""
+    return lambda node, batch: next(iter(batch.tensors.values()))
+
+
+def own_views(
+    embed: EmbedBatch, modalities: dict[str, Modality], node: str, rows: Rows, batch_size: int = 128
+) -> Figures:
+    """Of each thing two strong views are drawn, as in training; the first looks for the second among those of all.
+
+    It says how well a model has learnt what it was trained to do, and on things that it has not seen; not, what that is
+    good for. Things of equal content (texts, files) are all right to find. Views are the same at every call.
+
+    Args:
+        rows: their first 1,000 are looked at; cells that are absent or cannot be read are left out.
+
+    Returns:
+        "NODE_view_recall@1" and "NODE_view_recall@10", in [0, 1].
+
+    Raises:
+        InputError: fewer than two things can be read.
+    """
+    modality = modalities[node]
+    cells = rows.first(MOST).resolved(modality.column or node, modality.files)
+    samples = {}
+    for at, cell in enumerate(cells):
+        try:
+            if cell is not None:
+                samples[at] = modality.load(cell, None)
+        except BadSample:
+            continue
+    if len(samples) < 2:
+        raise InputError(f"{rows.label}: fewer than two cells of {node!r} can be read")
+    places = list(samples)
+    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for start in range(0, len(places), batch_size):
+        some = places[start : start + batch_size]
+        batch = modality.collate([samples[at] for at in some])
+        batch.row = torch.tensor(some)
+        for draw, side in enumerate(sides):
+            view = modality.view(batch, row_seeds(batch.row, 0, "own views", draw), "strong")
+            side.append(embed(node, view).flatten(1).float().cpu())
+    a, b = (torch.cat(side) for side in sides)
+    ids = torch.from_numpy(content_ids([[cells[at] for at in places]], places)[0])
+    found = retrieval(a, b, ids, ids, ks=(1, 10))
+    return {f"{node}_view_{name}": found[name] for name in ("recall@1", "recall@10")}
