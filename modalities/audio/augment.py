@@ -11,13 +11,14 @@ from multicl.modalities import seeded
 from multicl.modalities.audio.background import mixed, partners, rms, stretch
 from multicl.modalities.audio.mel import within
 from multicl.modalities.audio.speed import STEPS, at_speed, drawn, lengths_at
+from multicl.modalities.audio.tempo import at_tempo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-    from multicl.modalities.audio.settings import Augment
+    from multicl.modalities.audio.changes import Augment
     from multicl.types import Batch
 
 
@@ -38,15 +39,17 @@ class Stream(IntEnum):
     SPEED = 8
     BACKGROUND = 9
     WARP = 10
+    STRETCH = 11
 
 
-def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None = None) -> Batch:
+def augment(batch: Batch, seeds: Tensor, settings: Augment, rate: int, longest: int | None = None) -> Batch:
     """One view of each row.
 
     Args:
         batch: "wave" float32 [B, T], zero beyond "lengths" [B].
         seeds: [B] int64; a row's view depends on its seed and its samples only, not on its batch, but for the
             background that is mixed in.
+        rate: Hz.
         longest: samples of the random window taken of longer rows before `settings.crop`; None: all.
 
     Returns:
@@ -60,7 +63,9 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None 
     factor = _factor(seeds, settings)
     noise = _ratio(seeds, settings.noise, settings.noise_snr_db, Stream.NOISE)
     speeds = drawn(seeded.uniform(seeds, 1, stream=Stream.SPEED)[:, 0], *settings.speed)
-    sizes = lengths_at(size, speeds)
+    played = lengths_at(size, speeds)
+    tempos = _tempos(seeds, settings)
+    sizes = lengths_at(played, tempos)
     other, place, background = _background(seeds, settings)
     # the longest row there can be, known without asking a device
     most = wave.shape[1] if longest is None else min(longest, wave.shape[1])
@@ -75,6 +80,8 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, longest: int | None 
         )
         if settings.speed != (1.0, 1.0):
             part = at_speed(part, size[rows], speeds[rows])
+        if settings.stretch > 0:
+            part = at_tempo(part, played[rows], tempos[rows], rate)
         if settings.background > 0 and len(wave) > 1:
             beside = other[rows]
             heard = stretch(wave[beside], lengths[beside], place[rows], sizes[rows], part.shape[1])
@@ -140,9 +147,18 @@ def _background(seeds: Tensor, settings: Augment) -> tuple[Tensor, Tensor, Tenso
     return partners(which), place, ratio
 
 
+def _tempos(seeds: Tensor, settings: Augment) -> Tensor:
+    """[B] int64 factors of the tempo, in fortieths; STEPS: as it is."""
+    chance, place = seeded.uniform(seeds, 2, stream=Stream.STRETCH).unbind(1)
+    return drawn(place, *settings.tempo).where(chance < settings.stretch, STEPS)
+
+
 def _longest(samples: int, settings: Augment) -> int:
-    """Of so many samples at the least speed."""
-    return -(-samples * STEPS // round(settings.speed[0] * STEPS))
+    """Of so many samples at the least speed and tempo."""
+    tempo = min(1.0, settings.tempo[0]) if settings.stretch > 0 else 1.0
+    for factor in (settings.speed[0], tempo):
+        samples = -(-samples * STEPS // round(factor * STEPS))
+    return samples
 
 
 def moved(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor, factor: Tensor) -> Tensor:

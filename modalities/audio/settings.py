@@ -1,4 +1,4 @@
-"""What a run says about sound: `Audio` and its `Augment`. Libraries are imported by the methods that need them."""
+"""What a run says about sound: `Audio`. Libraries are imported by the methods that need them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from multicl.modalities.audio.changes import STRONG, WEAK, Augment, require
 from multicl.types import Batch, Half, InputError, Kind, Suggestion
 
 if TYPE_CHECKING:
@@ -18,75 +19,6 @@ if TYPE_CHECKING:
     EncoderLike = str | nn.Module
 else:
     EncoderLike = str  # what a command line can say; a user's nn.Module comes from Python
-
-
-def _require(holds: bool, name: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise InputError(f"audio setting {name}={value!r}: it must be {wanted}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augment:
-    """Random changes of a sound; every sample draws its own. Zeros (and equal ends of a range) turn a change off.
-
-    Time and frequency masks are SpecAugment's (arXiv:1904.08779, section 2). They are drawn with the view and applied
-    by the encoder, since the spectrogram is its affair: a model that reads waveforms has its time masks silenced in
-    the waveform, and knows no frequency masks.
-
-    Raises:
-        InputError: a setting out of its range.
-    """
-
-    crop: tuple[float, float] = (1.0, 1.0)
-    """Least and greatest fraction of the clip that is kept, in (0, 1]; where it starts is uniform."""
-    gain_db: tuple[float, float] = (0.0, 0.0)
-    """Range of the gain in dB."""
-    noise_snr_db: tuple[float, float] = (10.0, 40.0)
-    """Range of the signal-to-noise ratio in dB; the power of the signal is the row's own, over its valid length."""
-    noise: float = 0.0
-    """Probability of added white Gaussian noise."""
-    polarity: float = 0.0
-    """Probability of a flipped sign."""
-    speed: tuple[float, float] = (1.0, 1.0)
-    """Range of the speed, within [0.25, 4], in steps of 1/40: pitch, formants and tempo change together."""
-    warp: tuple[float, float] = (1.0, 1.0)
-    """Range of the factor, within [0.5, 2], that mel bands' frequencies are multiplied by, as a longer or shorter vocal
-    tract does; pitch moves along, tempo stays (vocal tract length perturbation, Jaitly and Hinton 2013). The encoder
-    applies it, as the masks."""
-    background: float = 0.0
-    """Probability of another row as a background: of the batch, or of its part that is embedded at once."""
-    background_snr_db: tuple[float, float] = (5.0, 20.0)
-    """Range of the row's power over the background's, in dB, over the row's valid length."""
-    shift: float = 0.0
-    """Greatest shift in time, either way, as a fraction of the clip in [0, 1); what it uncovers is silence."""
-    time_masks: int = 0
-    """Number of masked stretches of time."""
-    time_mask_max: float = 0.2
-    """Greatest width of each, as a fraction of the clip."""
-    freq_masks: int = 0
-    """Number of masked bands of frequency."""
-    freq_mask_max: float = 0.25
-    """Greatest width of each, as a fraction of the mel bands."""
-
-    def __post_init__(self) -> None:
-        low, high = self.crop
-        _require(0 < low <= high <= 1, "crop", self.crop, "two fractions 0 < low <= high <= 1")
-        low, high = self.speed
-        _require(0.25 <= low <= high <= 4, "speed", self.speed, "two factors, 0.25 <= low <= high <= 4")
-        low, high = self.warp
-        _require(0.5 <= low <= high <= 2, "warp", self.warp, "two factors, 0.5 <= low <= high <= 2")
-        for name in ("gain_db", "noise_snr_db", "background_snr_db"):
-            low, high = getattr(self, name)
-            _require(-100 <= low <= high <= 100, name, (low, high), "two values in dB, -100 <= low <= high <= 100")
-        for name in ("noise", "background", "polarity", "time_mask_max", "freq_mask_max"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
-        _require(0 <= self.shift < 1, "shift", self.shift, "in [0, 1)")
-        for name in ("time_masks", "freq_masks"):
-            _require(0 <= getattr(self, name) <= 100, name, getattr(self, name), "a number of masks, 0 to 100")
-
-
-STRONG = Augment(crop=(0.7, 1.0), gain_db=(-6.0, 6.0), noise=0.5, time_masks=2, freq_masks=2)
-WEAK = Augment(gain_db=(-3.0, 3.0))
 
 
 @dataclass(frozen=True)
@@ -146,25 +78,25 @@ class Audio:
     """What comes after the audio half in a two-tower model of transformers."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
             "encoder", self.encoder, '"small", a Hugging Face name or folder, or an nn.Module',
         )  # fmt: skip
-        _require(1000 <= self.rate <= 768_000, "rate", self.rate, "a sampling rate in Hz, 1000 to 768000")
-        _require(0 < self.max_seconds <= 3600, "max_seconds", self.max_seconds, "in (0, 3600]")
+        require(1000 <= self.rate <= 768_000, "rate", self.rate, "a sampling rate in Hz, 1000 to 768000")
+        require(0 < self.max_seconds <= 3600, "max_seconds", self.max_seconds, "in (0, 3600]")
         if self.seconds is not None:
-            _require(0 < self.seconds <= self.max_seconds, "seconds", self.seconds, "positive and at most max_seconds")
+            require(0 < self.seconds <= self.max_seconds, "seconds", self.seconds, "positive and at most max_seconds")
         if self.trim_db is not None:
-            _require(0 < self.trim_db <= 200, "trim_db", self.trim_db, "in (0, 200] dB")
-        _require(1 <= self.mels <= 512, "mels", self.mels, "in 1 to 512")
-        _require(1 <= self.window_ms <= 1000, "window_ms", self.window_ms, "in 1 to 1000")
-        _require(1 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "at least 1 and at most window_ms")
-        _require(1 <= self.windows <= 1000, "windows", self.windows, "in 1 to 1000")
-        _require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
-        _require(self.center in ("clip", "band"), "center", self.center, '"clip" or "band"')
-        _require(self.pooling in ("linear", "segments"), "pooling", self.pooling, '"linear" or "segments"')
-        _require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
-        _require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
+            require(0 < self.trim_db <= 200, "trim_db", self.trim_db, "in (0, 200] dB")
+        require(1 <= self.mels <= 512, "mels", self.mels, "in 1 to 512")
+        require(1 <= self.window_ms <= 1000, "window_ms", self.window_ms, "in 1 to 1000")
+        require(1 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "at least 1 and at most window_ms")
+        require(1 <= self.windows <= 1000, "windows", self.windows, "in 1 to 1000")
+        require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
+        require(self.center in ("clip", "band"), "center", self.center, '"clip" or "band"')
+        require(self.pooling in ("linear", "segments"), "pooling", self.pooling, '"linear" or "segments"')
+        require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
+        require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
 
     @property
     def files(self) -> bool:
@@ -212,16 +144,16 @@ class Audio:
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
         """One random view; seeds None: the batch as it is.
 
-        In this order: crop, shift, gain and polarity, speed, background, noise; masks are for the encoder to apply.
+        In this order: crop, shift, gain and polarity, speed, stretch, background, noise; masks are for the encoder to
+        apply.
         """
         if seeds is None:
             return batch
         from multicl.modalities.audio.augment import augment
 
         settings = self.weak if kind == "weak" else self.strong
-        return augment(
-            batch, seeds, settings, None if self.seconds is None else max(1, round(self.seconds * self.rate))
-        )
+        longest = None if self.seconds is None else max(1, round(self.seconds * self.rate))
+        return augment(batch, seeds, settings, self.rate, longest)
 
     def build(self, weights: bool = True) -> nn.Module:
         """The Encoder: Batch -> [B, width].
@@ -244,7 +176,7 @@ class Audio:
             found = pretrained.build(self.encoder, self.rate, self.max_seconds, weights and self.pretrained)
             lora.adapted(found.model, self.lora, "audio")
             return found
-        _require(not self.lora, "lora", self.lora, "0 but for an encoder of Hugging Face")
+        require(not self.lora, "lora", self.lora, "0 but for an encoder of Hugging Face")
         from multicl.modalities.audio.encoders import Custom, Small, SmallWave
         from multicl.modalities.audio.mel import LogMel
 

@@ -1,0 +1,84 @@
+"""What a run says about random changes of a sound: `Augment`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from multicl.types import InputError
+
+
+def require(holds: bool, name: str, value: object, wanted: str) -> None:
+    """Raise an InputError that names the setting, where it does not hold."""
+    if not holds:
+        raise InputError(f"audio setting {name}={value!r}: it must be {wanted}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes of a sound; every sample draws its own. Zeros (and equal ends of a range) turn a change off.
+
+    Time and frequency masks are SpecAugment's (arXiv:1904.08779, section 2). They are drawn with the view and applied
+    by the encoder, since the spectrogram is its affair: a model that reads waveforms has its time masks silenced in
+    the waveform, and knows no frequency masks.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    crop: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest fraction of the clip that is kept, in (0, 1]; where it starts is uniform."""
+    gain_db: tuple[float, float] = (0.0, 0.0)
+    """Range of the gain in dB."""
+    noise_snr_db: tuple[float, float] = (10.0, 40.0)
+    """Range of the signal-to-noise ratio in dB; the power of the signal is the row's own, over its valid length."""
+    noise: float = 0.0
+    """Probability of added white Gaussian noise."""
+    polarity: float = 0.0
+    """Probability of a flipped sign."""
+    speed: tuple[float, float] = (1.0, 1.0)
+    """Range of the speed, within [0.25, 4], in steps of 1/40: pitch, formants and tempo change together."""
+    stretch: float = 0.0
+    """Probability of another tempo at the same pitch: time stretch by a phase vocoder (Flanagan and Golden 1966, Dolson
+    1986), as torchaudio's `TimeStretch`."""
+    tempo: tuple[float, float] = (0.8, 1.25)
+    """Range of that tempo, within [0.5, 2], in steps of 1/40: 1.25 makes a sound shorter by a fifth."""
+    warp: tuple[float, float] = (1.0, 1.0)
+    """Range of the factor, within [0.5, 2], that mel bands' frequencies are multiplied by, as a longer or shorter vocal
+    tract does; pitch moves along, tempo stays (vocal tract length perturbation, Jaitly and Hinton 2013). The encoder
+    applies it, as the masks."""
+    background: float = 0.0
+    """Probability of another row as a background: of the batch, or of its part that is embedded at once."""
+    background_snr_db: tuple[float, float] = (5.0, 20.0)
+    """Range of the row's power over the background's, in dB, over the row's valid length."""
+    shift: float = 0.0
+    """Greatest shift in time, either way, as a fraction of the clip in [0, 1); what it uncovers is silence."""
+    time_masks: int = 0
+    """Number of masked stretches of time."""
+    time_mask_max: float = 0.2
+    """Greatest width of each, as a fraction of the clip."""
+    freq_masks: int = 0
+    """Number of masked bands of frequency."""
+    freq_mask_max: float = 0.25
+    """Greatest width of each, as a fraction of the mel bands."""
+
+    def __post_init__(self) -> None:
+        low, high = self.crop
+        require(0 < low <= high <= 1, "crop", self.crop, "two fractions 0 < low <= high <= 1")
+        low, high = self.speed
+        require(0.25 <= low <= high <= 4, "speed", self.speed, "two factors, 0.25 <= low <= high <= 4")
+        low, high = self.tempo
+        require(0.5 <= low <= high <= 2, "tempo", self.tempo, "two factors, 0.5 <= low <= high <= 2")
+        low, high = self.warp
+        require(0.5 <= low <= high <= 2, "warp", self.warp, "two factors, 0.5 <= low <= high <= 2")
+        for name in ("gain_db", "noise_snr_db", "background_snr_db"):
+            low, high = getattr(self, name)
+            require(-100 <= low <= high <= 100, name, (low, high), "two values in dB, -100 <= low <= high <= 100")
+        for name in ("noise", "background", "polarity", "stretch", "time_mask_max", "freq_mask_max"):
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
+        require(0 <= self.shift < 1, "shift", self.shift, "in [0, 1)")
+        for name in ("time_masks", "freq_masks"):
+            require(0 <= getattr(self, name) <= 100, name, getattr(self, name), "a number of masks, 0 to 100")
+
+
+STRONG = Augment(crop=(0.7, 1.0), gain_db=(-6.0, 6.0), noise=0.5, time_masks=2, freq_masks=2)
+WEAK = Augment(gain_db=(-3.0, 3.0))

@@ -1,0 +1,64 @@
+"""A sound played faster or slower at its own pitch, for each row by a factor of its own: a phase vocoder.
+
+What a short-time spectrum says at frames 0, 1, 2, ... is asked at 0, f, 2f, ...: magnitudes between frames are
+interpolated, and each band's phase turns from frame to frame as it turned there (Flanagan and Golden 1966, "Phase
+Vocoder"; Dolson 1986, "The Phase Vocoder: A Tutorial"). `torchaudio.functional.phase_vocoder` computes the same with
+one factor for all. As with theirs, bands fall out of step where a sound changes suddenly: a steady tone stays clean, a
+click is smeared over a frame, and what follows silence may be less loud than it was.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from multicl.modalities.audio.mel import within
+from multicl.modalities.audio.speed import STEPS, lengths_at
+
+FRAME_MS = 64
+"""Near this, a power of two of samples: long enough to part the harmonics of a low voice."""
+AT_ONCE = 2**24  # samples on an accelerator: their spectra and phases take some 1.5 GB
+
+
+def at_tempo(wave: Tensor, lengths: Tensor, factors: Tensor, rate: int) -> Tensor:
+    """Play each row by a factor faster, its frequencies unchanged.
+
+    Args:
+        wave: [B, T] float32, zero beyond lengths [B].
+        factors: [B] int64, in fortieths: 50 is 1.25 times as fast, 40 leaves a row as it is.
+        rate: Hz.
+
+    Returns:
+        [B, T'] float32, zero beyond `lengths_at`, T' the longest of them.
+    """
+    if len(wave) == 0:
+        return wave
+    sizes = lengths_at(lengths, factors)
+    kept, changed = factors == STEPS, (factors != STEPS).nonzero()[:, 0]
+    out = nn.functional.pad(wave * kept[:, None], (0, int(sizes.max()) - wave.shape[1]))  # cuts where that is negative
+    points = 1 << round(math.log2(rate * FRAME_MS / 1000))
+    # on a CPU each row alone stays in cache, and is to the bit what it is in any batch
+    several = 1 if wave.device.type == "cpu" else max(1, AT_ONCE // max(wave.shape[1], out.shape[1]))
+    for rows in changed.split(several) if len(changed) else ():
+        widest = int(sizes[rows].max())
+        part = _vocoded(wave[rows, : int(lengths[rows].max())], factors[rows], widest, points)
+        out[rows, :widest] = part * within(sizes[rows], widest)
+    return out
+
+
+def _vocoded(wave: Tensor, factors: Tensor, widest: int, points: int) -> Tensor:
+    """[b, T] -> [b, widest], with silence before and after; frames of so many points, a quarter of that apart."""
+    hop, window = points // 4, torch.hann_window(points, device=wave.device)
+    padded = nn.functional.pad(wave, (0, points))  # the last two frames are silent
+    spectrum = torch.stft(padded, points, hop, window=window, pad_mode="constant", return_complex=True)
+    size, phase = spectrum.abs().transpose(1, 2), spectrum.angle().transpose(1, 2)  # [b, F, points/2 + 1]
+    count = (widest + points // 2) // hop + 1  # all frames that reach into what is asked for
+    steps = torch.arange(count, device=wave.device) * factors[:, None]  # [b, count], in fortieths of a frame
+    row, low = torch.arange(len(wave), device=wave.device)[:, None], (steps // STEPS).clamp(max=size.shape[1] - 2)
+    between = (steps % STEPS / STEPS)[..., None]
+    size = size[row, low].lerp(size[row, low + 1], between)
+    turns = (phase[row, low + 1] - phase[row, low])[:, :-1]
+    phases = torch.cat([phase[:, :1], turns], 1).cumsum(1, dtype=torch.float64).remainder(2 * math.pi).float()
+    return torch.istft(torch.polar(size, phases).transpose(1, 2), points, hop, window=window, length=widest)
