@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from multicl.modalities import seeded
-from multicl.modalities.audio.background import mixed, partners, rms, stretch
+from multicl.modalities.audio.background import Sounds, heard, mixed, partners, rms, rows_of
 from multicl.modalities.audio.mel import within
 from multicl.modalities.audio.speed import STEPS, at_speed, drawn, lengths_at
 from multicl.modalities.audio.tempo import at_tempo
@@ -42,15 +42,18 @@ class Stream(IntEnum):
     STRETCH = 11
 
 
-def augment(batch: Batch, seeds: Tensor, settings: Augment, rate: int, longest: int | None = None) -> Batch:
+def augment(
+    batch: Batch, seeds: Tensor, settings: Augment, rate: int, longest: int | None = None, noises: Sounds | None = None
+) -> Batch:
     """One view of each row.
 
     Args:
         batch: "wave" float32 [B, T], zero beyond "lengths" [B].
         seeds: [B] int64; a row's view depends on its seed and its samples only, not on its batch, but for the
-            background that is mixed in.
+            other row that may be its background.
         rate: Hz.
         longest: samples of the random window taken of longer rows before `settings.crop`; None: all.
+        noises: backgrounds in place of other rows; on the batch's device.
 
     Returns:
         "wave" [B, T'], zero beyond the new "lengths"; "time_masks" and "freq_masks" float32 [B, n, 2] and
@@ -66,7 +69,8 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, rate: int, longest: 
     played = lengths_at(size, speeds)
     tempos = _tempos(seeds, settings)
     sizes = lengths_at(played, tempos)
-    other, place, background = _background(seeds, settings)
+    sounds = rows_of(wave, lengths) if noises is None else noises
+    which, place, background = _background(seeds, settings, noises)
     # the longest row there can be, known without asking a device
     most = wave.shape[1] if longest is None else min(longest, wave.shape[1])
     out = wave.new_zeros(len(wave), max(1, _longest(round(most * settings.crop[1]), settings)))
@@ -82,10 +86,9 @@ def augment(batch: Batch, seeds: Tensor, settings: Augment, rate: int, longest: 
             part = at_speed(part, size[rows], speeds[rows])
         if settings.stretch > 0:
             part = at_tempo(part, played[rows], tempos[rows], rate)
-        if settings.background > 0 and len(wave) > 1:
-            beside = other[rows]
-            heard = stretch(wave[beside], lengths[beside], place[rows], sizes[rows], part.shape[1])
-            part = mixed(part, sizes[rows], heard, background[rows])
+        if settings.background > 0 and (noises is not None or len(wave) > 1):
+            beside = heard(sounds, which[rows], place[rows], sizes[rows], part.shape[1])
+            part = mixed(part, sizes[rows], beside, background[rows])
         if settings.noise > 0:
             add = with_noise if wave.device.type != "cpu" else with_noise_by_row
             part = add(part, sizes[rows], noise[rows], seeds[rows])
@@ -140,15 +143,17 @@ def _ratio(seeds: Tensor, probability: float, snr_db: tuple[float, float], strea
     return (chance < probability) * 10 ** (-(low + (high - low) * level) / 20)
 
 
-def _background(seeds: Tensor, settings: Augment) -> tuple[Tensor, Tensor, Tensor]:
-    """[B] the row that is mixed in, where it begins in [0, 1), and its amplitude over the row's own."""
+def _background(seeds: Tensor, settings: Augment, noises: Sounds | None) -> tuple[Tensor, Tensor, Tensor]:
+    """[B] the noise or row that is mixed in, where it begins in [0, 1), and its amplitude over the row's own."""
     ratio = _ratio(seeds, settings.background, settings.background_snr_db, Stream.BACKGROUND)
     which, place = seeded.uniform(seeds, 4, stream=Stream.BACKGROUND)[:, 2:].unbind(1)
-    return partners(which), place, ratio
+    return partners(which) if noises is None else (which * len(noises.lengths)).long(), place, ratio
 
 
 def _tempos(seeds: Tensor, settings: Augment) -> Tensor:
     """[B] int64 factors of the tempo, in fortieths; STEPS: as it is."""
+    if settings.stretch == 0:
+        return torch.full_like(seeds, STEPS)
     chance, place = seeded.uniform(seeds, 2, stream=Stream.STRETCH).unbind(1)
     return drawn(place, *settings.tempo).where(chance < settings.stretch, STEPS)
 

@@ -1,11 +1,29 @@
-"""Other rows of the batch as a background: what a microphone hears beside the sound that is meant."""
+"""Other sounds as a background: what a microphone hears beside the sound that is meant."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from multicl.modalities.audio.mel import within
+
+
+class Sounds(NamedTuple):
+    """What a background is taken of."""
+
+    wave: Tensor
+    """[N] float32, all of them in one row."""
+    first: Tensor
+    """[n] int64, where each begins."""
+    lengths: Tensor
+    """[n] int64, in samples."""
+
+
+def rows_of(wave: Tensor, lengths: Tensor) -> Sounds:
+    """The rows [B, T] of a batch as such sounds."""
+    return Sounds(wave.flatten(), torch.arange(len(wave), device=wave.device) * wave.shape[1], lengths)
 
 
 def partners(draws: Tensor) -> Tensor:
@@ -15,19 +33,20 @@ def partners(draws: Tensor) -> Tensor:
     return (torch.arange(size, device=draws.device) + step) % max(size, 1)
 
 
-def stretch(wave: Tensor, lengths: Tensor, place: Tensor, sizes: Tensor, widest: int) -> Tensor:
+def heard(sounds: Sounds, which: Tensor, place: Tensor, sizes: Tensor, widest: int) -> Tensor:
     """What is heard of sounds from a drawn place on, round and round where they are too short.
 
     Args:
-        wave: [B, T]. lengths: [B]. place: [B] in [0, 1), where to begin.
+        which: [B] int64, the sound. place: [B] in [0, 1), where in it to begin.
         sizes: [B] samples that are asked for; zero beyond them.
 
     Returns:
         [B, widest].
     """
+    first, lengths = sounds.first[which], sounds.lengths[which]
     start = (place.double() * lengths).long()
-    at = (start[:, None] + torch.arange(widest, device=wave.device)) % lengths[:, None]
-    return wave.gather(1, at) * within(sizes, widest)
+    at = (start[:, None] + torch.arange(widest, device=which.device)).remainder_(lengths[:, None])
+    return sounds.wave.take(at.add_(first[:, None])).mul_(within(sizes, widest))
 
 
 def mixed(wave: Tensor, sizes: Tensor, other: Tensor, ratio: Tensor) -> Tensor:

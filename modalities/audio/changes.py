@@ -47,7 +47,8 @@ class Augment:
     tract does; pitch moves along, tempo stays (vocal tract length perturbation, Jaitly and Hinton 2013). The encoder
     applies it, as the masks."""
     background: float = 0.0
-    """Probability of another row as a background: of the batch, or of its part that is embedded at once."""
+    """Probability of a background: a noise of `Audio.noises`, or another row, of the batch or of its part that is
+    embedded at once."""
     background_snr_db: tuple[float, float] = (5.0, 20.0)
     """Range of the row's power over the background's, in dB, over the row's valid length."""
     shift: float = 0.0

@@ -73,6 +73,10 @@ class Audio:
     beside the heads; 0: all weights train. Needs peft; an export has them merged."""
     strong: Augment = field(default=STRONG)
     weak: Augment = field(default=WEAK)
+    noises: str | None = None
+    """Folder of recorded noises (WAV, FLAC, OGG, MP3; in folders of their own, too) that views take as a background as
+    often and as loud as `background` and `background_snr_db` say; None: other rows are the background. Up to ten
+    minutes of them are kept in memory. Only training needs the folder."""
 
     projection: ClassVar[str] = "audio_projection"
     """What comes after the audio half in a two-tower model of transformers."""
@@ -96,6 +100,10 @@ class Audio:
         require(self.center in ("clip", "band"), "center", self.center, '"clip" or "band"')
         require(self.pooling in ("linear", "segments"), "pooling", self.pooling, '"linear" or "segments"')
         require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
+        if self.noises is not None:
+            require(self.noises != "", "noises", self.noises, "a folder")
+            mixes = max(self.strong.background, self.weak.background) > 0
+            require(mixes, "noises", self.noises, "None unless strong.background or weak.background is above 0")
         require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
 
     @property
@@ -108,7 +116,7 @@ class Audio:
         """The settings that decide load, collate and view."""
         return (
             "audio", self.rate, self.channel, self.seconds, self.max_seconds, self.windows, self.trim_db, self.strong,
-            self.weak,
+            self.weak, self.noises,
         )  # fmt: skip
 
     def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
@@ -142,10 +150,13 @@ class Audio:
         return Batch({"wave": wave, "lengths": lengths}, padded=("wave",))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """One random view; seeds None: the batch as it is.
+        """One random view; seeds None: the batch as it is. The first one of a process reads `noises`.
 
         In this order: crop, shift, gain and polarity, speed, stretch, background, noise; masks are for the encoder to
         apply.
+
+        Raises:
+            InputError: the folder `noises` does not exist or holds no sound that can be read.
         """
         if seeds is None:
             return batch
@@ -153,7 +164,12 @@ class Audio:
 
         settings = self.weak if kind == "weak" else self.strong
         longest = None if self.seconds is None else max(1, round(self.seconds * self.rate))
-        return augment(batch, seeds, settings, self.rate, longest)
+        noises = None
+        if self.noises is not None and settings.background > 0:
+            from multicl.modalities.audio.noises import read
+
+            noises = read(self.noises, self.rate, self.channel, batch.device)
+        return augment(batch, seeds, settings, self.rate, longest, noises)
 
     def build(self, weights: bool = True) -> nn.Module:
         """The Encoder: Batch -> [B, width].

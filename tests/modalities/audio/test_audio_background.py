@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from multicl.modalities.audio import Audio, Augment
-from multicl.modalities.audio.background import mixed, partners, stretch
+from multicl.modalities.audio.background import heard, mixed, partners, rows_of
 
 LENGTHS = (300, 70, 500, 1, 200)
 
@@ -31,8 +31,7 @@ def test_mixing_is_the_plain_form_a_row_at_a_time():
     wave, lengths = batch.get("wave"), batch.lengths
     place, other = torch.tensor([0.0, 0.5, 0.99, 0.3, 0.7]), torch.tensor([1, 2, 0, 4, 3])
     ratio = torch.tensor([0.5, 0.1, 1.0, 2.0, 0.0])
-    heard = stretch(wave[other], lengths[other], place, lengths, wave.shape[1])
-    out = mixed(wave, lengths, heard, ratio)
+    out = mixed(wave, lengths, heard(rows_of(wave, lengths), other, place, lengths, wave.shape[1]), ratio)
     for i, row in enumerate(rows):
         beside = rows[other[i]]
         start = int(float(place[i]) * len(beside))

@@ -26,8 +26,9 @@ def test_is_a_modality_with_encoder_first():
 
 def test_command_line():
     words = ["--audio.encoder", "small", "--audio.rate", "8000", "--audio.seconds", "1.5"]
-    words += ["--audio.strong.gain-db", "-3", "3"]
+    words += ["--audio.strong.gain-db", "-3", "3", "--audio.noises", "folder", "--audio.strong.background", "0.5"]
     audio = tyro.cli(Recipe, args=words).audio
+    assert (audio.noises, audio.strong.background) == ("folder", 0.5)
     assert (audio.encoder, audio.rate, audio.seconds, audio.strong.gain_db) == ("small", 8000, 1.5, (-3.0, 3.0))
     assert audio.weak == Audio().weak
     assert audio.strong.crop == Audio().strong.crop
@@ -60,6 +61,8 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Audio(input="mp3"), "input"),
         (lambda: Audio(channel="rear"), "channel"),
         (lambda: Audio(center="left"), "center"),
+        (lambda: Audio(noises="", strong=Augment(background=1)), "noises"),
+        (lambda: Audio(noises="folder"), "noises"),
         (lambda: Augment(crop=(0, 1)), "crop"),
         (lambda: Augment(crop=(0.9, 0.5)), "crop"),
         (lambda: Augment(crop=(float("nan"), 1)), "crop"),
@@ -104,6 +107,8 @@ def test_source_holds_what_decides_the_batch_and_nothing_of_the_encoder():
         {"trim_db": 20.0},
         {"strong": Augment()},
         {"weak": Augment(polarity=0.5)},
+        {"noises": "folder", "weak": Augment(background=0.5)},
+        {"noises": "another", "weak": Augment(background=0.5)},
     ):
         assert dataclasses.replace(base, **change).source != base.source
     assert len({base.source, Audio(nn.Linear(1, 1)).source}) == 1
