@@ -103,7 +103,7 @@ class Audio:
         if self.noises is not None:
             require(self.noises != "", "noises", self.noises, "a folder")
             mixes = max(self.strong.background, self.weak.background) > 0
-            require(mixes, "noises", self.noises, "None unless strong.background or weak.background is above 0")
+            require(mixes, "noises", self.noises, "given with strong.background or weak.background above 0")
         require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
 
     @property
