@@ -28,7 +28,7 @@ EXAMPLES = """examples:
 
 MEASURES = (
     "knn", "linear_probe", "few_shot", "fine_tune", "retrieval", "zero_shot", "sts", "clustering", "alignment",
-    "uniformity", "effective_rank", "modality_gap",
+    "uniformity", "effective_rank", "modality_gap", "triplets",
 )  # fmt: skip
 """What `multicl.measuring` knows, for --help, which imports nothing heavy."""
 EVAL_EXAMPLES = """examples:
@@ -159,7 +159,9 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("--test", help="the held-out split or file")
     evaluate.add_argument("--columns", nargs="+", default=[], metavar="NAME=COLUMN", help="columns of other names")
     evaluate.add_argument("--train", help="split that probes learn from and neighbours are sought in, as train[:10000]")
-    evaluate.add_argument("--nodes", nargs="+", help="default: all whose column is in the data")
+    evaluate.add_argument(
+        "--nodes", nargs="+", help="default: all whose column is in the data; for triplets: anchor positive negative"
+    )
     evaluate.add_argument("--label", help="column of the labels; default: label")
     evaluate.add_argument("--names", help="column of the classes' names, for zero_shot; default: --label")
     evaluate.add_argument(

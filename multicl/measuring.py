@@ -64,16 +64,21 @@ def measured(subject: Subject, names: Sequence[str], choices: Choices) -> Figure
 
 def _each(subject: Subject, choices: Choices, one: Callable[[str], Figures]) -> Figures:
     """A measure of every chosen node."""
-    there = subject.nodes()
-    if unknown := [node for node in choices.nodes if node not in there]:
-        raise InputError(f"{subject.test.label} has no {unknown[0]!r} of this model; it has {there}")
-    nodes = list(choices.nodes) or there
+    nodes = _chosen(subject, choices) or subject.nodes()
     if not nodes:
         raise InputError(f"{subject.test.label} has no column that the model's nodes {subject.model.nodes} read")
     found: Figures = {}
     for node in nodes:
         found |= {f"{node}/{name}" if len(nodes) > 1 else name: value for name, value in one(node).items()}
     return found
+
+
+def _chosen(subject: Subject, choices: Choices) -> list[str]:
+    """The nodes that are named, all of which the rows have."""
+    there = subject.nodes()
+    if unknown := [node for node in choices.nodes if node not in there]:
+        raise InputError(f"{subject.test.label} has no {unknown[0]!r} of this model; it has {there}")
+    return list(choices.nodes)
 
 
 def _couples(subject: Subject, choices: Choices) -> list[tuple[str, str, str | None]]:
@@ -161,6 +166,18 @@ def _retrieval(subject: Subject, choices: Choices) -> Figures:
     return found
 
 
+def _triplets(subject: Subject, choices: Choices) -> Figures:
+    """Of three chosen nodes, or of every pair that has explicit negatives."""
+    there, chosen = subject.nodes(), _chosen(subject, choices)
+    terms = [term for term in subject.model.towers.pairs if isinstance(term, Pair)]
+    threes = [(p.a, p.b, p.negatives) for p in terms if p.negatives and {p.a, p.b, p.negatives} <= set(there)]
+    if len(chosen) == 3:
+        threes = [(chosen[0], chosen[1], chosen[2])]
+    if len(chosen) not in (0, 3) or not threes:
+        raise InputError(f"triplets are of an anchor, its positive and its negative: name these (--nodes) of {there}")
+    return {f"{a}-{b}/triplets": measure.triplet_accuracy(*subject.together(a, b, n)[0]) for a, b, n in threes}
+
+
 def _sts(subject: Subject, choices: Choices) -> Figures:
     sentences = [subject.test.column(name) for name in ("sentence1", "sentence2")]
     scores = torch.tensor([float(score) for score in subject.test.column("score")])
@@ -186,8 +203,11 @@ def _effective_rank(subject: Subject, choices: Choices) -> Figures:
 
 
 def _alignment(subject: Subject, choices: Choices) -> Figures:
-    couples = _couples(subject, choices)
-    return {f"{a}-{b}/alignment": measure.alignment(*subject.both(a, b)[:2]) for a, b, _ in couples}
+    def near(a: str, b: str) -> float:
+        (za, zb), _ = subject.together(a, b)
+        return measure.alignment(za, zb)
+
+    return {f"{a}-{b}/alignment": near(a, b) for a, b, _ in _couples(subject, choices)}
 
 
 def _modality_gap(subject: Subject, choices: Choices) -> Figures:
@@ -202,7 +222,7 @@ MEASURES: dict[str, Callable[[Subject, Choices], Figures]] = {
     "knn": _knn, "linear_probe": _linear_probe, "few_shot": _few_shot, "fine_tune": _fine_tune,
     "retrieval": _retrieval, "zero_shot": _zero_shot, "sts": _sts, "clustering": _clustering,
     "alignment": _alignment, "uniformity": _uniformity, "effective_rank": _effective_rank,
-    "modality_gap": _modality_gap,
+    "modality_gap": _modality_gap, "triplets": _triplets,
 }  # fmt: skip
 """Name on the command line -> measure."""
 

@@ -159,7 +159,7 @@ def _crossing(
     subject: Subject, a: str, b: str, ids: str | None, items: dict[str, dict[int, Item]], shown: Shown
 ) -> None:
     """Searches both ways, those that go most wrong, and cosines of rows' two sides beside those of different rows."""
-    za, zb, rows = subject.both(a, b)
+    (za, zb), rows = subject.together(a, b)
     if ids:
         values = subject.test.column(ids)
         keys = [f"row {row}" if is_null(values[row]) else str(values[row]) for row in rows]

@@ -124,15 +124,15 @@ class Subject:
             raise InputError(f"{data.label}: no row that has {node!r} has a {label!r}")
         return z[list(found)], list(found.values())
 
-    def both(self, a: str, b: str) -> tuple[Tensor, Tensor, list[int]]:
-        """[N, D] each of the test rows that have two nodes, and which rows these are.
+    def together(self, *nodes: str) -> tuple[list[Tensor], list[int]]:
+        """[N, D] of each node, of the test rows that have all of them, and which rows these are.
 
         Raises:
-            InputError: no row has both.
+            InputError: no row has all.
         """
-        (za, rows_a), (zb, rows_b) = self.vectors(a), self.vectors(b)
-        at_a, at_b = ({row: at for at, row in enumerate(rows)} for rows in (rows_a, rows_b))
-        rows = [row for row in rows_a if row in at_b]
+        sides = [self.vectors(node) for node in nodes]
+        at = [{row: place for place, row in enumerate(rows)} for _, rows in sides]
+        rows = [row for row in sides[0][1] if all(row in places for places in at)]
         if not rows:
-            raise InputError(f"{self.test.label}: no row has both {a!r} and {b!r}")
-        return za[[at_a[row] for row in rows]], zb[[at_b[row] for row in rows]], rows
+            raise InputError(f"{self.test.label}: no row has all of {list(nodes)}")
+        return [z[[places[row] for row in rows]] for (z, _), places in zip(sides, at, strict=True)], rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 import torch
@@ -79,6 +80,18 @@ def mean_of(values: Tensor) -> Figure:
     """The mean of what each row has [N]: an accuracy, of hits."""
     values = values.detach().to("cpu", torch.float64)
     return Figure(float(values.mean()), len(values), lambda index: float(values[index].mean()))
+
+
+def average_of(figures: Sequence[Figure]) -> Figure:
+    """The mean of figures of different rows, as of several sets; the rows of each are drawn within it."""
+
+    def again(*index: Tensor) -> float:
+        left = iter(index)
+        return statistics.fmean(figure.again(*islice(left, len(figure.rows))) for figure in figures)
+
+    rows = tuple(chain.from_iterable(figure.rows for figure in figures))
+    draws, biased = min(figure.draws for figure in figures), any(figure.biased for figure in figures)
+    return Figure(statistics.fmean(figures), rows, again, draws, biased)
 
 
 def intervals(figures: Mapping[str, float], level: float = LEVEL, seed: int = 0) -> dict[str, list[float]]:

@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
+from multicl.evaluation.figure import Figure, average_of
 from multicl.evaluation.knn import knn_accuracy
 from multicl.evaluation.linear_probe import linear_probe
 from multicl.evaluation.sts import sts_mean_spearman, sts_spearman
@@ -185,7 +186,8 @@ def sts_sets(embed: Embed, node: str, sets: Mapping[str, Rows], part: str = "par
     Returns:
         "sts_NAME" of each set over all its pairs, "sts_average" of these, "sts_average_of_parts" of the means.
     """
-    figures, means = Figures(), []
+    figures: dict[str, Figure] = {}
+    means: list[Figure] = []
     for name, rows in sets.items():
         a, b, scores, good = _scored(embed, node, rows)
         figures[f"sts_{name}"] = sts_spearman(a, b, scores)
@@ -194,8 +196,8 @@ def sts_sets(embed: Embed, node: str, sets: Mapping[str, Rows], part: str = "par
             means.append(sts_mean_spearman(a, b, scores, [str(parts[i]) for i in good]))
         else:
             means.append(figures[f"sts_{name}"])
-    average = sum(figures.values()) / len(figures)
-    return {**figures, "sts_average": average, "sts_average_of_parts": sum(means) / len(means)}
+    average = average_of(list(figures.values()))
+    return {**figures, "sts_average": average, "sts_average_of_parts": average_of(means)}
 
 
 def _scored(embed: Embed, node: str, rows: Rows) -> tuple[Tensor, Tensor, Tensor, list[int]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from multicl.evaluation.checks import Ids, codes, paired, unit
-from multicl.evaluation.figure import Figure
+from multicl.evaluation.figure import Figure, average_of
 from multicl.types import InputError
 
 
@@ -20,8 +20,7 @@ def spearman(x: Tensor, y: Tensor) -> float:
     """
     if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
         raise InputError(f"x and y must be [N] with N at least 2, got {list(x.shape)} and {list(y.shape)}")
-    rank_x, rank_y = _ranks("x", x), _ranks("y", y)
-    return float((rank_x @ rank_y) / (rank_x.norm() * rank_y.norm()))
+    return _correlation(_order("x", x), _order("y", y))
 
 
 def sts_spearman(a: Tensor, b: Tensor, scores: Tensor) -> Figure:
@@ -41,13 +40,11 @@ def sts_spearman(a: Tensor, b: Tensor, scores: Tensor) -> Figure:
     if scores.shape != (len(a),):
         raise InputError(f"scores must be [{len(a)}] as a and b have as many rows, got {list(scores.shape)}")
     cos = (unit(a) * unit(b)).sum(dim=1)
-    for name, value in (("the cosines of a and b", cos), ("scores", scores)):
-        _ranks(name, value)  # so that a message names the argument of this function
-    x, y = cos.cpu(), scores.cpu()
-    return Figure(spearman(x, y), len(x), lambda index: spearman(x[index], y[index]))
+    x, y = _order("the cosines of a and b", cos), _order("scores", scores)
+    return Figure(_correlation(x, y), len(x), lambda index: _correlation(x[index], y[index]))
 
 
-def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor, parts: Ids) -> float:
+def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor, parts: Ids) -> Figure:
     """The mean of `sts_spearman` within each part of a set, as STS12 to STS16 are made of several.
 
     SimCSE's "mean" aggregation (arXiv:2104.08821, appendix B), which many older papers report; "all" is the rule now.
@@ -58,19 +55,31 @@ def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor, parts: Ids) -> float
     """
     (part,) = codes(("parts", parts, len(a)))
     chosen: Sequence[Tensor] = [(part == number).nonzero()[:, 0] for number in range(int(part.max()) + 1)]
-    found = [sts_spearman(a[i.to(a.device)], b[i.to(b.device)], scores[i.to(scores.device)]) for i in chosen]
-    return sum(found) / len(found)
+    return average_of([sts_spearman(a[i.to(a.device)], b[i.to(b.device)], scores[i.to(scores.device)]) for i in chosen])
 
 
-def _ranks(name: str, x: Tensor) -> Tensor:
-    """Centred average ranks [N] of x, float64 on the CPU."""
+def _order(name: str, x: Tensor) -> Tensor:
+    """Which of its different values, from the least on, each of x [N] is: int64 [N] on the CPU."""
     x = x.detach().cpu()
     if x.is_floating_point() and not torch.isfinite(x).all():
         raise InputError(f"{name} has NaN or infinite values")
-    _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
-    if len(counts) < 2:
+    order: Tensor
+    values, order = torch.unique(x, return_inverse=True)
+    if len(values) < 2:
         raise InputError(
             f"{name}: all {len(x)} values are {x.flatten()[0].item()}; without variance there is no correlation"
         )
-    average: Tensor = counts.cumsum(0) - (counts - 1).double() / 2
-    return average[inverse] - (len(x) + 1) / 2
+    return order
+
+
+def _correlation(x: Tensor, y: Tensor) -> float:
+    """Of the average ranks of two orders [N], or of rows drawn of them, which need no sorting; NaN without variance."""
+    rank_x, rank_y = _ranks(x), _ranks(y)
+    return float((rank_x @ rank_y) / (rank_x.norm() * rank_y.norm()))
+
+
+def _ranks(order: Tensor) -> Tensor:
+    """Centred average ranks [N], float64."""
+    counts = order.bincount()
+    average = counts.cumsum(0) - (counts - 1).double() / 2
+    return average[order] - (len(order) + 1) / 2

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from multicl.evaluation.checks import paired, unit
+from multicl.evaluation.figure import mean_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from multicl.evaluation.figure import Figure
 
-def triplet_accuracy(anchors: Tensor, positives: Tensor, negatives: Tensor) -> float:
+
+def triplet_accuracy(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Figure:
     """Share of the rows whose anchor has a higher cosine with its positive than with its negative, in [0, 1].
 
     Ties count against the anchor, so that a collapsed model has 0.
@@ -24,4 +27,4 @@ def triplet_accuracy(anchors: Tensor, positives: Tensor, negatives: Tensor) -> f
     a, p = paired("anchors", anchors, "positives", positives)
     _, n = paired("anchors", anchors, "negatives", negatives)
     a, p, n = unit(a), unit(p), unit(n)
-    return float(((a * p).sum(1) > (a * n).sum(1)).double().mean())
+    return mean_of((a * p).sum(1) > (a * n).sum(1))

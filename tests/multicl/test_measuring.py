@@ -17,7 +17,7 @@ from toys import Vectors, rows
 from multicl import Head, Model, Pair, arguments, cli, load
 from multicl.comparing import compare
 from multicl.config import read_yaml, write_yaml
-from multicl.evaluation import knn_accuracy, retrieval
+from multicl.evaluation import intervals, knn_accuracy, retrieval
 from multicl.evaluation.crossing import classify, crossing
 from multicl.evaluation.held_out import of_model
 from multicl.fine_tune import fine_tune
@@ -68,6 +68,25 @@ def test_measures_look_at_the_rows_that_have_what_they_need(saved: Path) -> None
     )
 
 
+def test_triplets_are_of_pairs_with_explicit_negatives_or_of_three_chosen_nodes() -> None:
+    torch.manual_seed(0)
+    nodes = {name: Vectors(tower="all") for name in "abc"}
+    model, data = Model(Towers(nodes, [Pair("a", "b", negatives="c")], Head(dim=4))), rows(30)
+    for row, other in zip(data, rows(30, seed=1), strict=True):
+        row["b"], row["c"] = [x + 0.1 for x in row["a"]], other["a"]
+    data[2]["c"], data[4]["a"] = None, [1.0]
+    subject = Subject(model, open_rows(data))
+    found = measured(subject, ["triplets"], Choices())
+    kept = [row for i, row in enumerate(data) if i not in (2, 4)]
+    a, b, c = (model.embed_node(node, [row[node] for row in kept]) for node in "abc")
+    assert found == {"a-b/triplets": float(((a * b).sum(1) > (a * c).sum(1)).double().mean())}
+    assert found["a-b/triplets"] > 0.8
+    assert intervals(found).keys() == found.keys()
+    assert measured(subject, ["triplets"], Choices(nodes=("a", "c", "b")))["a-c/triplets"] == pytest.approx(
+        1 - found["a-b/triplets"]
+    )
+
+
 def test_both_ways_to_retrieval_and_zero_shot_give_the_same_figures() -> None:
     model, data = found.model(), media.rows(24)
     for i, row in enumerate(data):
@@ -106,6 +125,13 @@ def test_both_ways_to_retrieval_and_zero_shot_give_the_same_figures() -> None:
         (["zero_shot"], Choices(), "needs classes in words"),
         (["zero_shot"], Choices(names="text"), "reads the classes' words"),
         (["alignment"], Choices(nodes=("a",)), "compares two nodes"),
+        (
+            ["triplets"],
+            Choices(),
+            "of an anchor, its positive and its negative: name these \\(--nodes\\) of \\['a', 'b'\\]",
+        ),
+        (["triplets"], Choices(nodes=("a", "b")), "of an anchor, its positive and its negative"),
+        (["triplets"], Choices(nodes=("a", "b", "c")), "has no 'c' of this model"),
     ],
 )
 def test_what_cannot_be_measured_is_named(saved: Path, names: list[str], choices: Choices, message: str) -> None:

@@ -185,3 +185,10 @@ def test_a_model_is_loaded_and_embeds_where_the_folder_is_not(folder, tmp_path):
     loaded = load(str(tmp_path / "model"))
     assert loaded.towers.modalities["audio"].noises == str(Path(folder))
     assert torch.equal(loaded.embed(audio=cells), wanted)
+
+
+@pytest.mark.gpu
+def test_a_gpu_hears_the_same(folder):
+    heard, batch, seeds = audio(folder, background=0.8), quiet(300, 70, 500), torch.arange(3)
+    found = heard.view(batch.to("cuda"), seeds).get("wave").cpu()
+    torch.testing.assert_close(found, heard.view(batch, seeds).get("wave"), atol=1e-5, rtol=1e-5)

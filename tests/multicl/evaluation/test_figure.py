@@ -15,7 +15,7 @@ from multicl.evaluation import (
     sts_spearman,
     uniformity,
 )  # fmt: skip
-from multicl.evaluation.figure import mean_of
+from multicl.evaluation.figure import average_of, mean_of
 from multicl.types import InputError
 
 
@@ -37,6 +37,18 @@ def test_the_interval_of_a_mean_is_scipys():
 def test_equal_seeds_give_equal_intervals():
     figure = mean_of(rows(50, 1, 0)[:, 0])
     assert figure.interval(seed=3) == figure.interval(seed=3) != figure.interval(seed=4)
+
+
+def test_an_average_draws_the_rows_of_each_of_its_figures():
+    x, y, z = rows(50, 1, 0)[:, 0], rows(400, 1, 1)[:, 0] + 3, rows(90, 1, 2)[:, 0]
+    two = Figure(float(x.mean() * z.mean()), (50, 90), lambda i, j: float(x[i].mean() * z[j].mean()), draws=300)
+    average = average_of([two, mean_of(y)])
+    assert average == pytest.approx((float(two) + float(y.mean())) / 2)
+    assert (average.rows, average.draws) == ((50, 90, 400), 300)
+    dice = np.random.default_rng(0)
+    drawn = [[dice.choice(part.numpy(), len(part)).mean() for part in (x, z, y)] for _ in range(5000)]
+    wanted = np.quantile([(a * b + c) / 2 for a, b, c in drawn], [0.025, 0.975])
+    assert average_of([average]).interval() == average.interval() == pytest.approx(tuple(wanted), abs=0.02)
 
 
 def test_a_figure_is_a_float_and_names_its_interval():

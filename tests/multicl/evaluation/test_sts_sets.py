@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from multicl.evaluation import held_out, sts_mean_spearman, sts_spearman
+from multicl.evaluation import held_out, intervals, sts_mean_spearman, sts_spearman
 from multicl.rows import open_rows
 from multicl.types import InputError
 
@@ -45,6 +45,20 @@ def test_sets_are_averaged_over_all_pairs_and_over_parts() -> None:
     assert found == pytest.approx(
         {"sts_one": one, "sts_two": two, "sts_average": (one + two) / 2, "sts_average_of_parts": (one + mean) / 2}
     )
+
+
+def test_an_average_is_as_sure_as_its_sets_together() -> None:
+    """Of four sets alike the deviation of the mean is half of that of each."""
+    alike = {str(i): open_rows([{**row, "score": row["sentence1"] + row["score"]} for row in pairs(80, i)])
+             for i in range(4)}  # fmt: skip
+    found = intervals(held_out.sts_sets(embed, "text", alike))
+    assert found.keys() == {*(f"sts_{name}" for name in alike), "sts_average", "sts_average_of_parts"}
+    wide = {name: high - low for name, (low, high) in found.items()}
+    each = [wide[f"sts_{name}"] for name in alike]
+    assert wide["sts_average"] == wide["sts_average_of_parts"]
+    assert wide["sts_average"] == pytest.approx(sum(each) / 4 / 2, rel=0.2)
+    low, high = sts_mean_spearman(*vectors(pairs(30, 1)), ["m", "n", "n"] * 10).interval()
+    assert low < sts_mean_spearman(*vectors(pairs(30, 1)), ["m", "n", "n"] * 10) < high
 
 
 def test_pairs_that_cannot_be_read_are_left_out() -> None:

@@ -15,6 +15,16 @@ def test_counts_the_anchors_that_are_nearer_to_their_positive() -> None:
     n = torch.tensor([[0.1, 0.1], [0.0, 0.1], [-1.0, 0.0], [1.0, 1.0]])  # nearer; not; nearer; a tie
     assert triplet_accuracy(a, p, n) == 0.5
     assert triplet_accuracy(a, a, a) == 0
+    low, high = triplet_accuracy(a, p, n).interval()
+    assert 0 <= low < 0.5 < high <= 1
+
+
+def test_its_interval_is_that_of_a_share() -> None:
+    dice = torch.Generator().manual_seed(0)
+    a, p, n = torch.randn(3, 400, 8, generator=dice)
+    found = triplet_accuracy(a, p, n)
+    low, high = found.interval()
+    assert (high - low) / 3.92 == pytest.approx((found * (1 - found) / 400) ** 0.5, rel=0.15)
 
 
 def test_rows_that_have_all_three_count() -> None:
