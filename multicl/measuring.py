@@ -83,7 +83,7 @@ def _chosen(subject: Subject, choices: Choices) -> list[str]:
 
 def _couples(subject: Subject, choices: Choices) -> list[tuple[str, str, str | None]]:
     """(a, b, column of ids) of the pairs of two nodes, or of any two that are chosen."""
-    nodes = choices.nodes or tuple(subject.nodes())
+    nodes = _chosen(subject, choices) or subject.nodes()
     trained = [p for p in subject.model.towers.pairs if isinstance(p, Pair) and not p.symmetric]
     found = [(p.a, p.b, p.ids) for p in trained if p.a in nodes and p.b in nodes]
     found = found or [(a, b, None) for a, b in combinations(nodes, 2)]
@@ -187,7 +187,9 @@ def _sts(subject: Subject, choices: Choices) -> Figures:
         good = ~(a[1] | b[1])
         return {"sts_spearman": measure.sts_spearman(a[0][good], b[0][good], scores[good])}
 
-    (nodes,) = [choices.nodes or tuple(subject.model.nodes)]
+    nodes = choices.nodes or tuple(subject.model.nodes)
+    if unknown := [node for node in nodes if node not in subject.model.nodes]:
+        raise InputError(f"no node is named {unknown[0]!r}; there are {subject.model.nodes}")
     found: Figures = {}
     for node in nodes:
         found |= {f"{node}/{name}" if len(nodes) > 1 else name: value for name, value in one(node).items()}

@@ -125,6 +125,7 @@ def test_both_ways_to_retrieval_and_zero_shot_give_the_same_figures() -> None:
         (["zero_shot"], Choices(), "needs classes in words"),
         (["zero_shot"], Choices(names="text"), "reads the classes' words"),
         (["alignment"], Choices(nodes=("a",)), "compares two nodes"),
+        (["modality_gap"], Choices(nodes=("a", "c")), "has no 'c' of this model"),
         (
             ["triplets"],
             Choices(),
