@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from multicl.files import write_whole
+from multicl.named import named, narrowed, spelt_out
 from multicl.types import InputError
 
 T = TypeVar("T")
@@ -62,19 +63,11 @@ def from_plain(cls: type[T], plain: Any, where: str = "") -> T:
             near = get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {_join(where, near[0])!r}?" if near else f"there are {list(fields)}"
             raise InputError(f"unknown key {_join(where, key)!r}; {hint}")
-        values[key] = _convert(_narrowed(hints[key], fields[key]), value, _join(where, key))
+        values[key] = _convert(narrowed(hints[key], fields[key]), value, _join(where, key))
     needed = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
     if missing := [name for name in needed if name not in values]:
         raise InputError(f"missing key {_join(where, missing[0])!r}")
     return cls(**values)
-
-
-def _narrowed(hint: Any, field: dataclasses.Field[Any]) -> Any:
-    """The class of a field's default where that is a subclass of the annotation's, as tyro has it."""
-    if not dataclasses.is_dataclass(hint):
-        return hint
-    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    return type(default) if isinstance(default, hint) else hint  # type: ignore[arg-type]
 
 
 def _join(where: str, key: Any) -> str:
@@ -96,7 +89,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where}: {value!r} is not one of {list(args)}")
         return value
     if dataclasses.is_dataclass(hint):
-        return from_plain(hint, value, where)  # type: ignore[arg-type]
+        assert isinstance(hint, type)
+        return named(hint, value, where) if isinstance(value, str) else from_plain(hint, value, where)
     if origin in (tuple, list, Sequence):
         if not isinstance(value, list | tuple):
             raise InputError(f"{where}: expected a list, got {value!r}")
@@ -182,6 +176,7 @@ def parse_arguments(
     import tyro
 
     words, file = _take_config(argv)
+    words = spelt_out(cls, words)
     kwargs: dict[str, Any] = {}
     if file is not None:
         kwargs["default"] = from_plain(cls, {k: v for k, v in read_yaml(file).items() if k not in skip})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from multicl.types import InputError
 
@@ -38,9 +38,15 @@ def height_width(name: str, value: Any) -> tuple[int, int]:
 class Augment:
     """Random changes of a picture, in the order of these fields; every row draws its own. Zeros turn a change off.
 
+    Those of papers have names: `--image.strong simclr` is all of SimCLR's for ImageNet, in a file `strong: simclr`;
+    also small (SimCLR's for small pictures), moco (v2), byol-first and byol-second. Flags that follow change some.
+
     Raises:
         InputError: a setting out of its range.
     """
+
+    named: ClassVar[Mapping[str, Augment]] = {}
+    """Name, as a command line or a file has it -> settings."""
 
     crop: tuple[float, float] = (1.0, 1.0)
     """Least and greatest share of the area that a crop keeps, in (0, 1]; it is scaled back to the full size."""
@@ -113,6 +119,10 @@ The two views differ: give them to two nodes of one column and tower, `Image(col
 weak=BYOL_FIRST)` and likewise BYOL_SECOND, as a pair of two nodes compares their weak views."""
 BYOL_SECOND = dataclasses.replace(BYOL_FIRST, blur=0.1, solarize=0.2)
 """BYOL's second view, seldom blurred and at times solarized."""
+
+Augment.named = {
+    "small": SMALL_PICTURES, "simclr": SIMCLR, "moco": MOCO, "byol-first": BYOL_FIRST, "byol-second": BYOL_SECOND,
+}  # fmt: skip
 
 STRONG = SMALL_PICTURES
 """Of two views of one picture."""
