@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
 from multicl.choices import check_choices
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.predicted import Predicted
-from multicl.objectives.wrapper import layers
+from multicl.objectives.wrapper import extras_of, layers
 from multicl.settings import Mine
 from multicl.targets import Target
-from multicl.types import InputError, Kind, Modality, Objective
+from multicl.types import InputError, Kind, Modality, MoreKeys, Objective
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,20 @@ class Pair:
                 f"pair {self.name!r}: own_negative={self.objective.own_negative} weighs a row's explicit negatives: "  # type: ignore[attr-defined]
                 "give negatives=, their node"
             )
+        self._check_extras()
         self._check_target()
         for name in (self.name, self.space):
             if not name.replace("-", "_").isidentifier():
                 raise InputError(f"pair name or space {name!r}: use letters, digits, _ and -")
+
+    def _check_extras(self) -> None:
+        taken = extras_of(self.objective)
+        if any(getattr(self, name) for name in get_args(MoreKeys) if name not in taken):
+            *_, inner = layers(self.objective)
+            what = "no explicit negatives" if "queue" in taken else "no queue and no explicit negatives"
+            raise InputError(
+                f"pair {self.name!r}: {type(inner).__name__} takes {what}: use a soft-max objective (InfoNCE)"
+            )
 
     def _check_target(self) -> None:
         kind, what = getattr(self.objective, "scores", None), type(self.objective).__name__

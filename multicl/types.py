@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # torch is imported by whoever computes, so that `multicl --h
 
 Kind = Literal["strong", "weak", "local"]
 """Of a view: strong beside another view of the same, weak beside a caption, local: a small part (multi-crop)."""
+MoreKeys = Literal["queue", "negatives", "mine"]
+"""A setting of a pair by which rows get keys beyond the two views."""
 Sample = Any
 """What `Modality.load` makes of one cell and `Modality.collate` understands; picklable."""
 
@@ -193,7 +195,10 @@ class Context:
 
 
 class Objective(Protocol):
-    """One idea of one paper: a frozen dataclass of settings that builds a module."""
+    """One idea of one paper: a frozen dataclass of settings that builds a module.
+
+    It may have more: `extras`, a class variable that names those of `MoreKeys` that it takes, all if it is left out.
+    """
 
     def build(self, dims: tuple[int, int]) -> nn.Module:
         """An `nn.Module` that owns temperature, prototypes or weights; `dims` are the widths of its two sides.

@@ -9,10 +9,10 @@ one node. Rows of equal id are positives, each with its own share. W is where th
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from multicl.objectives.temperature import Tempered
-from multicl.types import InputError
+from multicl.types import InputError, MoreKeys
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +32,8 @@ class Bilinear(Tempered):
     """The mean of a->b and b->a; False: a->b alone, as the paper has it."""
     bounded: bool = True
     """g as above, LayerNorm without a scale and shift of its own; False: the vectors as the heads give them."""
+
+    extras: ClassVar[tuple[MoreKeys, ...]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from multicl.objectives.temperature import one_width
-from multicl.types import InputError
+from multicl.types import InputError, MoreKeys
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +26,7 @@ class CoSENT:
     """Factor of the cosines: 1 / temperature."""
 
     scores: ClassVar[Literal["graded"]] = "graded"
+    extras: ClassVar[tuple[MoreKeys, ...]] = ()
 
     def __post_init__(self) -> None:
         check_scale(self.scale)

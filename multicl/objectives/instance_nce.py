@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from multicl.objectives.temperature import one_width
-from multicl.types import InputError
+from multicl.types import InputError, MoreKeys
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,6 +37,8 @@ class InstanceNCE:
     """What a slot keeps of itself when its row comes by, in [0, 1)."""
     softmax: bool = False
     """Soft-max over the positive and the negatives drawn (InfoNCE), as CMC's code offers it, instead of NCE."""
+
+    extras: ClassVar[tuple[MoreKeys, ...]] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:

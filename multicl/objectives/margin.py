@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from multicl.objectives.temperature import one_width
-from multicl.types import InputError
+from multicl.types import InputError, MoreKeys
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +28,7 @@ class Margin:
     """The distance beyond which a dissimilar pair is left alone; vectors are not normalised, so it sets their size."""
 
     scores: ClassVar[Literal["binary"]] = "binary"
+    extras: ClassVar[tuple[MoreKeys, ...]] = ()
 
     def __post_init__(self) -> None:
         check_margin(self.margin)

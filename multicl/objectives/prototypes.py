@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from multicl.objectives.temperature import one_width
-from multicl.types import InputError
+from multicl.types import InputError, MoreKeys
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +38,8 @@ class SwAV:
     """Of Sinkhorn and Knopp: how nearly all prototypes get equally many rows."""
     frozen_steps: int = 313
     """For so many first steps the prototypes do not move; the paper's 313 are an epoch of ImageNet."""
+
+    extras: ClassVar[tuple[MoreKeys, ...]] = ("queue",)
 
     def __post_init__(self) -> None:
         for name, least in (("prototypes", 2), ("iterations", 1), ("frozen_steps", 0)):

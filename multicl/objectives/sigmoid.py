@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from multicl.objectives.temperature import Tempered, one_width
-from multicl.types import InputError
+from multicl.types import InputError, MoreKeys
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +28,8 @@ class Sigmoid(Tempered):
     """Temperature and bias are parameters; the temperature is kept at 0.01 or more."""
     bias: float = -10.0
     """Added to every logit; at -10 nearly all pairs begin as the negatives that they are."""
+
+    extras: ClassVar[tuple[MoreKeys, ...]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
-from multicl.types import Objective
+from multicl.types import MoreKeys, Objective
 
 
 class Wrapper:
@@ -29,9 +29,20 @@ class Wrapper:
         return getattr(self.objective, "own_negative", 1.0)
 
     @property
+    def extras(self) -> tuple[MoreKeys, ...]:
+        """What brings keys that it takes."""
+        return extras_of(self.objective)
+
+    @property
     def scores(self) -> str | None:
         """The kind of target that it takes."""
         return getattr(self.objective, "scores", None)
+
+
+def extras_of(objective: Any) -> tuple[MoreKeys, ...]:
+    """What may bring an objective more keys; everything, where it does not say."""
+    taken: tuple[MoreKeys, ...] = getattr(objective, "extras", get_args(MoreKeys))
+    return taken
 
 
 def layers(objective: Any) -> Iterator[Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from multicl import InfoNCE, InputError, Margin, Pair, Sigmoid
+from multicl import CoSENT, InfoNCE, InputError, Margin, Matryoshka, Mine, Pair, Predicted, Sigmoid, SwAV, objectives
 from multicl.distributed import World
 from multicl.types import Context, Embedded, Extra, Objective
 
 ROW = torch.arange(4)
+SETTINGS: list[dict[str, Any]] = [{"queue": 8}, {"negatives": "c"}, {"mine": Mine()}]
 
 
 def views() -> tuple[Embedded, Embedded]:
@@ -67,3 +70,46 @@ def test_objectives_that_know_no_other_keys_refuse_them(objective: Objective) ->
     context = Context(World(), extra_a=(Extra(torch.randn(2, 3), ROW[:2], ROW[:2]),))
     with pytest.raises(InputError, match=f"{type(objective).__name__} takes no queue"):
         objective.build((3, 3))(*views(), context)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize(
+    "objective",
+    [objectives.Bilinear(), objectives.InstanceNCE(), Margin(), Sigmoid(), Matryoshka(Sigmoid(), dims=(2,)), CoSENT()],
+)
+def test_a_pair_that_would_bring_them_is_refused_before_any_data_are_read(
+    objective: Objective, settings: dict[str, Any]
+) -> None:
+    name = "Sigmoid" if isinstance(objective, Matryoshka) else type(objective).__name__
+    target = "score" if isinstance(objective, CoSENT) else None
+    with pytest.raises(InputError, match=f"pair 'pictures': {name} takes no queue and no explicit negatives: use a so"):
+        Pair("a", "b", objective, name="pictures", target=target, **settings)
+
+
+def test_a_queue_of_predicted_keys_is_the_inner_objectives_affair() -> None:
+    Pair("a", "b", Predicted(InfoNCE()), keys="momentum", queue=8)
+    with pytest.raises(InputError, match="Sigmoid takes no queue"):
+        Pair("a", "b", Predicted(Sigmoid()), keys="momentum", queue=8)
+
+
+def test_swav_takes_a_queue_alone() -> None:
+    Pair("a", "a", SwAV(), queue=8)
+    for settings in SETTINGS[1:]:
+        with pytest.raises(InputError, match="pair 'a-a': SwAV takes no explicit negatives: use a soft-max objective"):
+            Pair("a", "a", SwAV(), **settings)
+
+
+class Own:
+    """An objective of somebody's own, which says nothing of extras."""
+
+    def build(self, dims: tuple[int, int]) -> torch.nn.Module:
+        return Sigmoid().build(dims)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize(
+    "name", ["InfoNCE", "SupCon", "Decoupled", "HardNegative", "HardestNegatives", "Matryoshka", "Own"]
+)
+def test_soft_max_objectives_take_them_and_others_may(name: str, settings: dict[str, Any]) -> None:
+    special = {"Matryoshka": lambda: Matryoshka(InfoNCE(), dims=(2,)), "Own": Own}
+    Pair("a", "b", special[name]() if name in special else getattr(objectives, name)(), **settings)
