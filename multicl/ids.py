@@ -5,14 +5,15 @@ Namespaces keep them apart: a label, a row and a content never collide but by ch
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
+from multicl.equal_files import Files, bytes_key, file_key
 from multicl.seeds import hash62
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
@@ -66,10 +67,16 @@ def label_ids(values: Iterable[Any], rows: Iterable[int]) -> Ids:
     return np.array(ids, dtype=np.int64)
 
 
-def content_ids(columns: Sequence[Iterable[Any]], rows: Iterable[int]) -> tuple[Ids, int]:
+def content_ids(
+    columns: Sequence[Iterable[Any]], rows: Iterable[int], files: Sequence[Files | None] = ()
+) -> tuple[Ids, int]:
     """Ids that join the rows which share a text or a file in any of the columns; of several in a cell, any.
 
     Joining is transitive: where rows 1 and 2 share a caption and 2 and 3 a picture, all three are about one thing.
+
+    Args:
+        files: for each column, what looks at the files that its strings are the paths of, so that copies under other
+            names and in tables are one; None, or left out: strings are texts.
 
     Returns:
         [N] ids, and how many rows share their content with another.
@@ -83,17 +90,13 @@ def content_ids(columns: Sequence[Iterable[Any]], rows: Iterable[int]) -> tuple[
             i = parent[i]
         return i
 
-    for column in columns:
+    for column, looked in zip_longest(columns, files):
         first: dict[int, int] = {}
-        for i, value in enumerate(column):
-            for part in value if isinstance(value, list | tuple) else (value,):  # several captions of one thing
-                key = content_key(part)
-                if key is None:
-                    continue
-                j = first.setdefault(key, i)
-                if j != i:
-                    a, b = root(i), root(j)
-                    parent[max(a, b)] = min(a, b)
+        for i, key in _keys(column, looked):
+            j = first.setdefault(key, i)
+            if j != i:
+                a, b = root(i), root(j)
+                parent[max(a, b)] = min(a, b)
     roots = np.array([root(i) for i in range(len(parent))], dtype=np.int64)
     sizes = np.bincount(roots, minlength=len(parent)) if len(parent) else np.zeros(0, np.int64)
     shared = sizes[roots] > 1 if len(parent) else np.zeros(0, bool)
@@ -107,15 +110,51 @@ def content_ids(columns: Sequence[Iterable[Any]], rows: Iterable[int]) -> tuple[
     return ids, int(shared.sum())
 
 
-def content_key(value: Any) -> int | None:
-    """62-bit hash of one cell's content, or None where there is nothing to compare (null, a list, a decoded object)."""
-    if isinstance(value, dict):  # Hugging Face's undecoded media
-        value = value.get("bytes") or value.get("path")
-    elif isinstance(value, os.PathLike):
-        value = os.fspath(value)
+def _keys(column: Iterable[Any], files: Files | None) -> Iterator[tuple[int, int]]:
+    """(place of a cell, key of something in it) of all that a column holds.
+
+    A path's key is that of its text; a file that may equal another has one of its bytes, too.
+    """
+    first: dict[str, int] = {}
+    sizes: set[int] = set()
+    for i, cell in enumerate(column):
+        for part in cell if isinstance(cell, list | tuple) else (cell,):  # several captions of one thing
+            value = _stored(part)
+            if files is not None and isinstance(value, str):
+                first.setdefault(value, i)
+            elif files is not None and isinstance(value, bytes | bytearray):
+                sizes.add(len(value))
+            key = _key(value)
+            if key is not None:
+                yield i, key
+    if files is not None:
+        yield from ((first[path], key) for path, key in files.keys(first, sizes).items())
+
+
+def content_key(value: Any, largest: int = 0) -> int | None:
+    """62-bit hash of one cell's content, or None where there is nothing to compare (null, a list, a decoded object).
+
+    Args:
+        largest: a string is the path of a file, which counts by what it holds where it can be read and has no more
+            bytes than this; 0: a string is a text.
+    """
+    value = _stored(value)
+    if largest and isinstance(value, str) and (key := file_key(value, largest)) is not None:
+        return key
+    return _key(value)
+
+
+def _key(value: Any) -> int | None:
     if isinstance(value, str):
         value = value.strip()
         return hash62("text", value) if value else None
-    if isinstance(value, bytes | bytearray) and value:
-        return int.from_bytes(hashlib.blake2b(value, digest_size=8).digest(), "little") >> 2
-    return None
+    return bytes_key(value) if isinstance(value, bytes | bytearray) and value else None
+
+
+def _stored(value: Any) -> Any:
+    """The bytes, path or text that a cell is, where it is one of these."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):  # Hugging Face's undecoded media
+        return value.get("bytes") or value.get("path")
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -6,7 +6,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from multicl import ids as identity
 from multicl.classes import class_numbers
+from multicl.equal_files import Files
 from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
 from multicl.rows import Row, Rows, blamed, is_null, resolve_path
 from multicl.scores import Scores
@@ -31,6 +32,9 @@ def negatives_of(pair: Pair) -> str:
 
 SLOW = 2e-3
 """Seconds to load a row, above which loader processes help."""
+READ_AGAIN = 1 << 24
+"""Bytes of a stream's file up to which it is read to the end for its id: as a rule it is in memory still, and hashed in
+less time than it takes to decode. A longer recording, of which a window is read, goes by its path."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +147,12 @@ class Reader:
         For each target, its classes.
         """
         done: dict[Any, tuple[identity.Ids, identity.Ids]] = {}
+        files = Files()
         found: dict[str, identity.Ids] = {}
         for pair in self.pairs:
             key = self._demand(pair)
             if key not in done:
-                done[key] = self._ids_of_all(pair)
+                done[key] = self._ids_of_all(pair, files)
             found[pair.name], negatives = done[key]
             if pair.negatives:
                 found[negatives_of(pair)] = negatives
@@ -155,7 +160,7 @@ class Reader:
             found[target.name] = class_numbers(target, self.rows.cells(self.label_columns[target.name]))
         return found
 
-    def _ids_of_all(self, pair: Pair) -> tuple[identity.Ids, identity.Ids]:
+    def _ids_of_all(self, pair: Pair, files: Files) -> tuple[identity.Ids, identity.Ids]:
         """[N] ids of every row, and of the explicit negatives that rows bring, which are about something else."""
         rows = len(self.rows)
         numbers, others = self.rows.numbers().tolist(), list(range(-rows, 0))  # which are no row's
@@ -163,14 +168,12 @@ class Reader:
             return identity.label_ids(self.rows.cells(self.label_columns[pair.name]), numbers), identity.row_ids(others)
         if pair.symmetric or pair.target:
             return identity.row_ids(numbers), identity.row_ids(others)
-        cells: list[Iterable[Any]] = [self.rows.cells(self.columns[node]) for node in (pair.a, pair.b)]
+        cells: list[Iterable[Any]] = [self._cells(node) for node in (pair.a, pair.b)]
         if pair.negatives:  # one that repeats a row's own text is no negative of that row
-            cells = [
-                chain(cells[0], repeat(None, rows)),
-                chain(cells[1], self.rows.cells(self.columns[pair.negatives])),
-            ]
+            cells = [chain(cells[0], repeat(None, rows)), chain(cells[1], self._cells(pair.negatives))]
             numbers = [*numbers, *others]
-        ids, shared = identity.content_ids(cells, numbers)
+        looked = [files if self._reads_files(node) else None for node in (pair.a, pair.b)]
+        ids, shared = identity.content_ids(cells, numbers, looked)
         if shared:
             what = "rows and negatives" if pair.negatives else "rows"
             self.notes.append(
@@ -184,8 +187,24 @@ class Reader:
             return ("label", self.label_columns[pair.name])
         if pair.symmetric or pair.target:
             return None
-        columns = [self.columns[pair.a], self.columns[pair.b]]  # whose order matters for negatives alone
-        return (*columns, self.columns[pair.negatives]) if pair.negatives else tuple(sorted(columns))
+        nodes = [pair.a, pair.b, *([pair.negatives] if pair.negatives else [])]
+        columns = [(self.columns[node], self._reads_files(node)) for node in nodes]
+        return tuple(columns if pair.negatives else sorted(columns))  # their order matters for negatives alone
+
+    def _reads_files(self, node: str) -> bool:
+        """Whether its strings are paths."""
+        return self.modalities[self.sources[node]].files
+
+    def _resolved(self, node: str, number: int, cell: Any) -> Any:
+        """A cell with its paths as they are found from here."""
+        return resolve_path(cell, self.rows.base_of(number), "files" if self._reads_files(node) else "values")
+
+    def _cells(self, node: str) -> Iterator[Any]:
+        """Every cell of a node's column."""
+        cells = self.rows.cells(self.columns[node])
+        if not self._reads_files(node):
+            return cells
+        return (self._resolved(node, n, cell) for n, cell in zip(self.rows.numbers().tolist(), cells, strict=True))
 
     def slice(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> Slice:
         """The slice of these row numbers (of a stream: with the rows themselves)."""
@@ -244,7 +263,7 @@ class Reader:
         draws = Draws(self.seed, epoch, number, source)
         found: Sample | Skipped | None = None
         if not is_null(cell):
-            cell = resolve_path(cell, self.rows.base_of(number), "files" if modality.files else "values")
+            cell = self._resolved(source, number, cell)
             try:
                 found = modality.load(cell, draws)
             except BadSample as error:
@@ -279,7 +298,8 @@ class Reader:
         return found
 
     def _contents(self, node: str, numbers: Sequence[int], fetched: Mapping[int, Row]) -> identity.Ids:
-        keys = [identity.content_key(fetched[n].get(self.columns[node])) for n in numbers]
+        cells = [self._resolved(node, n, fetched[n].get(self.columns[node])) for n in numbers]
+        keys = [identity.content_key(cell, READ_AGAIN if self._reads_files(node) else 0) for cell in cells]
         return np.array([identity.row_id(n) if k is None else k for k, n in zip(keys, numbers, strict=True)])
 
     def decodes_on(self, room: float) -> bool:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multicl.equal_files import Files
 from multicl.evaluation import ranks
-from multicl.ids import content_key
+from multicl.ids import content_ids
 from multicl.pairs import Pair, column_of
 from multicl.report.charts import Chart, confusion, cosines
 from multicl.report.items import Item, Search
@@ -165,8 +166,8 @@ def _crossing(
         keys = [f"row {row}" if is_null(values[row]) else str(values[row]) for row in rows]
     else:  # rows of the same words or file are the same thing
         cells = subject.cells(b, subject.test)
-        contents = [content_key(cells[row]) for row in rows]
-        keys = [f"row {row}" if key is None else str(key) for row, key in zip(rows, contents, strict=True)]
+        looked = Files() if subject.model.towers.modalities[b].files else None
+        keys = [str(key) for key in content_ids([[cells[row] for row in rows]], rows, [looked])[0]]
     for x, y, z, w in ((a, b, za, zb), (b, a, zb, za)):
         found, there = ranks(z, w, keys, keys), [items[y][row] for row in rows]
         order = np.random.default_rng(1).permutation(len(rows)).tolist()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from multicl.distributed import World
+from multicl.equal_files import Files
 from multicl.evaluation.geometry import modality_gap
 from multicl.evaluation.held_out import Embed, Figures
 from multicl.evaluation.retrieval import retrieval
@@ -51,7 +52,7 @@ def crossing(
     cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in (a, b)]
     if drop and not isinstance(ids, str):
         raise InputError(f"drop holds values of one column: ids must name it, not {ids!r}")
-    values = rows.column(ids) if isinstance(ids, str) else _joined([rows.column(name) for name in ids]) if ids else None
+    values = rows.column(ids) if isinstance(ids, str) else _shared(rows, ids, modalities) if ids else None
     there = [i for i in range(len(cells[0])) if all(c[i] is not None for c in cells)]
     kept = {i for i in there if not (drop and values and drop.intersection(_parts(values[i])))}
     if not kept:
@@ -210,8 +211,15 @@ def _abouts(values: Sequence[Any]) -> list[int]:
     return [first.setdefault(("null", i) if is_null(value) else value, i) for i, value in enumerate(values)]
 
 
-def _joined(columns: Sequence[Sequence[Any]]) -> list[int]:
-    return [int(i) for i in content_ids(columns, range(len(columns[0])))[0]]
+def _shared(rows: Rows, names: Sequence[str], modalities: dict[str, Modality]) -> list[int]:
+    """Numbers of rows, equal where they share a text or a file in some of these columns."""
+    media = {m.column or node for node, m in modalities.items() if m.files}
+    looked = [Files() if name in media else None for name in names]
+    return _joined([rows.resolved(name, name in media) for name in names], looked)
+
+
+def _joined(columns: Sequence[Sequence[Any]], files: Sequence[Files | None] = ()) -> list[int]:
+    return [int(i) for i in content_ids(columns, range(len(columns[0])), files)[0]]
 
 
 def _parts(value: Any) -> Sequence[Any]:

@@ -25,11 +25,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from toys import Vectors, rows
 
-from multicl import Data, InputError, Pair
+from multicl import Data, InputError, Pair, equal_files
 from multicl.data import Reader, Slice, Steps, StreamSteps, slices, sources_of
-from multicl.ids import row_id
+from multicl.ids import content_key, row_id
+from multicl.mixture import Mixture
 from multicl.rows import Rows, open_rows
-from multicl.types import Batch
+from multicl.types import BadSample, Batch
 
 few = settings(deadline=None, max_examples=25)
 AB = {"a": Vectors(), "b": Vectors()}
@@ -44,6 +45,22 @@ class Counting(Vectors):
     def load(self, raw: Any, rng: random.Random | None) -> Tensor:
         self.seen.append(raw)
         return super().load(raw, rng)
+
+
+@dataclass(frozen=True)
+class Stored(Vectors):
+    """Six bytes, in a table or in a file."""
+
+    @property
+    def files(self) -> bool:
+        return True
+
+    def load(self, raw: Any, rng: random.Random | None) -> Tensor:
+        raw = raw.get("bytes") or raw["path"] if isinstance(raw, dict) else raw
+        try:
+            return super().load(list(raw if isinstance(raw, bytes) else Path(raw).read_bytes()), rng)
+        except OSError as error:
+            raise BadSample(str(error)) from error
 
 
 def reader(data: Any = None, terms: Sequence[Pair] = (Pair("a", "b"),), seed: int = 0, **modalities: Any) -> Reader:
@@ -546,6 +563,88 @@ def test_repeated_texts_of_a_cross_modal_pair_are_one_and_said_so() -> None:
         assert len(set(ids)) == 3
         assert made.notes == [f"pair 'a-t': 2 of 4 rows repeat a text or a file; repeats are {said}, never negatives"]
         assert len(set(made.ids["a-a"].tolist())) == 4
+
+
+def stored(folder: Path, **contents: bytes) -> Path:
+    """Files by name."""
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_copies_of_a_file_under_other_names_are_one(tmp_path: Path) -> None:
+    stored(tmp_path / "set", one=b"abcdef", copy=b"abcdef", other=b"abcdeg")
+    names = ["one", "other", "copy", "gone", "gone", "one"]
+    cells = [{"a": [float(i)] * 6, "file": name} for i, name in enumerate(names)]
+    pair = Pair("a", "f")
+    made = Reader(Rows(cells, base=tmp_path / "set"), {"a": Vectors(), "f": Stored(column="file")}, [pair])
+    ids = made.ids["a-f"].tolist()
+    assert ids[0] == ids[2] == ids[5]
+    assert ids[3] == ids[4]  # one path, whatever is there
+    assert len(set(ids)) == 3
+    assert "pair 'a-f': 5 of 6 rows repeat a text or a file" in made.notes[0]
+    part = made.slice([0, 1, 2], 0)
+    assert part.ids_of(pair, part.row).tolist() == ids[:3]
+
+
+def test_files_are_found_equal_over_several_sets_and_tables(tmp_path: Path) -> None:
+    first = stored(tmp_path / "first", x=b"abcdef", y=b"aaaaaa")
+    second = stored(tmp_path / "second", x=b"bbbbbb", z=b"abcdef")
+    sets = [
+        Rows([{"a": [0.0] * 6, "f": name} for name in ("x", "y")], base=first),
+        Rows([{"a": [0.0] * 6, "f": name} for name in ("x", "z")], base=second),
+        Rows([{"a": [0.0] * 6, "f": cell} for cell in (b"aaaaaa", {"bytes": b"cccccc", "path": "x"})]),
+    ]
+    ids = Reader(Mixture(sets), {"a": Vectors(), "f": Stored()}, [Pair("a", "f")]).ids["a-f"].tolist()
+    assert ids[0] == ids[3]
+    assert ids[1] == ids[4]
+    assert len(set(ids)) == 4  # "x" is another file in each set
+
+
+def test_explicit_negatives_that_are_copies_of_a_file_are_none(tmp_path: Path) -> None:
+    stored(tmp_path / "set", one=b"abcdef", two=b"ghijkl", copy=b"abcdef", other=b"mnopqr")
+    cells = [{"q": "one", "f": "one", "n": "other"}, {"q": "two", "f": "two", "n": "copy"}]
+    nodes = {"q": Vectors(), "f": Stored(), "n": Stored()}
+    made = Reader(Rows(cells, base=tmp_path / "set"), nodes, [Pair("q", "f", negatives="n")])
+    rows, negatives = made.ids["q-f"].tolist(), made.ids["q-f/negatives"].tolist()
+    assert negatives[1] == rows[0]
+    assert len({*rows, *negatives}) == 3
+
+
+def test_files_are_looked_at_only_where_a_pair_asks_what_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(self: equal_files.Files, paths: Any, embedded: Any) -> dict[str, int]:
+        raise AssertionError(list(paths))
+
+    monkeypatch.setattr(equal_files.Files, "keys", none)
+    cells = [{"a": [0.0] * 6, "f": "x", "t": "x", "label": i} for i in range(2)]
+    nodes = {"a": Vectors(), "f": Stored(), "t": Vectors()}
+    terms = [Pair("a", "t"), Pair("f", "f"), Pair("a", "f", ids="label"), Pair("t", "a", name="scored")]
+    made = Reader(open_rows(cells), nodes, terms)
+    assert len(set(made.ids["a-t"].tolist())) == 1
+    with pytest.raises(AssertionError, match="x"):
+        Reader(open_rows(cells), nodes, [*terms, Pair("t", "f")])
+
+
+def test_a_streams_files_go_by_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(tmp_path / "set", one=b"abcdef", copy=b"abcdef", other=b"bbbbbb")
+    cells = [{"a": [0.0] * 6, "f": cell} for cell in ("one", "other", {"bytes": None, "path": "copy"}, b"abcdef")]
+    cells += [{"a": [0.0] * 6, "f": cell} for cell in ("gone", "gone", None)]
+
+    def ids() -> list[int]:
+        data = Rows(iter(cells), base=tmp_path / "set")
+        assert data.streaming
+        made = Reader(data, {"a": Vectors(), "f": Stored()}, [Pair("a", "f")])
+        found: list[int] = made.slice(range(7), 0, cells).ids["a-f"].tolist()
+        return found
+
+    found = ids()
+    assert found[0] == found[2] == found[3] == content_key(b"abcdef")
+    assert found[4] == found[5] == content_key(str(tmp_path / "set" / "gone"))
+    assert found[6] == row_id(6)
+    assert len(set(found)) == 4
+    monkeypatch.setattr("multicl.reader.READ_AGAIN", 5)  # longer ones go by their paths
+    assert len(set(ids())) == 6
 
 
 # The recipe's section

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import found
@@ -26,3 +27,14 @@ def test_texts_that_begin_alike_are_different_things() -> None:
     assert shown.failures
     for search in shown.searches:
         assert sum(search.right) <= 2  # each text is said of two pictures
+
+
+def test_copies_of_a_file_are_one_thing(tmp_path: Path) -> None:
+    data = []
+    for i in range(4):
+        (tmp_path / f"{i}.wav").write_bytes(media.wav(i % 2))
+        data.append({"text": f"number {i}", "audio": str(tmp_path / f"{i}.wav")})
+    shown = show(Subject(found.model(), open_rows(data)))
+    assert shown.searches
+    for search in shown.searches:
+        assert sum(search.right) == 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -11,7 +12,7 @@ from multicl.evaluation import modality_gap
 from multicl.evaluation.crossing import classify, crossing, named, seen
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
-from multicl.rows import open_rows
+from multicl.rows import Rows, open_rows
 from multicl.types import InputError, Modality
 
 WORDS = ["red", "green", "blue", "black"]
@@ -61,6 +62,26 @@ def test_rows_that_share_a_text_or_a_file_in_any_of_several_columns_are_all_righ
     assert crossing(embed, NODES, "image", "text", open_rows(data), ks=(1,))["text_to_image_recall@1"] == 0.75
     both = crossing(embed, NODES, "image", "text", open_rows(data), ids=["file"], ks=(1,))
     assert both["text_to_image_recall@1"] == 1  # the files of rows 0 and 2 are one
+
+
+def test_files_that_hold_the_same_are_one_under_any_name(tmp_path: Path) -> None:
+    for name, content in (("one", b"same"), ("copy", b"same"), ("other", b"else")):
+        (tmp_path / name).write_bytes(content)
+    nodes: dict[str, Modality] = {"image": Image(column="file"), "text": Text("words")}
+    data = [{"file": name, "text": word} for name, word in zip(("one", "copy", "other"), WORDS, strict=False)]
+
+    def found(ids: list[str] | None) -> float:
+        return crossing(backwards, nodes, "image", "text", Rows(data, base=tmp_path), ids=ids, ks=(1,))[
+            "text_to_image_recall@1"
+        ]
+
+    def backwards(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
+        """The picture of either copy is said by the other's word."""
+        words = {"one": "green", "copy": "red", "other": "blue"}
+        return embed("text", cells if node == "text" else [words[Path(cell).name] for cell in cells], skipped)
+
+    assert found(None) == pytest.approx(1 / 3)
+    assert found(["file"]) == found(["text", "file"]) == 1
 
 
 def test_rows_without_an_id_are_about_themselves() -> None:

@@ -1,0 +1,105 @@
+"""Which of many files hold the same bytes, at the cost of a look at each: sizes first, then a piece, then the whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tqdm import tqdm
+
+from multicl.distributed import World
+
+PIECE = 1 << 14
+"""Bytes from the middle of a file, by which nearly all of equal size are told apart: formats begin and end alike."""
+THREADS = 16
+"""Looks at once: over a network each waits for an answer."""
+BLOCK = 256
+"""Files that a thread is given at once."""
+PATIENCE = 3.0
+"""Seconds after which a bar shows how far it is."""
+
+
+def bytes_key(content: bytes | bytearray | memoryview) -> int:
+    """62-bit hash (blake2b) of some bytes."""
+    return _number(hashlib.blake2b(content, digest_size=8))
+
+
+def file_key(path: str, largest: int | None = None) -> int | None:
+    """`bytes_key` of what a file holds; None where it is missing, empty, no regular file or larger than so many bytes.
+
+    It is read by parts, so that a long recording takes no memory.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a million times, Path's own share is half of it
+            size = _size(os.fstat(file.fileno()))
+            if not size or (largest is not None and size > largest):
+                return None
+            return _number(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)))
+    except (OSError, ValueError):
+        return None
+
+
+class Files:
+    """Files by what they hold. What was looked at is remembered, for columns that several pairs share."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, dict[str, int | None]] = {}
+
+    def keys(self, paths: Iterable[str], embedded: Collection[int] = ()) -> dict[str, int]:
+        """Path -> `file_key` of every file that may equal another or some bytes of these sizes, `embedded`.
+
+        What is left out holds what no other does, or cannot be read: which files are equal is the same on every rank.
+        """
+        sizes = self._each(_size_of, dict.fromkeys(paths), "sizes")
+        often = Counter(sizes.values())
+        again = {path: size for path, size in sizes.items() if often[size] > 1 and size not in embedded}
+        pieces = self._each(_piece_of, again, "pieces")
+        alike = Counter((again[path], piece) for path, piece in pieces.items())
+        whole = [path for path, piece in pieces.items() if alike[again[path], piece] > 1]
+        whole += [path for path, size in sizes.items() if size in embedded]
+        return self._each(file_key, whole, "contents")
+
+    def _each(self, look: Callable[[str], int | None], paths: Collection[str], what: str) -> dict[str, int]:
+        """Path -> what a look at the file gives, of those of which it gives anything."""
+        known = self._known.setdefault(look, {})
+        new = [path for path in paths if path not in known]
+        blocks = [new[at : at + BLOCK] for at in range(0, len(new), BLOCK)]
+        hidden = None if World.current().rank == 0 else True  # None: where nobody watches
+        bar = tqdm(total=len(new), desc=f"files' {what}", unit="file", leave=False, delay=PATIENCE, disable=hidden)
+        with bar, ThreadPoolExecutor(THREADS) as threads:
+            for block, found in zip(blocks, threads.map(lambda block: [*map(look, block)], blocks), strict=True):
+                known.update(zip(block, found, strict=True))
+                bar.update(len(block))
+        return {path: value for path in paths if (value := known[path]) is not None}
+
+
+def _size_of(path: str) -> int | None:
+    """Bytes of a file; None where there are none."""
+    try:
+        return _size(os.stat(path))  # noqa: PTH116 - as above
+    except (OSError, ValueError):
+        return None
+
+
+def _size(status: os.stat_result) -> int | None:
+    return status.st_size or None if stat.S_ISREG(status.st_mode) else None
+
+
+def _piece_of(path: str) -> int | None:
+    """`bytes_key` of a file's middle."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+            file.seek(max(0, os.fstat(file.fileno()).st_size - PIECE) // 2)
+            return bytes_key(file.read(PIECE))
+    except (OSError, ValueError):
+        return None
+
+
+def _number(digest: Any) -> int:
+    """62 bits of a digest of 64."""
+    return int.from_bytes(digest.digest(), "little") >> 2
