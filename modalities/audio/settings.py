@@ -44,9 +44,11 @@ class Audio:
     seconds: float | None = None
     """Length of the random crop that a training view takes; None: the whole clip."""
     max_seconds: float = 30.0
-    """Of a longer sound only a window is read: a random one in training, the first ones (`windows`) in evaluation."""
+    """Of a longer sound only a part is heard: a random window of this length in training, and in evaluation, search and
+    `embed` the beginning, unless `windows` says more."""
     windows: int = 1
-    """In evaluation, so many windows of `max_seconds` are read of a longer sound, embedded one by one and averaged."""
+    """In evaluation, search and `embed`, up to so many times `max_seconds` are heard of a longer sound, in windows that
+    are embedded one by one and averaged; what comes after is not heard. Enough of them hear every sound whole."""
     channel: Literal["mean", "left", "right"] = "mean"
     """What is heard of a sound of several channels: their mean, or the first or second of a stereo sound alone. A sound
     of one channel is that channel, whatever is asked."""

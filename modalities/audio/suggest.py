@@ -17,7 +17,10 @@ MOST_SECONDS = 10.0
 
 
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
-    """The sounds' own rate up to 16 kHz, and a length that holds most of them, up to 10 seconds."""
+    """The sounds' own rate up to 16 kHz, and a length that holds most of them, up to 10 seconds.
+
+    It is said how many are longer, which evaluation does not hear to their end.
+    """
     rates, seconds = [], []
     for cell in cells[:: max(1, len(cells) // LOOKED_AT)][:LOOKED_AT]:
         with suppress(BadSample):
@@ -26,10 +29,13 @@ def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Sugges
             seconds.append(len(wave) / rate)
     length = sorted(seconds)[int(0.95 * (len(seconds) - 1))] if seconds else MOST_SECONDS
     longest = min(MOST_SECONDS, max(1.0, float(math.ceil(length))))
+    cut = sum(length > longest for length in seconds)
+    told = f"; {cut} of {len(seconds)} looked at are longer: evaluation hears their beginning, or `windows` of them"
+    more = told if cut else ""
     if pretrained:
         return Suggestion(
-            {"encoder": PRETRAINED, "rate": 48_000, "max_seconds": longest}, 0.1, f"{PRETRAINED} of the hub"
+            {"encoder": PRETRAINED, "rate": 48_000, "max_seconds": longest}, 0.1, f"{PRETRAINED} of the hub{more}"
         )
     rate = min([16_000, *rates])
-    why = f"sounds at {rate} Hz, up to {longest:g} s, a small convolutional net on log-mels from scratch"
+    why = f"sounds at {rate} Hz, up to {longest:g} s, a small convolutional net on log-mels from scratch{more}"
     return Suggestion({"encoder": "small", "rate": rate, "max_seconds": longest}, 0.1, why)
