@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from multicl.equal_files import Files
 from multicl.evaluation.held_out import Figures
 from multicl.evaluation.retrieval import retrieval
 from multicl.ids import content_ids
@@ -72,6 +73,7 @@ def own_views(
             view = modality.view(batch, row_seeds(batch.row, 0, "own views", draw), "strong")
             side.append(embed(node, view).flatten(1).float().cpu())
     a, b = (torch.cat(side) for side in sides)
-    ids = torch.from_numpy(content_ids([[cells[at] for at in places]], places)[0])
+    looked = Files() if modality.files else None
+    ids = torch.from_numpy(content_ids([[cells[at] for at in places]], places, [looked])[0])
     found = retrieval(a, b, ids, ids, ks=(1, 10))
     return {f"{node}_view_{name}": found[name] for name in ("recall@1", "recall@10")}
