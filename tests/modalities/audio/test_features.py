@@ -74,3 +74,12 @@ def test_autocast_does_not_round_them():
         with torch.autocast("cpu", torch.bfloat16):
             (found,) = features.of_batch(extractor, *sounds(RATE)).values()
         assert torch.equal(found, wanted)
+
+
+@pytest.mark.gpu
+def test_a_gpu_makes_the_same():
+    for extractor in (ClapFeatureExtractor(**SMALL, frequency_max=8000), ASTFeatureExtractor(max_length=90)):
+        wave, lengths = sounds(RATE)
+        (wanted,) = features.of_batch(extractor, wave, lengths).values()
+        (found,) = features.of_batch(extractor, wave.cuda(), lengths.cuda()).values()
+        torch.testing.assert_close(found.cpu(), wanted, atol=1e-3, rtol=1e-4)

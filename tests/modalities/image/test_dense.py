@@ -94,8 +94,10 @@ class _OneDevice(TorchDispatchMode):
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
 def test_nothing_goes_from_device_to_device(settings: Augment) -> None:
     pixels, seeds = pictures("meta")
+    extent = torch.ones(40, 3, dtype=torch.float64, device="meta")
     with _OneDevice():
-        assert dense_view(pixels, seeds, None, settings, (24, 32)).shape == (40, 3, 24, 32)
+        for known in (None, extent):
+            assert dense_view(pixels, seeds, known, settings, (24, 32)).shape == (40, 3, 24, 32)
 
 
 @pytest.mark.gpu
@@ -107,6 +109,17 @@ def test_a_gpu_gives_the_views_of_a_cpu(settings: Augment) -> None:
     for one in found:
         close = (one - wanted).abs() < 1e-4
         assert close.float().mean() > 0.999  # a level of posterize, a threshold of solarize can be just missed
+
+
+@pytest.mark.gpu
+def test_a_gpu_cuts_pictures_of_several_sizes_as_a_cpu_does() -> None:
+    pixels, seeds = pictures()
+    extent = torch.tensor([[24.0, 32.0, 1.5], [10.0, 32.0, 4.0]] * 20, dtype=torch.float64)
+    for settings in (SIMCLR, Augment()):
+        wanted = random_view(pixels, seeds, settings, (16, 16), extent)
+        for _ in range(5):
+            found = random_view(pixels.cuda(), seeds, settings, (16, 16), extent.cuda()).cpu()
+            assert ((found - wanted).abs() < 1e-4).float().mean() > 0.999
 
 
 @pytest.mark.gpu
