@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +27,9 @@ import torch
 from multicl.choices import check_choices
 from multicl.mixture import Batches, Mixture, Order
 from multicl.reader import Reader, Skipped, Slice, sources_of
-from multicl.rows import Row, Rows, open_rows
+from multicl.rows import Rows, open_rows
 from multicl.sources import TABLES
+from multicl.stream import StreamSteps, packed
 from multicl.types import InputError
 
 __all__ = ["Data", "Reader", "Skipped", "Slice", "Steps", "StreamSteps", "open_data", "slices", "sources_of"]
@@ -58,7 +59,8 @@ class Data:
     on_error: Literal["skip", "raise"] = "skip"
     """A cell that cannot be read is counted, named in the log and left out; or stops the run."""
     workers: int | None = None
-    """Loader processes; None: one a core but one, where decoding is slow and will not fit `cache_gb`. A stream: 0."""
+    """Loader processes; None: one a core but one, where decoding is slow and will not fit `cache_gb`. Of a stream they
+    decode what the run itself reads."""
     cache_gb: float = 4.0
     """Decoded samples that never change are kept in memory up to this size."""
 
@@ -138,57 +140,20 @@ class Steps(torch.utils.data.Dataset[Slice]):
         return self.reader.slice(mine.tolist(), step if isinstance(self.reader.rows, Mixture) else epoch)
 
 
-class StreamSteps(torch.utils.data.IterableDataset[Slice]):
-    """Streamed data: every rank reads the stream and keeps its slice of each batch; resuming reads up to the step."""
-
-    def __init__(
-        self, reader: Reader, batch_size: int, rank: int, world: int, start: int, shuffle: int = 10_000
-    ) -> None:
-        self.reader, self.batch_size, self.rank, self.world = reader, batch_size, rank, world
-        self.start, self.shuffle = start, shuffle
-
-    def __iter__(self) -> Iterator[Slice]:
-        step, epoch = 0, 0
-        while True:
-            batch: list[tuple[int, Row]] = []
-            found = 0
-            for numbered in self._shuffled(epoch):
-                found += 1
-                batch.append(numbered)
-                if len(batch) == self.batch_size:
-                    if step >= self.start:
-                        part = np.array_split(np.arange(len(batch)), self.world)[self.rank]
-                        mine = [batch[i] for i in part]
-                        yield self.reader.slice([n for n, _ in mine], epoch, [row for _, row in mine])
-                    step, batch = step + 1, []
-            if found < self.batch_size:
-                raise InputError(f"the batch ({self.batch_size}) is larger than the stream ({found} rows)")
-            epoch += 1
-
-    def _shuffled(self, epoch: int) -> Iterator[tuple[int, Row]]:
-        """A buffer from which rows leave in seeded order; a row's number is its place in the unshuffled stream."""
-        rng = np.random.default_rng([self.reader.seed, epoch])
-        buffer: list[tuple[int, Row]] = []
-        for numbered in enumerate(self.reader.rows):
-            if len(buffer) < self.shuffle:
-                buffer.append(numbered)
-                continue
-            i = int(rng.integers(len(buffer)))
-            buffer[i], leaving = numbered, buffer[i]
-            yield leaving
-        for i in rng.permutation(len(buffer)):
-            yield buffer[int(i)]
-
-
 class _Guarded(torch.utils.data.Dataset[Any]):
-    """Hands an InputError over as a value: raised in a loader process, it would come back wrapped in a traceback."""
+    """Hands an InputError over as a value: raised in a loader process, it would come back wrapped in a traceback.
 
-    def __init__(self, steps: Steps) -> None:
+    So it does with one that reading a stream came to, after the slices of what was read before.
+    """
+
+    def __init__(self, steps: Steps | StreamSteps) -> None:
         self.steps = steps
 
-    def __getitem__(self, step: int) -> Slice | InputError:
+    def __getitem__(self, asked: Any) -> Slice | InputError:
+        if isinstance(asked, InputError):
+            return asked
         try:
-            return self.steps[step]
+            return self.steps[asked]
         except InputError as error:
             return InputError(str(error))
 
@@ -201,18 +166,22 @@ def slices(
     Raises:
         InputError: the batch is larger than the data; (while iterating) a loader process died.
     """
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # ranks that share this machine's cores and memory
+    room, workers = settings.cache_gb * 1e9 / here, settings.workers
+    most = min(8, max(0, _cores() // here - 1))
+    asked: Any = range(start, steps)
     if reader.rows.streaming:
         stream = StreamSteps(reader, batch_size, rank, world, start)
-        loader = torch.utils.data.DataLoader(
-            stream, batch_size=None, num_workers=0, pin_memory=pin, generator=torch.Generator()
-        )
-        return islice(loader, max(0, steps - start))
-    data = _Guarded(Steps(reader, batch_size, rank, world))
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # ranks that share this machine's cores and memory
-    room = settings.cache_gb * 1e9 / here
-    workers = settings.workers
-    if workers is None:
-        workers = min(8, max(0, _cores() // here - 1)) if reader.decodes_on(room) else 0
+        data, asked = _Guarded(stream), islice(stream.reads(), max(0, steps - start))
+        room = 0.0  # a stream need not give the same row at the same place again
+        if workers is None:
+            first = list(islice(asked, 1))
+            asked = chain(first, asked)
+            workers = most if most and any(map(stream.slow, first)) else 0
+    else:
+        data = _Guarded(Steps(reader, batch_size, rank, world))
+        if workers is None:
+            workers = most if reader.decodes_on(room) else 0
     sent = _pickled(data) if workers else None
     if workers and sent is None:
         if settings.workers:
@@ -225,7 +194,7 @@ def slices(
     loader = torch.utils.data.DataLoader(
         data,
         batch_size=None,
-        sampler=range(start, steps),
+        sampler=map(packed, asked) if workers and reader.rows.streaming else asked,
         num_workers=workers,
         pin_memory=pin,
         multiprocessing_context="forkserver" if workers else None,  # a fork of a process with threads may hang

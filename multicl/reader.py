@@ -206,6 +206,11 @@ class Reader:
             return cells
         return (self._resolved(node, n, cell) for n, cell in zip(self.rows.numbers().tolist(), cells, strict=True))
 
+    @property
+    def needed(self) -> list[str]:
+        """Columns of the data that slices are made from."""
+        return list(dict.fromkeys(chain(*(d.values() for d in (self.columns, self.label_columns, self.scores.pairs)))))
+
     def slice(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> Slice:
         """The slice of these row numbers (of a stream: with the rows themselves)."""
         skipped: list[Skipped] = []
@@ -309,13 +314,17 @@ class Reader:
         """
         looked_at = self.rows.numbers()[:8].tolist()
         self.room = math.inf
-        self.slice(looked_at, epoch=0)
+        slow = self.slow(looked_at, epoch=0)  # the second time: what is not in the cache then never will be
         used = sum(map(_bytes_of, self.cache.values()))
-        began = time.perf_counter()
-        self.slice(looked_at, epoch=0)  # what is not in the cache now never will be
-        again = (time.perf_counter() - began) / len(looked_at)
         self.room = 0.0
-        return used * len(self.rows) / len(looked_at) > room or again > SLOW
+        return used * len(self.rows) / len(looked_at) > room or slow
+
+    def slow(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> bool:
+        """Whether loading these again, as `slice` does, takes so long that loader processes are worth their start."""
+        self.slice(numbers, epoch, rows)  # the first time libraries and tokenizers are loaded, too
+        began = time.perf_counter()
+        self.slice(numbers, epoch, rows)
+        return time.perf_counter() - began > SLOW * max(1, len(numbers))
 
 
 def _without_module(modality: Modality) -> Modality:

@@ -47,6 +47,10 @@ class Rows:
         self._tables: dict[tuple[str, ...], Any] = {}
         self.names: list[str] | None = self._find_names()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What loader processes get: of a stream no data, which the run itself reads and which need not pickle."""
+        return self.__dict__ | ({"data": None} if self.streaming else {})
+
     def _find_names(self) -> list[str] | None:
         names = getattr(self.data, "column_names", None)
         if names is not None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,12 @@ import torch
 import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slices import numbers, plain
 from torch import Tensor, nn
 from toys import Vectors, rows
 
 from multicl import Data, InputError, Pair, equal_files
-from multicl.data import Reader, Slice, Steps, StreamSteps, slices, sources_of
+from multicl.data import Reader, Slice, Steps, slices, sources_of
 from multicl.ids import content_key, row_id
 from multicl.mixture import Mixture
 from multicl.rows import Rows, open_rows
@@ -71,17 +71,6 @@ def loaded(
     made: Reader, start: int = 0, steps: int = 6, batch: int = 8, rank: int = 0, world: int = 1, **options: Any
 ) -> Iterator[Slice]:
     return slices(made, Data(**{"workers": 0, **options}), batch, rank, world, start, steps, pin=False)
-
-
-def plain(part: Slice) -> dict[str, Any]:
-    """All that a slice holds, as values that compare."""
-    batches = {s: (b.get("x").tolist(), b.row.tolist()) if b else None for s, b in part.batches.items()}
-    ids = {name: ids.tolist() for name, ids in part.ids.items()}
-    return {"row": part.row.tolist(), "batches": batches, "ids": ids, "skipped": part.skipped, "epoch": part.epoch}
-
-
-def numbers(parts: Iterator[Slice] | list[Slice]) -> list[list[int]]:
-    return [part.row.tolist() for part in parts]
 
 
 # Steps
@@ -202,7 +191,8 @@ ENDLESS = """
 import sys, time
 from multicl import Data, Pair, Train, Trainer
 from toys import Vectors
-t = Trainer({"a": Vectors()}, [Pair("a", "a")], Data(path=sys.argv[1], workers=1), train=Train(batch_size=8, steps=99))
+data = Data(path=sys.argv[1], workers=1, streaming=sys.argv[2] == "stream")
+t = Trainer({"a": Vectors()}, [Pair("a", "a")], data, train=Train(batch_size=8, steps=99))
 stream = t._slices(0)
 next(stream)
 print("up", flush=True)
@@ -210,11 +200,12 @@ time.sleep(600)
 """
 
 
-def test_loaders_end_when_the_run_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["table", "stream"])
+def test_loaders_end_when_the_run_is_killed(kind: str, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(8)))
     (tmp_path / "script.py").write_text(ENDLESS)
     with subprocess.Popen(
-        [sys.executable, tmp_path / "script.py", tmp_path / "rows.jsonl"],
+        [sys.executable, tmp_path / "script.py", tmp_path / "rows.jsonl", kind],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(toys.__file__).parent), str(ROOT)])},
         stdout=subprocess.PIPE,
         text=True,
@@ -295,65 +286,6 @@ def test_processes_are_used_where_decoding_is_slow_or_will_not_fit(monkeypatch: 
 def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
         Data(**options)
-
-
-# Streams
-
-
-def stream(count: int = 20) -> Rows:
-    return open_rows(datasets.Dataset.from_list(rows(count)).to_iterable_dataset())
-
-
-def flow(start: int = 0, rank: int = 0, world: int = 1, shuffle: int = 6, seed: int = 0) -> Iterator[Slice]:
-    made = Reader(stream(), AB, [Pair("a", "b", ids="label"), Pair("a", "a")], seed)
-    return iter(StreamSteps(made, 8, rank, world, start, shuffle))
-
-
-@pytest.mark.parametrize("shuffle", [1, 6, 10_000])
-def test_a_stream_gives_each_row_at_most_once_an_epoch(shuffle: int) -> None:
-    parts = numbers(list(islice(flow(shuffle=shuffle), 4)))
-    for epoch in (parts[:2], parts[2:]):
-        seen = [n for part in epoch for n in part]
-        assert len(set(seen)) == len(seen) == 16
-        assert set(seen) <= set(range(20))
-    assert parts[:2] != parts[2:] or shuffle == 1
-    assert numbers(list(islice(flow(shuffle=shuffle, seed=1), 4))) != parts or shuffle == 1
-
-
-@pytest.mark.parametrize("start", [0, 1, 2, 3, 5])
-def test_a_stream_resumed_anywhere_reads_on_as_if_never_broken(start: int) -> None:
-    whole = [plain(part) for part in islice(flow(), 6)]
-    assert [plain(part) for part in islice(flow(start), 6 - start)] == whole[start:]
-    assert [part["epoch"] for part in whole] == [0, 0, 1, 1, 2, 2]
-
-
-@pytest.mark.parametrize("world", [2, 3])
-def test_ranks_share_out_each_batch_of_a_stream(world: int) -> None:
-    whole = numbers(list(islice(flow(), 4)))
-    ranks = [numbers(list(islice(flow(rank=rank, world=world), 4))) for rank in range(world)]
-    assert [[n for share in shares for n in share] for shares in zip(*ranks, strict=True)] == whole
-
-
-def test_a_streams_rows_are_the_tables_rows() -> None:
-    made = Reader(stream(), AB, [Pair("a", "b", ids="label")])
-    part = next(loaded(made, steps=1))
-    table = reader(None, [Pair("a", "b", ids="label")]).slice(part.row.tolist(), 0)
-    assert plain(table) == plain(part)
-    assert len(list(loaded(made, start=1, steps=3))) == 2
-
-
-def test_texts_that_repeat_in_a_streams_batch_are_one() -> None:
-    cells = [{"a": [0.0] * 6, "b": [1.0] * 6, "text": "same" if i < 2 else f"text {i}"} for i in range(4)]
-    made = Reader(
-        open_rows(datasets.Dataset.from_list(cells).to_iterable_dataset()),
-        {"a": Vectors(), "b": Vectors(column="text")},
-        [Pair("a", "b"), Pair("a", "a")],
-    )
-    part = made.slice(range(4), 0, cells)
-    first, second, third, fourth = part.ids["a-b"].tolist()
-    assert first == second
-    assert len({first, third, fourth}) == 3
-    assert len(set(part.ids["a-a"].tolist())) == 4
 
 
 # Rows with holes, and cells that cannot be read
