@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from multicl.ahead import cores
 from multicl.choices import check_choices
 from multicl.mixture import Batches, Mixture, Order
 from multicl.reader import Reader, Skipped, Slice, sources_of
@@ -166,9 +167,9 @@ def slices(
     Raises:
         InputError: the batch is larger than the data; (while iterating) a loader process died.
     """
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # ranks that share this machine's cores and memory
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # ranks that share this machine's memory
     room, workers = settings.cache_gb * 1e9 / here, settings.workers
-    most = min(8, max(0, _cores() // here - 1))
+    most = min(8, cores() - 1)
     asked: Any = range(start, steps)
     if reader.rows.streaming:
         stream = StreamSteps(reader, batch_size, rank, world, start)
@@ -278,8 +279,3 @@ def _unguarded(found: Iterator[Slice | InputError]) -> Iterator[Slice]:
             del found  # the loader's processes end now, and not when somebody lets go of the traceback
             raise part
         yield part
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,13 @@ import torch
 from safetensors.torch import save_model
 from torch import Tensor
 
+from multicl.ahead import ahead
 from multicl.files import write_whole, writing
 from multicl.modes import evaluating
 from multicl.predict import probabilities, target_of
 from multicl.saved import FORMAT, built, card, config_of, described, folder_of, load_weights
 from multicl.towers import Towers
-from multicl.types import BadSample, Batch, InputError, Modality
+from multicl.types import BadSample, Batch, InputError, Modality, Sample
 
 DEFAULT = "the recipe's choice"
 """Stands for the space that the model's recipe chose; no space can have this name."""
@@ -89,15 +93,22 @@ class Model:
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, got {batch_size}")
         values = list(values)
+        modality = self.towers.modalities[node]
         chosen = self.space if space == DEFAULT else space
         if chosen is not None and chosen not in self.towers.spaces_of(node):
             raise InputError(f"{node!r} has no space {chosen!r}; it has {list(self.towers.spaces_of(node))} and None")
         width = self.towers.width(node) if chosen is None else self.towers.dim(node, chosen)
         out = torch.zeros(len(values), width)
-        window = 16 * batch_size  # so many are decoded at once, and sorted by length among themselves
-        with evaluating(self.towers), torch.no_grad():
-            for start in range(0, len(values), window):
-                self._embed_window(node, values[start : start + window], start, chosen, batch_size, out, skipped)
+        window = 16 * batch_size  # so many are sorted by length among themselves
+        device = next(self.towers.parameters()).device
+        loaded = ahead(partial(_loaded, modality), values, most=2 * batch_size)
+        with evaluating(self.towers), torch.no_grad(), closing(loaded):
+            numbered = enumerate(loaded)
+            for _ in range(0, len(values), window):
+                for samples in _batches(islice(numbered, window), batch_size, node, skipped):
+                    batch = modality.view(modality.collate(list(samples.values())).to(device), None, "weak")
+                    (z,) = self.towers.embed(node, batch, [chosen])
+                    out[list(samples)] = z.cpu()
         return torch.nn.functional.normalize(out, dim=1) if normalize else out
 
     def embed_batch(self, node: str, batch: Batch) -> Tensor:
@@ -106,33 +117,6 @@ class Model:
         with evaluating(self.towers), torch.no_grad():
             (z,) = self.towers.embed(node, batch.to(device), [self.space])
         return z
-
-    def _embed_window(
-        self,
-        node: str,
-        cells: Sequence[Any],
-        start: int,
-        space: str | None,
-        batch_size: int,
-        out: Tensor,
-        skipped: dict[int, str] | None,
-    ) -> None:
-        modality = self.towers.modalities[node]
-        device = next(self.towers.parameters()).device
-        samples: dict[int, Any] = {}
-        for i, cell in enumerate(cells, start):
-            try:
-                samples[i] = modality.load(cell, None)
-            except BadSample as error:
-                if skipped is None:
-                    raise InputError(f"{node}[{i}]: {error}") from None
-                skipped[i] = str(error)
-        order = sorted(samples, key=lambda i: _length(samples[i]))
-        for at in range(0, len(order), batch_size):
-            chosen = order[at : at + batch_size]
-            batch = modality.view(modality.collate([samples[i] for i in chosen]).to(device), None, "weak")
-            (z,) = self.towers.embed(node, batch, [space])
-            out[chosen] = z.cpu()
 
     def predict(self, target: str | None = None, *, batch_size: int = 128, **cells: Iterable[Any]) -> list[str]:
         """The class of each cell of a target's node: `model.predict(image=["a.png"])`.
@@ -213,6 +197,37 @@ def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, 
     model = Model(towers.eval(), space)
     model.towers.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return model
+
+
+def _loaded(modality: Modality, cell: Any) -> Sample | BadSample:
+    try:
+        return modality.load(cell, None)
+    except BadSample as error:
+        return error
+
+
+def _batches(
+    found: Iterable[tuple[int, Any]], size: int, node: str, skipped: dict[int, str] | None
+) -> Iterator[dict[int, Sample]]:
+    """Samples by position, in batches of about one length; what is of no length need not wait for the others.
+
+    Raises:
+        InputError: one cannot be read, and `skipped`, where that is noted, is not given.
+    """
+    waiting: dict[int, Sample] = {}
+    for i, sample in found:
+        if isinstance(sample, BadSample):
+            if skipped is None:
+                raise InputError(f"{node}[{i}]: {sample}")
+            skipped[i] = str(sample)
+            continue
+        waiting[i] = sample
+        if len(waiting) == size and not any(map(_length, waiting.values())):  # the shortest, whatever follows
+            yield waiting
+            waiting = {}
+    order = sorted(waiting, key=lambda i: _length(waiting[i]))
+    for at in range(0, len(order), size):
+        yield {i: waiting[i] for i in order[at : at + size]}
 
 
 def _length(sample: Any) -> int:

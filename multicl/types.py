@@ -268,7 +268,8 @@ class Modality(Protocol):
     def load(self, raw: Any, rng: random.Random | None) -> Sample:
         """One cell -> one sample, in a loader's worker; `rng` picks one of several captions, seeks a crop.
 
-        Without `rng` the choice is deterministic (evaluation). A sample for which nothing was drawn may be cached.
+        Without `rng` the choice is deterministic (evaluation), and several threads may call it at once. A sample for
+        which nothing was drawn may be cached.
 
         Raises:
             BadSample: the cell cannot be read; the message says what is wrong with it, not which row it is.

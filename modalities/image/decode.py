@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from multicl.modalities.image import jpeg
 from multicl.modalities.image.presets import SMALL
+from multicl.modalities.image.quiet import quiet
 from multicl.types import BadSample
 
 MAX_PIXELS = 100_000_000
@@ -154,15 +154,13 @@ def to_png(pixels: Tensor) -> tuple[str, bytes]:
 
 def _open(file: io.BytesIO | str | Path, hint: int | None) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # corrupt metadata; size is checked here
-            with Image.open(file) as picture:
-                _check_size(picture)
-                if hint is not None and min(picture.size) > 2 * hint:
-                    picture.draft(None, (hint, hint))
-                converted = _convert(picture)
-                converted.info["lossy"] = picture.format == "JPEG"
-                return converted
+        with quiet(), Image.open(file) as picture:  # about corrupt metadata; size is checked here
+            _check_size(picture)
+            if hint is not None and min(picture.size) > 2 * hint:
+                picture.draft(None, (hint, hint))
+            converted = _convert(picture)
+            converted.info["lossy"] = picture.format == "JPEG"
+            return converted
     except UnidentifiedImageError:
         size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else Path(file).stat().st_size
         raise BadSample(f"not a picture that can be read ({size} bytes)") from None

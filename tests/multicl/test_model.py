@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,62 @@ def test_the_order_is_kept_though_batches_are_made_by_length() -> None:
     assert skipped == {0: "no numbers", 3: "no numbers"}
     assert torch.equal(found[[0, 3]], torch.zeros(2, found.shape[1]))
     assert torch.allclose(found[[i for i in range(len(holes)) if i not in skipped]], one_by_one, atol=1e-6)
+
+
+@dataclass(frozen=True)
+class Slow(Vectors):
+    """Takes its time, the earlier cells more of it; of two dimensions where it has `grid`, as pictures are."""
+
+    grid: bool = False
+    seen: list[Any] = field(default_factory=list, compare=False)
+
+    def load(self, raw: Any, rng: Any) -> Tensor:
+        self.seen.append(threading.current_thread().name)
+        time.sleep(0.001 + 0.002 * (len(self.seen) % 2))
+        sample = super().load(raw, rng)
+        return sample[None] if self.grid else sample
+
+    def collate(self, samples: Sequence[Tensor]) -> Batch:
+        batches.append(len(self.seen))
+        return super().collate([sample.flatten() for sample in samples])
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_threads_load_ahead_and_change_nothing(grid: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    m = Model(Towers({"s": Slow(grid=grid)}, [Pair("s", "s")]))
+    cells: list[Any] = [row["a"] for row in rows(150)]
+    cells[40], cells[90] = [1.0], None
+    found = []
+    for count in (1, 3):
+        monkeypatch.setattr("multicl.ahead.cores", lambda count=count: count)
+        seen = m.towers.modalities["s"].seen  # type: ignore[attr-defined]
+        seen.clear()
+        batches.clear()
+        skipped: dict[int, str] = {}
+        found.append((m.embed_node("s", cells, batch_size=4, skipped=skipped), skipped))
+        assert len(set(seen)) == (1 if count == 1 else 4)
+        assert batches[0] <= (4 + 8 + 1 if grid else 64 + 8 + 1)  # what has no length waits for nothing
+        assert len(seen) == 150
+        with pytest.raises(InputError, match=r"^s\[40\]: expected 6 numbers, got \[1\.0\]$"):
+            m.embed_node("s", cells, batch_size=4)
+        assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1] == {40: "expected 6 numbers, got [1.0]", 90: "expected 6 numbers, got None"}
+
+
+def test_no_thread_is_left_where_the_encoder_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multicl.ahead.cores", lambda: 3)
+    slow = Slow(grid=True)
+    m = Model(Towers({"s": slow}, [Pair("s", "s")]))
+
+    def fails(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(m.towers, "embed", fails)
+    with pytest.raises(KeyboardInterrupt):
+        m.embed_node("s", CELLS * 50, batch_size=16)
+    assert len(slow.seen) <= 16 + 2 * 16 + 1
+    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
 
 
 def test_spaces_features_and_raw_vectors() -> None:
