@@ -30,8 +30,8 @@ from multicl.modalities.audio import Audio, Augment
 from multicl.recipes._sounds import Sounds
 
 VOICES = Augment(
-    crop=(0.75, 1.0), shift=0.1, warp=(0.8, 1.25), noise=0.8, noise_snr_db=(5.0, 30.0), gain_db=(-6.0, 6.0),
-    time_masks=1, time_mask_max=0.1, freq_masks=1, freq_mask_max=0.2,
+    crop=(0.75, 1.0), shift=0.1, warp=(0.8, 1.25), stretch=0.8, tempo=(0.7, 1.4), noise=0.8, noise_snr_db=(5.0, 30.0),
+    gain_db=(-6.0, 6.0), time_masks=1, time_mask_max=0.1, freq_masks=1, freq_mask_max=0.2,
 )  # fmt: skip
 
 
