@@ -94,7 +94,7 @@ def draw(
 
 def filled(rows: Tensor, height: int, width: int) -> Tensor:
     """[B, 3] extents, as `random_boxes` takes them, of B rows that fill height and width; where `rows` are."""
-    columns = (torch.full((len(rows),), float(n), dtype=torch.float64, device=rows.device) for n in (height, width, 1))
+    columns = (torch.full((len(rows),), float(n), device=rows.device) for n in (height, width, 1))
     return torch.stack(tuple(columns), 1)
 
 
@@ -103,11 +103,11 @@ def random_boxes(draws: Tensor, extent: Tensor, scale: tuple[float, float], rati
 
     Args:
         draws: [B, 2 TRIES + 2] uniform numbers.
-        extent: [B, 3] float64, a row each: height and width of the whole picture as it is kept, in pixels, and the
+        extent: [B, 3] float32, a row each: height and width of the whole picture as it is kept, in pixels, and the
             width / height that it had before, relative to that of the view.
         scale: share of the area. ratio: width / height relative to that of the view, log-uniform.
     """
-    height, width, aspect = extent[:, :, None].unbind(1)  # [B, 1]
+    height, width, aspect = extent.double()[:, :, None].unbind(1)  # [B, 1]
     draws = draws.double()  # so that devices, whose last bits differ, round to the same pixels
     share = _between(draws[:, :TRIES], *scale)
     stretch = _between(draws[:, TRIES : 2 * TRIES], math.log(ratio[0]), math.log(ratio[1])).exp() / aspect
@@ -128,7 +128,7 @@ def centred_boxes(extent: Tensor, ratio: tuple[float, float] = (1.0, 1.0)) -> Te
     Args:
         extent: as in `random_boxes`.
     """
-    height, width, aspect = extent.unbind(1)
+    height, width, aspect = extent.double().unbind(1)
     wanted = aspect.clamp(*ratio)
     h = (height * (aspect / wanted).clamp(max=1)).round().clamp(min=1)
     w = (width * (wanted / aspect).clamp(max=1)).round().clamp(min=1)

@@ -25,15 +25,19 @@ def together(samples: Sequence[tuple[Tensor, float]], most: tuple[int, int]) -> 
     """
     shapes = [(picture.shape[1], picture.shape[2]) for picture, _ in samples]
     alike = len(set(shapes)) == 1
-    if alike:
+    large = max(most) > SMALL
+    if alike and (not large or max(shapes[0]) > SMALL):
         pixels = stack([picture for picture, _ in samples])
         if all(aspect == 1 for _, aspect in samples):
             return {"pixels": pixels}
     else:
-        pixels = torch.zeros(len(samples), 3, *most, dtype=torch.uint8)
-        if max(most) > SMALL:
+        # small ones that happen to be alike get room beside them, where others may be large: on a CPU large ones are
+        # rounded to a level when they are scaled, and a row's view is to be the same in any batch
+        room = (shapes[0][0], SMALL + 1) if alike else most
+        pixels = torch.zeros(len(samples), 3, *room, dtype=torch.uint8)
+        if large:
             pixels = pixels.to(memory_format=torch.channels_last)
         for to, (picture, _), (height, width) in zip(pixels, samples, shapes, strict=True):
             to[:, :height, :width] = picture
     rows = [(*shape, aspect) for shape, (_, aspect) in zip(shapes, samples, strict=True)]
-    return {"pixels": pixels, "extent": torch.tensor(rows, dtype=torch.float64)}
+    return {"pixels": pixels, "extent": torch.tensor(rows)}  # float32: not every GPU knows float64

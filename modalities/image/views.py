@@ -60,7 +60,7 @@ def random_view(
         pixels: [B, 3, H, W] uint8, or float in [0, 1].
         seeds: [B] int64; a row's view depends on its own seed and pixels alone.
         size: h and w to which crops are scaled; None: H and W.
-        extent: [B, 3] float64: the height and width that a row's picture has of H and W, from the top left, and the
+        extent: [B, 3] float32: the height and width that a row's picture has of H and W, from the top left, and the
             width / height that it had before it was kept so, relative to w / h; None: all fill H and W, and had the
             views' shape.
 
