@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     GradientAccumulationPlugin,
-    InitProcessGroupKwargs,
     parse_flag_from_env,
 )
 
@@ -34,17 +34,29 @@ def accelerator_of(train: Train, run: Path | None) -> Accelerator:
     # Accelerate keeps the first precision of a process; a second Trainer, in a notebook say, may want another.
     AcceleratorState._reset_state()
     _refuse_sharding()
+    meet()
     check_trackers(train.trackers, run)
     return Accelerator(
         mixed_precision=train.mixed_precision,
         log_with=list(train.trackers) or None,
         project_dir=str(run) if run else None,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False),
-            InitProcessGroupKwargs(timeout=WAIT),
-        ],
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a launcher's would divide the loss
     )
+
+
+def meet() -> None:
+    """The launcher's processes find each other, if they have not yet; whoever needs them first calls it.
+
+    Accelerate takes several processes on CPUs only where it is told: each that torchrun starts on a machine without a
+    GPU would think that it is alone, and train the whole run into the same folder.
+    """
+    if PartialState._shared_state:
+        return
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=WAIT)
+    if state.num_processes == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        PartialState._reset_state()
+        PartialState(cpu=True, timeout=WAIT)
 
 
 def _refuse_sharding() -> None:

@@ -247,9 +247,9 @@ def measure_runs(
         InputError: no finished run, or as `measured`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # launched on several processes, which meet now
-        from accelerate import PartialState
+        from multicl.accelerator import meet
 
-        PartialState()
+        meet()
     world = World.current()
     chosen = DEFAULT if space is None else None if space == "features" else space
     tables, spans = dict[str, Figures](), dict[str, dict[str, list[float]]]()

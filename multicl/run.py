@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
+from multicl.accelerator import meet
 from multicl.adapters import import_file
 from multicl.checkpoint import checkpoints, read_state
 from multicl.config import parse_arguments, read_yaml, to_plain, write_yaml
@@ -269,10 +270,9 @@ def _name_of(recipe: type[Run]) -> str:
 
 def _new_folder(recipe: type[Run]) -> Path:
     """runs/RECIPE-DATE-TIME, the same on every rank."""
-    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState()
+    meet()
     (stamp,) = broadcast_object_list([time.strftime("%Y%m%d-%H%M%S")])
     return Path("runs") / f"{short_name(recipe)}-{stamp}"
 

@@ -38,9 +38,9 @@ def index(
     Raises:
         InputError: as `Index` and `Index.add`.
     """
-    from accelerate import PartialState
+    from multicl.accelerator import meet
 
-    PartialState()
+    meet()
     there = Index(out, name, space=DEFAULT if space is None else None if space == "features" else space)
     more = {} if exact_below is None else {"exact_below": exact_below}
     added = there.add(data, split=split, columns=columns, batch_size=batch_size, on_error=on_error, **more)

@@ -1,0 +1,44 @@
+"""Processes of a launcher that tells Accelerate nothing, as torchrun, meet on a machine without a GPU, too."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+TRAIN = "from multicl import Train; from multicl.accelerator import accelerator_of; accelerator_of(Train(), None)"
+NAME = "from multicl.recipes.simclr import Recipe; from multicl.run import _new_folder; _new_folder(Recipe)"
+SAY = """
+import torch.distributed as dist
+from accelerate import Accelerator
+from multicl.distributed import World
+backend = dist.group.WORLD._get_backend(__import__("torch").device("cpu"))
+print(Accelerator().num_processes, World.current().size, World.current().rank, backend.options._timeout)
+"""
+
+
+@pytest.mark.parametrize("first", [TRAIN, NAME, f"{NAME}; {TRAIN}"], ids=["train", "name", "both"])
+@pytest.mark.parametrize("told", [{}, {"ACCELERATE_USE_CPU": "true"}], ids=["torchrun", "accelerate"])
+def test_processes_on_cpus_meet_whoever_asks_first_and_wait_for_hours(first, told):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    env |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    env |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **told}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", first + SAY],
+            env={**env, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    try:
+        said = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert said == [f"2 2 {rank} 3:00:00\n" for rank in "01"]
