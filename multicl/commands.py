@@ -118,7 +118,8 @@ def embed(
 ) -> Path:
     """Embed the columns of a data set; a column of vectors a node, null where a row lacks it or cannot be read.
 
-    Columns of the data that hold plain values are carried along, so that a vector can be told what it is of.
+    Columns of the data that hold plain values are carried along, so that a vector can be told what it is of. Of several
+    processes the first does it all.
 
     Args:
         name: a run, a model or a hub name. data: as `open_rows` takes it. out: the Parquet file.
@@ -133,6 +134,8 @@ def embed(
 
     if out.suffix != ".parquet":
         raise InputError(f"--out must end in .parquet, got {out}")
+    if not is_main():  # there is one file, and no work is shared
+        return out
     model = load(name)
     rows = open_rows(data, split=split, columns=_by_column(model, columns or {}))
     chosen = _nodes(model, rows, nodes)

@@ -72,6 +72,21 @@ def test_a_bad_cell_may_stop_the_command(saved: Path, table: list[dict[str, Any]
     assert not (tmp_path / "v.parquet").exists()
 
 
+def test_of_several_processes_the_first_alone_writes(
+    saved: Path,
+    table: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    out = embed(str(saved), table, tmp_path / "v.parquet")
+    assert not out.exists()
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("RANK", "0")
+    assert embed(str(saved), table, out).exists()
+
+
 def test_spaces_and_features(saved: Path, tmp_path: Path) -> None:
     model, data = load(saved, device="cpu"), rows(9)
     for space, there in (("features", None), ("own", "own"), ("joint", "joint")):
