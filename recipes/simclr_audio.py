@@ -9,7 +9,7 @@ benchmarks/speakers.py runs all), 2 to 3 minutes each on a busy CPU core. "Plain
 bands, "trimmed" those of this recipe. Trimming and order in time are what helps: the recordings differ in how they were
 cut. Training does not: it betters the untrained encoder for lucas by 5-NN, for george, lucas and theo by the linear
 probe, and raw log-mels are not beaten for every speaker yet. Settings were looked for on lucas and theo alone, by kNN.
-Other tempos, `--audio.strong.stretch 0.8 --audio.strong.tempo 0.7 1.4`, better these two (93 and 88 by 5-NN) and not the
+Other tempos, `--audio.strong.stretch 0.8 --audio.strong.tempo 0.7 1.4`, better these two (93 and 88 by 5-NN), not the
 rest (george 54): means of 75.6 and 82.3 %, for 75.3 and 81.2 % (benchmarks/results/speakers-simclr_audio+stretch.json).
 
                      5-NN                                linear probe
