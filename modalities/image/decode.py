@@ -42,23 +42,24 @@ def load(raw: Any, height: int, width: int, kept: float = 1.0, squash: bool = Fa
     return _pixels(fit(read(raw, hint=round(2 * max(height, width) / kept)), height, width, kept, squash))
 
 
-def load_whole(raw: Any, height: int, width: int) -> tuple[Tensor, tuple[int, int]]:
-    """One cell -> uint8 [3, h, w], whole, each side shrunk for itself where it is longer; and (height, width) before.
+def load_whole(raw: Any, least: tuple[int, int], most: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """One cell -> uint8 [3, h, w], whole, each side scaled for itself to what it may be; and (height, width) before.
 
     What it was before may be a half, a quarter or an eighth of what the file says, where a JPEG is decoded smaller.
 
     Args:
-        raw: what `read` takes. height, width: of h and w, the greatest.
+        raw: what `read` takes. least, most: h and w; a picture between them is as it is.
 
     Raises:
         BadSample: as `read`.
     """
-    pixels = _plain_jpeg(raw, height, width)
-    if pixels is not None:
+    pixels = _plain_jpeg(raw, *most)
+    if pixels is not None and pixels.shape[1] >= least[0] and pixels.shape[2] >= least[1]:
         return _laid_out(pixels), (pixels.shape[1], pixels.shape[2])
-    picture = read(raw, hint=2 * max(height, width))
-    pixels = _pixels(fit(picture, min(height, picture.height), min(width, picture.width), squash=True))
-    return pixels, (picture.height, picture.width)
+    picture = read(raw, hint=2 * max(most))
+    own = picture.height, picture.width
+    height, width = (min(max(n, low), high) for n, low, high in zip(own, least, most, strict=True))
+    return _pixels(fit(picture, height, width, squash=True)), own
 
 
 def _plain_jpeg(raw: Any, height: int, width: int) -> Tensor | None:

@@ -44,8 +44,9 @@ class Image:
     """Height and width in pixels that the encoder sees; one number: a square."""
     stored: int | tuple[int, int] | None = None
     """Most pixels down and across that are kept of a picture in training, for random crops to be cut from: sides that
-    are longer are shrunk, and a crop with fewer pixels than `size` is enlarged. A pixel takes 3 bytes, in memory and on
-    the way to the device. None: twice `size`; up to 48, where views are made quickest, no more than 48."""
+    are longer are shrunk (those shorter than `size` enlarged), and a crop with fewer pixels than `size` is enlarged. A
+    pixel takes 3 bytes, in memory and on the way to the device. None: twice `size`; up to 48, where views are made
+    quickest, no more than 48."""
     crop_mode: CropMode = "center"
     """What is done with pictures of another shape when they are looked at whole: they are scaled to cover the size, and
     their centre is cut out; or "squash": they are scaled to it, whatever their proportions, as SigLIP's (timm's
@@ -146,7 +147,7 @@ class Image:
         squash = self.crop_mode == "squash"
         if rng is None:
             return decode.load(raw, *self.shape, self.crop_pct, squash)
-        pixels, (tall, wide) = decode.load_whole(raw, *self.stored_shape)
+        pixels, (tall, wide) = decode.load_whole(raw, self.shape, self.stored_shape)
         return pixels, 1.0 if squash else (wide * self.shape[0]) / (tall * self.shape[1])
 
     def collate(self, samples: Sequence[Sample]) -> Batch:

@@ -149,15 +149,15 @@ def test_pictures_of_one_size_and_the_views_shape_are_pixels_alone():
 def test_pictures_of_several_sizes_lie_at_the_top_left_of_the_largest_there_may_be():
     for stored, layout in ((20, torch.contiguous_format), (60, torch.channels_last)):
         image = Image(size=16, stored=stored)
-        batch = trained(image, placed(10, 12), placed(18, 90))
+        batch = trained(image, placed(10, 17), placed(18, 90))
         pixels = batch.get("pixels")
         assert pixels.shape == (2, 3, stored, stored)
         assert pixels.is_contiguous(memory_format=layout)
         wide = min(90, stored)
-        assert torch.equal(batch.get("extent"), torch.tensor([[10, 12, 1.2], [18, wide, 5]]))  # float32, for Apple's
-        assert torch.equal(pixels[0, :, :10, :12], image.load(placed(10, 12), random.Random(0))[0])
+        assert torch.equal(batch.get("extent"), torch.tensor([[16, 17, 1.7], [18, wide, 5]]))  # float32, for Apple's
+        assert torch.equal(pixels[0, :, :16, :17], image.load(placed(10, 17), random.Random(0))[0])
         assert torch.equal(pixels[1, :, :18, :wide], image.load(placed(18, 90), random.Random(0))[0])
-        assert int(pixels[0, :, 10:].max()) == int(pixels[0, :, :, 12:].max()) == 0
+        assert int(pixels[0, :, 16:].max()) == int(pixels[0, :, :, 17:].max()) == 0
 
 
 def test_what_lies_beside_a_picture_is_never_seen():
@@ -168,7 +168,7 @@ def test_what_lies_beside_a_picture_is_never_seen():
             image = Image(size=16, stored=stored, strong=settings)
             for draw in range(20):
                 view = image.view(batch, torch.arange(4) + 4 * draw).get("pixels")
-                torch.testing.assert_close(view, torch.ones_like(view), atol=1e-6, rtol=0)
+                torch.testing.assert_close(view, torch.ones_like(view), atol=1e-5, rtol=0)  # a level is 4e-3
 
 
 def test_pictures_of_one_size_that_is_not_the_views_are_brought_to_it():
@@ -180,10 +180,14 @@ def test_pictures_of_one_size_that_is_not_the_views_are_brought_to_it():
         torch.testing.assert_close(view.get("pixels"), wanted, atol=0.02, rtol=0)
 
 
-def test_a_picture_is_not_enlarged_to_be_kept():
-    for picture in (placed(20, 30), placed(70, 60)):
+def test_a_picture_is_no_more_enlarged_than_evaluation_does():
+    for picture in (placed(64, 70), placed(128, 90)):
         pixels, _ = Image(size=64).load(picture, random.Random(0))
         assert torch.equal(pixels, torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+    for size in ((16, 48), (64, 192)):
+        image, small = Image(size=size), placed(8, 24)
+        assert torch.equal(image.load(small, random.Random(0))[0], image.load(small))
+        assert image.load(placed(8, 500), random.Random(0))[0].shape == (3, size[0], image.stored_shape[1])
 
 
 def test_a_jpeg_keeps_its_proportions_where_it_is_decoded_smaller():
