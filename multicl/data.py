@@ -60,8 +60,8 @@ class Data:
     on_error: Literal["skip", "raise"] = "skip"
     """A cell that cannot be read is counted, named in the log and left out; or stops the run."""
     workers: int | None = None
-    """Loader processes; None: one a core but one, where decoding is slow and will not fit `cache_gb`. Of a stream they
-    decode what the run itself reads."""
+    """Loader processes; None: one a core but one, where every epoch decodes slowly again, or what is decoded does not
+    fit `cache_gb`. Of a stream they decode what the run itself reads."""
     cache_gb: float = 4.0
     """Decoded samples that never change are kept in memory up to this size."""
 
