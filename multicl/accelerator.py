@@ -6,6 +6,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import (
@@ -20,6 +21,8 @@ from multicl.types import InputError
 
 WAIT = timedelta(hours=3)
 """How long processes wait for one another: the first one evaluates alone, and NCCL would give up after 10 minutes."""
+
+NO_FLOAT64 = "Apple's GPUs know no float64, in which views are drawn and sums are kept exact"
 
 
 def accelerator_of(train: Train, run: Path | None) -> Accelerator:
@@ -36,24 +39,28 @@ def accelerator_of(train: Train, run: Path | None) -> Accelerator:
     _refuse_sharding()
     meet()
     check_trackers(train.trackers, run)
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision=train.mixed_precision,
         log_with=list(train.trackers) or None,
         project_dir=str(run) if run else None,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a launcher's would divide the loss
     )
+    if accelerator.device.type == "cpu" and torch.backends.mps.is_available():
+        accelerator.print(f"training on the CPU: {NO_FLOAT64}")
+    return accelerator
 
 
 def meet() -> None:
     """The launcher's processes find each other, if they have not yet; whoever needs them first calls it.
 
     Accelerate takes several processes on CPUs only where it is told: each that torchrun starts on a machine without a
-    GPU would think that it is alone, and train the whole run into the same folder.
+    GPU would think that it is alone, and train the whole run into the same folder. And it would take an Apple GPU.
     """
     if PartialState._shared_state:
         return
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=WAIT)
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or torch.backends.mps.is_available()
+    state = PartialState(cpu=cpu, timeout=WAIT)
     if state.num_processes == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         PartialState._reset_state()
         PartialState(cpu=True, timeout=WAIT)

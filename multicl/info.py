@@ -32,7 +32,9 @@ def print_info() -> None:
     elif torch.version.cuda:
         print(f"GPU: none found, though this torch is built for CUDA {torch.version.cuda}: training runs on the CPU")
     elif torch.backends.mps.is_available():
-        print("GPU: Apple Metal (mps)")
+        from multicl.accelerator import NO_FLOAT64
+
+        print(f"GPU: Apple Metal (mps), which is left alone: {NO_FLOAT64}")
     else:
         print("GPU: none, and this torch is built for the CPU alone")
     for name, point in entry_point_names().items():

@@ -42,3 +42,16 @@ def test_processes_on_cpus_meet_whoever_asks_first_and_wait_for_hours(first, tol
         for process in processes:
             process.kill()
     assert said == [f"2 2 {rank} 3:00:00\n" for rank in "01"]
+
+
+@pytest.mark.parametrize("told", [{}, {"ACCELERATE_USE_CPU": "true"}], ids=["alone", "accelerate"])
+def test_an_apple_gpu_is_left_alone_and_said_to_be(told):
+    mac = "import torch; torch.backends.mps.is_available = torch.backends.mps.is_built = lambda: True; "
+    say = "; from accelerate import Accelerator; print(Accelerator().device)"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    env |= {"CUDA_VISIBLE_DEVICES": "", **told}
+    command = [sys.executable, "-c", mac + TRAIN + say]
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said == (
+        "training on the CPU: Apple's GPUs know no float64, in which views are drawn and sums are kept exact\ncpu\n"
+    )

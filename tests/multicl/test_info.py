@@ -51,3 +51,12 @@ def test_a_package_that_is_missing_is_said_to_be(
     monkeypatch.setattr("multicl.info.EXTRAS", ("no-such-package",))
     assert "no-such-package" in (out := lines(capsys))
     assert "not installed (an extra)" in out
+
+
+def test_an_apple_gpu_is_listed_as_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "GPU: Apple Metal (mps), which is left alone: Apple's GPUs know no float64" in lines(capsys)
