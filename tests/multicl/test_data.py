@@ -32,6 +32,7 @@ from multicl.mixture import Mixture
 from multicl.rows import Rows, open_rows
 from multicl.types import BadSample, Batch
 
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core, of two
 few = settings(deadline=None, max_examples=25)
 AB = {"a": Vectors(), "b": Vectors()}
 

@@ -21,6 +21,7 @@ from multicl.reader import Reader, Slice
 from multicl.rows import Rows, open_rows
 from multicl.stream import StreamSteps
 
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core, of two
 AB = {"a": Vectors(), "b": Vectors()}
 TERMS = [Pair("a", "b", ids="label"), Pair("a", "a")]
 
