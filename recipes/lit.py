@@ -7,7 +7,7 @@ python recipes/lit.py --data.path emoji/ --data.columns image google --image.enc
 
 Measured with the second command on 1,525 emoji, 381 concepts held out, 43 minutes of a CPU core, with pauses: image ->
 text recall@1/5/10 20 / 37 / 46 %, text -> image 22 / 39 / 46 %, before training 0 / 1 / 3 %. CLIP from scratch on the
-same pictures, whose text encoder knows no sentences yet, gives 20 / 32 / 37 % (clip.py).
+same pictures, whose text encoder knows no sentences yet, gives 19 / 31 / 36 % (clip.py).
 """
 
 from __future__ import annotations
