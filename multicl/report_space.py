@@ -13,13 +13,13 @@ from torch import Tensor
 
 from multicl.equal_files import Files
 from multicl.evaluation import ranks
+from multicl.evaluation.own_views import two_views
 from multicl.ids import content_ids
 from multicl.pairs import Pair, column_of
 from multicl.report.charts import Chart, confusion, cosines
 from multicl.report.items import Item, Search
 from multicl.report.media import thumbnail, within
 from multicl.rows import Rows, file_of, is_null
-from multicl.seeds import row_seeds
 from multicl.subject import Subject
 from multicl.types import BadSample, InputError
 
@@ -238,20 +238,13 @@ def _own_views(subject: Subject, node: str, shown: Shown) -> None:
     if space not in spaces:
         space = spaces[0] if spaces else None
     cells = [c for c in subject.cells(node, subject.test) if c is not None][:256]
-    samples = []
-    for cell in cells:
-        try:
-            samples.append(modality.load(cell, None))
-        except BadSample:
-            continue
-    if len(samples) < 2:
-        return
-    batch = modality.collate(samples).to(towers.device)
     towers.eval()
-    zs = []
     with torch.no_grad():
-        for draw in range(2):
-            view = modality.view(batch, row_seeds(batch.row, 0, "report", draw), "strong")
-            zs.append(torch.nn.functional.normalize(towers.embed(node, view, [space])[0].cpu(), dim=1))
-    apart = ~torch.eye(len(samples), dtype=torch.bool)
-    shown.charts.append(cosines(f"two views of {node}", (zs[0] * zs[1]).sum(1), (zs[0] @ zs[1].T)[apart]))
+        a, b, read = two_views(
+            lambda _, batch: towers.embed(node, batch.to(towers.device), [space])[0], modality, node, cells, "report"
+        )
+    if len(read) < 2:
+        return
+    a, b = (torch.nn.functional.normalize(side, dim=1) for side in (a, b))
+    apart = ~torch.eye(len(read), dtype=torch.bool)
+    shown.charts.append(cosines(f"two views of {node}", (a * b).sum(1), (a @ b.T)[apart]))

@@ -7,6 +7,7 @@ Dimensions: B clips, T samples, F frames, M mel bands, N points of the transform
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -68,12 +69,19 @@ def ast(extractor: ASTFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tensor
     before = torch.cat((frames[..., :1], frames[..., :-1]), 2)
     frames = (frames - 0.97 * before) * torch.hann_window(size, periodic=False, device=wave.device)
     power = _power(pad(frames, (0, points - size)))
-    bank, _ = get_mel_banks(extractor.num_mel_bins, points, float(rate), 20.0, 0.0, 100.0, -500.0, 1.0)
-    mel = power[..., : points // 2] @ bank.to(wave.device).double().T
+    mel = power[..., : points // 2] @ _kaldi_bank(extractor.num_mel_bins, points, rate, wave.device)
     energies = mel.clamp(min=torch.finfo(torch.float32).eps).log()
     energies = energies * within(1 + (lengths - size) // hop, energies.shape[1])[..., None]
     energies = pad(energies, (0, 0, 0, most - energies.shape[1]))
     return (energies - extractor.mean) / (2 * extractor.std) if extractor.do_normalize else energies
+
+
+@functools.lru_cache(maxsize=8)
+def _kaldi_bank(mels: int, points: int, rate: int, device: torch.device) -> Tensor:
+    """[N / 2, M] float64, with the settings of `kaldi.fbank`."""
+    bank, _ = get_mel_banks(mels, points, float(rate), 20.0, 0.0, 100.0, -500.0, 1.0)
+    turned: Tensor = bank.to(device).double().T
+    return turned
 
 
 def _power(frames: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from transformers import (
 
 from multicl.modalities import pretrained
 from multicl.modalities.audio import features
-from multicl.modalities.audio.mel import covered, within
+from multicl.modalities.audio.mel import covered
 from multicl.modalities.audio.waveform import WaveModel, mean_of_frames
 from multicl.types import InputError
 
@@ -103,6 +103,7 @@ class SpectrogramModel(nn.Module):
         self.extractor = extractor
         self.width = int(model.config.hidden_size)
         self.bands = int(getattr(extractor, "num_mel_bins", extractor.feature_size))
+        self.takes_device = "device" in inspect.signature(extractor).parameters
         self.takes_mask = "attention_mask" in inspect.signature(model.forward).parameters
 
     def forward(self, batch: Batch) -> Tensor:
@@ -142,21 +143,21 @@ class SpectrogramModel(nn.Module):
         return inputs
 
     def _features(self, wave: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """What the extractor gives for [B, T] sounds, of which it is given no more than it hears."""
+        """What the extractor gives for [B, T] sounds, zero beyond their lengths; it is given no more than it hears."""
         rate, heard = self.extractor.sampling_rate, heard_seconds(self.extractor)
         # cut here: CLAP's extractor would seek a place by numpy's global generator
         wave = wave if heard is None else wave[:, : int(heard * rate)]
         least = int(SHORTEST * rate)
         wave = nn.functional.pad(wave, (0, max(0, least - wave.shape[1])))
         own = lengths.clamp(max=wave.shape[1])
-        found = features.of_batch(self.extractor, wave * within(own, wave.shape[1]), own.clamp(min=least))
+        found = features.of_batch(self.extractor, wave, own.clamp(min=least))
         if found is not None:
             return found
         clips = [
-            (nn.functional.pad(row[:length], (0, max(0, least - length)))).numpy()
+            nn.functional.pad(row[:length], (0, max(0, least - length))).numpy()
             for row, length in zip(wave.cpu(), own.tolist(), strict=True)
         ]
-        options = {"device": str(wave.device)} if "device" in inspect.signature(self.extractor).parameters else {}
+        options = {"device": str(wave.device)} if self.takes_device else {}
         given = self.extractor(clips, sampling_rate=rate, return_tensors="pt", return_attention_mask=True, **options)
         return {name: value.to(wave.device) for name, value in given.items()}
 

@@ -78,16 +78,16 @@ def draw(
         shares["jitter"] = 0.0
     cut = s.crop[0] < 1 or size != (height, width) or extent is not None
     extent = filled(seeds, height, width) if extent is None else extent
-    view = filled(seeds, *size)
+    box = centred_boxes(extent) if s.crop[0] == 1 else random_boxes(drawn[CROP], extent, s.crop, s.ratio)
     return Draws(
         rows={name: choices[:, i] < share for i, (name, share) in enumerate(shares.items())},
         seeds=seeds,
-        box=centred_boxes(extent) if s.crop[0] == 1 else random_boxes(drawn[CROP], extent, s.crop, s.ratio),
+        box=box,
         angle=_between(choices[:, -2], -s.rotate_degrees, s.rotate_degrees) * (math.pi / 180),
         factors=factors,
         order=order,
         sigma=_between(choices[:, -1], *s.blur_sigma),
-        hole=random_boxes(drawn[HOLE], view, s.cutout_area, s.ratio) if s.cutout else centred_boxes(view),
+        hole=random_boxes(drawn[HOLE], filled(seeds, *size), s.cutout_area, s.ratio) if s.cutout else box,  # or unused
         cut=cut,
     )
 

@@ -170,16 +170,15 @@ class Image:
         """
         from multicl.modalities.image import views
 
-        pixels, extent, (height, width) = batch.get("pixels"), batch.tensors.get("extent"), self.shape
+        pixels, extent, size = batch.get("pixels"), batch.tensors.get("extent"), self.shape
         if seeds is None:
-            return Batch({"pixels": views.plain_view(pixels, self.shape, extent)}, batch.row)
+            return Batch({"pixels": views.plain_view(pixels, size, extent)}, batch.row)
+        if kind == "local":
+            (height, width), size = size, self.local_shape
+            if extent is not None and size[0] * width != size[1] * height:
+                extent = extent * extent.new_tensor([1, 1, (width * size[0]) / (height * size[1])])
         settings = {"weak": self.weak, "strong": self.strong, "local": self.local}[kind]
-        if kind != "local":
-            return Batch({"pixels": views.random_view(pixels, seeds, settings, self.shape, extent)}, batch.row)
-        tall, wide = self.local_shape
-        if extent is not None and tall * width != wide * height:
-            extent = extent * extent.new_tensor([1, 1, (width * tall) / (height * wide)])
-        return Batch({"pixels": views.random_view(pixels, seeds, settings, self.local_shape, extent)}, batch.row)
+        return Batch({"pixels": views.random_view(pixels, seeds, settings, size, extent)}, batch.row)
 
     def build(self, weights: bool = True) -> nn.Module:
         """The Encoder: Batch -> [B, width].

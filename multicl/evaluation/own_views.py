@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -54,6 +54,23 @@ def own_views(
     """
     modality = modalities[node]
     cells = rows.first(MOST).resolved(modality.column or node, modality.files)
+    a, b, places = two_views(embed, modality, node, cells, "own views", batch_size)
+    if len(places) < 2:
+        raise InputError(f"{rows.label}: fewer than two cells of {node!r} can be read")
+    looked = Files() if modality.files else None
+    ids = torch.from_numpy(content_ids([[cells[at] for at in places]], places, [looked])[0])
+    found = retrieval(a, b, ids, ids, ks=(1, 10))
+    return {f"{node}_view_{name}": found[name] for name in ("recall@1", "recall@10")}
+
+
+def two_views(
+    embed: EmbedBatch, modality: Modality, node: str, cells: Sequence[Any], what: str, batch_size: int = 128
+) -> tuple[Tensor, Tensor, list[int]]:
+    """[N, D] of a strong view of each cell that can be read, [N, D] of another, and which cells these are.
+
+    Args:
+        what: names the draws; the same name, the same views.
+    """
     samples = {}
     for at, cell in enumerate(cells):
         try:
@@ -61,19 +78,14 @@ def own_views(
                 samples[at] = modality.load(cell, None)
         except BadSample:
             continue
-    if len(samples) < 2:
-        raise InputError(f"{rows.label}: fewer than two cells of {node!r} can be read")
     places = list(samples)
-    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+    sides: tuple[list[Tensor], list[Tensor]] = ([torch.zeros(0)], [torch.zeros(0)])
     for start in range(0, len(places), batch_size):
         some = places[start : start + batch_size]
         batch = modality.collate([samples[at] for at in some])
         batch.row = torch.tensor(some)
         for draw, side in enumerate(sides):
-            view = modality.view(batch, row_seeds(batch.row, 0, "own views", draw), "strong")
+            view = modality.view(batch, row_seeds(batch.row, 0, what, draw), "strong")
             side.append(embed(node, view).flatten(1).float().cpu())
     a, b = (torch.cat(side) for side in sides)
-    looked = Files() if modality.files else None
-    ids = torch.from_numpy(content_ids([[cells[at] for at in places]], places, [looked])[0])
-    found = retrieval(a, b, ids, ids, ks=(1, 10))
-    return {f"{node}_view_{name}": found[name] for name in ("recall@1", "recall@10")}
+    return a, b, places
