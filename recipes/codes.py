@@ -1,12 +1,12 @@
 """Spoken codes: speech, handwriting and words in one space, though no scan is ever paired with a recording.
 
-    multicl demo                       # or: python recipes/codes.py; 3 to 6 minutes on 2 cores
+    multicl demo                       # or: python recipes/codes.py; 2 to 6 minutes on 2 cores
     multicl demo --say my.wav          # three digits of your own, spoken (or --draw my.png, written)
 
 A code is three digits: three handwritten scans side by side, three recordings of one speaker joined, three words.
 Trained on 800 of the 1,000 codes; searched among the other 200, made of scans and recordings never trained on.
-Measured, recall@1 over 200 codes (chance 0.5 %): speech -> image 92.5 %, image -> speech 92 %; a speaker who was left
-out altogether 88 and 86.5 %; untrained 0.5 %.
+Measured, recall@1 over 200 codes (chance 0.5 %): speech -> image 94 %, image -> speech 92.5 %; a speaker who was left
+out altogether 84.5 and 87 %; untrained 0.5 %.
 """
 
 from __future__ import annotations
