@@ -57,8 +57,7 @@ def save_checkpoint(
     state = {**extra, "format": FORMAT, "step": step, "optimizer": type(optimizer).__name__, "scalars": scalars}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for torn in folder.glob(".step-*"):  # of a run that was killed while it wrote
-            shutil.rmtree(torn, ignore_errors=True)
+        sweep(folder)
         beside.mkdir()
         save_file(tensors, beside / "state.safetensors")
         state["checksum"] = _checksum(beside / "state.safetensors")
@@ -89,6 +88,12 @@ def _remove_old(folder: Path, step: int, keep: int, best: int | None) -> None:
             hidden = folder / f".step-{number}"  # half removed, it would look damaged
             (folder / f"step-{number}").rename(hidden)
             shutil.rmtree(hidden, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a run left that was killed while it wrote or removed a checkpoint."""
+    for torn in folder.glob(".step-*"):
+        shutil.rmtree(torn, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from multicl.checkpoint import Damaged, checkpoints, load_checkpoint, load_weights, save_checkpoint
+from multicl.checkpoint import Damaged, checkpoints, load_checkpoint, load_weights, save_checkpoint, sweep
 from multicl.files import FULL, write_whole, writing
 from multicl.signals import Signals, Stopped
 from multicl.types import InputError
@@ -139,6 +139,8 @@ class Lifecycle:
         if self.folder is None or not self.resume:
             return {}
         folder = self.folder / "checkpoints"
+        if self.accelerator.is_main_process:  # now, as a run that has done its last step saves none any more
+            sweep(folder)
         state: dict[str, Any] = {}
         for _, path in reversed(checkpoints(folder)):
             try:

@@ -581,3 +581,14 @@ def test_ranks_agree_on_what_is_not_finite(tmp_path: Path) -> None:
         (told,) = (tmp_path / policy / "not-finite.jsonl").read_text().splitlines()
         assert json.loads(told)["step"] == 2
         assert json.loads(told)["rows"] == [0, 1, 10, 11]
+
+
+def test_what_a_kill_at_the_last_step_left_is_swept_away_by_a_run_that_has_no_more_to_save(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer(run).fit()
+    left = run / "checkpoints" / ".step-1"
+    left.mkdir()
+    (left / "state.safetensors").write_bytes(b"torn")
+    trainer(run, resume=True).fit()
+    assert not left.exists()
+    assert list((run / "checkpoints").glob("step-*"))
