@@ -164,7 +164,7 @@ class Fused:
 
     def backward(self, block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:
         """As `tiled.backward`."""
-        tiles = list(block.tiles())
+        tiles = list(block.tiles(tiled.tile_size(block.x.device)))
         add = len(tiles) > 1  # else the only product is written over what is there
         make = torch.zeros_like if add or not tiles else torch.empty_like
         dx = make(block.x)
