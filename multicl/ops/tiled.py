@@ -23,8 +23,9 @@ KEPT = 2**20
 """Entries of a block that are kept from the way there: small batches are most people's, and pay for each product."""
 MANY = 4
 """Where more than one entry in so many is positive, they are a mask: of fewer a list is quicker."""
-APART = 16
-"""Numbers between rows of such widths as 1,024: a column of theirs falls into a few lines of a CPU's cache."""
+ALIKE, APART = 256, 16
+"""Rows of a tile whose width is a multiple of the one, but wider, stand apart by the other on a CPU: in one column of
+theirs all numbers would fall into the same few lines of its cache."""
 LOG2_E = math.log2(math.e)
 """Natural logits times this are those of powers of two, which take half of the time of powers of e."""
 
@@ -333,7 +334,7 @@ def buffers(block: Block, several: bool) -> tuple[Tensor, Tensor]:
 
 
 def _part(buffer: Tensor, rows: int, columns: int) -> Tensor:
-    """The buffer's beginning as a matrix; on a CPU its rows stand apart where they would share lines of the cache."""
-    alike = buffer.device.type == "cpu" and columns > 256 and columns % 256 == 0
+    """The buffer's beginning as a matrix."""
+    alike = buffer.device.type == "cpu" and columns > ALIKE and columns % ALIKE == 0
     each = columns + APART if alike else columns
     return buffer[: rows * each].view(rows, each)[:, :columns]

@@ -20,8 +20,9 @@ from multicl.ops.contrast import Relation, Side, contrast
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several tiles for a few rows, the last ones narrower."""
+    """Several tiles for a few rows, the last ones narrower; rows of the whole ones stand apart."""
     monkeypatch.setattr(tiled, "tile_size", lambda device: 4)
+    monkeypatch.setattr(tiled, "ALIKE", 2)
 
 
 @pytest.fixture(params=[0, 3, 1000], ids=["lists", "both", "masks"])
