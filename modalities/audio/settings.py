@@ -78,7 +78,7 @@ class Audio:
     noises: str | None = None
     """Folder of recorded noises (WAV, FLAC, OGG, MP3; in folders of their own, too) that views take as a background as
     often and as loud as `background` and `background_snr_db` say; None: other rows are the background. Up to ten
-    minutes of them are kept in memory. Only training needs the folder."""
+    minutes of them are kept in memory. Only training needs the folder, and reads it before anything else."""
 
     projection: ClassVar[str] = "audio_projection"
     """What comes after the audio half in a two-tower model of transformers."""
@@ -152,7 +152,7 @@ class Audio:
         return Batch({"wave": wave, "lengths": lengths}, padded=("wave",))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """One random view; seeds None: the batch as it is. The first one of a process reads `noises`.
+        """One random view; seeds None: the batch as it is. `noises` are read, once in a process, if `build` has not.
 
         In this order: crop, shift, gain and polarity, speed, stretch, background, noise; masks are for the encoder to
         apply.
@@ -174,11 +174,18 @@ class Audio:
         return augment(batch, seeds, settings, self.rate, longest, noises)
 
     def build(self, weights: bool = True) -> nn.Module:
-        """The Encoder: Batch -> [B, width].
+        """The Encoder: Batch -> [B, width]. With `weights`, which training asks for, `noises` are read.
 
         Raises:
-            InputError: an unknown encoder, or one that wants another `rate`.
+            InputError: an unknown encoder, or one that wants another `rate`; the folder `noises` does not exist or
+                holds no sound that can be read.
         """
+        if weights and self.noises is not None:
+            import torch
+
+            from multicl.modalities.audio.noises import read
+
+            read(self.noises, self.rate, self.channel, torch.device("cpu"))  # now: what is wrong with it is told early
         encoder = self._encoder(weights)
         if self.windows == 1:
             return encoder

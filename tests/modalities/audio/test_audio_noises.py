@@ -1,5 +1,6 @@
 import math
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from multicl import Model, Pair, load
+from multicl import Model, Pair, Train, Trainer, load
 from multicl.modalities.audio import Audio, Augment, decode, noises
 from multicl.towers import Towers
 from multicl.types import InputError
@@ -158,7 +159,7 @@ def test_what_cannot_be_read_is_counted_and_named(folder, caplog):
 
 
 @pytest.mark.parametrize("kind", ["absent", "a file", "without sounds", "of broken sounds"])
-def test_a_folder_without_sounds_is_an_error_of_the_first_view_that_mixes_them(tmp_path, kind):
+def test_a_folder_without_sounds_is_refused_before_a_run_begins_and_by_views_that_mix_them(tmp_path, kind):
     root = tmp_path / "noises"
     if kind == "a file":
         root.write_text("x")
@@ -168,8 +169,11 @@ def test_a_folder_without_sounds_is_an_error_of_the_first_view_that_mixes_them(t
         if kind == "of broken sounds":
             (root / "x.wav").write_bytes(b"x")
     heard, batch = audio(root), quiet(300, 400)
+    told = rf"^noises='{re.escape(str(root))}': .*(no such folder|holds no sound|none of its 1 sounds)"
+    with pytest.raises(InputError, match=told):
+        Trainer({"audio": heard}, [Pair("audio", "audio")], [{"audio": "a.wav"}] * 8, train=Train(batch_size=4))
     for _ in range(2):
-        with pytest.raises(InputError, match=r"^noises=.*(no such folder|holds no sound|none of its 1 sounds)"):
+        with pytest.raises(InputError, match=told):
             heard.view(batch, torch.arange(2))
     assert heard.view(batch, None) is batch
     heard.view(batch, torch.arange(2), "weak")  # which mixes nothing
