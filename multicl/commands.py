@@ -163,16 +163,15 @@ def embed(
     return out
 
 
-def export(name: str, to: Form, out: Path | None = None, node: str | None = None, space: str | None = None) -> Path:
-    """Write a model's encoder for another library and say where it is.
+def export(name: str, to: Form, out: Path | None = None, node: str | None = None, space: str | None = None) -> None:
+    """Write a model's encoder for another library and say where it is; of several processes the first does.
 
     Args:
         space: a space's name, "features" for the encoder's own; default: the recipe's choice.
         name, to, out, node, and errors: as `multicl.export.export`.
     """
-    folder = write_export(name, to, out, node=node, space=_space(space))
-    print(f"written: {folder}")
-    return folder
+    if is_main():
+        print(f"written: {write_export(name, to, out, node=node, space=_space(space))}")
 
 
 def _space(named: str | None) -> str | None:
@@ -183,9 +182,13 @@ def _space(named: str | None) -> str | None:
 def views(recipe: Run, out: Path, *, rows: int = 8, draws: int = 4) -> Path:
     """A page of the recipe's data and their random views: those of its first epoch, draw by draw.
 
+    Of several processes the first does it all.
+
     Args:
         out: the HTML file. rows, draws, and errors: as `view_sections`.
     """
+    if not is_main():
+        return out
     sections = view_sections(recipe, rows=rows, draws=draws)
     intro = "What the encoders see and hear: things as they are, and random views of them."
     write_gallery(out, title="Views", intro=intro, sections=sections)

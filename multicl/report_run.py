@@ -23,7 +23,7 @@ from multicl.report.gallery import Section
 from multicl.report.run_page import Contents, Headline, write_run_page
 from multicl.report_space import show
 from multicl.rows import Rows, open_rows
-from multicl.run import Run, short_name
+from multicl.run import Run, is_main, short_name
 from multicl.subject import Subject
 from multicl.types import InputError
 
@@ -35,7 +35,7 @@ def report(
     run: Path, out: Path | None = None, *, data: str | None = None, test: str | None = None,
     points: int = 2000, label: str | None = None,
 ) -> Path:  # fmt: skip
-    """Write one self-contained page of a run; print where it is.
+    """Write one self-contained page of a run; print where it is. Of several processes the first does it all.
 
     Args:
         run: a run's folder. out: the HTML file; default: report.html in it.
@@ -48,6 +48,9 @@ def report(
     """
     if points < 1:
         raise InputError(f"--points must be 1 or more, got {points}")
+    path = out or run / "report.html"
+    if not is_main():
+        return path
     plotly_source()  # before anything is computed
     recipe, model = opened(run, data, test), load(run)
     rows, notes = _held_out(recipe)
@@ -66,7 +69,7 @@ def report(
         recipe=(run / "recipe.yaml").read_text(encoding="utf-8"), environment=_environment(run, model.space),
         credits=shown.credits,
     )  # fmt: skip
-    path = write_run_page(out or run / "report.html", contents)
+    write_run_page(path, contents)
     if path.stat().st_size > MOST_BYTES:
         print(f"{path} has {path.stat().st_size / 1e6:.1f} MB: give fewer --points for a smaller page")
     print(f"open {path.resolve()}")

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +88,67 @@ def test_of_several_processes_the_first_alone_writes(
     assert capsys.readouterr() == ("", "")
     monkeypatch.setenv("RANK", "0")
     assert embed(str(saved), table, out).exists()
+
+
+RECIPE = """
+\"\"\"A toy.\"\"\"
+from dataclasses import dataclass
+import multicl
+from multicl.modalities.text import Text
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(multicl.Run):
+    text: Text = Text("small", width=16, layers=1, heads=2)
+
+    def modalities(self):
+        return {"text": self.text}
+
+    def terms(self):
+        return [multicl.Pair("text", "text")]
+
+if __name__ == "__main__":
+    multicl.launch(Recipe)
+"""
+COMMANDS = """
+import sys
+from multicl import cli
+run, recipe, data = sys.argv[1:]
+cli.main(["report", run])
+cli.main(["views", recipe, "--data", data, "--out", f"{run}/views.html"])
+cli.main(["export", run, "--to", "transformers"])
+cli.main(["embed", run, "--data", data, "--out", f"{run}/v.parquet"])
+"""
+
+
+def test_two_processes_of_torchrun_train_one_run_and_the_first_alone_writes_pages_exports_and_vectors(
+    tmp_path: Path,
+) -> None:
+    run, recipe, data, script = (tmp_path / name for name in ("run", "toy.py", "t.jsonl", "commands.py"))
+    recipe.write_text(RECIPE)
+    data.write_text("".join(json.dumps({"text": f"number {i}"}) + "\n" for i in range(20)))
+    script.write_text(COMMANDS)
+    train = [recipe, "--run", run, "--data.path", data, "--train.steps", "2", "--train.batch-size", "8"]
+    torchrun(*train)
+    said = torchrun(script, run, recipe, data)
+    assert [line for line in said.splitlines() if line.startswith(("open", "written", "text:"))] == [
+        f"open {run / 'report.html'}",
+        f"written: {run / 'views.html'}",
+        f"written: {run / 'transformers'}",
+        "text: 20 of 20 rows embedded",
+        f"written: {run / 'v.parquet'}",
+    ]
+    assert len(column(run / "v.parquet", "text_vector")) == 20
+    assert not list(run.glob(".*"))
+
+
+def torchrun(*words: str | Path) -> str:
+    """What two processes print, on this machine's CPUs."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    env |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
+    done = subprocess.run([*start, *map(str, words)], env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_spaces_and_features(saved: Path, tmp_path: Path) -> None:
