@@ -7,11 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+
+from multicl.types import BadSample, Modality, Sample
 
 SLOW = 2e-4
 """Seconds an item, above which threads help."""
@@ -54,6 +57,18 @@ def ahead(work: Callable[[T], R], items: Iterable[T], most: int) -> Generator[R]
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def loaded(modality: Modality, cells: Iterable[Any], most: int) -> Generator[Sample | BadSample]:
+    """Each cell as evaluation reads it, by `ahead`; what is wrong with one stands in its place."""
+    return ahead(partial(_loaded, modality), cells, most)
+
+
+def _loaded(modality: Modality, cell: Any) -> Sample | BadSample:
+    try:
+        return modality.load(cell, None)
+    except BadSample as error:
+        return error
 
 
 def cores() -> int:

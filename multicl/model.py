@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from safetensors.torch import save_model
 from torch import Tensor
 
-from multicl.ahead import ahead
+from multicl.ahead import loaded
 from multicl.files import write_whole, writing
 from multicl.modes import evaluating
 from multicl.predict import probabilities, target_of
@@ -101,9 +100,9 @@ class Model:
         out = torch.zeros(len(values), width)
         window = 16 * batch_size  # so many are sorted by length among themselves
         device = next(self.towers.parameters()).device
-        loaded = ahead(partial(_loaded, modality), values, most=2 * batch_size)
-        with evaluating(self.towers), torch.no_grad(), closing(loaded):
-            numbered = enumerate(loaded)
+        samples_of = loaded(modality, values, most=2 * batch_size)
+        with evaluating(self.towers), torch.no_grad(), closing(samples_of):
+            numbered = enumerate(samples_of)
             for _ in range(0, len(values), window):
                 for samples in _batches(islice(numbered, window), batch_size, node, skipped):
                     batch = modality.view(modality.collate(list(samples.values())).to(device), None, "weak")
@@ -197,13 +196,6 @@ def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, 
     model = Model(towers.eval(), space)
     model.towers.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return model
-
-
-def _loaded(modality: Modality, cell: Any) -> Sample | BadSample:
-    try:
-        return modality.load(cell, None)
-    except BadSample as error:
-        return error
 
 
 def _batches(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from multicl.ahead import loaded
 from multicl.equal_files import Files
 from multicl.evaluation.held_out import Figures
 from multicl.evaluation.retrieval import retrieval
@@ -71,13 +72,9 @@ def two_views(
     Args:
         what: names the draws; the same name, the same views.
     """
-    samples = {}
-    for at, cell in enumerate(cells):
-        try:
-            if cell is not None:
-                samples[at] = modality.load(cell, None)
-        except BadSample:
-            continue
+    there = [at for at, cell in enumerate(cells) if cell is not None]
+    each = zip(there, loaded(modality, [cells[at] for at in there], most=len(there)), strict=True)
+    samples = {at: sample for at, sample in each if not isinstance(sample, BadSample)}
     places = list(samples)
     sides: tuple[list[Tensor], list[Tensor]] = ([torch.zeros(0)], [torch.zeros(0)])
     for start in range(0, len(places), batch_size):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -74,6 +76,25 @@ def test_equal_content_is_right_and_what_cannot_be_read_is_left_out() -> None:
     assert found["x_view_recall@1"] == 1
     with pytest.raises(InputError, match="fewer than two cells of 'x' can be read"):
         own_views(angle, {"x": Noisy(1.0)}, "x", open_rows([{"x": "1"}, {"x": "broken"}]))
+
+
+def test_threads_decode_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
+    class Slow(Noisy):
+        def load(self, raw: object, rng: object = None) -> float:
+            time.sleep(0.001)
+            names.append(threading.current_thread().name)
+            return super().load(raw, rng)
+
+    data = open_rows([{"x": cell} for cell in ["broken", None, *map(str, range(60)), "broken"]])
+    found = {}
+    for count in (1, 3):
+        monkeypatch.setattr("multicl.ahead.cores", lambda count=count: count)
+        names.clear()
+        found[count] = own_views(angle, {"x": Slow(1.0)}, "x", data)
+        assert len(set(names)) == (1 if count == 1 else 4)
+    assert found[1] == found[3] == own_views(angle, {"x": Noisy(1.0)}, "x", data)
 
 
 def test_only_the_first_rows_are_looked_at() -> None:
