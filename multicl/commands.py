@@ -19,6 +19,7 @@ from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.model import DEFAULT, Model, load
 from multicl.pairs import check_graph, column_of, requested_views
 from multicl.reader import Reader, sources_of
+from multicl.repeats import check_one
 from multicl.report.gallery import Section, write_gallery
 from multicl.rows import Rows, blamed, open_rows, resolve_path
 from multicl.run import Run, is_main, recipe_class
@@ -39,8 +40,9 @@ def opened(
         columns: more of its `data.columns`: name asked for -> column of the data.
 
     Raises:
-        InputError: the folder is no run, or its recipe cannot be found.
+        InputError: the folder is no run, or holds several, or its recipe cannot be found.
     """
+    check_one(run)
     if not (run / "recipe.yaml").is_file():
         raise InputError(f"{run} is no run: it has no recipe.yaml")
     plain = read_yaml(run / "recipe.yaml")

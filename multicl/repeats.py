@@ -68,3 +68,14 @@ def runs_of(folder: Path) -> list[Path]:
         return [folder]
     numbers = (path.name.removeprefix("seed-") for path in folder.glob("seed-*"))
     return [folder / f"seed-{n}" for n in sorted(map(int, filter(str.isdecimal, numbers)))] or [folder]
+
+
+def check_one(folder: Path) -> None:
+    """For what works with one run.
+
+    Raises:
+        InputError: the folder holds runs of several seeds.
+    """
+    first, *_ = runs_of(folder)
+    if first != folder:
+        raise InputError(f"{folder} holds runs of several seeds: name one of them, as {first}")

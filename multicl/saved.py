@@ -17,6 +17,7 @@ import multicl.objectives as objectives
 from multicl.adapters import adapter, adapter_name
 from multicl.config import from_plain, to_plain
 from multicl.pairs import Pair, Term
+from multicl.repeats import check_one
 from multicl.settings import Mine
 from multicl.targets import Target
 from multicl.towers import Head, Towers
@@ -165,7 +166,7 @@ def folder_of(name: str | Path) -> Path:
     """The folder of a model, or of a run's model; else the hub's, downloaded.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or there are several seeds' runs.
     """
     folder = Path(name).expanduser()
     if (folder / "model" / "config.json").is_file():
@@ -173,6 +174,7 @@ def folder_of(name: str | Path) -> Path:
     if (folder / "recipe.yaml").is_file():
         raise InputError(f"the run {folder} holds no model yet: finish it with --run {folder} --resume auto")
     if folder.exists():
+        check_one(folder)
         return folder
     if folder.is_absolute() or str(name).count("/") != 1 or str(name).startswith("."):
         raise InputError(f"no such folder: {name}")

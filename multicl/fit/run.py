@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -52,9 +53,15 @@ def fit(
         The recipe's file, RUN.py.
 
     Raises:
-        InputError: the data cannot be read, or no column is any adapter's; `minutes` not above 0.
+        InputError: the data cannot be read, or no column is any adapter's; `minutes` not above 0; or it is started as
+            several processes.
     """
     import torch
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "multicl fit is one process: with --dry-run it writes a recipe, which can be launched as several"
+        )
 
     if not minutes > 0:
         raise InputError(f"--minutes must be above 0, got {minutes}")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from multicl import cli, load
 from multicl.repeats import averaged, several_seeds
 from multicl.types import InputError
 
@@ -42,3 +45,18 @@ def test_a_figure_that_only_the_trained_model_has_is_averaged_too() -> None:
     found = averaged(runs)
     assert found["classifier"] == pytest.approx(0.3)
     assert set(found["deviation"]) == {"knn", "classifier"}
+
+
+def test_a_folder_of_several_seeds_is_no_run_and_the_refusal_names_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (10, 2):
+        (tmp_path / f"seed-{seed}").mkdir()
+        (tmp_path / f"seed-{seed}" / "recipe.yaml").touch()
+    told = f"{tmp_path} holds runs of several seeds: name one of them, as {tmp_path / 'seed-2'}"
+    with pytest.raises(InputError, match=re.escape(told)):
+        load(tmp_path)
+    for words in (["report"], ["export", "--to", "onnx"], ["embed", "--data", "x.csv", "--out", "x.parquet"]):
+        with pytest.raises(SystemExit):
+            cli.main([words[0], str(tmp_path), *words[1:]])
+        assert capsys.readouterr().err == f"multicl: {told}\n"

@@ -95,6 +95,13 @@ def test_a_try_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyt
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv"}
 
 
+def test_several_processes_are_told_that_the_recipe_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"one process.*--dry-run"):
+        fit("x.csv", tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be() -> None:
     with pytest.raises(InputError, match="--minutes"):
         fit("nowhere", minutes=0)
