@@ -73,7 +73,8 @@ def _columns(figures: Mapping[str, dict[str, float]], results: Mapping[str, Any]
 
 def _settings(run: Path) -> dict[str, Any]:
     first, *more = each = runs_of(run)
-    settings = flat(read_yaml(first / "recipe.yaml"))
+    plain = flat(read_yaml(first / "recipe.yaml"))
+    settings = {key: value for key, value in plain.items() if value != {}}  # no entries: as one that lacks them all
     return {**settings, "train.seed": [int(of.name.removeprefix("seed-")) for of in each]} if more else settings
 
 

@@ -18,9 +18,10 @@ from multicl.fit.columns import columns_of
 from multicl.fit.plan import Plan, plan
 from multicl.fit.write import write_recipe
 from multicl.hold_out import HoldOut
+from multicl.repeats import several_seeds
 from multicl.report_run import report
 from multicl.rows import Rows
-from multicl.run import Run, launch, recipe_class
+from multicl.run import Run, launch, parse, recipe_class
 from multicl.types import InputError
 
 HELD_OUT = ("test", "validation", "val", "valid", "dev")
@@ -80,7 +81,9 @@ def fit(
     print("".join(f"  {line}\n" for line in chosen.why), end="", flush=True)
     write_recipe(file, chosen, data, TRIED, source)
     try:
-        each = seconds_a_step(recipe_class(str(file))())
+        recipe = recipe_class(str(file))
+        parse(recipe, several_seeds(flags)[1])  # a wrong flag is told before anything is timed
+        each = seconds_a_step(recipe())
     except BaseException:  # the next try may be called alike, and would find a recipe that was never launched
         file.unlink()
         raise

@@ -231,3 +231,12 @@ def test_a_folder_of_several_seeds_is_evaluated_and_compared(
     found = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
     assert found["runs"] == [str(both / "seed-9"), str(both / "seed-10")]
     assert found["deviation"]["image/uniformity"] > 0
+
+
+def test_a_mapping_without_entries_differs_by_those_of_the_other_alone(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in "ab"]
+    for run, columns in zip(runs, ("{image: img}", "{}"), strict=True):
+        run.mkdir()
+        (run / "recipe.yaml").write_text(f"recipe: clip\ndata:\n  path: x\n  columns: {columns}\n")
+        (run / "result.json").write_text("{}")
+    assert compare(runs)["differences"] == {"data.columns.image": {str(runs[0]): "img", str(runs[1]): None}}

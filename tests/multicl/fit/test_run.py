@@ -95,6 +95,18 @@ def test_a_try_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyt
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv"}
 
 
+@pytest.mark.parametrize("flags", [["--train.stpes", "3"], ["--train.lr", "-1"], ["--train.seed", "1,1"]])
+def test_a_wrong_flag_is_told_before_steps_are_timed_and_leaves_nothing_behind(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multicl.fit.run.seconds_a_step", lambda recipe: pytest.fail("a step is timed"))
+    data = tmp_path / "a.csv"
+    data.write_text("text\n" + "".join(f"the words of row {i}\n" for i in range(40)))
+    with pytest.raises((InputError, SystemExit)):
+        fit(str(data), tmp_path / "run", flags=flags)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv"}
+
+
 def test_several_processes_are_told_that_the_recipe_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match=r"one process.*--dry-run"):
