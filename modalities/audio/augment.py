@@ -40,6 +40,7 @@ class Stream(IntEnum):
     BACKGROUND = 9
     WARP = 10
     STRETCH = 11
+    TIME_WARP = 12
 
 
 def augment(
@@ -56,8 +57,8 @@ def augment(
         noises: backgrounds in place of other rows; on the batch's device.
 
     Returns:
-        "wave" [B, T'], zero beyond the new "lengths"; "time_masks" and "freq_masks" float32 [B, n, 2] and
-        "warp" float32 [B] where asked for.
+        "wave" [B, T'], zero beyond the new "lengths"; "time_masks" and "freq_masks" float32 [B, n, 2], "warp"
+        float32 [B] and "time_warp" float32 [B, 2] where asked for.
     """
     wave, lengths = batch.get("wave"), batch.get("lengths")
     seeds = seeds.to(wave.device)
@@ -101,6 +102,8 @@ def augment(
     if settings.warp != (1.0, 1.0):
         low, high = settings.warp
         masks["warp"] = low * (high / low) ** seeded.uniform(seeds, 1, stream=Stream.WARP)[:, 0]
+    if settings.time_warp > 0:
+        masks["time_warp"] = _time_warp(seeds, settings.time_warp)
     return batch.replace(wave=out, lengths=sizes, **masks)
 
 
@@ -217,3 +220,11 @@ def _masks(seeds: Tensor, count: int, most: float, stream: Stream) -> Tensor:
     width, place = seeded.uniform(seeds, 2 * count, stream=stream).unflatten(1, (count, 2)).unbind(2)
     width = width * most
     return torch.stack([place * (1 - width), width], 2)
+
+
+def _time_warp(seeds: Tensor, most: float) -> Tensor:
+    """[B, 2] a point of time, uniform in [most, 1 - most), and where it goes, at most that far, as fractions."""
+    place, move = seeded.uniform(seeds, 2, stream=Stream.TIME_WARP).unbind(1)
+    point = most + (1 - 2 * most) * place
+    to = (point + most * (2 * move - 1)).clamp(1e-3, 1 - 1e-3)  # the ends stay
+    return torch.stack([point, to], 1)

@@ -17,9 +17,9 @@ def require(holds: bool, name: str, value: object, wanted: str) -> None:
 class Augment:
     """Random changes of a sound; every sample draws its own. Zeros (and equal ends of a range) turn a change off.
 
-    Time and frequency masks are SpecAugment's (arXiv:1904.08779, section 2). They are drawn with the view and applied
-    by the encoder, since the spectrogram is its affair: a model that reads waveforms has its time masks silenced in
-    the waveform, and knows no frequency masks.
+    Time warps, time and frequency masks are SpecAugment's (arXiv:1904.08779, section 2). They are drawn with the view
+    and applied by the encoder, since the spectrogram is its affair: a model that reads waveforms has its time masks
+    silenced in the waveform, and knows no frequency masks.
 
     Raises:
         InputError: a setting out of its range.
@@ -46,6 +46,10 @@ class Augment:
     """Range of the factor, within [0.5, 2], that mel bands' frequencies are multiplied by, as a longer or shorter vocal
     tract does; pitch moves along, tempo stays (vocal tract length perturbation, Jaitly and Hinton 2013). The encoder
     applies it, as the masks."""
+    time_warp: float = 0.0
+    """Greatest move, either way, of a random point of the spectrogram's time, as a fraction of the clip in [0, 0.5):
+    what is before and after is stretched or squeezed, and the clip is as long as before. The encoder applies it, where
+    it knows `warp`: "small" and modules of your own that look at log-mels."""
     background: float = 0.0
     """Probability of a background: a noise of `Audio.noises`, or another row, of the batch or of its part that is
     embedded at once."""
@@ -77,6 +81,7 @@ class Augment:
         for name in ("noise", "background", "polarity", "stretch", "time_mask_max", "freq_mask_max"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
         require(0 <= self.shift < 1, "shift", self.shift, "in [0, 1)")
+        require(0 <= self.time_warp < 0.5, "time_warp", self.time_warp, "in [0, 0.5)")
         for name in ("time_masks", "freq_masks"):
             require(0 <= getattr(self, name) <= 100, name, getattr(self, name), "a number of masks, 0 to 100")
 

@@ -1,4 +1,4 @@
-"""The log-mel front end and SpecAugment's masks.
+"""The log-mel front end and SpecAugment.
 
 Dimensions: B rows, T samples, F frames, M mel bands, N points of the transform.
 """
@@ -121,18 +121,42 @@ def warped(x: Tensor, factors: Tensor, top: float) -> Tensor:
     return x.gather(1, low).lerp(x.gather(1, (low + 1).clamp(max=bands - 1)), part)
 
 
+def time_warped(x: Tensor, frames: Tensor, points: Tensor) -> Tensor:
+    """Time bent at one point, which moves; both sides are stretched along straight lines, and the ends stay.
+
+    SpecAugment's first change (arXiv:1904.08779, section 2), a frame between two by linear interpolation.
+
+    Args:
+        x: [B, M, F], zero beyond frames [B]. points: [B, 2], where the point is and where it goes, as fractions in
+            (0, 1) of the time from the first valid frame to the last.
+
+    Returns:
+        [B, M, F], zero beyond the frames.
+    """
+    from_, to = points[:, :1], points[:, 1:]
+    last = frames[:, None] - 1
+    at = torch.arange(x.shape[2], device=x.device).minimum(last)  # [B, F]
+    asked = torch.where(at <= to * last, at * (from_ / to), last - (last - at) * ((1 - from_) / (1 - to)))
+    low = asked.long()
+    part = (asked - low).to(x.dtype)[:, None]
+    low, high = (frame.clamp(max=x.shape[2] - 1)[:, None].expand_as(x) for frame in (low, low + 1))
+    return x.gather(2, low).lerp(x.gather(2, high), part) * within(frames, x.shape[2])[:, None]
+
+
 def _to_mels(hertz: float) -> float:
     return 2595 * math.log10(1 + hertz / 700)
 
 
 def spec_augment(x: Tensor, frames: Tensor, batch: Batch, top: float | None = None) -> Tensor:
-    """Put the batch's "warp", "time_masks" and "freq_masks", where it has any, on x [B, M, F]: masked places get 0.
+    """Put the batch's warps and masks, where it has any, on x [B, M, F], zero beyond frames [B]: masked places get 0.
 
     Args:
         top: Hz, where the bands end; None: what x has in place of bands knows no frequencies, and is not warped.
     """
     if "warp" in batch and top is not None:
         x = warped(x, batch.get("warp"), top)
+    if "time_warp" in batch and top is not None:
+        x = time_warped(x, frames, batch.get("time_warp"))
     if "time_masks" in batch:
         x = x.masked_fill(covered(batch.get("time_masks"), frames, x.shape[2])[:, None], 0)
     if "freq_masks" in batch:

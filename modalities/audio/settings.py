@@ -26,7 +26,8 @@ class Audio:
     """Sound as a modality: waveforms in the batch, spectrograms in the encoder.
 
     A batch holds "wave" float32 [B, T], zero beyond "lengths" int64 [B]; views add "time_masks" and "freq_masks",
-    float32 [B, n, 2]: start and width as fractions of the clip and of the bands; and "warp", float32 [B]: a factor.
+    float32 [B, n, 2]: start and width as fractions of the clip and of the bands; "warp", float32 [B]: a factor; and
+    "time_warp", float32 [B, 2]: a point of the clip and where it goes, as fractions.
 
     Raises:
         InputError: a setting out of its range.
@@ -154,8 +155,8 @@ class Audio:
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
         """One random view; seeds None: the batch as it is. `noises` are read, once in a process, if `build` has not.
 
-        In this order: crop, shift, gain and polarity, speed, stretch, background, noise; masks are for the encoder to
-        apply.
+        In this order: crop, shift, gain and polarity, speed, stretch, background, noise; warps and masks are for the
+        encoder to apply.
 
         Raises:
             InputError: the folder `noises` does not exist or holds no sound that can be read.

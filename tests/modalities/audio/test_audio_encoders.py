@@ -4,12 +4,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torchaudio.transforms import MelSpectrogram
 
 from multicl.modalities.audio import Audio
 from multicl.modalities.audio.encoders import segments
-from multicl.modalities.audio.mel import LogMel, spec_augment, warped
+from multicl.modalities.audio.mel import LogMel, spec_augment, time_warped, warped
 from multicl.types import Batch, InputError
 
 RATE = 8000
@@ -187,9 +189,40 @@ def test_a_warped_tone_is_a_lower_tone():
     assert found[0, :, 20].argmax() == other[0, :, 20].argmax() != one[0, :, 20].argmax()
 
 
-def test_a_warp_reaches_encoders_of_bands_alone():
+def test_a_frame_of_warped_time_is_on_the_straight_lines_through_the_point():
+    frames, points = torch.tensor([30, 17, 2, 30]), torch.tensor([[0.3, 0.5], [0.6, 0.45], [0.5, 0.7], [0.4, 0.4]])
+    x = torch.randn(4, 3, 30, generator=torch.Generator().manual_seed(0))
+    x = x * (torch.arange(30) < frames[:, None])[:, None]
+    y = time_warped(x, frames, points)
+    for row, n, (from_, to), found in zip(x, frames.tolist(), points.tolist(), y, strict=True):
+        asked = np.interp(np.arange(n) / (n - 1), [0, to, 1], [0, from_, 1]) * (n - 1)
+        wanted = [np.interp(asked, np.arange(n), band) for band in row[:, :n].tolist()]
+        np.testing.assert_allclose(found[:, :n], wanted, atol=1e-5)
+        assert found[:, n:].abs().sum() == 0
+    assert torch.equal(y[:, :, 0], x[:, :, 0])
+    assert torch.equal(y[3], x[3])
+
+
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5), points=st.tuples(*[st.floats(0.001, 0.999)] * 2))
+@settings(max_examples=50, deadline=None)
+def test_warped_time_is_a_row_own_and_stays_within_its_range(lengths, points):
+    frames, points = torch.tensor(lengths), torch.tensor([points] * len(lengths))
+    x = torch.rand(len(lengths), 2, max(lengths), generator=torch.Generator().manual_seed(0)) + 1
+    x = x * (torch.arange(max(lengths)) < frames[:, None])[:, None]
+    y = time_warped(x, frames, points)
+    for i, n in enumerate(lengths):
+        assert torch.equal(y[i : i + 1, :, :n], time_warped(x[i : i + 1, :, :n], frames[i : i + 1], points[:1]))
+        assert y[i, :, :n].min() >= 1
+        assert y[i, :, :n].max() <= 2
+        assert y[i, :, n:].abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    "changed", [{"warp": torch.tensor([1.2, 0.9])}, {"time_warp": torch.tensor([[0.5, 0.7], [0.4, 0.3]])}]
+)
+def test_a_warp_reaches_encoders_of_bands_alone(changed):
     batch = AUDIO.collate([clip(8000), clip(4000)])
-    moved = batch.replace(warp=torch.tensor([1.2, 0.9]))
+    moved = batch.replace(**changed)
     torch.manual_seed(0)
     small, seen = Audio(rate=RATE).build().eval(), Net((6,))
     other = Audio(seen, rate=RATE).build()

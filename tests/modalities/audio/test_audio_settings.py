@@ -78,6 +78,8 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Augment(tempo=(1.2, 0.9)), "tempo"),
         (lambda: Augment(warp=(0.4, 1)), "warp"),
         (lambda: Augment(warp=(1.1, 0.9)), "warp"),
+        (lambda: Augment(time_warp=0.5), "time_warp"),
+        (lambda: Augment(time_warp=-0.1), "time_warp"),
         (lambda: Augment(polarity=-0.1), "polarity"),
         (lambda: Augment(shift=1), "shift"),
         (lambda: Augment(time_masks=-1), "time_masks"),

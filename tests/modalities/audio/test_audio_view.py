@@ -19,6 +19,7 @@ ALL = Augment(
     stretch=0.5,
     tempo=(0.7, 1.4),
     warp=(0.8, 1.25),
+    time_warp=0.2,
     time_masks=2,
     freq_masks=3,
     time_mask_max=0.3,
@@ -54,6 +55,7 @@ def test_a_row_depends_on_its_seed_and_samples_only(lengths, seconds):
         assert torch.equal(alone.get("time_masks")[0], together.get("time_masks")[i])
         assert torch.equal(alone.get("freq_masks")[0], together.get("freq_masks")[i])
         assert torch.equal(alone.get("warp")[0], together.get("warp")[i])
+        assert torch.equal(alone.get("time_warp")[0], together.get("time_warp")[i])
     assert together.get("wave").dtype == torch.float32
     assert together.lengths.dtype == torch.int64
     beyond = torch.arange(together.get("wave").shape[1]) >= together.lengths[:, None]
@@ -84,6 +86,19 @@ def test_warps_are_as_often_up_as_down():
     assert 0.8 <= factors.min() < 0.801
     assert 1.249 < factors.max() <= 1.25
     assert factors.log().mean() == pytest.approx(0, abs=0.01)
+
+
+def test_points_of_time_move_both_ways_and_stay_off_the_ends():
+    points = view(batch_of(*[2] * 4000), torch.arange(4000), time_warp=0.2, warp=(0.8, 1.25)).get("time_warp")
+    from_, moved_by = points[:, 0], points[:, 1] - points[:, 0]
+    assert 0.2 <= from_.min() < 0.201
+    assert 0.799 < from_.max() < 0.8001
+    assert -0.2001 < moved_by.min() < -0.199
+    assert 0.199 < moved_by.max() < 0.2001
+    assert moved_by.mean() == pytest.approx(0, abs=0.01)
+    assert abs(torch.corrcoef(torch.stack([from_, moved_by]))[0, 1]) < 0.05
+    furthest = view(batch_of(*[2] * 4000), torch.arange(4000), time_warp=0.4999).get("time_warp")
+    assert 0 < furthest.min() < furthest.max() < 1
 
 
 def test_crops_are_windows_of_the_clip():
