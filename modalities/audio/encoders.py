@@ -12,30 +12,31 @@ from multicl.types import Batch, InputError
 class Small(nn.Module):
     """A residual convolutional net on log-mels that keeps order in time: "one two" is not "two one".
 
-    Bands are channels; a stem of stride 4 makes a frame of 40 ms, three residual convolutions (pre-activation,
-    arXiv:1603.05027) see 0.5 s around it, and averages over equal segments of the clip's own length are laid side by
-    side. Norms are over one frame and what lies beyond a clip's length is kept zero, so padding changes nothing.
+    Bands are channels; a stem of stride 4 makes a frame of 40 ms, residual convolutions (pre-activation,
+    arXiv:1603.05027), three of which see 0.5 s around it, follow, and averages over equal segments of the clip's own
+    length are laid side by side. Norms are over one frame and what lies beyond a clip's length is kept zero, so padding
+    changes nothing.
     """
 
     channels = 128
-    depth = 3
     stride = 4
     segments = 8
     rows = 16
     """On a CPU rows are taken by length in slices of this many: little padding, and activations stay in cache."""
 
-    def __init__(self, front: LogMel | Filters, width: int | None = 256) -> None:
+    def __init__(self, front: LogMel | Filters, width: int | None = 256, depth: int = 3) -> None:
         """
         Args:
             front: waveforms -> bands. width: of what a last linear layer gives; None: there is none.
+            depth: residual convolutions.
         """
         super().__init__()
         pooled = self.segments * self.channels
         self.width = pooled if width is None else width
         self.front = front
         self.stem = nn.Conv1d(front.mels, self.channels, 5, stride=self.stride, padding=2)
-        self.convs = nn.ModuleList(nn.Conv1d(self.channels, self.channels, 5, padding=2) for _ in range(self.depth))
-        self.norms = nn.ModuleList(nn.LayerNorm(self.channels) for _ in range(self.depth + 1))
+        self.convs = nn.ModuleList(nn.Conv1d(self.channels, self.channels, 5, padding=2) for _ in range(depth))
+        self.norms = nn.ModuleList(nn.LayerNorm(self.channels) for _ in range(depth + 1))
         self.out = nn.Identity() if width is None else nn.Linear(pooled, width)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -74,8 +75,8 @@ def segments(lengths: Tensor, size: int, count: int) -> Tensor:
 class SmallWave(Small):
     """`Small` on what learnt filters make of the waveform, in place of log-mels; time masks silence the waveform."""
 
-    def __init__(self, rate: int, width: int | None = 256) -> None:
-        super().__init__(Filters(rate), width)
+    def __init__(self, rate: int, width: int | None = 256, depth: int = 3) -> None:
+        super().__init__(Filters(rate), width, depth)
 
     def _encode(self, batch: Batch) -> Tensor:
         if "time_masks" in batch:

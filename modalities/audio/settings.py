@@ -69,6 +69,9 @@ class Audio:
     pooling: Literal["linear", "segments"] = "linear"
     """What "small" gives: 256 numbers that it makes of 8 equal parts of the clip, or the means over these parts
     themselves, 8 times 128. Training shapes the last layers most to tell clips apart; probes like what is before."""
+    depth: int = 3
+    """Residual convolutions of "small", 0 to 32: three see 0.5 s around each frame, one 0.2 s. Fewer stay nearer to the
+    spectrogram, which suits little data."""
     pretrained: bool = True
     """Load the weights of a Hugging Face model; False: its architecture with fresh weights."""
     lora: int = 0
@@ -102,6 +105,7 @@ class Audio:
         require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
         require(self.center in ("clip", "band"), "center", self.center, '"clip" or "band"')
         require(self.pooling in ("linear", "segments"), "pooling", self.pooling, '"linear" or "segments"')
+        require(isinstance(self.depth, int) and 0 <= self.depth <= 32, "depth", self.depth, "a whole number, 0 to 32")
         require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
         if self.noises is not None:
             require(self.noises != "", "noises", self.noises, "a folder")
@@ -209,7 +213,7 @@ class Audio:
         front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms, self.center == "band")
         if isinstance(self.encoder, str):
             width = 256 if self.pooling == "linear" else None
-            return Small(front, width) if self.input == "mel" else SmallWave(self.rate, width)
+            return Small(front, width, self.depth) if self.input == "mel" else SmallWave(self.rate, width, self.depth)
         return Custom(self.encoder, front if self.input == "mel" else None, self.rate)
 
     def save(self, folder: Path) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torchaudio.transforms import MelSpectrogram
 
 from multicl.modalities.audio import Audio
-from multicl.modalities.audio.encoders import segments
+from multicl.modalities.audio.encoders import Small, segments
 from multicl.modalities.audio.mel import LogMel, spec_augment, time_warped, warped
 from multicl.types import Batch, InputError
 
@@ -137,6 +137,32 @@ def test_segments_alone_are_what_the_linear_layer_is_given(form):
     batch = AUDIO.collate([clip(9000), clip(5000)])
     assert alone.width == alone(batch).shape[1] == 8 * 128
     torch.testing.assert_close(with_layer.out(alone(batch)), with_layer(batch))
+
+
+class Bands(nn.Module):
+    mels, top = 4, None
+
+    def forward(self, wave, lengths):
+        return wave, lengths
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_each_residual_convolution_sees_two_frames_more_to_either_side(depth):
+    torch.manual_seed(0)
+    encoder, states = Small(Bands(), None, depth), []
+    encoder.norms[-1].register_forward_hook(lambda module, args, out: states.append(out[0]))
+    one = torch.zeros(1, 4, 80)
+    one[0, :, 40] = torch.randn(4)
+    for x in (torch.zeros(1, 4, 80), one):
+        encoder(Batch({"wave": x, "lengths": torch.tensor([80])}))
+    moved = (states[0] - states[1]).abs().amax(1) > 1e-6
+    assert moved.nonzero()[:, 0].tolist() == list(range(10 - 2 * depth, 11 + 2 * depth))
+
+
+@pytest.mark.parametrize("form", ["mel", "wave"])
+def test_depth_is_the_number_of_residual_convolutions(form):
+    assert [len(Audio(rate=RATE, input=form, depth=depth).build().convs) for depth in (0, 1, 3)] == [0, 1, 3]
+    assert len(Audio(rate=RATE, input=form).build().convs) == 3
 
 
 def test_segments_average_equal_parts():

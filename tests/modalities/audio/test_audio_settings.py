@@ -58,6 +58,8 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Audio(window_ms=0), "window_ms"),
         (lambda: Audio(hop_ms=26), "hop_ms"),
         (lambda: Audio(pooling="mean"), "pooling"),
+        (lambda: Audio(depth=-1), "depth"),
+        (lambda: Audio(depth=33), "depth"),
         (lambda: Audio(input="mp3"), "input"),
         (lambda: Audio(channel="rear"), "channel"),
         (lambda: Audio(center="left"), "center"),
