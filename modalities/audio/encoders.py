@@ -79,11 +79,10 @@ class SmallWave(Small):
         super().__init__(Filters(rate), width, depth)
 
     def _encode(self, batch: Batch) -> Tensor:
+        wave, lengths = batch.get("wave"), batch.get("lengths")
         if "time_masks" in batch:
-            wave, lengths = batch.get("wave"), batch.get("lengths")
-            silent = covered(batch.get("time_masks"), lengths, wave.shape[1])
-            batch = Batch({"wave": wave.masked_fill(silent, 0), "lengths": lengths}, batch.row, batch.padded)
-        return super()._encode(batch)
+            wave = wave.masked_fill(covered(batch.get("time_masks"), lengths, wave.shape[1]), 0)
+        return super()._encode(Batch({"wave": wave, "lengths": lengths}, batch.row, batch.padded))
 
 
 class Filters(nn.Module):

@@ -244,9 +244,14 @@ def test_warped_time_is_a_row_own_and_stays_within_its_range(lengths, points):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"warp": torch.tensor([1.2, 0.9])}, {"time_warp": torch.tensor([[0.5, 0.7], [0.4, 0.3]])}]
+    "changed",
+    [
+        {"warp": torch.tensor([1.2, 0.9])},
+        {"time_warp": torch.tensor([[0.5, 0.7], [0.4, 0.3]])},
+        {"freq_masks": torch.tensor([[[0.1, 0.5]]] * 2)},
+    ],
 )
-def test_a_warp_reaches_encoders_of_bands_alone(changed):
+def test_what_changes_bands_reaches_encoders_of_bands_alone(changed):
     batch = AUDIO.collate([clip(8000), clip(4000)])
     moved = batch.replace(**changed)
     torch.manual_seed(0)
