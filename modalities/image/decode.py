@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 def load(raw: Any, height: int, width: int, kept: float = 1.0, squash: bool = False) -> Tensor:
     """One cell -> uint8 [3, height, width]: scaled to cover the size (bicubic, antialiased), the centre cut out.
 
+    All pixels of the file are looked at, and the centre is that of transformers' processors, to the pixel: a
+    checkpoint sees what it saw in training.
+
     In memory a large picture's channels lie together (channels last), as files have them and crops are cut quickest.
 
     Args:
@@ -39,7 +43,7 @@ def load(raw: Any, height: int, width: int, kept: float = 1.0, squash: bool = Fa
     pixels = _plain_jpeg(raw, height, width) if kept == 1 else None
     if pixels is not None and pixels.shape[1:] == (height, width):
         return _laid_out(pixels)
-    return _pixels(fit(read(raw, hint=round(2 * max(height, width) / kept)), height, width, kept, squash))
+    return _pixels(fit(read(raw), height, width, kept, squash))
 
 
 def load_whole(raw: Any, least: tuple[int, int], most: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
@@ -59,7 +63,7 @@ def load_whole(raw: Any, least: tuple[int, int], most: tuple[int, int]) -> tuple
     picture = read(raw, hint=2 * max(most))
     own = picture.height, picture.width
     height, width = (min(max(n, low), high) for n, low, high in zip(own, least, most, strict=True))
-    return _pixels(fit(picture, height, width, squash=True)), own
+    return _pixels(picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)), own
 
 
 def _plain_jpeg(raw: Any, height: int, width: int) -> Tensor | None:
@@ -114,19 +118,24 @@ def read(raw: Any, hint: int | None = None) -> Image.Image:
 def fit(picture: Image.Image, height: int, width: int, kept: float = 1.0, squash: bool = False) -> Image.Image:
     """Scale to cover width x height and cut out the centre, in one resampling; the picture itself where it fits.
 
+    It is as if the picture were scaled to whole pixels first, its longer side rounded down, and whole ones were cut off
+    then, as transformers' processors do.
+
     Args:
         kept: share of the centre's height and width that is scaled to the size. squash: it is scaled to the width and
             the height, each for itself.
     """
     if picture.size == (width, height) and kept == 1:
         return picture
-    across, down = width / picture.width / kept, height / picture.height / kept
-    if not squash:
-        across = down = max(across, down)
-    w, h = width / across, height / down
-    left, top = max(0.0, (picture.width - w) / 2), max(0.0, (picture.height - h) / 2)
-    box = (left, top, min(left + w, picture.width), min(top + h, picture.height))
-    return picture.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    across, down = (math.floor(n / kept + 1e-6) for n in (width, height))  # so that 224 / (224 / 232) is 232
+    if not squash and across * picture.height >= down * picture.width:
+        down = across * picture.height // picture.width
+    elif not squash:
+        across = down * picture.width // picture.height
+    w, h = picture.width / across, picture.height / down  # of a pixel
+    left, top = (across - width) // 2 * w, (down - height) // 2 * h
+    box = (left, top, min(left + width * w, picture.width), min(top + height * h, picture.height))
+    return picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
 
 
 def preview(raw: Any, side: int = 64) -> tuple[str, bytes]:

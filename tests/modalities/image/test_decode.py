@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pil
+from transformers import CLIPImageProcessor, SiglipImageProcessor
 
 from multicl.modalities.image import Image, decode
 from multicl.types import BadSample, Batch
@@ -168,9 +169,36 @@ def test_a_large_jpeg_decoded_at_a_fraction_looks_the_same():
     g = np.random.default_rng(0)
     photo = np.asarray(Pil.fromarray(g.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((1600, 1200)))
     data = encoded(photo, "JPEG", quality=95)
-    exact = np.asarray(decode.fit(decode.read(data), 32, 32)).astype(float)
-    quick = Image(size=32).load(data).permute(1, 2, 0).numpy().astype(float)
-    assert np.abs(exact - quick).mean() < 1
+    exact = np.asarray(decode.read(data).resize((48, 48), Pil.Resampling.BICUBIC)).astype(float)
+    quick, before = Image(size=32).load(data, random.Random(0))
+    assert before == pytest.approx(4 / 3)
+    assert np.abs(exact - quick.permute(1, 2, 0).numpy()).mean() < 1
+
+
+@pytest.mark.parametrize("sides", [(130, 180), (180, 131), (97, 40), (64, 64), (1203, 1600), (20, 31)])
+@pytest.mark.parametrize(
+    ("processor", "options", "how"),
+    [
+        (CLIPImageProcessor, {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}, {}),
+        (
+            CLIPImageProcessor,
+            {"size": {"shortest_edge": 37}, "crop_size": {"height": 32, "width": 32}},
+            {"kept": 32 / 37},
+        ),
+        (SiglipImageProcessor, {"size": {"height": 32, "width": 32}}, {"squash": True}),
+    ],
+    ids=["clip", "a share of the centre", "siglip"],
+)
+def test_evaluation_sees_what_transformers_processors_give(sides, processor, options, how):
+    """They scale tensors, and round some numbers otherwise: by 1 of 255."""
+    g = np.random.default_rng(0)
+    photo = Pil.fromarray(g.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize(sides[::-1])
+    data = encoded(photo, "JPEG", quality=95)
+    raw = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
+    wanted = processor(**options)(Pil.open(io.BytesIO(data)).convert("RGB"), **raw)["pixel_values"][0]
+    apart = (decode.load(data, 32, 32, **how).float() - wanted.float()).abs()
+    assert apart.max() <= 1
+    assert apart.mean() < 0.05
 
 
 def bomb(width=30_000, height=30_000):
