@@ -124,7 +124,8 @@ def _pictures(name: str, encoder: str, vision: Any) -> dict[str, Any]:
         )
     read = reading(encoder)
     height, width = read.get("size", (int(vision.image_size),) * 2)
-    return {"crop_pct": 1.0, "crop_mode": "center", **read, "size": height if height == width else (height, width)}
+    usual = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
+    return {**usual, **read, "size": height if height == width else (height, width)}
 
 
 def _config(name: str, node: str) -> Any:

@@ -24,8 +24,10 @@ _ORIENTATION = 0x0112  # the EXIF tag
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-def load(raw: Any, height: int, width: int, kept: float = 1.0, squash: bool = False) -> Tensor:
-    """One cell -> uint8 [3, height, width]: scaled to cover the size (bicubic, antialiased), the centre cut out.
+def load(
+    raw: Any, height: int, width: int, kept: float = 1.0, squash: bool = False, interpolation: str = "bicubic"
+) -> Tensor:
+    """One cell -> uint8 [3, height, width]: scaled to cover the size (antialiased), the centre cut out.
 
     All pixels of the file are looked at, and the centre is that of transformers' processors, to the pixel: a
     checkpoint sees what it saw in training.
@@ -36,6 +38,7 @@ def load(raw: Any, height: int, width: int, kept: float = 1.0, squash: bool = Fa
         raw: what `read` takes.
         kept: share of that centre's height and width, in (0, 1], which is what is scaled.
         squash: the whole picture is scaled to the size instead, whatever its proportions.
+        interpolation: Pillow's name of it, as of `Image`.
 
     Raises:
         BadSample: as `read`.
@@ -43,7 +46,7 @@ def load(raw: Any, height: int, width: int, kept: float = 1.0, squash: bool = Fa
     pixels = _plain_jpeg(raw, height, width) if kept == 1 else None
     if pixels is not None and pixels.shape[1:] == (height, width):
         return _laid_out(pixels)
-    return _pixels(fit(read(raw), height, width, kept, squash))
+    return _pixels(fit(read(raw), height, width, kept, squash, interpolation))
 
 
 def load_whole(raw: Any, least: tuple[int, int], most: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
@@ -115,7 +118,10 @@ def read(raw: Any, hint: int | None = None) -> Image.Image:
     raise BadSample(f"expected a picture (bytes, a path, a PIL image or an array), got {type(raw).__name__}")
 
 
-def fit(picture: Image.Image, height: int, width: int, kept: float = 1.0, squash: bool = False) -> Image.Image:
+def fit(
+    picture: Image.Image, height: int, width: int, kept: float = 1.0, squash: bool = False,
+    interpolation: str = "bicubic",
+) -> Image.Image:  # fmt: skip
     """Scale to cover width x height and cut out the centre, in one resampling; the picture itself where it fits.
 
     It is as if the picture were scaled to whole pixels first, its longer side rounded down, and whole ones were cut off
@@ -123,11 +129,11 @@ def fit(picture: Image.Image, height: int, width: int, kept: float = 1.0, squash
 
     Args:
         kept: share of the centre's height and width that is scaled to the size. squash: it is scaled to the width and
-            the height, each for itself.
+            the height, each for itself. interpolation: Pillow's name of it.
     """
     if picture.size == (width, height) and kept == 1:
         return picture
-    across, down = (math.floor(n / kept + 1e-6) for n in (width, height))  # so that 224 / (224 / 232) is 232
+    across, down = scaled(width, kept), scaled(height, kept)
     if not squash and across * picture.height >= down * picture.width:
         down = across * picture.height // picture.width
     elif not squash:
@@ -135,7 +141,12 @@ def fit(picture: Image.Image, height: int, width: int, kept: float = 1.0, squash
     w, h = picture.width / across, picture.height / down  # of a pixel
     left, top = (across - width) // 2 * w, (down - height) // 2 * h
     box = (left, top, min(left + width * w, picture.width), min(top + height * h, picture.height))
-    return picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    return picture.resize((width, height), Image.Resampling[interpolation.upper()], box=box)
+
+
+def scaled(side: int, kept: float) -> int:
+    """Pixels of a side of which the share `kept` is that many, rounded down as timm does; 232 for 224 / 232 of it."""
+    return math.floor(side / kept + 1e-6)
 
 
 def preview(raw: Any, side: int = 64) -> tuple[str, bytes]:

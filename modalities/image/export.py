@@ -74,13 +74,17 @@ def half(image: Image, encoder: nn.Module) -> Half:
 
 def _processor(image: Image, encoder: ImageEncoder) -> Any:
     """Of transformers, one that reads pictures as `Image.load` does."""
+    from PIL.Image import Resampling
     from transformers import CLIPImageProcessor
 
+    from multicl.modalities.image.decode import scaled
+
     mean, std = _stats(encoder)
-    (height, width), (tall, wide) = image.shape, (round(side / image.crop_pct) for side in image.shape)
+    (height, width), (tall, wide) = image.shape, (scaled(side, image.crop_pct) for side in image.shape)
     size = {"height": tall, "width": wide} if image.crop_mode == "squash" else {"shortest_edge": min(tall, wide)}
     crop = {"height": height, "width": width}
-    return CLIPImageProcessor(size=size, crop_size=crop, image_mean=mean, image_std=std)
+    how = Resampling[image.interpolation.upper()]
+    return CLIPImageProcessor(size=size, crop_size=crop, resample=how, image_mean=mean, image_std=std)
 
 
 def _transformers(image: Image, encoder: ImageEncoder, folder: Path) -> str:
@@ -126,7 +130,7 @@ def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
     read = {
         "crop_pct": image.crop_pct,
         "crop_mode": image.crop_mode,
-        "interpolation": "bicubic",
+        "interpolation": image.interpolation,
     }  # as `Image.load` does
     config["pretrained_cfg"] |= {"mean": mean, "std": std, "input_size": shape, **read}
     for key in ("test_input_size", "test_crop_pct"):

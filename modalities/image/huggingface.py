@@ -130,11 +130,23 @@ def reading(name: str) -> dict[str, Any]:
     edge, whole = size.get("shortest_edge"), (size.get("height"), size.get("width"))
     if not getattr(processor, "do_resize", True) or (edge is None and None in whole):
         raise InputError(f"the encoder {name} reads pictures of any size, which is not known here: {size}")
-    squash = {"crop_mode": "squash"} if edge is None else {}
+    how: dict[str, Any] = {} if edge else {"crop_mode": "squash"}
+    if (resample := getattr(processor, "resample", None)) is not None:
+        how["interpolation"] = _interpolation(resample)
     if not getattr(processor, "do_center_crop", False):
-        return {"size": (edge, edge) if edge else whole, **squash}
+        return {"size": (edge, edge) if edge else whole, **how}
     shape = crop["height"], crop["width"]
-    return {"size": shape, "crop_pct": min(1.0, shape[0] / (edge or whole[0])), **squash}
+    return {"size": shape, "crop_pct": min(1.0, shape[0] / (edge or whole[0])), **how}
+
+
+def _interpolation(resample: Any) -> str:
+    """Pillow's name of it, by Pillow's number, or torchvision's object."""
+    name = getattr(resample, "name", None)
+    if name is None:
+        from PIL.Image import Resampling
+
+        name = Resampling(resample).name
+    return str(name).lower()
 
 
 def _plain(size: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ else:
 Channels = Literal["rgb", "L", "ab", "a", "b", "Y", "CbCr"]
 Stem = Literal["default", "cifar"]
 CropMode = Literal["center", "squash"]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class Image:
     """Share of the height and width that is looked at in evaluation, about the centre, in (0, 1] (timm's name; its
     models want 0.875 to 1). Training's crops show things larger than whole pictures do (arXiv:1906.06423): after
     strong crops less than 1 may be better."""
+    interpolation: Interpolation = "bicubic"
+    """How whole pictures are scaled, antialiased (Pillow's and timm's names); models of the hub want what they were
+    trained with, most often this, and some, as SigLIP 2, "bilinear"."""
     channels: Channels = "rgb"
     """What the encoder looks at; "L", "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849), "a", "b": half of
     the latter; "Y", "CbCr": luma or colour as JPEG has them."""
@@ -91,6 +95,8 @@ class Image:
             isinstance(self.crop_pct, int | float) and 0 < self.crop_pct <= 1, "crop_pct", self.crop_pct, "in (0, 1]"
         )
         require(self.crop_mode in get_args(CropMode), "crop_mode", self.crop_mode, f"one of {get_args(CropMode)}")
+        names = get_args(Interpolation)
+        require(self.interpolation in names, "interpolation", self.interpolation, f"one of {names}")
         require(self.fields in range(1, 17), "fields", self.fields, "a whole number, 1 to 16")
         require(self.channels in get_args(Channels), "channels", self.channels, f"one of {get_args(Channels)}")
         require(self.stem in get_args(Stem), "stem", self.stem, f"one of {get_args(Stem)}")
@@ -122,7 +128,7 @@ class Image:
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
         shapes = self.shape, self.stored_shape, self.local_shape
-        return "image", *shapes, self.crop_mode, self.crop_pct, self.strong, self.weak, self.local
+        return "image", *shapes, self.crop_mode, self.crop_pct, self.interpolation, self.strong, self.weak, self.local
 
     @property
     def files(self) -> bool:
@@ -146,7 +152,7 @@ class Image:
 
         squash = self.crop_mode == "squash"
         if rng is None:
-            return decode.load(raw, *self.shape, self.crop_pct, squash)
+            return decode.load(raw, *self.shape, self.crop_pct, squash, self.interpolation)
         pixels, (tall, wide) = decode.load_whole(raw, self.shape, self.stored_shape)
         return pixels, 1.0 if squash else (wide * self.shape[0]) / (tall * self.shape[1])
 

@@ -186,8 +186,13 @@ def test_a_large_jpeg_decoded_at_a_fraction_looks_the_same():
             {"kept": 32 / 37},
         ),
         (SiglipImageProcessor, {"size": {"height": 32, "width": 32}}, {"squash": True}),
+        (
+            SiglipImageProcessor,
+            {"size": {"height": 32, "width": 32}, "resample": 2},
+            {"squash": True, "interpolation": "bilinear"},
+        ),
     ],
-    ids=["clip", "a share of the centre", "siglip"],
+    ids=["clip", "a share of the centre", "siglip", "siglip 2"],
 )
 def test_evaluation_sees_what_transformers_processors_give(sides, processor, options, how):
     """They scale tensors, and round some numbers otherwise: by 1 of 255."""

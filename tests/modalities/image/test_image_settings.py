@@ -33,7 +33,7 @@ def test_it_is_a_modality():
     [
         {"size": 0}, {"size": (16,)}, {"size": (16, 2.5)}, {"size": "16"}, {"size": True}, {"size": 5000},
         {"local_size": 0}, {"local_size": (8, 2.5)},
-        {"crop_pct": 0.0}, {"crop_pct": 1.1}, {"crop_pct": "all"},
+        {"crop_pct": 0.0}, {"crop_pct": 1.1}, {"crop_pct": "all"}, {"interpolation": "cubic"},
         {"channels": "Lab"}, {"stem": "imagenet"}, {"fields": 0}, {"encoder": ""}, {"encoder": 3},
     ],
     ids=str,
