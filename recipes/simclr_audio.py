@@ -22,7 +22,7 @@ lucas        46       89         91       92       46       87         86       
 mean         67       79         78       77       68       79         82       84
 
 Settings were looked for on theo, jackson and george; the best three were run on all. What helped is an encoder near to
-the spectrogram (`--audio.depth 0`; more data will want the default, 3): means of 77.3 and 84.0 %; 75.3 and 81.2 with
+the spectrogram (`--audio.depth 0`; more data will want the default, 3): means of 77.3 and 84.0 %; 75.1 and 80.5 with
 depth 3, 76.6 and 83.4 with depth 1. Time warps, `--audio.strong.time-warp 0.2`, gave 77.0 and 83.5. With depth 3, other
 tempos gave 75.6 and 82.3 (`--audio.strong.stretch 0.8 --audio.strong.tempo 0.7 1.4`,
 benchmarks/results/speakers-simclr_audio+stretch.json).

@@ -164,7 +164,8 @@ class Fused:
 
     def backward(self, block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:
         """As `tiled.backward`."""
-        tiles = list(block.tiles(tiled.tile_size(block.x.device)))
+        most = tiled.tile_size(block.x.device)
+        tiles = list(block.tiles(most))
         add = len(tiles) > 1  # else the only product is written over what is there
         make = torch.zeros_like if add or not tiles else torch.empty_like
         dx = make(block.x)
@@ -173,7 +174,6 @@ class Fused:
             return dx, dy
         x, y = self._cast(block.x), self._cast(block.y)
         left = y if block.symmetric else x
-        most = tiled.tile_size(x.device)
         marks = block.marks
         assert marks is not None, "forward comes first"
         stride = -(-min(most, len(y)) // 16) * 16  # so that rows are aligned for the products

@@ -242,7 +242,7 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
     "squashed and cut": ("CLIPImageProcessor", {"size": {"height": 20, "width": 20}, "crop_size": SQUARE}),
     "SigLIP's": ("SiglipImageProcessor", {"size": SQUARE}),
     "SigLIP 2's": ("SiglipImageProcessor", {"size": SQUARE, "resample": 2}),
-    "DeiT's": ("CLIPImageProcessor", {"size": {"shortest_edge": 18}, "crop_size": SQUARE, "resample": 2}),
+    "cut, bilinear": ("CLIPImageProcessor", {"size": {"shortest_edge": 18}, "crop_size": SQUARE, "resample": 2}),
     "not scaled to 1": ("SiglipImageProcessor", {"size": SQUARE, "do_rescale": False, "image_mean": [127.0] * 3,
                                                  "image_std": [60.0] * 3}),
     "not normalised": ("SiglipImageProcessor", {"size": SQUARE, "do_normalize": False}),
