@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from accelerate.utils import (
     parse_flag_from_env,
 )
 
+from multicl.distributed import part
 from multicl.settings import Train
 from multicl.trackers import check_trackers
 from multicl.types import InputError
@@ -64,6 +66,8 @@ def meet() -> None:
     if state.num_processes == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         PartialState._reset_state()
         PartialState(cpu=True, timeout=WAIT)
+    if not torch.cuda.is_available():
+        atexit.register(part)  # NCCL might wait for a process that failed: there `launch` says when all is done
 
 
 def _refuse_sharding() -> None:

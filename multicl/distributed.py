@@ -118,7 +118,18 @@ class World:
 @cache
 def _between_processors(ranks: Any) -> Any:
     """The same ranks over gloo, which takes tensors of the processor's memory."""
-    return ranks if dist.get_backend(ranks) == "gloo" else dist.new_group(backend="gloo")
+    return ranks if "cpu:gloo" in dist.get_backend_config(ranks) else dist.new_group(backend="gloo")
+
+
+def part() -> None:
+    """Let go of the other ranks, for good: at the end of a process, while Python still stands.
+
+    A thread of gloo's may hold the tensors of the last collective for a while; where it lets go of them when Python
+    is half gone, it aborts the process (https://github.com/pytorch/pytorch/pull/179291). Here it is waited for.
+    """
+    _between_processors.cache_clear()
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class _Total(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
 import inspect
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from multicl.pairs import Term
 
 from multicl.data import Data
+from multicl.distributed import part
 from multicl.evaluation.figure import intervals
 from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.files import write_whole, writing
@@ -181,6 +183,7 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
         raise SystemExit(130) from None
     if is_main():
         print("RESULT " + to_json(result), flush=True)
+    atexit.register(part)
 
 
 def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any]:
