@@ -10,6 +10,11 @@ from pathlib import Path
 
 from multicl.types import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -34,6 +39,33 @@ def writing(path: Path, way_out: str = "and go on with --resume auto") -> Iterat
             (f"no room on the disk of {path}", "Make some") if full else (f"{path} cannot be written", "Mend it")
         )
         raise InputError(f"{what}: {error}. {first}, {way_out}") from error
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Within it, other processes that ask for the folder are refused. One that dies, however it dies, lets go of it.
+
+    Disks that know no such lock (Windows', some of networks) refuse nobody.
+
+    Raises:
+        InputError: another process has it.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"another process is training in {folder}: wait for it or end it (after a launcher was killed, its "
+                    "processes may live on), or give another --run"
+                ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_whole(path: Path, text: str, *, sync: bool = True) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from multicl.checkpoint import Damaged, checkpoints, load_checkpoint, load_weights, save_checkpoint, sweep
-from multicl.files import FULL, write_whole, writing
+from multicl.files import FULL, alone, write_whole, writing
 from multicl.signals import Signals, Stopped
 from multicl.types import InputError
 
@@ -60,6 +60,21 @@ class Lifecycle:
                 )
             accelerator.wait_for_everyone()
             folder.mkdir(parents=True, exist_ok=True)
+            with self.alone():
+                pass  # told now, not after the untrained model is measured
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within it, no other run trains in the folder.
+
+        Raises:
+            InputError: one does; on the first process, whose launcher ends the others.
+        """
+        if self.folder is None or not self.accelerator.is_main_process:
+            yield
+            return
+        with alone(self.folder):
+            yield
 
     @property
     def seconds(self) -> float:

@@ -136,8 +136,13 @@ class Trainer:
 
         Raises:
             Stopped: a signal asked for it (only with a run folder, where `resume` goes on).
-            InputError: a loss that is not finite, rows or loaders that fail, no room on the disk.
+            InputError: a loss that is not finite, rows or loaders that fail, no room on the disk, or another process
+                that trains in the run folder.
         """
+        with self.lifecycle.alone():
+            return self._fit()
+
+    def _fit(self) -> Model:
         device = self.accelerator.device
         self.towers.to(device).train()
         scaled = self.accelerator.scaler is not None

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from multicl.files import write_whole, writing
+from multicl.files import alone, write_whole, writing
 from multicl.types import InputError
+
+HOLD = """
+import pathlib, sys
+from multicl.files import alone
+with alone(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock")
+def test_a_folder_is_held_until_its_process_ends_or_is_killed(tmp_path: Path) -> None:
+    with alone(tmp_path):
+        pass
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=r"training in .*or give another --run"), alone(tmp_path):
+            raise AssertionError("two were let in")
+        other.kill()
+    with alone(tmp_path):
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_text_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from toys import Vectors, rows
 from multicl import Head, InputError, Model, Momentum, Pair, Train, Trainer
 from multicl.checkpoint import checkpoints
 from multicl.distributed import World
+from multicl.files import alone
 from multicl.finite import Finite
 from multicl.lifecycle import read_status
 from multicl.memory import Memory
@@ -58,6 +59,25 @@ def status(run: Path) -> dict[str, Any]:
 
 def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock")
+def test_two_runs_never_train_in_one_folder(tmp_path: Path) -> None:
+    """Ranks whose launcher was killed go on; a run that is resumed meanwhile would write what they write."""
+    run = tmp_path / "run"
+    first = trainer(run)
+
+    def begin_another(step: int, *_: object) -> None:
+        with pytest.raises(InputError, match=f"another process is training in {run}"):
+            trainer(run, resume=True)
+
+    first.miner.refresh = begin_another  # type: ignore[method-assign]
+    second = trainer(run, resume=True)
+    first.fit()
+    with alone(run), pytest.raises(InputError, match="another process is training"):
+        second.fit()
+    second.fit()
+    assert read_status(run)["state"] == "finished"
 
 
 def steps(run: Path) -> list[int]:

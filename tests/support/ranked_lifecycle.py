@@ -21,7 +21,7 @@ def agreements(folder: str) -> dict[str, Any]:
     found: dict[str, Any] = {policy: not_finite(f"{folder}/{policy}", policy) for policy in ("stop", "skip")}
     found["flags"] = world.agree(world.rank == 0, False, world.rank == 1)
     distributed._between_processors.cache_clear()
-    distributed.dist.get_backend = lambda *_: "nccl"  # type: ignore[attr-defined]  # which takes no tensor of the CPU
+    distributed.dist.get_backend_config = lambda *_: "cuda:nccl"  # type: ignore[attr-defined]  # no tensors of the CPU
     found["over gloo beside nccl"] = world.agree(world.rank == 0, False, world.rank == 1)
     found["groups"] = distributed._between_processors(distributed.dist.group.WORLD) is distributed.dist.group.WORLD
     return found
