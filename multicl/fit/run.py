@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from multicl.data import Data
 from multicl.fit.columns import columns_of
-from multicl.fit.plan import Plan, plan
+from multicl.fit.plan import plan
 from multicl.fit.write import write_recipe
 from multicl.hold_out import HoldOut
 from multicl.repeats import several_seeds
@@ -48,7 +49,8 @@ def fit(
     Args:
         source: a file, a folder or a hub name. run: the run's folder; default: runs/fit-NAME-TIME.
         minutes: about so long training may take. pretrained: begin with encoders from the hub.
-        dry_run: write the recipe and stop. flags: more of the recipe's own, as "--train.lr 1e-4".
+        dry_run: write the recipe and stop. flags: more of the recipe's own, as "--train.lr 1e-4"; steps are timed with
+            them, and they count when it is launched, but are not written into it.
 
     Returns:
         The recipe's file, RUN.py.
@@ -82,16 +84,20 @@ def fit(
     write_recipe(file, chosen, data, TRIED, source)
     try:
         recipe = recipe_class(str(file))
-        parse(recipe, several_seeds(flags)[1])  # a wrong flag is told before anything is timed
-        each = seconds_a_step(recipe())
+        timed = parse(recipe, several_seeds(flags)[1])  # a wrong flag is told before anything is timed
+        each = seconds_a_step(timed)
     except BaseException:  # the next try may be called alike, and would find a recipe that was never launched
         file.unlink()
         raise
-    steps = steps_within(minutes, each, chosen)
+    batch_size = timed.train.batch_size
+    steps = steps_within(minutes, each, chosen.rows, batch_size)
     write_recipe(file, chosen, data, steps, source)
-    epochs = steps * chosen.batch_size / chosen.rows
-    print(f"  {steps} steps ({epochs:.1f} epochs), {each:.2g} s each: about {steps * each / 60:.1f} minutes")
+    epochs = steps * batch_size / chosen.rows
+    others = "; your flags ask for other steps" if timed.train.steps != TRIED else ""
+    print(f"  {steps} steps ({epochs:.1f} epochs), {each:.2g} s each: about {steps * each / 60:.1f} minutes{others}")
     print(f"written: {file}, a recipe to edit; `accelerate launch {file}` for several processes", flush=True)
+    if dry_run and flags:
+        print(f"to train: {shlex.join(['python', str(file), '--run', str(folder), *flags])}")
     if not dry_run:
         launch(_loaded(file), ["--run", str(folder), *flags], finish=_report)
     return file
@@ -122,9 +128,9 @@ def seconds_a_step(recipe: Run) -> float:
     return max(1e-4, (more - one) / TRIED)
 
 
-def steps_within(minutes: float, each: float, chosen: Plan) -> int:
-    """Steps that fit the time, and see no row more than EPOCHS times; at least 10."""
-    most = EPOCHS * max(1, chosen.rows // chosen.batch_size)
+def steps_within(minutes: float, each: float, rows: int, batch_size: int) -> int:
+    """Steps of so many seconds each that fit the time, and see no row more than EPOCHS times; at least 10."""
+    most = EPOCHS * max(1, rows // batch_size)
     return max(10, min(most, int(60 * minutes / each)))
 
 

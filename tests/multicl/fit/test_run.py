@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import media
 import pytest
@@ -105,6 +106,22 @@ def test_a_wrong_flag_is_told_before_steps_are_timed_and_leaves_nothing_behind(
     with pytest.raises((InputError, SystemExit)):
         fit(str(data), tmp_path / "run", flags=flags)
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv"}
+
+
+def test_steps_are_timed_with_the_flags_and_a_dry_run_tells_how_to_train_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timed: list[Any] = []
+    monkeypatch.setattr("multicl.fit.run.seconds_a_step", lambda recipe: timed.append(recipe) or 3.0)
+    data, run = tmp_path / "a b.csv", tmp_path / "run"
+    data.write_text("text\n" + "".join(f"the words of row {i}\n" for i in range(80)))
+    fit(str(data), run, minutes=1, dry_run=True, flags=["--train.batch-size", "2"])
+    assert [recipe.train.batch_size for recipe in timed] == [2]
+    said = capsys.readouterr().out.splitlines()
+    assert said[-3] == "  20 steps (0.6 epochs), 3 s each: about 1.0 minutes"
+    assert said[-1] == f"to train: python {run}.py --run {run} --train.batch-size 2"
+    fit(str(data), tmp_path / "other", dry_run=True, flags=["--train.epochs", "3"])
+    assert "minutes; your flags ask for other steps" in capsys.readouterr().out
 
 
 def test_several_processes_are_told_that_the_recipe_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
