@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, total: int, start: int, batch_size: int, shown: bool) -> None:
         self.total, self.step, self.batch_size = total, start, batch_size
-        self.began = self.mark = self.said = time.perf_counter()
+        self.began = self.looked = self.mark = self.said = time.perf_counter()
         self.start = self.marked_step = start
         self.waited = self.waited_in_all = 0.0
         self.hinted = False
@@ -30,7 +30,10 @@ class Progress:
         """One step more; `waited` seconds went by for data. With a loss, it is shown where it is time to."""
         self.step += 1
         self.waited += waited
-        self.waited_in_all += waited
+        if self.step == self.start + 1:
+            self.looked = time.perf_counter()
+        else:
+            self.waited_in_all += waited  # the first rows' time is that of loaders that start
         if self.bar is not None:
             self.bar.update()
         if loss is None or not self.shown:
@@ -74,7 +77,7 @@ class Progress:
 
     def _hint(self, now: float) -> None:
         """Once a run, where data is what holds it up."""
-        share = self.waited_in_all / max(now - self.began, 1e-9)
+        share = self.waited_in_all / max(now - self.looked, 1e-9)
         if self.hinted or self.waited_in_all < WAIT_SECONDS or share < WAIT_SHARE:
             return
         self.hinted = True

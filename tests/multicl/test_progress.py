@@ -70,6 +70,15 @@ def test_waiting_for_data_is_pointed_out_once(clock: Clock, capsys: pytest.Captu
     ]
 
 
+def test_loaders_that_start_are_not_data_that_are_slow(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    p = Progress(total=1000, start=0, batch_size=8, shown=True)
+    for step in range(20):
+        waited = 0.1 if step else 12.0
+        clock.now += waited + 0.5
+        p.advance(torch.tensor(1.25), waited)
+    assert all(line.startswith("step") for line in capsys.readouterr().err.splitlines())
+
+
 @pytest.mark.parametrize(("share", "seconds"), [(0.25, 1.0), (0.9, 0.1)])
 def test_waiting_a_little_is_not(
     share: float, seconds: float, clock: Clock, capsys: pytest.CaptureFixture[str]
