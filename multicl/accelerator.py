@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -16,13 +15,10 @@ from accelerate.utils import (
     parse_flag_from_env,
 )
 
-from multicl.distributed import part
+from multicl.distributed import WAIT, part
 from multicl.settings import Train
 from multicl.trackers import check_trackers
 from multicl.types import InputError
-
-WAIT = timedelta(hours=3)
-"""How long processes wait for one another: the first one evaluates alone, and NCCL would give up after 10 minutes."""
 
 NO_FLOAT64 = "Apple's GPUs know no float64, in which views are drawn and sums are kept exact"
 

@@ -6,14 +6,18 @@ which DistributedDataParallel takes is exactly the one-process gradient. W enter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+WAIT = timedelta(hours=3)
+"""How long processes wait for one another: the first one evaluates, and NCCL would give up after 10 minutes."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,26 @@ class World:
         """Wait for every rank."""
         if self.size > 1:
             dist.barrier()
+
+    @torch.no_grad()
+    def as_first(self, tensors: Iterable[Tensor]) -> None:
+        """Make tensors, of the same shapes everywhere, those of the first rank, in place."""
+        for x in tensors:
+            whole = x.detach().contiguous()
+            dist.broadcast(whole, 0)
+            x.copy_(whole)
+
+    def deal(self, parts: Sequence[Any] | None = None) -> Any:
+        """This rank's of the first rank's parts, one for each rank: whatever pickles, over the processors."""
+        mine = [None]
+        dist.scatter_object_list(mine, list(parts) if parts else None, group=_between_processors(dist.group.WORLD))
+        return mine[0]
+
+    def collect(self, x: Any) -> list[Any]:
+        """What each rank has, on the first; nothing on the others. Whatever pickles, over the processors."""
+        every = [None] * self.size if self.rank == 0 else None
+        dist.gather_object(x, every, group=_between_processors(dist.group.WORLD))
+        return every or []
 
     def counts(self, rows: int, device: torch.device) -> list[int]:
         """How many rows each rank has, in rank order."""
@@ -118,7 +142,7 @@ class World:
 @cache
 def _between_processors(ranks: Any) -> Any:
     """The same ranks over gloo, which takes tensors of the processor's memory."""
-    return ranks if "cpu:gloo" in dist.get_backend_config(ranks) else dist.new_group(backend="gloo")
+    return ranks if "cpu:gloo" in dist.get_backend_config(ranks) else dist.new_group(backend="gloo", timeout=WAIT)
 
 
 def part() -> None:

@@ -34,6 +34,7 @@ from multicl.model import Model, load
 from multicl.optim import Optim
 from multicl.repeats import averaged, several_seeds
 from multicl.settings import Momentum, Train
+from multicl.shared import measured
 from multicl.signals import Stopped
 from multicl.towers import Head
 from multicl.trainer import Trainer
@@ -71,7 +72,10 @@ class Run:
         return self.data
 
     def measure(self, model: Model) -> Figures:
-        """Figures on held-out data; called before training and after, and every `train.evaluate_every` steps."""
+        """Figures on held-out data; called before training and after, and every `train.evaluate_every` steps.
+
+        Of several processes the first calls it, and all embed what it asks the model for.
+        """
         return {}
 
     def baseline(self) -> Figures:
@@ -107,8 +111,10 @@ def execute(recipe: Run) -> dict[str, Any]:
         elif folder is not None:
             with writing(folder):
                 _record(recipe, folder)
-        trainer.towers.to(accelerator.device)
-        baseline, untrained = rounded(recipe.baseline()), rounded(recipe.measure(trainer.model))
+        baseline = rounded(recipe.baseline())
+    trainer.towers.to(accelerator.device)
+    untrained = rounded(measured(recipe.measure, trainer.model, trainer.world))
+    if accelerator.is_main_process:
         if recipe.train.best is not None and recipe.train.best not in untrained:
             raise InputError(f"train.best is {recipe.train.best!r}, but the figures are {sorted(untrained)}")
         if untrained and not finished:
@@ -120,9 +126,9 @@ def execute(recipe: Run) -> dict[str, Any]:
         trainer.lifecycle.step = read_status(finished).get("step", trainer.total)
     else:
         model = trainer.fit()
+    found = measured(recipe.measure, model, trainer.world)
     if accelerator.is_main_process:
-        measured = recipe.measure(model)
-        trained, spans = rounded(measured), intervals(measured)
+        trained, spans = rounded(found), intervals(found)
         if folder is not None and not finished:
             with writing(folder):
                 _record(recipe, folder)

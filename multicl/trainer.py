@@ -57,7 +57,8 @@ class Trainer:
         columns: name of a node -> column of the data, where they differ.
         run: folder for metrics, checkpoints and the model; None: nothing is written.
         resume: go on from the folder's last whole checkpoint, if there is one.
-        evaluate: measures the model every `train.evaluate_every` steps, on the first process: names -> figures.
+        evaluate: measures the model every `train.evaluate_every` steps: names -> figures. Of several processes the first
+            calls it, and all embed what it asks the model for.
         config: what trackers keep as the run's settings; None: those given here.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from multicl.distributed import World
 from multicl.settings import Train
+from multicl.shared import measured
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ Evaluate = Callable[["Model"], Mapping[str, float]]
 
 
 class Validation:
-    """The first rank measures; all ranks know whether it was the best.
+    """The first rank measures, and all embed for it; all know whether it was the best.
 
     Raises:
         InputError: evaluations are asked for, and there is no `evaluate`.
@@ -53,8 +54,9 @@ class Validation:
         """
         figures: dict[str, float] = {}
         better = False
+        if self.evaluate is not None:
+            figures = {name: float(value) for name, value in measured(self.evaluate, model, self.world).items()}
         if self.world.rank == 0 and self.evaluate is not None:
-            figures = {name: float(value) for name, value in self.evaluate(model).items()}
             self.last = figures
             if self.train.best is not None:
                 if self.train.best not in figures:

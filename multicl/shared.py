@@ -1,0 +1,98 @@
+"""Figures of a run of several processes: the first one measures, and all of them embed what it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multicl.distributed import World
+from multicl.model import DEFAULT, Model
+from multicl.types import InputError
+
+ROUND = 2048
+"""Cells that a rank is sent at a time: those of pictures may be whole files."""
+
+Figures = Mapping[str, float]
+
+
+def measured(measure: Callable[[Model], Figures], model: Model, world: World) -> Figures:
+    """What `measure` finds on the first rank; nothing on the others, which embed for it. Every rank calls this.
+
+    The others take the first one's weights. Their vectors are those of one process but for the last bits, as rows have
+    other rows for company.
+
+    Args:
+        measure: called on the first rank alone; may raise what it likes, which is raised there.
+    """
+    if world.size == 1:
+        return measure(model)
+    world.as_first(chain(model.towers.parameters(), model.towers.buffers()))
+    if world.rank > 0:
+        while (asked := world.deal()) is not None:
+            world.collect(_answer(model, *asked))
+        return {}
+    try:
+        return measure(_Shared(model, world))
+    finally:
+        world.deal([None] * world.size)
+
+
+class _Shared(Model):
+    """The first rank's, while the others wait to be asked."""
+
+    def __init__(self, model: Model, world: World) -> None:
+        super().__init__(model.towers, model.space)
+        self._own, self._world = model, world
+
+    def embed_node(
+        self,
+        node: str,
+        values: Iterable[Any],
+        *,
+        space: str | None = DEFAULT,
+        batch_size: int = 128,
+        normalize: bool = True,
+        skipped: dict[int, str] | None = None,
+    ) -> Tensor:
+        how: dict[str, Any] = {"space": space, "batch_size": batch_size, "normalize": normalize}
+        lists = not isinstance(values, str | bytes | Mapping) and hasattr(values, "__iter__")
+        cells = list(values) if lists else []
+        if len(cells) <= batch_size:
+            return self._own.embed_node(node, cells if lists else values, **how, skipped=skipped)
+        found = [self._own.embed_node(node, [], **how)]  # tells what is wrong with the settings
+        bad: dict[int, str] = {}
+        size = self._world.size
+        for at in range(0, len(cells), ROUND * size):
+            some = cells[at : at + ROUND * size]
+            each = -(-len(some) // size)
+            starts = range(0, each * size, each)
+            mine = self._world.deal([(node, some[start : start + each], how) for start in starts])
+            for start, answer in zip(starts, self._world.collect(_answer(self._own, *mine)), strict=True):
+                if isinstance(answer, Exception):
+                    raise answer
+                z, unread = answer
+                found.append(z)
+                bad |= {at + start + i: why for i, why in unread.items()}
+        if bad and skipped is None:
+            first = min(bad)
+            raise InputError(f"{node}[{first}]: {bad[first]}")
+        if skipped is not None:
+            skipped |= bad
+        return torch.cat(found)
+
+
+def _answer(
+    model: Model, node: str, cells: list[Any], how: dict[str, Any]
+) -> tuple[Tensor, dict[int, str]] | Exception:
+    """The vectors and what could not be read, or what went wrong, for the first rank to raise."""
+    skipped: dict[int, str] = {}
+    try:
+        return model.embed_node(node, cells, **how, skipped=skipped), skipped
+    except InputError as error:
+        return error
+    except Exception as error:  # whatever an encoder raises; it must pickle
+        return RuntimeError(f"{type(error).__name__} while {len(cells)} cells of {node!r} were embedded: {error}")

@@ -1,0 +1,52 @@
+"""The first of several processes measures, and all embed for it: the figures of one process, whatever goes wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from ranked_shared import BAD, asked, breaks, model, shares, trained
+from ranks import run_ranks
+
+from multicl.distributed import World
+from multicl.shared import measured
+
+
+@pytest.mark.parametrize(("world", "round_size"), [(2, 4), (3, 2048)])
+def test_all_ranks_embed_and_the_first_has_what_one_process_would_have(world: int, round_size: int) -> None:
+    first, *others = run_ranks(shares, world, round_size)
+    expected = asked(model())
+    counts = [first.pop("embedded"), *(other.pop("embedded") for other in others)]
+    assert others == [{}] * (world - 1)
+    assert first.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, torch.Tensor):
+            found = torch.tensor(first[name]).reshape(value.shape)
+            torch.testing.assert_close(found, value, rtol=1e-6, atol=1e-6)
+        else:
+            assert first[name] == value, name
+    assert list(first["why"]) == [BAD]
+    assert first["skipped"][BAD] == [0.0] * 4
+    assert first["bad cell"].startswith(f"a[{BAD}]: expected 6 numbers")
+    for count in counts[1:]:
+        assert count >= 4 * 44 // world - 16
+
+
+def test_what_fails_on_any_rank_is_raised_on_the_first_and_the_others_go_on() -> None:
+    first, other = run_ranks(breaks, 2)
+    assert first[0] == "ValueError while 20 cells of 'b' were embedded: the roof fell in"
+    assert first[1:] == ["division by zero", "{'x': 2.0}"]
+    assert other == ["{}"] * 3
+
+
+def test_one_process_measures_as_it_is() -> None:
+    m = model()
+    assert measured(lambda given: {"same": float(given is m)}, m, World()) == {"same": 1.0}
+
+
+def test_a_run_of_two_measures_on_the_way_and_agrees_on_the_best(tmp_path: Path) -> None:
+    first, other = run_ranks(trained, 2, str(tmp_path / "run"))
+    assert first["best"] == other["best"]
+    assert set(first["last"]) == {"spread"}
+    assert other["last"] == {}
