@@ -78,6 +78,9 @@ class Train:
     """Rows that the encoders of a rank hold in memory at once, for a batch that does not fit: the loss still sees all
     of it, and the encoders' forward is computed twice; BatchNorm normalises over a chunk. None: the whole batch.
     "auto": what fits, found before the first step and kept in the checkpoint."""
+    sync_batch_norm: bool = False
+    """BatchNorm over the rows of all processes, not of each: what one process with the whole batch would do, for the
+    ranks' waiting for each other in every norm. Needs whole batches (no chunks), and rows of every modality in them."""
     gradient_checkpointing: bool = False
     """Encoders of transformers and timm keep only what goes into each layer, and compute the layers again for backward:
     much less memory, some third more time. Unlike chunks it helps where a single row is large."""
@@ -118,6 +121,8 @@ class Train:
                 raise InputError(f"train.{name} must be 1 or more, got {getattr(self, name)}")
         if self.chunk_size is not None and self.chunk_size != "auto" and self.chunk_size < 1:
             raise InputError(f"train.chunk_size must be 1 or more, auto or none, got {self.chunk_size}")
+        if self.sync_batch_norm and self.chunk_size is not None:
+            raise InputError("train.sync_batch_norm needs whole batches: leave train.chunk_size at none")
         for name in ("checkpoint_every", "evaluate_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"train.{name} must be 0 or more, got {getattr(self, name)}")

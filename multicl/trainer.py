@@ -34,6 +34,7 @@ from multicl.seeds import seed_everything
 from multicl.settings import Momentum, Train
 from multicl.signals import Signals, Stopped
 from multicl.step import exact_step
+from multicl.synced import refuse_absent, synchronise
 from multicl.targets import Target
 from multicl.towers import Head, Towers
 from multicl.types import Context, InputError, Modality
@@ -57,8 +58,8 @@ class Trainer:
         columns: name of a node -> column of the data, where they differ.
         run: folder for metrics, checkpoints and the model; None: nothing is written.
         resume: go on from the folder's last whole checkpoint, if there is one.
-        evaluate: measures the model every `train.evaluate_every` steps: names -> figures. Of several processes the first
-            calls it, and all embed what it asks the model for.
+        evaluate: measures the model every `train.evaluate_every` steps: names -> figures. Of several processes the
+            first calls it, and all embed what it asks the model for.
         config: what trackers keep as the run's settings; None: those given here.
 
     Raises:
@@ -101,6 +102,9 @@ class Trainer:
         self.towers = Towers(modalities, terms, head)
         if self.train.gradient_checkpointing:
             recompute_layers(self.towers, self.accelerator.print)
+        self.synced = self.train.sync_batch_norm and self.world.size > 1
+        if self.synced:
+            synchronise(self.towers, self.accelerator.device.type == "cuda")
         _ = self.model  # a space that is none of theirs is refused now, not after training
         self.reader = Reader(self.rows, modalities, terms, self.train.seed)
         self.sources = sources_of(modalities)
@@ -265,6 +269,8 @@ class Trainer:
         if memory.towers is not None:
             key_looks = looks_of(part, memory.towers, self.sources, *when, first=len(self.towers.requests))
         chunk = self._chunk(looks)
+        if self.synced:
+            refuse_absent([*looks, *key_looks], self.world)
 
         def context(term: Term, call: Call | None) -> Context:
             now = Context(self.world, step, step / self.total, told=self.logbook.due(step + 1))

@@ -72,7 +72,7 @@ def shares(round_size: int) -> dict[str, Any]:
 
 
 def breaks() -> list[str]:
-    """What each rank hears where an encoder fails on the last rank, and where what measures does; and that it goes on."""
+    """What each rank hears where an encoder fails on the last rank, or what measures does; and that it goes on."""
     world, said = World.current(), []
     m = model()
     if world.rank == world.size - 1:
