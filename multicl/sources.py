@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -53,6 +54,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     else:
         base = path if path.is_dir() else None
         what, label, options = str(path.resolve()) if base else name, f"{name} ({split})", {"name": config}
+        if base and (saved := _saved(base)):
+            what, options["data_files"] = "arrow", saved
     _let_sounds_pass()
     try:
         with nullcontext() if files or base or url else _offline_if_unreachable(name):
@@ -62,6 +65,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     except Exception as error:  # datasets raises many kinds; all of them mean that this source cannot be read
         torn = [str(file) for file in sorted(base.rglob("*")) if _is_torn(file)] if base and not files else []
         why = f"{', '.join(torn)}: empty or cut short, take it out or write it again" if torn else reason(error)
+        if base and not files and glob.escape(what) != what:
+            why = "`datasets` takes *, ? and [ in a folder's path for a pattern: give the folder another name"
         raise InputError(f"cannot read {name!r} (split {split!r}): {why}") from error
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")
@@ -84,6 +89,20 @@ def _files(name: str, path: Path, url: bool) -> list[Path]:
     if not name or (looks_local and not url and not files and not path.is_dir()):
         raise InputError(f"no such file or folder: {name or repr(name)}")
     return files
+
+
+def _saved(folder: Path) -> dict[str, list[str]]:
+    """Split -> the tables of a folder that `save_to_disk` wrote, without what `map` cached beside; else empty."""
+    index, names = folder / "dataset_dict.json", ["."]
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["splits"]
+    found: dict[str, list[str]] = {}
+    for name in names:
+        home = folder / name
+        if (home / "state.json").is_file():
+            parts = json.loads((home / "state.json").read_text(encoding="utf-8")).get("_data_files", [])
+            found["train" if name == "." else name] = [glob.escape(str(home / part["filename"])) for part in parts]
+    return {name: files for name, files in found.items() if files}
 
 
 def _is_empty(file: Path) -> bool:

@@ -524,3 +524,27 @@ def test_the_first_rows_of_a_stream_are_read() -> None:
     first = open_rows(Stream()).first(3)
     assert not first.streaming
     assert first.column("x") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_what_datasets_saved_to_disk_is_opened_without_what_it_cached_there(tmp_path: Path, streaming: bool) -> None:
+    data = datasets.Dataset.from_dict({"text": [f"text {i}" for i in range(6)]})
+    data.save_to_disk(tmp_path / "one", num_shards=2)
+    both = datasets.DatasetDict({"train": data, "test": data.select([4, 5])})
+    both.save_to_disk(tmp_path / "both")
+    for loaded in (datasets.load_from_disk(tmp_path / "one"), datasets.load_from_disk(tmp_path / "both")["train"]):
+        mapped = loaded.map(lambda row: {"text": row["text"].upper()})
+        assert mapped.cache_files  # beside what was saved
+    for name in ("one", "both"):
+        rows = open_rows(tmp_path / name, streaming=streaming)
+        assert [row["text"] for row in rows] == data["text"]
+    assert [row["text"] for row in open_rows(tmp_path / "both", split="test", streaming=streaming)] == data["text"][4:]
+    assert [row["text"] for row in open_rows(tmp_path / "one", split="train[:2]")] == data["text"][:2]
+
+
+def test_a_folder_whose_name_is_a_pattern_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "photos [2024]"
+    folder.mkdir()
+    write(folder, "csv")
+    with pytest.raises(InputError, match="pattern: give the folder another name"):
+        open_rows(folder)
