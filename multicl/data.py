@@ -49,7 +49,7 @@ class Data:
     """The held-out split; a path stands for a file of its own."""
     mix: dict[str, float] = field(default_factory=dict)
     """More data to train on, of other columns too: path or hub name -> weight, how many rows are taken of it where
-    `weight` are of `path`; 0: as many as it has. `--data.mix sounds/ 1 more.parquet 0.5`."""
+    `weight` are of `path`; 0: as many as it has. `--data.weight 1 --data.mix sounds/ 1 more.parquet 0.5`."""
     weight: float = 0.0
     """Of the rows of `path`, or in a list of Data of each; 0: as many as there are."""
     batches: Batches = "mixed"
