@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from multicl.arguments import SEARCH, build_parser
+from multicl.files import writing
 from multicl.types import InputError
 
 
@@ -173,7 +174,8 @@ def show_recipes(name: str | None, copy: Path | None) -> None:
         raise InputError(f"{target} exists: give --copy another name")
     if not target.parent.is_dir():
         raise InputError(f"no such folder: {target.parent}")
-    shutil.copyfile(files[name], target)
+    with writing(target, "or give --copy another place"):
+        shutil.copyfile(files[name], target)
     print(f"{target}: launch it with `accelerate launch {target}`")
 
 

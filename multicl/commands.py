@@ -16,6 +16,7 @@ from multicl.evaluation.held_out import of_model
 from multicl.export import Form
 from multicl.export import export as write_export
 from multicl.figures import Figures, figures_table, rounded, to_json
+from multicl.files import check_writable, writing
 from multicl.model import DEFAULT, Model, load
 from multicl.pairs import check_graph, column_of, requested_views
 from multicl.reader import Reader, sources_of
@@ -129,7 +130,8 @@ def embed(
         space: a space's name, "features" for the encoder's own; default: the recipe's choice.
 
     Raises:
-        InputError: no column fits, an unknown node, or (`on_error="raise"`) a cell that cannot be read.
+        InputError: no column fits, an unknown node, `out` cannot be written, or (`on_error="raise"`) a cell cannot be
+            read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -141,6 +143,7 @@ def embed(
     model = load(name)
     rows = open_rows(data, split=split, columns=_by_column(model, columns or {}))
     chosen = _nodes(model, rows, nodes)
+    check_writable(out, "or give another --out")
     embedded: dict[str, Any] = {}
     for node in chosen:
         vectors, skipped = _embed_column(model, rows, node, space, batch_size, on_error)
@@ -157,10 +160,10 @@ def embed(
             print(f"the data's own column {column!r} is not carried along: a column of that name is written")
         elif (cells := _plain_column(rows.column(column))) is not None:
             table[column] = cells
-    out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_suffix(".new")
-    pq.write_table(pa.table({**table, **embedded}), beside)
-    beside.replace(out)
+    with writing(out, "or give another --out"):
+        pq.write_table(pa.table({**table, **embedded}), beside)
+        beside.replace(out)
     print(f"written: {out}")
     return out
 
@@ -191,6 +194,7 @@ def views(recipe: Run, out: Path, *, rows: int = 8, draws: int = 4) -> Path:
     """
     if not is_main():
         return out
+    check_writable(out, "or give another --out")
     sections = view_sections(recipe, rows=rows, draws=draws)
     intro = "What the encoders see and hear: things as they are, and random views of them."
     write_gallery(out, title="Views", intro=intro, sections=sections)

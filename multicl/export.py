@@ -11,6 +11,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 from torch import nn
 
 from multicl import two_towers
+from multicl.files import writing
 from multicl.model import DEFAULT, Model, load
 from multicl.pairs import Pair
 from multicl.two_towers import HalfOfTwo
@@ -58,7 +59,8 @@ def export(
         The folder.
 
     Raises:
-        InputError: nothing that this form holds, and which forms do; more than one thing; or the folder is there.
+        InputError: nothing that this form holds, and which forms do; more than one thing; the folder is there,
+            or cannot be written.
     """
     if to not in FORMS:
         raise InputError(f"--to must be one of {list(FORMS)}, got {to!r}")
@@ -69,7 +71,8 @@ def export(
     model = load(name, device="cpu")
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    with writing(folder, "or give another --out"):
+        beside.mkdir(parents=True)
     try:
         card = (_two if to in PAIRS else _one)(model, to, node, space, beside)
         (beside / "README.md").write_text(card + _figures(home), encoding="utf-8")

@@ -68,6 +68,24 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def check_writable(path: Path, way_out: str) -> None:
+    """Before the work whose result will be a file there: its folder is made, and can be written.
+
+    Args:
+        path, way_out: as `writing`.
+
+    Raises:
+        InputError: it cannot be, or is a folder.
+    """
+    with writing(path, way_out):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.new")
+        beside.touch()
+        beside.unlink()
+
+
 def write_whole(path: Path, text: str, *, sync: bool = True) -> None:
     """Write a text file (UTF-8) beside and rename it: a reader finds the old text or the new one, never a part.
 

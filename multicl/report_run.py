@@ -15,6 +15,7 @@ from multicl.commands import opened, view_sections
 from multicl.data import Data
 from multicl.evaluation.figure import intervals
 from multicl.figures import rounded
+from multicl.files import check_writable
 from multicl.lifecycle import read_status
 from multicl.model import load
 from multicl.pairs import Pair
@@ -44,7 +45,8 @@ def report(
         label: column of classes; default: the first of class, category and label that there is.
 
     Raises:
-        InputError: no finished run, plotly is not installed, `points` less than 1, no such column.
+        InputError: no finished run, plotly is not installed, `points` less than 1, no such column, or `out` cannot be
+            written.
     """
     if points < 1:
         raise InputError(f"--points must be 1 or more, got {points}")
@@ -53,6 +55,7 @@ def report(
         return path
     plotly_source()  # before anything is computed
     recipe, model = opened(run, data, test), load(run)
+    check_writable(path, "or give another --out")
     rows, notes = _held_out(recipe)
     figures = _headlines(run, recipe if data or test else None, model)
     nodes = Subject(model, rows).nodes()

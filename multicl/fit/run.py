@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from multicl.data import Data
+from multicl.files import check_writable
 from multicl.fit.columns import columns_of
 from multicl.fit.plan import plan
 from multicl.fit.write import write_recipe
@@ -78,6 +79,7 @@ def fit(
             raise InputError(
                 f"{there} exists: to go on, python {file} --run {folder} --resume auto; else give another --run"
             )
+    check_writable(file, "or give another --run")
     held = data.open(data.test)
     print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))
     print("".join(f"  {line}\n" for line in chosen.why), end="", flush=True)

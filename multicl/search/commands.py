@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from multicl.files import check_writable
 from multicl.model import DEFAULT
 from multicl.report.gallery import Section, write_gallery
 from multicl.search.fill import Added
@@ -76,6 +77,8 @@ def search(
     Args and errors: as `Index.search`. model: where the model lies now, if not where it was. html: the page's file.
     """
     there = Index(db, model)
+    if html is not None:
+        check_writable(html, "or give another --html")
     found = there.search(query, node=node, among=among, where=where, k=k, exact=exact)
     readers, _ = there.asked_as(query, node)
     others = f" (--node {' or '.join(readers[1:])} reads it otherwise)" if readers[1:] else ""

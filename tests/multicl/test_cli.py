@@ -120,6 +120,8 @@ def test_a_recipe_is_copied_but_never_over_a_file(
     cli.main(["recipes", "alpha", "--copy", "mine.py"])
     assert (tmp_path / "mine.py").read_bytes() == (shelf / "alpha.py").read_bytes()
     assert "no such folder: nowhere" in refused(["recipes", "alpha", "--copy", "nowhere/mine.py"], capsys)
+    monkeypatch.setattr("shutil.copyfile", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    assert "cannot be written: [Errno 13]" in refused(["recipes", "alpha", "--copy", "other.py"], capsys)
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:

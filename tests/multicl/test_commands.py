@@ -272,3 +272,12 @@ def test_eval_of_a_run_without_a_model_says_how_to_finish_it(tmp_path: Path) -> 
     (tmp_path / "recipe.yaml").write_text(f"recipe: {tmp_path / 'unfinished_recipe.py'}\n")
     with pytest.raises(InputError, match=r"holds no model yet: finish it with --run .* --resume auto"):
         evaluate(tmp_path)
+
+
+def test_vectors_that_cannot_be_written_are_not_computed(
+    saved: Path, table: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=r"cannot be written.* or give another --out"):
+        embed(str(saved), table, tmp_path / "file" / "v.parquet")
+    assert "rows embedded" not in capsys.readouterr().out

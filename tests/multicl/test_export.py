@@ -184,6 +184,8 @@ def test_the_command_writes_beside_the_model_and_never_over_a_folder(
     with pytest.raises(SystemExit):
         cli.main(["export", str(folder), "--to", "sentence-transformers"])
     assert "exists: give --out another name" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"cannot be written: .* or give another --out"):
+        export(folder, "sentence-transformers", folder / "config.json" / "a")
     cli.main(["export", str(folder), "--to", "transformers", "--out", str(tmp_path / "a" / "b"), "--node", "text"])
     assert (tmp_path / "a" / "b" / "model.safetensors").is_file()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from multicl.files import alone, write_whole, writing
+from multicl.files import alone, check_writable, write_whole, writing
 from multicl.types import InputError
 
 HOLD = """
@@ -75,3 +75,14 @@ def test_a_disk_that_cannot_be_written_is_named_with_a_way_out(error: Exception,
 def test_other_errors_pass() -> None:
     with pytest.raises(ValueError, match="another"), writing(Path("run")):
         raise ValueError("another")
+
+
+def test_where_nothing_can_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file" / "a.html", tmp_path):
+        with pytest.raises(InputError, match=r"cannot be written: .*\. Mend it, or give another --out"):
+            check_writable(path, "or give another --out")
+    check_writable(tmp_path / "new" / "a.html", "or give another --out")
+    assert list((tmp_path / "new").iterdir()) == []
+    check_writable(tmp_path / "file", "or give another --out")
+    assert (tmp_path / "file").read_text() == "x"

@@ -90,6 +90,8 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
         commands.views(Toy(given=rows(4)), tmp_path / "v.html", rows=0)
     with pytest.raises(InputError, match="is a stream"):
         commands.views(Toy(given=Endless()), tmp_path / "v.html")
+    with pytest.raises(InputError, match=r"cannot be written.* or give another --out"):
+        commands.views(Toy(given=rows(4)), tmp_path)
 
 
 def test_the_command_takes_the_recipes_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from multicl import InputError
 from multicl.cli import main
 from multicl.config import read_yaml
 from multicl.fit.run import fit
+from multicl.report_run import report
 from multicl.run import recipe_class
 
 
@@ -30,6 +31,10 @@ def test_a_folder_with_a_split_of_its_own(tmp_path: Path, capsys: pytest.Capture
     assert read_yaml(run / "recipe.yaml")["train"]["lr"] == 1e-4
     with pytest.raises(InputError, match="exists"):
         fit(str(data), run)
+    with pytest.raises(InputError, match=r"cannot be written.* or give another --run"):
+        fit(str(data), run / "recipe.yaml" / "b")
+    with pytest.raises(InputError, match=r"cannot be written.* or give another --out"):
+        report(run, run)
 
 
 def test_a_folder_of_pictures_by_class_and_no_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

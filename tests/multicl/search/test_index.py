@@ -305,6 +305,9 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert said.startswith("asked as text\n\nnearest by image:\nscore  row")
     assert said.splitlines()[-1].startswith('RESULT {"asked_as": "text", "found": {"image": [{"score": ')
     page = tmp_path / "page.html"
+    with pytest.raises(SystemExit):
+        cli.main(["search", str(db), "<b>red", "--html", str(tmp_path)])
+    assert "cannot be written" in capsys.readouterr().err
     cli.main(["search", str(db), "<b>red", "--html", str(page)])
     html = page.read_text()
     assert "&lt;b&gt;red" in html
