@@ -41,7 +41,7 @@ class Column:
 
 
 def columns_of(rows: Rows) -> list[Column]:
-    """Every column, in the data's order.
+    """Every column, in the data's order, but for a format's own: WebDataset's `__key__` and `__url__`.
 
     Raises:
         InputError: a stream, or rows without names.
@@ -52,7 +52,7 @@ def columns_of(rows: Rows) -> list[Column]:
         )
     step = max(1, len(rows) // LOOKED_AT)
     numbers = list(range(0, len(rows), step))[:LOOKED_AT]
-    names = rows.names or []
+    names = [name for name in rows.names or [] if not (name.startswith("__") and name.endswith("__"))]
     seen = rows.fetch(numbers, names)
     return [_column(name, [row.get(name) for row in seen], rows) for name in names]
 
@@ -70,8 +70,15 @@ def _column(name: str, raw: list[Any], rows: Rows) -> Column:
     described = name.lower() in CAPTIONS and all(isinstance(cell, str) for cell in cells)
     if described or not 2 <= classes <= min(CLASSES, len(cells) // 4):
         classes = 0
-    owner = None if classes or not cells else _owner(cells[:: max(1, len(cells) // READ)][:READ], rows)
+    owner = (
+        None if classes or not cells or constant(cells) else _owner(cells[:: max(1, len(cells) // READ)][:READ], rows)
+    )
     return Column(name, owner, tuple(cells), present, classes)
+
+
+def constant(cells: Sequence[Any]) -> bool:
+    """The same string in every row, which tells no row from another."""
+    return len(cells) > 1 and all(isinstance(cell, str) and cell == cells[0] for cell in cells)
 
 
 def _may_be_label(cell: Any) -> bool:

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from multicl.adapters import adapter
-from multicl.fit.columns import CAPTIONS, Column, labels_among
+from multicl.fit.columns import CAPTIONS, Column, constant, labels_among
 from multicl.rows import Rows, resolve_path
 from multicl.run import Run
 from multicl.types import InputError, Suggestion, Suggests
@@ -167,7 +167,8 @@ def _said(column: Column, chosen: dict[str, list[Column]], label: Column | None)
         return f"column {column.name}: {column.classes} labels, for the figures alone"
     if any(column is each for found in chosen.values() for each in found):
         return f"column {column.name}: {column.adapter}"
-    why = column.adapter or ("labels" if column.classes else "no adapter reads it")
+    same = "the same in every row" if constant(column.cells) else "no adapter reads it"
+    why = column.adapter or ("labels" if column.classes else same)
     return f"column {column.name}: left alone ({why})"
 
 

@@ -45,6 +45,18 @@ def test_captions_that_repeat_are_captions() -> None:
     assert edges(planned("audio", "caption", rows=rows)) == {("audio", "text"), ("audio", "audio")}
 
 
+def test_what_is_the_same_in_every_row_or_a_formats_own_describes_nothing() -> None:
+    licence = "Creative Commons Attribution-ShareAlike 4.0 International"
+    rows = [
+        {"jpg": row["image"], "txt": f"thing {i}", "licence": licence, "__key__": f"key {i:09}", "__url__": f"{i % 2}"}
+        for i, row in enumerate(ROWS)
+    ]
+    made = planned("jpg", "txt", "licence", "__key__", "__url__", rows=rows)
+    assert {node.column for node in made.nodes} == {"jpg", "txt"}
+    assert made.label is None
+    assert "column licence: left alone (the same in every row)" in made.why
+
+
 def test_a_path_is_a_file_where_there_is_one(tmp_path: Any) -> None:
     for i in range(9):
         (tmp_path / f"{i}.png").write_bytes(media.png(i))
