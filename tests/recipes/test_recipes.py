@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 import multicl
 from multicl import cli
-from multicl.run import Run, parse
+from multicl.run import Run, parse, recipe_class
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = (
@@ -366,3 +366,17 @@ def test_the_commands_of_a_header_work(name: str, recipe_of: Callable[[str], typ
         for modality in settings.modalities().values():
             if "/" not in modality.encoder and "bert" not in modality.encoder:  # no hub here
                 assert modality.build(weights=False).width > 0
+
+
+def test_the_readmes_change_of_simclr_makes_supcon_of_it(tmp_path: Path) -> None:
+    text = (RECIPES / "simclr.py").read_text(encoding="utf-8")
+    readme = (RECIPES.parent / "README.md").read_text(encoding="utf-8")
+    lines = re.search(r"```diff\n(.*?)```", readme, re.DOTALL)[1].splitlines()  # type: ignore[index]
+    for old, new in zip(lines[::2], lines[1::2], strict=True):
+        assert (old[0], new[0]) == ("-", "+")
+        assert text.count(f"{old[1:]}\n") == 1
+        text = text.replace(f"{old[1:]}\n", f"{new[1:]}\n")
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    (pair,) = recipe_class(str(tmp_path / "mine.py"))().terms()
+    assert isinstance(pair, multicl.Pair)
+    assert (pair.ids, pair.objective) == ("label", multicl.SupCon(0.1))
