@@ -548,3 +548,25 @@ def test_a_folder_whose_name_is_a_pattern_says_so(tmp_path: Path) -> None:
     write(folder, "csv")
     with pytest.raises(InputError, match="pattern: give the folder another name"):
         open_rows(folder)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_links_to_folders_are_refused_where_they_would_be_passed_over(tmp_path: Path, streaming: bool) -> None:
+    for name in ("elsewhere/blue", "pictures/red", "pictures/.hidden"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.png").write_bytes(png())
+    pictures = tmp_path / "pictures"
+    (pictures / ".cache").symlink_to(tmp_path / "elsewhere")
+    (pictures / "red" / "2.png").symlink_to(tmp_path / "elsewhere" / "blue" / "1.png")
+    assert len(list(open_rows(pictures, streaming=streaming))) == 2  # links to files are followed
+    (pictures / "blue").symlink_to(tmp_path / "elsewhere" / "blue")
+    with pytest.raises(InputError, match=r"blue is a link to a folder.*cp -rs"):
+        open_rows(pictures, streaming=streaming)
+    for path in (pictures / "red").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="blue is a link to a folder"):  # and not that there are no files
+        open_rows(pictures, streaming=streaming)
+    (tmp_path / "tables").mkdir()
+    write(tmp_path / "tables", "csv")
+    (tmp_path / "tables" / "raw").symlink_to(tmp_path / "elsewhere")
+    assert len(list(open_rows(tmp_path / "tables", streaming=streaming))) == 3
