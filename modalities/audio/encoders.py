@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from multicl.modalities.audio.mel import LogMel, covered, spec_augment, within
+from multicl.modalities.audio.parts import change, equal_parts
 from multicl.types import Batch, InputError
 
 
@@ -13,24 +14,27 @@ class Small(nn.Module):
     """A residual convolutional net on log-mels that keeps order in time: "one two" is not "two one".
 
     Bands are channels; a stem of stride 4 makes a frame of 40 ms, residual convolutions (pre-activation,
-    arXiv:1603.05027), three of which see 0.5 s around it, follow, and averages over equal segments of the clip's own
-    length are laid side by side. Norms are over one frame and what lies beyond a clip's length is kept zero, so padding
-    changes nothing.
+    arXiv:1603.05027), three of which see 0.5 s around it, follow, and averages over parts of the clip, equal in length
+    or in how much changes within them, are laid side by side. Norms are over one frame and what lies beyond a clip's
+    length is kept zero, so padding changes nothing.
     """
 
     channels = 128
-    stride = 4
     segments = 8
     rows = 16
     """On a CPU rows are taken by length in slices of this many: little padding, and activations stay in cache."""
 
-    def __init__(self, front: LogMel | Filters, width: int | None = 256, depth: int = 3) -> None:
+    def __init__(
+        self, front: LogMel | Filters, width: int | None = 256, depth: int = 3, stride: int = 4, by_change: bool = False
+    ) -> None:
         """
         Args:
             front: waveforms -> bands. width: of what a last linear layer gives; None: there is none.
-            depth: residual convolutions.
+            depth: residual convolutions. stride: the stem's, in the front's frames.
+            by_change: parts are equal in change (see `parts`), not in length.
         """
         super().__init__()
+        self.stride, self.by_change = stride, by_change
         pooled = self.segments * self.channels
         self.width = pooled if width is None else width
         self.front = front
@@ -50,6 +54,7 @@ class Small(nn.Module):
 
     def _encode(self, batch: Batch) -> Tensor:
         x, frames = self.front(batch.get("wave"), batch.get("lengths"))
+        held = change(x, frames) if self.by_change else None  # before masks, whose edges are no change of the sound
         x = spec_augment(x, frames, batch, self.front.top)
         x = self.stem(x).transpose(1, 2)  # [B, F, C]
         frames = (frames - 1) // self.stride + 1
@@ -58,25 +63,25 @@ class Small(nn.Module):
             y = nn.functional.gelu(norm(x)) * valid
             x = x + conv(y.transpose(1, 2)).transpose(1, 2)
         x = nn.functional.gelu(self.norms[-1](x))
-        pooled = segments(frames, x.shape[1], self.segments).to(x.dtype) @ x  # [B, segments, C]
+        weights = valid[..., 0].to(x.dtype) if held is None else self._strided(held)
+        pooled = equal_parts(weights, self.segments).to(x.dtype) @ x  # [B, segments, C]
         out: Tensor = self.out(pooled.flatten(1))
         return out
 
-
-def segments(lengths: Tensor, size: int, count: int) -> Tensor:
-    """[B] -> [B, count, size]: the averages over `count` equal parts of each length, a frame shared by its overlap."""
-    edges = lengths[:, None] * torch.arange(count + 1, device=lengths.device) / count  # [B, count + 1]
-    at = torch.arange(size, device=lengths.device)
-    start, end = edges[:, :-1, None], edges[:, 1:, None]
-    overlap = (torch.minimum(end, at + 1) - torch.maximum(start, at)).clamp(min=0)
-    return overlap / (end - start)
+    def _strided(self, held: Tensor) -> Tensor:
+        """[B, F] of the front's frames -> sums of the stem's."""
+        whole = nn.functional.pad(held, (0, -held.shape[1] % self.stride))
+        strided: Tensor = whole.unflatten(1, (-1, self.stride)).sum(2)
+        return strided
 
 
 class SmallWave(Small):
     """`Small` on what learnt filters make of the waveform, in place of log-mels; time masks silence the waveform."""
 
-    def __init__(self, rate: int, width: int | None = 256, depth: int = 3) -> None:
-        super().__init__(Filters(rate), width, depth)
+    def __init__(
+        self, rate: int, width: int | None = 256, depth: int = 3, stride: int = 4, by_change: bool = False
+    ) -> None:
+        super().__init__(Filters(rate), width, depth, stride, by_change)
 
     def _encode(self, batch: Batch) -> Tensor:
         wave, lengths = batch.get("wave"), batch.get("lengths")

@@ -35,6 +35,7 @@ class LogMel(nn.Module):
         window_ms: Hann window.
         hop_ms: from frame to frame.
         by_band: the mean is each band's own: what colours a whole clip evenly (microphone, room, voice) is gone.
+        root: in place of the logarithm, power over the clip's greatest to this exponent, in (0, 1].
 
     Raises:
         InputError: more bands than any sensible transform resolves.
@@ -44,12 +45,13 @@ class LogMel(nn.Module):
     bank: Tensor
 
     def __init__(
-        self, rate: int, mels: int = 64, window_ms: float = 25.0, hop_ms: float = 10.0, by_band: bool = False
-    ) -> None:
+        self, rate: int, mels: int = 64, window_ms: float = 25.0, hop_ms: float = 10.0, by_band: bool = False,
+        root: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.mels = mels
         self.top = rate / 2
-        self.by_band = by_band
+        self.by_band, self.root = by_band, root
         self.width = max(2, round(rate * window_ms / 1000))
         self.hop = max(1, round(rate * hop_ms / 1000))
         self.points, bank = _bank(rate, mels, self.width)
@@ -63,14 +65,21 @@ class LogMel(nn.Module):
         rows = len(wave) if wave.device.type != "cpu" else max(1, IN_CACHE // (total * self.points))
         with torch.autocast(wave.device.type, enabled=False):
             mel = torch.cat([self.power(part) for part in wave.float().split(rows)])  # [B, F, M]
-            x = (mel + 1e-6).log().transpose(1, 2)  # [B, M, F]
             valid = within(frames, total)[:, None]  # [B, 1, F]
+            x, least = self._compressed(mel.transpose(1, 2), valid)  # [B, M, F]
             count = frames[:, None, None] * self.mels
             sums = (x * valid).sum(2, keepdim=True)  # [B, M, 1]
             x = x - (sums / frames[:, None, None] if self.by_band else sums.sum(1, keepdim=True) / count)
             x = x * valid
             variance = x.square().sum((1, 2), keepdim=True) / count
-            return x * (variance + 1e-2).rsqrt(), frames  # silence stays zero
+            return x * (variance + least).rsqrt(), frames  # silence stays zero
+
+    def _compressed(self, mel: Tensor, valid: Tensor) -> tuple[Tensor, float]:
+        """Power [B, M, F] -> its logarithm or root, and a variance beside which that of a sound is great."""
+        if self.root is None:
+            return (mel + 1e-6).log(), 1e-2
+        most = (mel * valid).amax((1, 2), keepdim=True).clamp(min=1e-12)
+        return (mel / most) ** self.root, 1e-6
 
     def power(self, wave: Tensor) -> Tensor:
         """[b, T] float32 -> [b, F, M] float32: the power in each band, of frames centred on multiples of the hop."""

@@ -63,12 +63,20 @@ class Audio:
     center: Literal["clip", "band"] = "clip"
     """What of log-mels has mean 0: the clip, or each of its bands, which takes away what microphone, room and voice
     colour evenly (cepstral mean normalisation)."""
+    root: float | None = None
+    """What log-mels have in place of the logarithm: power over the clip's greatest to this exponent, in (0, 1]. Noise
+    far below the sound then counts less."""
     input: Literal["mel", "wave"] = "mel"
     """What "small" looks at, and what a module of your own is called with: log-mels [B, mels, frames] or the waveform
     [B, T], both float32."""
     pooling: Literal["linear", "segments"] = "linear"
     """What "small" gives: 256 numbers that it makes of 8 equal parts of the clip, or the means over these parts
     themselves, 8 times 128. Training shapes the last layers most to tell clips apart; probes like what is before."""
+    parts: Literal["time", "change"] = "time"
+    """In what these 8 parts are equal: in time, or in how far the spectrum moves within them, so that long and short
+    vowels and pauses weigh alike (trace segmentation, Kuhn and Tomaschewski 1983)."""
+    stride: int = 4
+    """So many frames (`hop_ms`) of the spectrogram are one of "small", 1 to 16; 2 sees short sounds finer."""
     depth: int = 3
     """Residual convolutions of "small", 0 to 32: three see 0.5 s around each frame, one 0.2 s. Fewer stay nearer to the
     spectrogram, which suits little data."""
@@ -105,6 +113,9 @@ class Audio:
         require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
         require(self.center in ("clip", "band"), "center", self.center, '"clip" or "band"')
         require(self.pooling in ("linear", "segments"), "pooling", self.pooling, '"linear" or "segments"')
+        require(self.root is None or 0 < self.root <= 1, "root", self.root, "in (0, 1], or none: the logarithm")
+        require(self.parts in ("time", "change"), "parts", self.parts, '"time" or "change"')
+        require(isinstance(self.stride, int) and 1 <= self.stride <= 16, "stride", self.stride, "a number, 1 to 16")
         require(isinstance(self.depth, int) and 0 <= self.depth <= 32, "depth", self.depth, "a whole number, 0 to 32")
         require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
         if self.noises is not None:
@@ -210,10 +221,11 @@ class Audio:
         from multicl.modalities.audio.encoders import Custom, Small, SmallWave
         from multicl.modalities.audio.mel import LogMel
 
-        front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms, self.center == "band")
+        front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms, self.center == "band", self.root)
         if isinstance(self.encoder, str):
             width = 256 if self.pooling == "linear" else None
-            return Small(front, width, self.depth) if self.input == "mel" else SmallWave(self.rate, width, self.depth)
+            net = self.depth, self.stride, self.parts == "change"
+            return Small(front, width, *net) if self.input == "mel" else SmallWave(self.rate, width, *net)
         return Custom(self.encoder, front if self.input == "mel" else None, self.rate)
 
     def save(self, folder: Path) -> None:

@@ -10,8 +10,9 @@ from torch import nn
 from torchaudio.transforms import MelSpectrogram
 
 from multicl.modalities.audio import Audio
-from multicl.modalities.audio.encoders import Small, segments
-from multicl.modalities.audio.mel import LogMel, spec_augment, time_warped, warped
+from multicl.modalities.audio.encoders import Small
+from multicl.modalities.audio.mel import LogMel, spec_augment, time_warped, warped, within
+from multicl.modalities.audio.parts import equal_parts
 from multicl.types import Batch, InputError
 
 RATE = 8000
@@ -37,6 +38,24 @@ def test_log_mel_is_torchaudios_standardised():
     x, frames = LogMel(RATE, mels=40)(wave[None], torch.tensor([RATE]))
     assert frames.tolist() == [101]
     torch.testing.assert_close(x[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_root_of_power_does_not_depend_on_loudness_and_forgets_what_is_far_below_it():
+    wave, lengths = torch.stack([clip(RATE), 0.01 * clip(RATE), torch.zeros(RATE)]), torch.tensor([RATE, RATE, RATE])
+    power = MelSpectrogram(
+        RATE, n_fft=256, win_length=200, hop_length=80, n_mels=40, pad_mode="constant", mel_scale="htk"
+    )(wave[:1])
+    expected = power**0.1
+    expected = (expected - expected.mean()) / expected.std(correction=0)
+    x, _ = LogMel(RATE, mels=40, root=0.1)(wave, lengths)
+    torch.testing.assert_close(x[0], expected[0], atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(x[1], x[0], atol=1e-4, rtol=1e-4)
+    assert not x[2].any()
+    tone = torch.cat([torch.sin(torch.arange(4000) * 0.5), torch.zeros(4000)])[None]
+    hiss = tone + 3e-4 * clip(RATE)
+    moved = [float((front(tone, lengths[:1])[0] - front(hiss, lengths[:1])[0]).abs().mean())
+             for front in (LogMel(RATE, 40), LogMel(RATE, 40, root=0.3))]  # fmt: skip
+    assert moved[1] < 0.5 * moved[0]
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 48000])
@@ -68,7 +87,14 @@ def test_bands_of_mean_zero_forget_an_even_colour():
 
 @pytest.mark.parametrize(
     "audio",
-    [AUDIO, Audio(rate=RATE, center="band"), Audio(rate=RATE, input="wave"), Audio(rate=48000, input="wave")],
+    [
+        AUDIO,
+        Audio(rate=RATE, center="band"),
+        Audio(rate=RATE, root=0.1, parts="change", stride=2),
+        Audio(rate=RATE, input="wave"),
+        Audio(rate=48000, input="wave"),
+        Audio(rate=RATE, input="wave", parts="change", stride=3),
+    ],
 )
 def test_padding_changes_nothing(audio):
     torch.manual_seed(0)
@@ -166,7 +192,7 @@ def test_depth_is_the_number_of_residual_convolutions(form):
 
 
 def test_segments_average_equal_parts():
-    weights = segments(torch.tensor([8, 3, 1]), 10, 4)
+    weights = equal_parts(within(torch.tensor([8, 3, 1]), 10).float(), 4)
     torch.testing.assert_close(weights.sum(2), torch.ones(3, 4))
     torch.testing.assert_close(weights[0, 1], torch.tensor([0, 0, 0.5, 0.5, 0, 0, 0, 0, 0, 0]))
     torch.testing.assert_close(weights[1, 1, :3], torch.tensor([1 / 3, 2 / 3, 0]))

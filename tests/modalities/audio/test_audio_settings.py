@@ -63,6 +63,11 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Audio(input="mp3"), "input"),
         (lambda: Audio(channel="rear"), "channel"),
         (lambda: Audio(center="left"), "center"),
+        (lambda: Audio(root=0), "root"),
+        (lambda: Audio(root=1.5), "root"),
+        (lambda: Audio(parts="equal"), "parts"),
+        (lambda: Audio(stride=0), "stride"),
+        (lambda: Audio(stride=17), "stride"),
         (lambda: Audio(noises="", strong=Augment(background=1)), "noises"),
         (lambda: Audio(noises="folder"), "noises"),
         (lambda: Augment(crop=(0, 1)), "crop"),
@@ -100,7 +105,17 @@ def test_source_holds_what_decides_the_batch_and_nothing_of_the_encoder():
     assert (
         base.source
         == Audio(
-            "some/model", input="wave", center="band", mels=80, hop_ms=5, tower="t", column="c", pretrained=False
+            "some/model",
+            input="wave",
+            center="band",
+            root=0.1,
+            parts="change",
+            stride=2,
+            mels=80,
+            hop_ms=5,
+            tower="t",
+            column="c",
+            pretrained=False,
         ).source
     )
     for change in (
