@@ -9,6 +9,7 @@ import torch
 
 from multicl.modalities import seeded
 from multicl.modalities.audio.background import Sounds, heard, mixed, partners, rms, rows_of
+from multicl.modalities.audio.color import KNOTS, colored
 from multicl.modalities.audio.mel import within
 from multicl.modalities.audio.speed import STEPS, at_speed, drawn, lengths_at
 from multicl.modalities.audio.tempo import at_tempo
@@ -41,6 +42,7 @@ class Stream(IntEnum):
     WARP = 10
     STRETCH = 11
     TIME_WARP = 12
+    COLOR = 13
 
 
 def augment(
@@ -70,6 +72,7 @@ def augment(
     played = lengths_at(size, speeds)
     tempos = _tempos(seeds, settings)
     sizes = lengths_at(played, tempos)
+    colors = (2 * seeded.uniform(seeds, KNOTS, stream=Stream.COLOR) - 1) * settings.color_db
     sounds = rows_of(wave, lengths) if noises is None else noises
     which, place, background = _background(seeds, settings, noises)
     # the longest row there can be, known without asking a device
@@ -87,6 +90,8 @@ def augment(
             part = at_speed(part, size[rows], speeds[rows])
         if settings.stretch > 0:
             part = at_tempo(part, played[rows], tempos[rows], rate)
+        if settings.color_db > 0:
+            part = colored(part, sizes[rows], colors[rows], rate)
         if settings.background > 0 and (noises is not None or len(wave) > 1):
             beside = heard(sounds, which[rows], place[rows], sizes[rows], part.shape[1])
             part = mixed(part, sizes[rows], beside, background[rows])

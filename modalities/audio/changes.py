@@ -50,6 +50,9 @@ class Augment:
     """Greatest move, either way, of a random point of the spectrogram's time, as a fraction of the clip in [0, 0.5):
     what is before and after is stretched or squeezed, and the clip is as long as before. The encoder applies it, where
     it knows `warp`: "small" and modules of your own that look at log-mels."""
+    color_db: float = 0.0
+    """Greatest gain, either way, of a random smooth filter in [0, 100] dB: another microphone, room or voice
+    (FilterAugment, arXiv:2110.03282)."""
     background: float = 0.0
     """Probability of a background: a noise of `Audio.noises`, or another row, of the batch or of its part that is
     embedded at once."""
@@ -80,6 +83,7 @@ class Augment:
             require(-100 <= low <= high <= 100, name, (low, high), "two values in dB, -100 <= low <= high <= 100")
         for name in ("noise", "background", "polarity", "stretch", "time_mask_max", "freq_mask_max"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
+        require(0 <= self.color_db <= 100, "color_db", self.color_db, "in [0, 100] dB")
         require(0 <= self.shift < 1, "shift", self.shift, "in [0, 1)")
         require(0 <= self.time_warp < 0.5, "time_warp", self.time_warp, "in [0, 0.5)")
         for name in ("time_masks", "freq_masks"):

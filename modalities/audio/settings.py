@@ -170,8 +170,8 @@ class Audio:
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
         """One random view; seeds None: the batch as it is. `noises` are read, once in a process, if `build` has not.
 
-        In this order: crop, shift, gain and polarity, speed, stretch, background, noise; warps and masks are for the
-        encoder to apply.
+        In this order: crop, shift, gain and polarity, speed, stretch, color, background, noise; warps and masks are for
+        the encoder to apply.
 
         Raises:
             InputError: the folder `noises` does not exist or holds no sound that can be read.

@@ -88,6 +88,7 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Augment(time_warp=0.5), "time_warp"),
         (lambda: Augment(time_warp=-0.1), "time_warp"),
         (lambda: Augment(polarity=-0.1), "polarity"),
+        (lambda: Augment(color_db=-1), "color_db"),
         (lambda: Augment(shift=1), "shift"),
         (lambda: Augment(time_masks=-1), "time_masks"),
         (lambda: Augment(time_mask_max=1.5), "time_mask_max"),

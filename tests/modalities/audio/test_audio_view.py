@@ -20,6 +20,7 @@ ALL = Augment(
     tempo=(0.7, 1.4),
     warp=(0.8, 1.25),
     time_warp=0.2,
+    color_db=10,
     time_masks=2,
     freq_masks=3,
     time_mask_max=0.3,
