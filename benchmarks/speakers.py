@@ -1,7 +1,7 @@
 """What does a recipe on sounds know of a speaker whom it has not heard?
 
     MULTICL_DATA=... python benchmarks/speakers.py [--recipe simclr_audio] [--groups lucas theo] \\
-        -- --audio.depth 0 --data.batches one --train.batch-size 75 --train.epochs 10
+        -- --audio.depth 0 --data.batches one --train.batch-size 75 --train.epochs 10 --train.lr 3e-4
 
 Each speaker of spoken_digits in turn: the recipe trains on the five others without labels, and the sounds of the one
 left out are asked for their digit among those of the five others: by 5 nearest neighbours (cosine), and by logistic
