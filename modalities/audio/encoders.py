@@ -63,7 +63,7 @@ class Small(nn.Module):
             y = nn.functional.gelu(norm(x)) * valid
             x = x + conv(y.transpose(1, 2)).transpose(1, 2)
         x = nn.functional.gelu(self.norms[-1](x))
-        weights = valid[..., 0].to(x.dtype) if held is None else self._strided(held)
+        weights = valid[..., 0].float() if held is None else self._strided(held)
         pooled = equal_parts(weights, self.segments).to(x.dtype) @ x  # [B, segments, C]
         out: Tensor = self.out(pooled.flatten(1))
         return out

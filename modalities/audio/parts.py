@@ -42,10 +42,11 @@ def change(x: Tensor, frames: Tensor) -> Tensor:
         [B, F], zero beyond the frames.
     """
     bands, size = x.shape[1:]
-    valid = within(frames, size).to(x.dtype)
-    window = x.new_tensor([0.25, 0.75, 1.0, 0.75, 0.25])[None, None]
-    summed = nn.functional.conv1d(x, window.expand(bands, 1, -1), padding=2, groups=bands)
-    smooth = summed / nn.functional.conv1d(valid[:, None], window, padding=2).clamp(min=window.min())
+    valid = within(frames, size).float()
+    window = torch.tensor([0.25, 0.75, 1.0, 0.75, 0.25], device=x.device)[None, None]
+    with torch.autocast(x.device.type, enabled=False):  # bf16's steps would be rounding
+        summed = nn.functional.conv1d(x.float(), window.expand(bands, 1, -1), padding=2, groups=bands)
+        smooth = summed / nn.functional.conv1d(valid[:, None], window, padding=2).clamp(min=0.25)
     steps = torch.linalg.vector_norm(smooth.diff(dim=2), dim=1) * valid[:, 1:]
     before, after = (nn.functional.pad(steps, ends) for ends in ((1, 0), (0, 1)))
     return ((before + after) / 2 + STILL) * valid

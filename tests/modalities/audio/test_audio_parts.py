@@ -1,5 +1,6 @@
 from itertools import pairwise
 
+import pytest
 import torch
 
 from multicl.modalities.audio import Audio
@@ -58,6 +59,16 @@ def test_masks_move_no_part():
     assert isinstance(masked, Batch)
     assert not torch.equal(encoder(batch), encoder(masked))
     assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize("parts", ["time", "change"])
+def test_parts_are_the_same_under_autocast(parts):
+    torch.manual_seed(0)
+    encoder = Audio(rate=RATE, parts=parts, depth=0, stride=1, pooling="segments").build().eval()
+    batch = Audio().collate([torch.randn(8 * RATE) * torch.linspace(0, 1, 8 * RATE)])
+    plain = encoder(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(encoder(batch).float(), plain, atol=0.03, rtol=0.03)
 
 
 def test_stride_is_of_the_fronts_frames():
