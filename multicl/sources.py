@@ -6,7 +6,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import is_dataclass, replace
 from itertools import islice
@@ -20,6 +20,8 @@ TABLES = {
     ".txt": "text", ".arrow": "arrow", ".tar": "webdataset",
 }  # fmt: skip
 PACKED = (".gz", ".bz2", ".xz", ".zst")
+EMPTY_ALONE = {"keep_default_na": False, "na_values": [""]}
+"""Which cells of CSV are missing; for pandas the texts and labels NA, None, null, nan ... are, unless it is told."""
 
 
 def open_named(name: str, split: str, config: str | None, streaming: bool) -> tuple[Any, Path | None, str]:
@@ -28,8 +30,6 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     Raises:
         InputError: see `multicl.rows.open_rows`.
     """
-    import datasets
-
     if streaming and "[" in split:
         raise InputError(f"a stream has no slices: split {split!r} needs the data without streaming")
     path, url = Path(name).expanduser(), "://" in name
@@ -59,7 +59,10 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     _let_sounds_pass()
     try:
         with nullcontext() if files or base or url else _offline_if_unreachable(name):
-            data = undecoded(datasets.load_dataset(what, split=split, streaming=streaming, **options))
+            builder = _builder(what, options)
+            if not streaming:
+                builder.download_and_prepare()
+            data = undecoded((builder.as_streaming_dataset if streaming else builder.as_dataset)(split=split))
     except InputError:
         raise
     except Exception as error:  # datasets raises many kinds; all of them mean that this source cannot be read
@@ -75,6 +78,23 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")
     return data, base, label
+
+
+def _builder(what: str, options: Mapping[str, Any]) -> Any:
+    """What `datasets` reads a set with; of CSV only empty cells are missing, unless the set's card says otherwise."""
+    import datasets
+    from datasets.packaged_modules.csv.csv import CsvConfig
+
+    try:
+        builder = datasets.load_dataset_builder(what, **options)
+    except ValueError:
+        if not datasets.config.HF_HUB_OFFLINE:
+            raise
+        return datasets.load_dataset_builder(what, **options, **EMPTY_ALONE)  # as CSV that was downloaded is kept
+    config = builder.config
+    if isinstance(config, CsvConfig) and config.keep_default_na and config.na_values is None:
+        builder = datasets.load_dataset_builder(what, **options, **EMPTY_ALONE)
+    return builder
 
 
 def _files(name: str, path: Path, url: bool) -> list[Path]:

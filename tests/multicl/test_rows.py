@@ -93,6 +93,42 @@ def test_a_table_of_any_kind_gives_the_same_rows(tmp_path: Path, kind: str, stre
         assert rows.fetch([2, 0], ["n"]) == [{"n": 3}, {"n": 1}]
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # `datasets` leaves tables open
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("where", ["file", "tsv", "pattern", "folder"])
+def test_of_csv_only_empty_cells_are_missing(tmp_path: Path, where: str, streaming: bool) -> None:
+    words = ["NA", "null", "None", "nan", "n/a", "", "word"]
+    lines = ["text,label,score", *(f"{word},{word},{i if word else ''}" for i, word in enumerate(words))]
+    sep, file = ("\t", "train.tsv") if where == "tsv" else (",", "train.csv")
+    (tmp_path / file).write_text("\n".join(lines).replace(",", sep) + "\n")
+    source = {"pattern": tmp_path / "*.csv", "folder": tmp_path}.get(where, tmp_path / file)
+    rows = list(open_rows(source, streaming=streaming))
+    for column in ("text", "label"):
+        assert [row[column] for row in rows] == [word or None for word in words]
+    assert [row["score"] for row in rows] == [0, 1, 2, 3, 4, None, 6]
+    gc.collect()
+
+
+def test_a_sets_own_card_says_what_is_missing_in_its_csv(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files: rows.csv\n  na_values: ['?']\n---\n"
+    )
+    (tmp_path / "rows.csv").write_text("n\n1\n?\n")
+    assert open_rows(tmp_path).column("n") == [1, None]
+
+
+def test_csv_that_was_downloaded_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    (tmp_path / "a-set").mkdir()
+    (tmp_path / "a-set" / "train.csv").write_text("text\nNA\n")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    open_rows(tmp_path / "a-set")  # kept by `datasets` as a set of this name from the hub would be
+    monkeypatch.chdir(tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    assert open_rows("a-set").column("text") == ["NA"]
+
+
 def test_lines_of_a_text_file_are_a_column_named_text(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("one\ntwo\n")
     assert open_rows(str(tmp_path / "lines.txt")).column("text") == ["one", "two"]
