@@ -13,13 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from multicl.folders import PACKED, refuse_links, refuse_mixed
 from multicl.types import InputError
 
 TABLES = {
     ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv",
     ".txt": "text", ".arrow": "arrow", ".tar": "webdataset",
 }  # fmt: skip
-PACKED = (".gz", ".bz2", ".xz", ".zst")
 EMPTY_ALONE = {"keep_default_na": False, "na_values": [""]}
 """Which cells of CSV are missing; for pandas the texts and labels NA, None, null, nan ... are, unless it is told."""
 
@@ -56,6 +56,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         what, label, options = str(path.resolve()) if base else name, f"{name} ({split})", {"name": config}
         if base and (saved := _saved(base)):
             what, options["data_files"] = "arrow", saved
+        elif base:
+            refuse_mixed(base)
     _let_sounds_pass()
     try:
         with nullcontext() if files or base or url else _offline_if_unreachable(name):
@@ -71,10 +73,10 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         if base and not files and glob.escape(what) != what:
             why = "`datasets` takes *, ? and [ in a folder's path for a pattern: give the folder another name"
         if base and not files:
-            _refuse_links(base)
+            refuse_links(base)
         raise InputError(f"cannot read {name!r} (split {split!r}): {why}") from error
     if base and not files and data.info.builder_name in ("imagefolder", "audiofolder"):
-        _refuse_links(base)
+        refuse_links(base)
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")
     return data, base, label
@@ -127,22 +129,6 @@ def _saved(folder: Path) -> dict[str, list[str]]:
             parts = json.loads((home / "state.json").read_text(encoding="utf-8")).get("_data_files", [])
             found["train" if name == "." else name] = [glob.escape(str(home / part["filename"])) for part in parts]
     return {name: files for name, files in found.items() if files}
-
-
-def _refuse_links(folder: Path) -> None:
-    """`datasets` follows links to files, and passes over those to folders without a word.
-
-    Raises:
-        InputError: the folder holds a link to a folder.
-    """
-    for home, names, _ in os.walk(folder):
-        for name in sorted(names):
-            link = Path(home, name)
-            if link.is_symlink() and not name.startswith((".", "__")):
-                raise InputError(
-                    f"{link} is a link to a folder, and `datasets` would pass over what it holds: remove it, and put "
-                    f"a folder of links to files in its place (cp -rs '{link.resolve()}' '{link}')"
-                )
 
 
 def _is_empty(file: Path) -> bool:

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from multicl import InputError
+from multicl.folders import refuse_mixed
+from multicl.rows import open_rows
+
+
+def put(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}" if "json" in name else "n\n1\n")
+    return folder
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a/1.png", "a/2.PNG", "b/3.jpg", "b/4.wav"], r"pictures \(.*1.png\) and sounds \(.*4.wav\).*another folder"),
+        (["x.csv", "y.csv", "z.jsonl"], r"CSV tables \(.*x.csv\) and JSON tables \(.*z.jsonl\).*'.*/\*.csv'"),
+        (["x.csv.gz", "y.parquet"], r"CSV tables \(.*x.csv.gz\) and Parquet tables \(.*y.parquet\)"),
+        (["x.csv", "y.tsv"], r"CSV tables \(.*\) and TSV tables"),  # of which the TSV would be read with commas
+        (["00.tar", "00.parquet"], r"Parquet tables \(.*\) and WebDataset tars"),
+        (["train.csv", "test.json"], r"CSV tables \(.*\) and JSON tables"),
+    ],
+)
+def test_a_folder_of_two_kinds_is_refused(tmp_path: Path, names: list[str], message: str, streaming: bool) -> None:
+    with pytest.raises(InputError, match=message):
+        open_rows(put(tmp_path, *names), streaming=streaming)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0.png", "1.png", "metadata.csv", "README.md", "LICENSE.txt"],
+        ["0.wav", "metadata.jsonl", ".cover.png", ".cache/1.png"],
+        ["0.png", "labels.csv"],
+        ["train.csv", "test.csv", "classes.json"],
+        ["x.csv", "dataset_infos.json", "README.md", ".y.parquet", "__MACOSX/z.parquet"],
+        ["x.jsonl", "y.json"],
+        [],
+    ],
+)
+def test_what_is_no_second_kind(tmp_path: Path, names: list[str]) -> None:
+    refuse_mixed(put(tmp_path, *names))
+
+
+def test_a_folder_whose_card_names_its_files_may_hold_others(tmp_path: Path) -> None:
+    put(tmp_path, "x.csv", "y.parquet")
+    (tmp_path / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: x.csv\n---\n")
+    assert open_rows(tmp_path).column("n") == [1]
+
+
+def test_one_kind_of_two_is_read_by_its_pattern(tmp_path: Path) -> None:
+    put(tmp_path, "x.csv", "y.parquet")
+    assert open_rows(tmp_path / "*.csv").column("n") == [1]
