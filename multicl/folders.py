@@ -10,9 +10,11 @@ from pathlib import Path
 from multicl.types import InputError
 
 PACKED = (".gz", ".bz2", ".xz", ".zst")
-_TABLES = {
+_ZIPS = "zip archives"
+_KINDS = {
     ".parquet": "Parquet tables", ".jsonl": "JSON tables", ".ndjson": "JSON tables", ".json": "JSON tables",
     ".csv": "CSV tables", ".tsv": "TSV tables", ".arrow": "Arrow tables", ".tar": "WebDataset tars",
+    ".zip": _ZIPS,
 }  # fmt: skip
 _MEDIA = {"pictures", "sounds"}
 
@@ -36,10 +38,12 @@ def refuse_links(folder: Path) -> None:
 def refuse_mixed(folder: Path) -> None:
     """`datasets` reads the kind of file of which there are most, and passes over the others.
 
-    A table beside pictures or sounds mostly names them, and passes.
+    A table beside pictures or sounds mostly names them, and passes. An archive beside them is read, but at a depth of
+    its own, so that the classes of all are lost.
 
     Raises:
-        InputError: pictures and sounds, or two kinds of tables, each of which would be rows were it alone.
+        InputError: pictures and sounds, either and archives, or two kinds of tables, each of which would be rows were
+            it alone.
     """
     if _says_its_files(folder) or not _clash(_examples(_walk(folder))):
         return
@@ -48,19 +52,20 @@ def refuse_mixed(folder: Path) -> None:
         one, other = clash
         file = Path(examples[one])
         end = next(end for end in reversed(file.suffixes) if end.lower() not in PACKED)
-        ways = f"name the files (such as '{file.parent}/*{end}'), or put one kind into another folder"
-        if one in _MEDIA:
-            ways = "put one kind into another folder, or name pairs of them in a table, as two columns of paths"
-        raise InputError(
-            f"{folder} holds {one} ({examples[one]}) and {other} ({examples[other]}), and `datasets` would read one "
-            f"kind alone: {ways}"
-        )
+        why = "of which `datasets` would read one kind alone: "
+        if other == _ZIPS:
+            why = "and `datasets` would find no classes: unpack them, or put them elsewhere"
+        elif one in _MEDIA:
+            why += "put one kind into another folder, or name pairs of them in a table, as two columns of paths"
+        else:
+            why += f"name the files (such as '{file.parent}/*{end}'), or put one kind into another folder"
+        raise InputError(f"{folder} holds {one} ({examples[one]}) and {other} ({examples[other]}), {why}")
 
 
 def _clash(kinds: Iterable[str]) -> tuple[str, str] | None:
     """Two kinds that are never one set."""
     pairs = combinations(sorted(kinds), 2)
-    return next(((a, b) for a, b in pairs if (a in _MEDIA) == (b in _MEDIA)), None)
+    return next(((a, b) for a, b in pairs if (a in _MEDIA) == (b in _MEDIA or b == _ZIPS)), None)
 
 
 def _examples(files: Iterable[str]) -> dict[str, str]:
@@ -69,7 +74,7 @@ def _examples(files: Iterable[str]) -> dict[str, str]:
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
     media = {**dict.fromkeys(AudioFolder.EXTENSIONS, "sounds"), **dict.fromkeys(ImageFolder.EXTENSIONS, "pictures")}
-    kinds, found = _TABLES | media, dict[str, str]()
+    kinds, found = _KINDS | media, dict[str, str]()
     for file in files:
         name = Path(file).name
         ends = [f".{end}" for end in name.lower().split(".")[1:] if f".{end}" not in PACKED]

@@ -266,4 +266,6 @@ def reason(error: BaseException) -> str:
     while error.__cause__ is not None and type(error).__module__.startswith("datasets."):
         error = error.__cause__
     lines = str(error).strip().splitlines()
+    if lines and lines[0].startswith("Invalid string class label"):  # it is the archive's own name or folder
+        return f"{lines[0]}: `datasets` finds no classes in zip archives; unpack them"
     return lines[0] if lines else type(error).__name__

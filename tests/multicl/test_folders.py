@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from multicl import InputError
 from multicl.folders import refuse_mixed
@@ -25,6 +28,8 @@ def put(folder: Path, *names: str) -> Path:
         (["x.csv.gz", "y.parquet"], r"CSV tables \(.*x.csv.gz\) and Parquet tables \(.*y.parquet\)"),
         (["x.csv", "y.tsv"], r"CSV tables \(.*\) and TSV tables"),  # of which the TSV would be read with commas
         (["00.tar", "00.parquet"], r"Parquet tables \(.*\) and WebDataset tars"),
+        (["a/1.png", "b/2.png", "more.zip"], r"pictures \(.*1.png\) and zip archives \(.*more.zip\).*unpack them"),
+        (["1.wav", "more.zip"], r"sounds \(.*1.wav\) and zip archives \(.*more.zip\).*unpack them"),
         (["train.csv", "test.json"], r"CSV tables \(.*\) and JSON tables"),
     ],
 )
@@ -42,6 +47,8 @@ def test_a_folder_of_two_kinds_is_refused(tmp_path: Path, names: list[str], mess
         ["train.csv", "test.csv", "classes.json"],
         ["x.csv", "dataset_infos.json", "README.md", ".y.parquet", "__MACOSX/z.parquet"],
         ["x.jsonl", "y.json"],
+        ["x.csv", "more.zip"],
+        ["train/1.png", "test/1.png", "raw.zip"],
         [],
     ],
 )
@@ -58,3 +65,14 @@ def test_a_folder_whose_card_names_its_files_may_hold_others(tmp_path: Path) -> 
 def test_one_kind_of_two_is_read_by_its_pattern(tmp_path: Path) -> None:
     put(tmp_path, "x.csv", "y.parquet")
     assert open_rows(tmp_path / "*.csv").column("n") == [1]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_classes_in_an_archive_alone(tmp_path: Path, streaming: bool) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(picture, "PNG")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("cat/1.png", "dog/1.png"):
+            archive.writestr(name, picture.getvalue())
+    with pytest.raises(InputError, match="zip archives; unpack them"):
+        list(open_rows(tmp_path, streaming=streaming))
