@@ -106,7 +106,8 @@ def _one(model: Model, to: str, node: str | None, space: str | None, folder: Pat
     if space == DEFAULT:
         space = None if to in FEATURES else model.space
     if space is not None and space not in model.towers.spaces_of(node):
-        raise InputError(f"{node!r} has no space {space!r}; it has {list(model.towers.spaces_of(node))} and features")
+        own = list(model.towers.spaces_of(node))
+        raise InputError(f"{node!r} has no space {space!r}; it has {own} and features (in Python: None)")
     usage = modality.export(model.towers.encoder(node), _head(model, node, space), folder, to)
     what = "The encoder's features" if space is None else f"The encoder and its head into the space {space!r}"
     return _card(to, f"{what}, of the node {node!r}.", usage)

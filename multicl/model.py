@@ -24,6 +24,8 @@ from multicl.types import BadSample, Batch, InputError, Modality, Sample
 
 DEFAULT = "the recipe's choice"
 """Stands for the space that the model's recipe chose; no space can have this name."""
+AND_FEATURES = "None for features (on a command line: features)"
+"""What there is beside a model's spaces, as messages say it."""
 
 
 class Model:
@@ -35,7 +37,7 @@ class Model:
 
     def __init__(self, towers: Towers, space: str | None = "joint") -> None:
         if space is not None and space not in towers.spaces:
-            raise InputError(f"no space is named {space!r}; there are {list(towers.spaces)} and None for features")
+            raise InputError(f"no space is named {space!r}; there are {list(towers.spaces)} and {AND_FEATURES}")
         self.towers, self.space = towers, space
 
     @property
@@ -95,7 +97,8 @@ class Model:
         modality = self.towers.modalities[node]
         chosen = self.space if space == DEFAULT else space
         if chosen is not None and chosen not in self.towers.spaces_of(node):
-            raise InputError(f"{node!r} has no space {chosen!r}; it has {list(self.towers.spaces_of(node))} and None")
+            own = list(self.towers.spaces_of(node))
+            raise InputError(f"{node!r} has no space {chosen!r}; it has {own} and {AND_FEATURES}")
         width = self.towers.width(node) if chosen is None else self.towers.dim(node, chosen)
         out = torch.zeros(len(values), width)
         window = 16 * batch_size  # so many are sorted by length among themselves

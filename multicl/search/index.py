@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from multicl.distributed import World
-from multicl.model import DEFAULT, Model, load
+from multicl.model import AND_FEATURES, DEFAULT, Model, load
 from multicl.search import approximate, fill
 from multicl.search.database import (
     ROWS,
@@ -88,11 +88,13 @@ class Index:
             )
         wanted = self.model.space if space == DEFAULT else space
         if about is not None and space != DEFAULT and about.space != wanted:
-            raise InputError(f"{where} holds vectors of space {about.space}, not {wanted}: index into another folder")
+            held, asked = (name or "None (on a command line: features)" for name in (about.space, wanted))
+            raise InputError(f"{where} holds vectors of space {held}, not {asked}: index into another folder")
         self.about = about or About(name, mine, wanted)
         self.nodes = [n for n in self.model.nodes if self.space is None or self.space in self.model.towers.spaces_of(n)]
         if not self.nodes:
-            raise InputError(f"no space is named {self.space!r}; there are {list(self.model.towers.spaces)}")
+            spaces = list(self.model.towers.spaces)
+            raise InputError(f"no space is named {self.space!r}; there are {spaces} and {AND_FEATURES}")
         self._counts: dict[str, int] = {}
         self.world.barrier()
         if about is None and self.world.rank == 0:

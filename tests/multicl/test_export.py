@@ -212,7 +212,11 @@ def test_nodes_of_one_tower_are_one_encoder(saved: Saved, tmp_path: Path) -> Non
             r"\(other: a Net\)\. What fits it: --to sent",
         ),
         ({"text": SMALL}, {"node": "texts"}, r"no node is named 'texts'; there are \['text'\]"),
-        ({"text": SMALL}, {"space": "own"}, r"'text' has no space 'own'; it has \['joint'\] and features"),
+        (
+            {"text": SMALL},
+            {"space": "own"},
+            r"'text' has no space 'own'; it has \['joint'\] and features \(in Python: None\)",
+        ),
         ({"text": SMALL}, {"to": "transformers", "space": "joint"}, "no place for a head"),
         ({"text": SMALL}, {"to": "tf"}, "--to must be one of"),
         ({"text": replace(SMALL, pooling="first_last")}, {}, "has no pooling 'first_last'"),

@@ -155,7 +155,10 @@ def test_spaces_features_and_raw_vectors() -> None:
         ({"a": b"x"}, "got one bytes"),
         ({"a": {"bytes": b""}}, "got one dict"),
         ({"a": Path("x.png")}, "got one P"),
-        ({"a": CELLS, "space": "other"}, r"'a' has no space 'other'; it has \['joint', 'own'\] and None"),
+        (
+            {"a": CELLS, "space": "other"},
+            r"'a' has no space 'other'; it has \['joint', 'own'\] and None .*command line: features",
+        ),
         ({"b": CELLS, "space": "own"}, r"'b' has no space 'own'; it has \['joint'\] and None"),
         ({"a": CELLS, "batch_size": 0}, "batch_size must be 1 or more, got 0"),
         ({"a": [*CELLS, [1.0]]}, r"^a\[20\]: expected 6 numbers, got \[1\.0\]$"),
@@ -167,7 +170,9 @@ def test_a_call_that_cannot_work_is_refused(call: dict[str, Any], message: str) 
 
 
 def test_an_unknown_default_space_is_refused() -> None:
-    with pytest.raises(InputError, match=r"no space is named 'x'; there are \['joint', 'own'\]"):
+    with pytest.raises(
+        InputError, match=r"no space is named 'x'; there are \['joint', 'own'\] and None .*line: features"
+    ):
         model(space="x")
 
 

@@ -236,8 +236,12 @@ def test_another_models_vectors_are_refused(index: Index, model: Model, tmp_path
         InputError, match=r"holds vectors of another model \(a model in memory, weights .*another folder"
     ):
         Index(index.where, found.model(seed=1))
-    with pytest.raises(InputError, match="vectors of space joint, not None"):
+    with pytest.raises(InputError, match=r"vectors of space joint, not None \(on a command line: features\)"):
         Index(index.where, model, space=None)
+    with pytest.raises(
+        InputError, match=r"no space is named 'x'; there are \['joint'\] and None .*command line: features"
+    ):
+        Index(tmp_path / "other", model, space="x")
     with pytest.raises(
         InputError, match=r"cannot be loaded: no such folder: a model in memory. Give it as --model RUN"
     ):
