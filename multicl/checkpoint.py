@@ -120,23 +120,34 @@ def load_checkpoint(path: Path, towers: nn.Module, optimizer: torch.optim.Optimi
         InputError: it belongs to another architecture or optimiser.
     """
     state, tensors = read_state(path), _read_tensors(path)
-    weights = _weights(tensors)
-    mine = towers.state_dict()
-    wrong = sorted(name for name in mine.keys() | weights.keys() if _shape(mine, name) != _shape(weights, name))
-    if wrong:
-        raise InputError(
-            f"checkpoint {path} is of another recipe: {wrong[0]!r} is {_shape(weights, wrong[0])} there and "
-            f"{_shape(mine, wrong[0])} here ({len(wrong)} differ). Resume with the settings of its recipe.yaml."
-        )
+    check_fits(path, towers)
     if state["optimizer"] != type(optimizer).__name__:
         raise InputError(
             f"checkpoint {path} was trained with {state['optimizer']}, not {type(optimizer).__name__}: "
             "resume with the settings of its recipe.yaml"
         )
-    towers.load_state_dict(weights)
+    towers.load_state_dict(_weights(tensors))
     _load_optimizer(towers, optimizer, tensors, state["scalars"])
     kept = {name.removeprefix("kept:"): t for name, t in tensors.items() if name.startswith("kept:")}
     return {**state, "kept": kept}
+
+
+def check_fits(path: Path, towers: nn.Module) -> None:
+    """Compare the shapes of a whole checkpoint's weights with those of towers.
+
+    Raises:
+        InputError: it belongs to another architecture.
+    """
+    here = {name: list(t.shape) for name, t in towers.state_dict().items()}
+    with safe_open(path / "state.safetensors", "pt") as file:
+        names = [name for name in file.keys() if name.startswith("towers:")]  # noqa: SIM118
+        there = {name.removeprefix("towers:"): file.get_slice(name).get_shape() for name in names}
+    wrong = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+    if wrong:
+        raise InputError(
+            f"checkpoint {path} is of another recipe: {wrong[0]!r} is {there.get(wrong[0])} there and "
+            f"{here.get(wrong[0])} here ({len(wrong)} differ). Resume with the settings of its recipe.yaml."
+        )
 
 
 def load_weights(path: Path, towers: nn.Module) -> None:
@@ -191,10 +202,6 @@ def _checksum(path: Path) -> int:
 
 def _weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("towers:"): t for name, t in tensors.items() if name.startswith("towers:")}
-
-
-def _shape(tensors: dict[str, Tensor], name: str) -> list[int] | None:
-    return list(tensors[name].shape) if name in tensors else None
 
 
 def _copy(t: Tensor) -> Tensor:

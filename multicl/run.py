@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
 from multicl.accelerator import meet
 from multicl.adapters import import_file
-from multicl.checkpoint import checkpoints, read_state
+from multicl.checkpoint import check_fits, checkpoints, read_state
 from multicl.config import parse_arguments, read_yaml, to_plain, write_yaml
 from multicl.types import InputError, Modality
 
@@ -316,7 +316,12 @@ def flat(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def _finished(recipe: Run, trainer: Trainer) -> Path | None:
-    """The folder of a resumed run that has done its last step, or whose patience is at its end, and saved all."""
+    """The folder of a resumed run that has done its last step, or whose patience is at its end, and saved all.
+
+    Raises:
+        InputError: it has trained for longer, or its model is not what these settings would train: the untrained
+            figures would be another model's.
+    """
     if recipe.run is None or recipe.resume != "auto" or not (recipe.run / "result.json").is_file():
         return None
     whole = checkpoints(recipe.run / "checkpoints")
@@ -327,13 +332,21 @@ def _finished(recipe: Run, trainer: Trainer) -> Path | None:
         )
     if step != json.loads((recipe.run / "result.json").read_text(encoding="utf-8")).get("steps"):
         return None  # it is of fewer steps, and the run that went on from there was killed before its model was saved
-    if step == trainer.total:
-        return recipe.run
-    if not whole or read_status(recipe.run).get("state") != "finished":
+    if not whole:
         return None
-    told = trainer.validation.restore(read_state(whole[-1][1]))
-    if not trainer.validation.over:  # by the patience that is given now
-        return None
-    for line in told:
-        trainer.accelerator.print(line)
+    path, state = whole[-1][1], read_state(whole[-1][1])
+    if step != trainer.total:
+        if read_status(recipe.run).get("state") != "finished":
+            return None
+        told = trainer.validation.restore(state)
+        if not trainer.validation.over:  # by the patience that is given now
+            return None
+        for line in told:
+            trainer.accelerator.print(line)
+    check_fits(path, trainer.towers)
+    if state["seed"] != recipe.train.seed:
+        raise InputError(
+            f"{path} was trained with train.seed {state['seed']}, not {recipe.train.seed}: resume with that, or give "
+            "another --run"
+        )
     return recipe.run

@@ -351,6 +351,24 @@ def test_resuming_with_another_architecture_is_refused_and_keeps_recipe_yaml(hom
     assert Path("r/recipe.yaml").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (["--b.width", "9"], "step-20 is of another recipe: '.*' is .* there and .* here"),
+        (["--head.dim", "9"], "step-20 is of another recipe: 'heads.*' is .* there and .* here"),
+        (["--train.seed", "1"], "step-20 was trained with train.seed 0, not 1"),
+    ],
+)
+def test_a_finished_run_is_not_measured_beside_another_untrained_model(
+    home: Path, recipe: type[Run], other: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(recipe, [*DATA, "--run", "r"])
+    capsys.readouterr()
+    with pytest.raises(InputError, match=message):
+        execute(parse(recipe, [*DATA, "--run", "r", "--resume", "auto", *other]))
+    assert "recall" not in capsys.readouterr().out
+
+
 def test_a_run_is_launched_again_from_its_recipe_yaml(home: Path, recipe: type[Run]) -> None:
     launch(recipe, [*DATA, "--run", "one", "--train.seed", "3"])
     launch(recipe, ["--config", "one/recipe.yaml", "--run", "two"])
