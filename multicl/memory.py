@@ -67,7 +67,7 @@ class Memory:
         self.banks = Banks(towers, sizes, seed, self.world)
 
     def notes(self, batch_size: int, steps: int) -> list[str]:
-        """What a user should know before training, a line a queue that is not full."""
+        """What a user should know before training, a line a node whose queue is not full: its views' are alike."""
         lines = []
         for (name, view), queue in self.queues.items():
             missing = len(queue.z) - len(queue)
@@ -78,7 +78,7 @@ class Memory:
                     f"after {needed} steps"
                     + (f", but the run ends after {steps}: give a smaller queue" if needed > steps else "")
                 )
-        return lines
+        return list(dict.fromkeys(lines))
 
     def embed(self, looks: Sequence[Look], chunk: int | None) -> Embeddings:
         """What the momentum towers give for their looks, rows in the order of the batch.

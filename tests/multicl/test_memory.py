@@ -230,6 +230,9 @@ def test_notes_say_when_queues_are_full() -> None:
     assert "the queue of 'a' holds 0 of 100 keys and is full after 13 steps" in line
     assert "give a smaller queue" not in line
     assert "but the run ends after 5: give a smaller queue" in memory.notes(8, 5)[0]
+    two = Memory(made(Pair("a", "a", InfoNCE(), queue=100)))
+    assert len(two.queues) == 2  # one a view
+    assert len(two.notes(8, 50)) == 1
 
 
 def test_memory_of_another_recipe_is_refused() -> None:
