@@ -36,6 +36,8 @@ class Model:
     """
 
     def __init__(self, towers: Towers, space: str | None = "joint") -> None:
+        if space is not None and not towers.spaces:
+            raise InputError(f"there are no pairs, and so no space {space!r}: give space={AND_FEATURES}")
         if space is not None and space not in towers.spaces:
             raise InputError(f"no space is named {space!r}; there are {list(towers.spaces)} and {AND_FEATURES}")
         self.towers, self.space = towers, space

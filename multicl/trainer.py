@@ -58,6 +58,8 @@ class Trainer:
         columns: name of a node -> column of the data, where they differ.
         run: folder for metrics, checkpoints and the model; None: nothing is written.
         resume: go on from the folder's last whole checkpoint, if there is one.
+        space: what the model gives unless told otherwise, a pair's; None: the encoders' features, all there is of a
+            graph without pairs.
         evaluate: measures the model every `train.evaluate_every` steps: names -> figures. Of several processes the
             first calls it, and all embed what it asks the model for.
         config: what trackers keep as the run's settings; None: those given here.

@@ -222,7 +222,7 @@ def test_a_stream_is_told_its_classes() -> None:
 
 
 def test_a_graph_of_targets_alone_has_no_space() -> None:
-    with pytest.raises(InputError, match=r"no space is named 'joint'; there are \[\] and None for features"):
+    with pytest.raises(InputError, match="there are no pairs, and so no space 'joint': give space=None for features"):
         Trainer({"a": Vectors()}, [Target("a", "label")], few(), train=Train(batch_size=6, steps=2))
 
 
