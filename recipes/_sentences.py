@@ -18,11 +18,13 @@ from multicl.rows import Rows, open_rows
 
 
 def scored(names: Sequence[str], split: str) -> dict[str, Rows]:
-    """A split of each set of scored pairs, by its name; "seven": the paper's.
+    """A split of each set of scored pairs, by its name; "seven": the paper's; "none": no set.
 
     Raises:
         InputError: no name, or two that end alike.
     """
+    if tuple(names) == ("none",):
+        return {}
     names = held_out.SEVEN if tuple(names) == ("seven",) else names
     sets = {Path(name).name: open_rows(name, split=split) for name in names}
     if not sets or len(sets) < len(names):
@@ -31,15 +33,17 @@ def scored(names: Sequence[str], split: str) -> dict[str, Rows]:
 
 
 def correlation(embed: held_out.Embed, node: str, names: Sequence[str], split: str) -> held_out.Figures:
-    """Spearman's with human scores, of one set, or of each of several and on average."""
+    """Spearman's with human scores, of one set, or of each of several and on average; of "none" no figure."""
     sets = scored(names, split)
+    if not sets:
+        return {}
     return held_out.sts(embed, node, *sets.values()) if len(sets) == 1 else held_out.sts_sets(embed, node, sets)
 
 
 def dev_correlation(embed: held_out.Embed, node: str, names: Sequence[str], split: str) -> held_out.Figures:
-    """The mean over sets, as one figure by which a run may choose."""
+    """The mean over sets, as one figure by which a run may choose; of "none" no figure."""
     found = [held_out.sts(embed, node, rows)["sts_spearman"] for rows in scored(names, split).values()]
-    return {"dev_spearman": sum(found) / len(found)}
+    return {"dev_spearman": sum(found) / len(found)} if found else {}
 
 
 def probes(embed: held_out.Embed, node: str, text: Text, names: Sequence[str]) -> held_out.Figures:

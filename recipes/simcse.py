@@ -31,7 +31,7 @@ class Recipe(multicl.Run):
     head: Head = Head(dim=768, layers=1)
     sts: tuple[str, ...] = ("mteb/stsbenchmark-sts",)
     """Scored pairs for the figures: hub names or paths with columns sentence1, sentence2, score; "seven": the paper's
-    sets (STS12 to 16, STS-B, SICK-R), from the hub."""
+    sets (STS12 to 16, STS-B, SICK-R), from the hub; "none": leave these figures out, as without a network."""
     sts_split: str = "test"
     sts_dev: str | None = None
     """Another split of theirs (validation), for the figure `dev_spearman` by which --train.best may choose."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import media
+import pytest
 
 
 def test_several_sets_are_measured_and_averaged(launched: Any, data: Path, tmp_path: Path) -> None:
@@ -39,3 +40,10 @@ def test_a_dev_split_and_labelled_texts_are_measured_beside(launched: Any, tmp_p
     assert result["dev_spearman"] == result["sts_spearman"]  # the same pairs
     assert result["linear_labelled"] == 1  # the words tell
     assert "dev_spearman" not in result["baseline"]
+
+
+@pytest.mark.parametrize("name", ["simcse", "scored_pairs"])
+def test_scored_pairs_are_left_out_where_none_are_asked_for(launched: Any, name: str, tmp_path: Path) -> None:
+    result = launched(name, "--run", str(tmp_path / "run"), "--sts", "none", "--sts-dev", "validation").result
+    assert result["steps"] == 4
+    assert not any("spearman" in figure for figure in {**result, **result["untrained"], **result["baseline"]})
