@@ -101,6 +101,8 @@ def to_ogg(wave: np.ndarray, rate: int) -> tuple[str, bytes]:
 
 def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
     """[T], [T, C] or [C, T] of any real type -> mono float32 [T], and the rate checked."""
+    if isinstance(rate, np.ndarray | torch.Tensor | list | tuple):
+        raise BadSample("an array where its sampling rate is expected; the order is (array, rate), not (rate, array)")
     if not isinstance(rate, int | float | np.integer | np.floating) or not RATES[0] <= rate <= RATES[-1]:
         raise BadSample(f"sampling rate {rate!r}; expected {RATES[0]} to {RATES[-1]} Hz")
     if isinstance(array, torch.Tensor):

@@ -148,6 +148,11 @@ BAD = {
     "bare array": (TONE, "without its rate"),
     "bare list": ([0.0, 0.1], "without its rate"),
     "no rate": ({"array": TONE, "sampling_rate": None}, "sampling rate None"),
+    "scipy's order": (
+        (16000, TONE),
+        r"^an array where its sampling rate is expected; the order is \(array, rate\), not",
+    ),
+    "scipy's order in lists": ((16000, [0.1] * 20000), r"^an array where.*\(rate, array\)$"),
     "rate of zero": ((TONE, 0), "sampling rate 0"),
     "rate of nan": ((TONE, float("nan")), "sampling rate nan"),
     "a string for a rate": ((TONE, "16k"), "sampling rate '16k'"),
