@@ -65,6 +65,8 @@ def alone(folder: Path) -> Iterator[None]:
                 ) from None
         yield
     finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # closing would leave it to processes that were forked meanwhile
         os.close(handle)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,15 @@ def test_a_folder_is_held_until_its_process_ends_or_is_killed(tmp_path: Path) ->
         other.kill()
     with alone(tmp_path):
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are looked for there")
+def test_a_folder_is_let_go_though_a_forked_process_lives_on(tmp_path: Path) -> None:
+    with alone(tmp_path):
+        (held,) = (int(fd.name) for fd in Path("/proc/self/fd").iterdir() if fd.resolve() == tmp_path.resolve())
+        copy = os.dup(held)  # what a fork has
+    with alone(tmp_path):
+        os.close(copy)
 
 
 def test_a_text_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
