@@ -35,9 +35,11 @@ def measured(measure: Callable[[Model], Figures], model: Model, world: World) ->
         while (asked := world.deal()) is not None:
             world.collect(_answer(model, *asked))
         return {}
+    shared = _Shared(model, world)
     try:
-        return measure(_Shared(model, world))
+        return measure(shared)
     finally:
+        shared.over = True  # whoever keeps it embeds alone
         world.deal([None] * world.size)
 
 
@@ -46,7 +48,7 @@ class _Shared(Model):
 
     def __init__(self, model: Model, world: World) -> None:
         super().__init__(model.towers, model.space)
-        self._own, self._world = model, world
+        self._own, self._world, self.over = model, world, False
 
     def embed_node(
         self,
@@ -61,7 +63,7 @@ class _Shared(Model):
         how: dict[str, Any] = {"space": space, "batch_size": batch_size, "normalize": normalize}
         lists = not isinstance(values, str | bytes | Mapping) and hasattr(values, "__iter__")
         cells = list(values) if lists else []
-        if len(cells) <= batch_size:
+        if self.over or len(cells) <= batch_size:
             return self._own.embed_node(node, cells if lists else values, **how, skipped=skipped)
         found = [self._own.embed_node(node, [], **how)]  # tells what is wrong with the settings
         bad: dict[int, str] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranked_shared import BAD, asked, breaks, model, shares, trained
+from ranked_shared import BAD, asked, breaks, keeps, model, shares, trained
 from ranks import run_ranks
 
 from multicl.distributed import World
@@ -38,6 +38,10 @@ def test_what_fails_on_any_rank_is_raised_on_the_first_and_the_others_go_on() ->
     assert first[0] == "ValueError while 20 cells of 'b' were embedded: the roof fell in"
     assert first[1:] == ["division by zero", "{'x': 2.0}"]
     assert other == ["{}"] * 3
+
+
+def test_a_model_that_is_kept_embeds_alone_afterwards() -> None:
+    assert run_ranks(keeps, 2) == [[0.0], []]
 
 
 def test_one_process_measures_as_it_is() -> None:

@@ -85,6 +85,19 @@ def breaks() -> list[str]:
     return [*said, str(measured(lambda m: {"x": 2.0}, m, world))]
 
 
+def keeps() -> list[float]:
+    """What a model that outlives the measuring gives, on the first rank, while the others do something else."""
+    m, kept = model(), list[Model]()
+    good = [row["b"] for row in rows(40)]
+
+    def keep(given: Model) -> dict[str, float]:
+        kept.append(given)
+        return {}
+
+    measured(keep, m, World.current())
+    return [float((k.embed(b=good, batch_size=4) - m.embed(b=good, batch_size=4)).abs().max()) for k in kept]
+
+
 def _fails(*_: Any) -> None:
     raise ValueError("the roof fell in")
 
