@@ -90,3 +90,12 @@ def test_what_is_synchronised_keeps_its_tensors_its_mode_and_its_neighbours() ->
     assert type(on_gpu[0]) is nn.SyncBatchNorm
     x = torch.randn(5, 2)
     assert torch.equal(net[1][0](x), nn.BatchNorm1d(2).eval()(x))
+
+
+def test_a_module_of_bfloat16_is_normalised_as_torch_does_it() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(16, 4).bfloat16()
+    plain, synced = nn.BatchNorm1d(4).bfloat16(), SyncedBatchNorm(4).bfloat16()
+    torch.testing.assert_close(synced(x), plain(x), rtol=0.016, atol=0.01)  # a step of bfloat16 at 1 is 0.008
+    for (name, mine), theirs in zip(synced.named_buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs, msg=name)
