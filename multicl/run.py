@@ -182,6 +182,7 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
         if settings is not None and is_main():
             how = f"{stopped.reason}: saved at step {stopped.step}; to go on: --run {settings.run} --resume auto"
             print(f"\n{how}", file=sys.stderr, flush=True)
+        atexit.register(part)
         raise
     except KeyboardInterrupt:
         if settings is not None and is_main():

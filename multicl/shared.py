@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -14,7 +14,9 @@ from multicl.model import DEFAULT, Model
 from multicl.types import InputError
 
 ROUND = 2048
-"""Cells that a rank is sent at a time: those of pictures may be whole files."""
+"""Cells that a rank is sent at a time,"""
+BYTES = 1 << 28
+"""and bytes of all ranks together, as cells of pictures and sounds may be whole files."""
 
 Figures = Mapping[str, float]
 
@@ -68,8 +70,7 @@ class _Shared(Model):
         found = [self._own.embed_node(node, [], **how)]  # tells what is wrong with the settings
         bad: dict[int, str] = {}
         size = self._world.size
-        for at in range(0, len(cells), ROUND * size):
-            some = cells[at : at + ROUND * size]
+        for at, some in _rounds(cells, ROUND * size):
             each = -(-len(some) // size)
             starts = range(0, each * size, each)
             mine = self._world.deal([(node, some[start : start + each], how) for start in starts])
@@ -85,6 +86,23 @@ class _Shared(Model):
         if skipped is not None:
             skipped |= bad
         return torch.cat(found)
+
+
+def _rounds(cells: list[Any], most: int) -> Iterator[tuple[int, list[Any]]]:
+    """Where it begins, and its cells: at most so many, or as many as have `BYTES` together."""
+    begin = weight = 0
+    for end, cell in enumerate(cells, 1):
+        weight += _weight(cell)
+        if end - begin == most or weight >= BYTES or end == len(cells):
+            yield begin, cells[begin:end]
+            begin, weight = end, 0
+
+
+def _weight(cell: Any) -> int:
+    """About its bytes."""
+    if isinstance(cell, Mapping):
+        return sum(_weight(value) for value in cell.values())
+    return len(cell) if isinstance(cell, str | bytes) else int(getattr(cell, "nbytes", 0))
 
 
 def _answer(

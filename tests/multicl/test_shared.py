@@ -9,6 +9,7 @@ import torch
 from ranked_shared import BAD, asked, breaks, keeps, model, shares, trained
 from ranks import run_ranks
 
+from multicl import shared
 from multicl.distributed import World
 from multicl.shared import measured
 
@@ -54,3 +55,12 @@ def test_a_run_of_two_measures_on_the_way_and_agrees_on_the_best(tmp_path: Path)
     assert first["best"] == other["best"]
     assert set(first["last"]) == {"spread"}
     assert other["last"] == {}
+
+
+def test_rounds_are_of_few_cells_where_these_are_great(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "BYTES", 100)
+    cells = ["a" * 40, {"bytes": b"b" * 40, "path": None}, torch.zeros(5), b"c" * 300, 1.0, None, "", ""]
+    rounds = list(shared._rounds(cells, 3))
+    assert [begin for begin, _ in rounds] == [0, 3, 4, 7]
+    assert [cell for _, some in rounds for cell in some] == cells
+    assert list(shared._rounds([], 3)) == []
