@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from multicl.config import read_yaml
+from multicl.config import flat, read_yaml
 from multicl.figures import figures_table, to_json
 from multicl.repeats import runs_of
-from multicl.run import flat
 from multicl.types import InputError
 
 

@@ -251,3 +251,11 @@ def _take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:
             raise InputError("--config needs a file")
         file = Path(value)
     return words, file
+
+
+def flat(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names: "train.lr"."""
+    found: dict[str, Any] = {}
+    for key, value in plain.items():
+        found |= flat(value, f"{where}{key}.") if isinstance(value, Mapping) and value else {f"{where}{key}": value}
+    return found

@@ -10,15 +10,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
 from multicl.accelerator import meet
 from multicl.adapters import import_file
-from multicl.checkpoint import check_fits, checkpoints, read_state
-from multicl.config import parse_arguments, read_yaml, to_plain, write_yaml
+from multicl.config import flat, parse_arguments, read_yaml, to_plain, write_yaml
 from multicl.types import InputError, Modality
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ from multicl.distributed import part
 from multicl.evaluation.figure import intervals
 from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.files import write_whole, writing
+from multicl.finished import finished_run
 from multicl.lifecycle import read_status
 from multicl.model import Model, load
 from multicl.optim import Optim
@@ -102,7 +102,7 @@ def execute(recipe: Run) -> dict[str, Any]:
     """
     trainer = recipe.trainer()
     accelerator, folder = trainer.accelerator, recipe.run
-    finished = _finished(recipe, trainer)
+    finished = finished_run(trainer)
     resumed = folder is not None and (folder / "recipe.yaml").exists()
     baseline, untrained, trained, spans = Figures(), Figures(), Figures(), dict[str, list[float]]()
     if accelerator.is_main_process:
@@ -306,48 +306,3 @@ def _say_changes(recipe: Run, folder: Path) -> None:
     for key in after:
         if key != "run" and before.get(key) != after[key]:
             print(f"resumed with another {key}: {before.get(key)} -> {after[key]}", flush=True)
-
-
-def flat(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names: "train.lr"."""
-    found: dict[str, Any] = {}
-    for key, value in plain.items():
-        found |= flat(value, f"{where}{key}.") if isinstance(value, Mapping) and value else {f"{where}{key}": value}
-    return found
-
-
-def _finished(recipe: Run, trainer: Trainer) -> Path | None:
-    """The folder of a resumed run that has done its last step, or whose patience is at its end, and saved all.
-
-    Raises:
-        InputError: it has trained for longer, or its model is not what these settings would train: the untrained
-            figures would be another model's.
-    """
-    if recipe.run is None or recipe.resume != "auto" or not (recipe.run / "result.json").is_file():
-        return None
-    whole = checkpoints(recipe.run / "checkpoints")
-    step = whole[-1][0] if whole else 0
-    if step > trainer.total:
-        raise InputError(
-            f"the run {recipe.run} has trained for {step} steps already, more than the {trainer.total} asked for"
-        )
-    if step != json.loads((recipe.run / "result.json").read_text(encoding="utf-8")).get("steps"):
-        return None  # it is of fewer steps, and the run that went on from there was killed before its model was saved
-    if not whole:
-        return None
-    path, state = whole[-1][1], read_state(whole[-1][1])
-    if step != trainer.total:
-        if read_status(recipe.run).get("state") != "finished":
-            return None
-        told = trainer.validation.restore(state)
-        if not trainer.validation.over:  # by the patience that is given now
-            return None
-        for line in told:
-            trainer.accelerator.print(line)
-    check_fits(path, trainer.towers)
-    if state["seed"] != recipe.train.seed:
-        raise InputError(
-            f"{path} was trained with train.seed {state['seed']}, not {recipe.train.seed}: resume with that, or give "
-            "another --run"
-        )
-    return recipe.run
