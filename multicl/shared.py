@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from multicl.distributed import World
-from multicl.model import DEFAULT, Model
+from multicl.model import Model
 from multicl.types import InputError
 
 ROUND = 2048
@@ -53,19 +53,12 @@ class _Shared(Model):
         self._own, self._world, self.over = model, world, False
 
     def embed_node(
-        self,
-        node: str,
-        values: Iterable[Any],
-        *,
-        space: str | None = DEFAULT,
-        batch_size: int = 128,
-        normalize: bool = True,
-        skipped: dict[int, str] | None = None,
+        self, node: str, values: Iterable[Any], *, skipped: dict[int, str] | None = None, **how: Any
     ) -> Tensor:
-        how: dict[str, Any] = {"space": space, "batch_size": batch_size, "normalize": normalize}
+        """As `Model.embed_node`; `how` are its other settings. What fills no batch is embedded here."""
         lists = not isinstance(values, str | bytes | Mapping) and hasattr(values, "__iter__")
         cells = list(values) if lists else []
-        if self.over or len(cells) <= batch_size:
+        if self.over or len(cells) <= how.get("batch_size", 128):
             return self._own.embed_node(node, cells if lists else values, **how, skipped=skipped)
         found = [self._own.embed_node(node, [], **how)]  # tells what is wrong with the settings
         bad: dict[int, str] = {}
