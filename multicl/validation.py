@@ -52,10 +52,9 @@ class Validation:
         Raises:
             InputError: `best` is not among them.
         """
-        figures: dict[str, float] = {}
+        found = measured(self.evaluate, model, self.world) if self.evaluate is not None else {}
+        figures = {name: float(value) for name, value in found.items()}
         better = False
-        if self.evaluate is not None:
-            figures = {name: float(value) for name, value in measured(self.evaluate, model, self.world).items()}
         if self.world.rank == 0 and self.evaluate is not None:
             self.last = figures
             if self.train.best is not None:

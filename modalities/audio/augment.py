@@ -72,9 +72,11 @@ def augment(
     played = lengths_at(size, speeds)
     tempos = _tempos(seeds, settings)
     sizes = lengths_at(played, tempos)
-    colors = (2 * seeded.uniform(seeds, KNOTS, stream=Stream.COLOR) - 1) * settings.color_db
     sounds = rows_of(wave, lengths) if noises is None else noises
     which, place, background = _background(seeds, settings, noises)
+    colors = None
+    if settings.color_db > 0:
+        colors = (2 * seeded.uniform(seeds, KNOTS, stream=Stream.COLOR) - 1) * settings.color_db
     # the longest row there can be, known without asking a device
     most = wave.shape[1] if longest is None else min(longest, wave.shape[1])
     out = wave.new_zeros(len(wave), max(1, _longest(round(most * settings.crop[1]), settings)))
@@ -90,7 +92,7 @@ def augment(
             part = at_speed(part, size[rows], speeds[rows])
         if settings.stretch > 0:
             part = at_tempo(part, played[rows], tempos[rows], rate)
-        if settings.color_db > 0:
+        if colors is not None:
             part = colored(part, sizes[rows], colors[rows], rate)
         if settings.background > 0 and (noises is not None or len(wave) > 1):
             beside = heard(sounds, which[rows], place[rows], sizes[rows], part.shape[1])
