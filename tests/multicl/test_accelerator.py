@@ -66,7 +66,7 @@ print(world.agree(world.rank == 1), int(world.sum(torch.tensor(world.rank))), th
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux names them")
 def test_no_thread_of_gloo_is_left_when_python_ends():
-    """One that lets go of the last collective's tensors later aborts the process, once in some hundred runs."""
+    """One that lets go of the last collective's tensors later aborts the process, now and then."""
     assert two_processes(THREADS, {}) == ["[True] 1 True\n0\n"] * 2
 
 
