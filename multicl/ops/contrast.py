@@ -113,19 +113,17 @@ class _Walk(NamedTuple):
     y_at: slice = slice(None)
     """Which of the keys."""
 
-    def emptied(self) -> tuple[_Walk, tuple[Tensor, Tensor, Tensor | None]]:
-        """Without its great tensors, and these: queries, keys and, where they are kept, logits."""
+    def emptied(self) -> tuple[_Walk, list[Tensor]]:
+        """Without its great tensors, and these: queries, keys and, where they are kept, logits of its tiles."""
         block, none = self.block, self.block.x.new_empty(0)
-        kept = None if block.kept is None else block.kept._replace(logits=none)
-        logits = None if block.kept is None else block.kept.logits
-        return self._replace(block=replace(block, x=none, y=none, kept=kept)), (block.x, block.y, logits)
+        kept = [tile._replace(logits=none) for tile in block.kept]
+        held = [block.x, block.y, *(tile.logits for tile in block.kept)]
+        return self._replace(block=replace(block, x=none, y=none, kept=kept)), held
 
-    def filled(self, held: Sequence[Tensor | None]) -> _Walk:
-        """With what `emptied` took."""
-        x, y, logits = held
-        assert x is not None
-        assert y is not None
-        kept = None if logits is None or self.block.kept is None else self.block.kept._replace(logits=logits)
+    def filled(self, held: Iterator[Tensor]) -> _Walk:
+        """With what `emptied` took, which is the next there."""
+        x, y = next(held), next(held)
+        kept = [tile._replace(logits=next(held)) for tile in self.block.kept]
         return self._replace(block=replace(self.block, x=x, y=y, kept=kept))
 
 
@@ -165,17 +163,17 @@ class _Contrast(torch.autograd.Function):
         saved = ctx.saved_tensors  # once: under torch.utils.checkpoint a second look is an error
         given = len(ctx.needs_input_grad) - 1
         with torch.no_grad():
-            found = _Contrast._backward(ctx, saved[:given], saved[given:], grads)
+            found = _Contrast._backward(ctx, saved[:given], iter(saved[given:]), grads)
         wants = next(z for z in saved[:given] if z is not None and z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
 
     @staticmethod
     def _backward(
-        ctx: Any, given: Sequence[Tensor], held: Sequence[Tensor | None], grads: Sequence[Tensor | None]
+        ctx: Any, given: Sequence[Tensor], held: Iterator[Tensor], grads: Sequence[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
         call, counts, world = ctx.call, ctx.counts, ctx.call.world
         a, b, scale, *extras = given
-        walks = [walk.filled(held[3 * at : 3 * at + 3]) for at, walk in enumerate(ctx.walks)]
+        walks = [walk.filled(held) for walk in ctx.walks]
         _, wants_a, wants_b, wants_scale, *wants_extras = ctx.needs_input_grad
         sizes = [own.stop - own.start for own in ctx.own]  # a loss may leave one of the two alone
         lse = [a.new_zeros(len(call.tilts), n) if z is None else z for z, n in zip(grads[::3], sizes, strict=True)]

@@ -19,8 +19,9 @@ from multicl.ops.running import Running, Slopes
 
 Places = tuple[Tensor, ...]
 """(rows, columns) of some of a tile's entries."""
-KEPT = 2**20
-"""Entries of a block that are kept from the way there: small batches are most people's, and pay for each product."""
+KEPT = 2**22
+"""Entries of a block, at most, that are kept from the way there, which spares a product and exponentials: smaller
+batches are most people's, and have room for these 16 MB."""
 MANY = 4
 """Where more than one entry in so many is positive, they are a mask: of fewer a list is quicker."""
 ALIKE, APART = 256, 16
@@ -100,8 +101,8 @@ class Block:
     """Beginnings of tiles -> places of positives and of ignored entries, where they are few."""
     marks: Tensor | None = None
     """Of the fused form: which of its tiles are special."""
-    kept: Walked | None = None
-    """Of a small block of one tile: what the way back needs of it; exponentials, where they serve it as they are."""
+    kept: list[Walked] = field(default_factory=list)
+    """Of a small block: what the way back needs of its tiles; exponentials, where they serve it as they are."""
 
     @property
     def size(self) -> int:
@@ -123,19 +124,27 @@ class Block:
             found.append(End(slice(tile.columns.start + self.columns, tile.columns.stop + self.columns), 1))
         return found
 
-    def walk(self, out: Tensor, base_2: bool = False, masks: bool = False) -> Iterator[Walked]:
+    @property
+    def is_small(self) -> bool:
+        """Whether its tiles are kept."""
+        tiles = self.tiles(self.size)
+        entries: int = sum((t.rows.stop - t.rows.start) * (t.columns.stop - t.columns.start) for t in tiles)
+        return entries <= KEPT
+
+    def walk(self, out: Tensor | None, base_2: bool = False, masks: bool = False) -> Iterator[Walked]:
         """Every tile with its logits, which are written to `out`.
 
         Args:
+            out: None: each tile's to memory of its own.
             base_2: they are LOG2_E times as great, but not those of the `positive`.
             masks: many positives may come as a mask.
         """
-        if self.kept is not None:
-            yield self.kept
+        if self.kept:
+            yield from self.kept
             return
         for tile in self.tiles(self.size):
             x, y = self.x[tile.rows], self.y[tile.columns]
-            logits = _part(out, len(x), len(y))
+            logits = _part(buffers(self, several=False)[0] if out is None else out, len(x), len(y))
             torch.addmm(logits, x, y.T, beta=0, alpha=LOG2_E if base_2 else 1.0, out=logits)
             positive, ignored = self.look(tile, masks)
             own, mask = None, positive if isinstance(positive, Tensor) else None
@@ -195,7 +204,9 @@ def forward(block: Block, running: Running) -> None:
     held, spare = buffers(block, several=wide or len(tilts) > 1)
     inner: Tensor | None = None
     base_2, others = _in_base_2(tilts, wide), running.others.unbind()
-    for walked in block.walk(held, base_2, masks=True):
+    small = block.is_small
+    kept: list[Walked] = []
+    for walked in block.walk(None if small else held, base_2, masks=True):
         tile, logits, positive, mask = walked
         ends = block.ends(tile)
         if tile.diagonal:
@@ -232,8 +243,9 @@ def forward(block: Block, running: Running) -> None:
                     others[t][end.at].add_(e.sum(1 - end.dim))
                     if positive is not None:
                         running.inside[t].index_add_(0, end.of(positive.places), inside)
-        if logits.numel() == len(block.x) * len(block.y) <= KEPT:
-            block.kept = walked
+        if small:
+            kept.append(walked)
+    block.kept = kept
 
 
 def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:
@@ -248,9 +260,9 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
     x = block.y if block.symmetric else block.x
     tilts, lse = slopes.tilts, slopes.lse
     masks = not bool(slopes.single.any())  # whose one positive has a slope of its own
-    if block.kept is not None and block.kept.mask is not None and not masks:
-        block.kept = None
-    several, kept = lse is not None or len(tilts) > 1, block.kept is not None
+    if not masks and any(walked.mask is not None for walked in block.kept):
+        block.kept = []
+    several, kept = lse is not None or len(tilts) > 1, bool(block.kept)
     base_2, sums = _in_base_2(tilts, lse is not None), slopes.sums.unbind()
     held, spare = buffers(block, several or kept)
     whole = torch.empty_like(held) if several else spare

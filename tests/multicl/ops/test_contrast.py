@@ -20,8 +20,9 @@ from multicl.ops.contrast import Relation, Side, contrast
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several tiles for a few rows, the last ones narrower; rows of the whole ones stand apart."""
+    """Several tiles for a few rows, the last ones narrower; rows of the whole ones stand apart; some are kept."""
     monkeypatch.setattr(tiled, "tile_size", lambda device: 4)
+    monkeypatch.setattr(tiled, "KEPT", 40)
     monkeypatch.setattr(tiled, "ALIKE", 2)
 
 
@@ -128,6 +129,26 @@ def test_a_loss_that_is_kept_holds_no_rows_after_the_way_back(rows: int) -> None
     assert gone() is None
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         loss.backward()
+
+
+@pytest.mark.parametrize(("rows", "symmetric", "tiles", "again"), [(6, False, 4, 0), (7, False, 4, 4), (7, True, 6, 0)])
+def test_tiles_of_a_small_block_are_walked_once(
+    rows: int, symmetric: bool, tiles: int, again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """49 entries are more than are kept; of a symmetric matrix 6 tiles of 3 rows are walked, which have 34."""
+    walked, look = [], tiled.Block.look
+
+    def counted(block: tiled.Block, tile: tiled.Tile, masks: bool = False) -> object:
+        walked.append(tile)
+        return look(block, tile, masks)
+
+    monkeypatch.setattr(tiled.Block, "look", counted)
+    a, b = (torch.randn(rows, 3, requires_grad=True) for _ in range(2))
+    side = Side(torch.arange(rows), torch.arange(rows) // 2)
+    lse = contrast(a, None if symmetric else b, torch.ones(1), Relation(side, side)).a.lse.sum()
+    assert len(walked) == tiles
+    lse.backward()
+    assert len(walked) == tiles + again
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
