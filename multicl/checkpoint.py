@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from multicl.files import to_disk
+from multicl.files import share, to_disk
 from multicl.types import InputError
 
 FORMAT = 2
@@ -62,6 +62,7 @@ def save_checkpoint(
         save_file(tensors, beside / "state.safetensors")
         state["checksum"] = _checksum(beside / "state.safetensors")
         (beside / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        share(beside, beside / "state.json")
         for path in (*beside.iterdir(), beside):
             to_disk(path)
         shutil.rmtree(final, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 from torch import nn
 
 from multicl import two_towers
-from multicl.files import writing
+from multicl.files import share, writing
 from multicl.model import DEFAULT, Model, load
 from multicl.pairs import Pair
 from multicl.two_towers import HalfOfTwo
@@ -65,7 +65,7 @@ def export(
     if to not in FORMS:
         raise InputError(f"--to must be one of {list(FORMS)}, got {to!r}")
     home = Path(name).expanduser()
-    folder = (out or (home / to if home.is_dir() else Path(f"{home.name}-{to}"))).resolve()
+    folder = (out or (home / to if home.is_dir() else Path(f"{home.name}-{to}"))).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists: give --out another name")
     model = load(name, device="cpu")
@@ -76,6 +76,7 @@ def export(
     try:
         card = (_two if to in PAIRS else _one)(model, to, node, space, beside)
         (beside / "README.md").write_text(card + _figures(home), encoding="utf-8")
+        share(beside, beside / "README.md")
         if folder.exists():
             folder.rmdir()
         beside.rename(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,6 +87,14 @@ def check_writable(path: Path, way_out: str) -> None:
         beside = path.with_name(f".{path.name}.new")
         beside.touch()
         beside.unlink()
+
+
+def share(folder: Path, like: Path) -> None:
+    """Let whoever reads one file read all of a folder: safetensors makes its own their owner's, whatever the umask."""
+    mode = stat.S_IMODE(like.stat().st_mode)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def write_whole(path: Path, text: str, *, sync: bool = True) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import save_model
 from torch import Tensor
 
 from multicl.ahead import loaded
-from multicl.files import write_whole, writing
+from multicl.files import share, write_whole, writing
 from multicl.modes import evaluating
 from multicl.predict import probabilities, target_of
 from multicl.saved import FORMAT, built, card, config_of, described, folder_of, load_weights
@@ -93,6 +93,8 @@ class Model:
             raise InputError(f"no node is named {node!r}; there are {self.nodes}")
         if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
             raise InputError(f"{node}= takes a list of cells, got one {type(values).__name__}: write {node}=[...]")
+        if hasattr(values, "columns"):  # iterating over a pandas DataFrame gives the names of its columns
+            raise InputError(f"{node}= takes one column of cells, got a whole table: write {node}=table['COLUMN']")
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, got {batch_size}")
         values = list(values)
@@ -102,7 +104,7 @@ class Model:
             own = list(self.towers.spaces_of(node))
             raise InputError(f"{node!r} has no space {chosen!r}; it has {own} and {AND_FEATURES}")
         width = self.towers.width(node) if chosen is None else self.towers.dim(node, chosen)
-        out = torch.zeros(len(values), width)
+        out = torch.zeros(len(values), width, dtype=torch.float32)
         window = 16 * batch_size  # so many are sorted by length among themselves
         device = next(self.towers.parameters()).device
         samples_of = loaded(modality, values, most=2 * batch_size)
@@ -112,7 +114,7 @@ class Model:
                 for samples in _batches(islice(numbered, window), batch_size, node, skipped):
                     batch = modality.view(modality.collate(list(samples.values())).to(device), None, "weak")
                     (z,) = self.towers.embed(node, batch, [chosen])
-                    out[list(samples)] = z.cpu()
+                    out[list(samples)] = z.float().cpu()
         return torch.nn.functional.normalize(out, dim=1) if normalize else out
 
     def embed_batch(self, node: str, batch: Batch) -> Tensor:
@@ -149,7 +151,7 @@ class Model:
             InputError: the folder holds something else, or cannot be written (a model that was there is whole then); or
                 a modality's class is no registered adapter.
         """
-        folder = Path(folder).resolve()
+        folder = Path(folder).expanduser().resolve()
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
         if taken and config_of(folder) is None:
             raise InputError(f"{folder} exists and is no multicl model: give another folder")
@@ -180,6 +182,7 @@ class Model:
         (beside / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
         save_model(self.towers, str(beside / "model.safetensors"))
         (beside / "README.md").write_text(card(config, figures, self.towers), encoding="utf-8")
+        share(beside, beside / "config.json")
 
 
 def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, device: str | None = None) -> Model:
@@ -190,16 +193,21 @@ def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, 
         device: default: the GPU where there is one.
 
     Raises:
-        InputError: no such folder, no multicl model, or weights that do not fit.
+        InputError: no such folder, no multicl model, weights that do not fit, or no such device.
     """
     folder = folder_of(name)
     config = config_of(folder)
     if config is None:
         raise InputError(f"{folder} holds no model: no config.json of a multicl model of format {FORMAT}")
-    towers, space = built(config, folder, modalities or {})
-    load_weights(towers, folder / "model.safetensors")
-    model = Model(towers.eval(), space)
-    model.towers.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        model = Model(*built(config, folder, modalities or {}))
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error
+    load_weights(model.towers.eval(), folder / "model.safetensors")
+    try:
+        model.towers.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, AssertionError) as error:  # no such name, or not in this machine, or not in this torch
+        raise InputError(f"device={device!r} cannot be had: {str(error).partition(chr(10))[0]}") from error
     return model
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from safetensors import SafetensorError
@@ -75,7 +76,7 @@ def built(config: Mapping[str, Any], folder: Path, modalities: Mapping[str, Moda
         terms += [Target(**_term(plain)) for plain in config.get("targets", [])]
         space = config["space"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder}/config.json is damaged: {error!r}") from error
+        raise InputError(f"config.json is damaged: {error!r}") from error
     if given:
         raise InputError(f"modalities= names {sorted(given)}, but the model's nodes are {list(nodes)}")
     return Towers(nodes, terms, heads, weights=False), space
@@ -172,7 +173,9 @@ def folder_of(name: str | Path) -> Path:
     if (folder / "model" / "config.json").is_file():
         return folder / "model"
     if (folder / "recipe.yaml").is_file():
-        raise InputError(f"the run {folder} holds no model yet: finish it with --run {folder} --resume auto")
+        raise InputError(
+            f"the run {folder} holds no model yet: finish it with --run {quote(str(folder))} --resume auto"
+        )
     if folder.exists():
         check_one(folder)
         return folder
@@ -184,7 +187,7 @@ def folder_of(name: str | Path) -> Path:
         return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
     except Exception as error:  # many kinds; all of them mean that there is nothing to be had under this name
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise InputError(f"{name!r} is neither a folder nor a model that the hub gives: {reason}") from error
+        raise InputError(f"{str(name)!r} is neither a folder nor a model that the hub gives: {reason}") from error
 
 
 def card(config: Mapping[str, Any], figures: Mapping[str, float], towers: Towers) -> str:

@@ -166,7 +166,8 @@ def _onnx(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folde
     return f"""```python
 import numpy, onnxruntime
 from transformers import AutoTokenizer
-tokenizer, session = AutoTokenizer.from_pretrained("this-folder"), onnxruntime.InferenceSession("model.onnx")
+tokenizer = AutoTokenizer.from_pretrained("this-folder")
+session = onnxruntime.InferenceSession("this-folder/model.onnx")
 batch = tokenizer({_texts(text)}, padding=True, truncation=True, return_tensors="np")
 given = {{name: batch[name].astype(numpy.int64) for name in ("input_ids", "attention_mask")}}
 (vectors,) = session.run(["sentence_embedding"], given)  # [N, D], unit vectors

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,16 @@ def test_training_goes_on_bit_for_bit(tmp_path: Path, kind: str) -> None:
     assert same(first[0], again[0])
     train(*again, 3, 6)
     assert same(whole[0], again[0])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_who_may_read_the_state_may_read_the_weights(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = save_checkpoint(tmp_path, 1, *make(next(iter(KINDS))), {"seed": 7})
+    finally:
+        os.umask(before)
+    assert {oct(file.stat().st_mode & 0o777) for file in path.iterdir()} == {"0o640"}
 
 
 def test_the_last_ones_are_kept_in_the_order_of_their_steps(tmp_path: Path) -> None:

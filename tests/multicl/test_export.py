@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,6 +51,17 @@ def bert(tmp_path: Path, **settings: Any) -> Text:
 
 def gpt2(tmp_path: Path, **settings: Any) -> Text:
     return Text(str(hf.gpt2(tmp_path / "gpt2")), max_tokens=16, **settings)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_who_may_read_the_card_may_read_the_weights(saved: Saved, tmp_path: Path) -> None:
+    folder = saved(SMALL)
+    before = os.umask(0o027)
+    try:
+        out = export(folder, "transformers", tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in out.rglob("*") if path.is_file()} == {"0o640"}
 
 
 @peer
@@ -115,7 +127,7 @@ def test_the_program_of_a_card_reads_texts_as_the_encoder_does(
     (code,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
     for text in MORE:
         names: dict[str, Any] = {}
-        monkeypatch.chdir(out)
+        monkeypatch.chdir(tmp_path)
         exec(code.replace("this-folder", str(out)).replace('["two words"]', repr([text])), names)
         expected = load(folder, device="cpu").embed(text=[text], space=None)
         if form == "onnx":

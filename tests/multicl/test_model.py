@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import threading
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -154,6 +156,7 @@ def test_spaces_features_and_raw_vectors() -> None:
         ({"a": "x.png"}, r"a= takes a list of cells, got one str: write a=\[\.\.\.\]"),
         ({"a": b"x"}, "got one bytes"),
         ({"a": {"bytes": b""}}, "got one dict"),
+        ({"a": pandas.DataFrame({"a": CELLS})}, r"a= takes one column of cells.*write a=table\['COLUMN'\]"),
         ({"a": Path("x.png")}, "got one P"),
         (
             {"a": CELLS, "space": "other"},
@@ -334,6 +337,8 @@ def break_config(folder: Path, **changes: Any) -> None:
             r"does not fit its config\.json: 'heads\.a/joint\.\d\.bias' and \d+ more",
         ),
         (lambda p: break_config(p, heads={"joint": {"dmi": 9}}), r"unknown key 'heads\.joint\.dmi'"),
+        (lambda p: break_config(p, heads={"joint": {"dmi": 9}}), r"[/\\]m: unknown key"),
+        (lambda p: break_config(p, space="other"), r"[/\\]m: no space is named 'other'"),
     ],
 )
 def test_a_damaged_folder_is_refused(tmp_path: Path, damage: Any, message: str) -> None:
@@ -406,6 +411,40 @@ def test_saving_replaces_a_model_and_nothing_else(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path / "m")
     (tmp_path / "empty").mkdir()
     assert m.save("../empty") == tmp_path / "empty"
+
+
+def test_home_is_where_it_is_for_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert model().save("~/m") == (tmp_path / "m").resolve()
+    assert load("~/m").nodes == ["a", "b"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_who_may_read_the_settings_may_read_the_weights(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        folder = model().save(tmp_path / "m")
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in folder.rglob("*") if path.is_file()} == {"0o640"}
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_cannot_be_had_is_named(device: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"device='{device}' cannot be had: ."):
+        load(model().save(tmp_path / "m"), device=device)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_vectors_are_of_float32_whatever_the_default(default: torch.dtype) -> None:
+    m = model()
+    expected = m.embed(a=CELLS)
+    torch.set_default_dtype(default)
+    try:
+        assert torch.equal(m.embed(a=CELLS), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_modality_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
