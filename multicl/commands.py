@@ -142,6 +142,7 @@ def embed(
         return out
     model = load(name)
     rows = open_rows(data, split=split, columns=_by_column(model, columns or {}))
+    rows.check_mapped(columns or {})
     chosen = _nodes(model, rows, nodes)
     check_writable(out, "or give another --out")
     embedded: dict[str, Any] = {}

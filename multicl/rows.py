@@ -102,6 +102,24 @@ class Rows:
             f"(in Python: columns={{{name!r}: 'COLUMN'}})."
         )
 
+    def check_mapped(self, columns: Mapping[str, str]) -> None:
+        """Refuse a mapping to a column that is not there, for which `resolve` takes the column of the name itself.
+
+        Args:
+            columns: node -> column, as a user mapped them for these rows alone.
+
+        Raises:
+            InputError: the first that is missing.
+        """
+        for node, column in columns.items():
+            if self.names is not None and column not in self.names:
+                near = get_close_matches(column, self.names, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise InputError(
+                    f"{self.label} has no column {column!r}, which {node!r} reads by --columns {node}={column}; it has "
+                    f"{self.names}{hint}"
+                )
+
     def has(self, name: str) -> bool:
         """Whether the data has a column for this name."""
         try:

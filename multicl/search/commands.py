@@ -90,7 +90,8 @@ def search(
         return found
     for target, hits in found.items():
         print(f"\nnearest by {target}:" + ("" if hits else " nothing"))
-        print(*lines(hits), sep="\n", end="\n" if hits else "")
+        if hits:
+            print(*lines(hits), sep="\n")
     plain = {t: [{"score": round(h.score, 4), **h.row} for h in hits] for t, hits in found.items()}
     print("RESULT " + json.dumps({"asked_as": readers[0], "found": plain}, ensure_ascii=False), flush=True)
     return found

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pyarrow as pa
@@ -90,7 +91,9 @@ def connect(where: str | Path, create: bool = False) -> Any:
         if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
             raise InputError(f"{folder} is no search database: give one that `multicl index` filled, or a new folder")
         if not folder.exists() and not create:
-            raise InputError(f"no such search database: {folder} (multicl index RUN --data DATA --out {folder})")
+            raise InputError(
+                f"no such search database: {folder} (multicl index RUN --data DATA --out {quote(str(folder))})"
+            )
         name = str(folder)
     try:
         return lancedb.connect(name)

@@ -142,6 +142,7 @@ def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _P
         raise InputError(f"--columns names {unknown[0]!r}, but the nodes of the database are {index.nodes}")
     wanted = {node: column_of(node, modalities[node]) for node in index.nodes}
     rows = open_rows(data, split=split, columns={wanted[node]: column for node, column in columns.items()})
+    rows.check_mapped(columns)
     if rows.streaming:
         raise InputError(f"{rows.label} is a stream, whose rows have no numbers: give a table, a folder or a list")
     nodes = {node: rows.resolve(column) for node, column in wanted.items() if rows.has(column) or node in columns}

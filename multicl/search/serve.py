@@ -168,6 +168,8 @@ def _readable(index: Index, sample: Any) -> bool:
 
 
 def _free(host: str, port: int | None) -> int:
+    if port is not None and not 0 < port < 2**16:  # 99999 would be looked for at another one
+        raise InputError(f"--port must be 1 to 65535, got {port}")
     for tried in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
         try:
             family, *_, address = socket.getaddrinfo(host, tried, type=socket.SOCK_STREAM)[0]

@@ -172,9 +172,16 @@ def test_nodes_and_columns_are_chosen(saved: Path, tmp_path: Path) -> None:
         ({"nodes": ["b"]}, r"no column 'b', which 'b' reads"),
         ({"columns": {"c": "x"}}, r"--columns names 'c', but the model's nodes are \['a', 'b'\]"),
         ({"columns": {"a": "y"}, "nodes": ["a"]}, r"no column 'y', which 'a' reads"),
+        ({"columns": {"a": "nn"}}, r"no column 'nn', which 'a' reads by --columns a=nn; .*did you mean 'n'"),
     ):
         with pytest.raises(InputError, match=message):
             embed(str(saved), data, tmp_path / "v.parquet", **options)
+
+
+def test_a_column_that_is_mapped_and_missing_gives_way_to_no_other(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no column 'aa', which 'a' reads by --columns a=aa"):
+        embed(str(saved), rows(5), tmp_path / "v.parquet", columns={"a": "aa"})
+    assert not (tmp_path / "v.parquet").exists()
 
 
 def test_columns_are_named_by_node_though_the_node_reads_another_column(tmp_path: Path) -> None:

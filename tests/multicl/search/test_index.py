@@ -308,6 +308,9 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     assert said.startswith("asked as text\n\nnearest by image:\nscore  row")
     assert said.splitlines()[-1].startswith('RESULT {"asked_as": "text", "found": {"image": [{"score": ')
+    cli.main(["search", str(db), "red thing", "--in", "image", "--where", "label > 99"])
+    said = capsys.readouterr().out
+    assert said == 'asked as text\n\nnearest by image: nothing\nRESULT {"asked_as": "text", "found": {"image": []}}\n'
     page = tmp_path / "page.html"
     with pytest.raises(SystemExit):
         cli.main(["search", str(db), "<b>red", "--html", str(tmp_path)])
@@ -322,6 +325,10 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["search", str(db), "x", "--where", "nope = 1"], "the condition 'nope = 1' cannot be used"),
         (["index", str(tmp_path / "none"), "--data", str(table), "--out", str(db)], "no such folder"),
         (["index", str(run), "--data", str(tmp_path / "none.csv"), "--out", str(db)], "no such file"),
+        (
+            ["index", str(run), "--data", str(table), "--out", str(db), "--columns", "text=none"],
+            "no column 'none', which 'text' reads by --columns text=none",
+        ),
     ):
         with pytest.raises(SystemExit) as error:
             cli.main(arguments)

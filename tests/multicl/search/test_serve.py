@@ -52,6 +52,9 @@ def test_only_this_machine_is_let_in_unless_told_otherwise() -> None:
     assert (options["server_name"], options["share"], options["max_file_size"]) == ("127.0.0.1", False, "20mb")
     with pytest.raises(InputError, match=r"cannot listen at 203\.0\.113\.1, port 99"):
         launch_options("203.0.113.1", 99)
+    for port in (99999, 0, -1):
+        with pytest.raises(InputError, match=f"--port must be 1 to 65535, got {port}"):
+            launch_options("127.0.0.1", port)
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
