@@ -58,7 +58,10 @@ def measured(subject: Subject, names: Sequence[str], choices: Choices) -> Figure
         raise InputError(f"no measure is named {unknown[0]!r}; there are {list(MEASURES)}")
     figures: Figures = {}
     for name in names:
-        figures |= MEASURES[name](subject, choices)
+        try:
+            figures |= MEASURES[name](subject, choices)
+        except InputError as error:  # of which of them
+            raise InputError(f"{name}: {error}") from error
     return figures
 
 

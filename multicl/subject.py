@@ -32,6 +32,8 @@ class Subject:
         self, model: Model, test: Rows, train: Rows | None = None, *,
         space: str | None = DEFAULT, batch_size: int = 128, world: World | None = None,
     ) -> None:  # fmt: skip
+        if batch_size < 1:
+            raise InputError(f"batch_size must be 1 or more, got {batch_size}")
         self.model, self.test, self._train = model, test, train
         self.space, self.batch_size, self.world = space, batch_size, world or World()
         self._known: dict[tuple[str, bool], Side] = {}

@@ -98,7 +98,7 @@ class Audio:
     def __post_init__(self) -> None:
         require(
             bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
-            "encoder", self.encoder, '"small", a Hugging Face name or folder, or an nn.Module',
+            "encoder", self.encoder, '"small", a Hugging Face name or folder (as a string), or an nn.Module',
         )  # fmt: skip
         require(1000 <= self.rate <= 768_000, "rate", self.rate, "a sampling rate in Hz, 1000 to 768000")
         require(0 < self.max_seconds <= 3600, "max_seconds", self.max_seconds, "in (0, 3600]")

@@ -85,7 +85,7 @@ class Image:
     def __post_init__(self) -> None:
         require(
             bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
-            "encoder", self.encoder, '"small", a name, a folder, or an nn.Module',
+            "encoder", self.encoder, '"small", a name, a folder (as a string), or an nn.Module',
         )  # fmt: skip
         height_width("size", self.size)
         for name in ("stored", "local_size"):

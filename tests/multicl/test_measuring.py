@@ -124,7 +124,7 @@ def test_both_ways_to_retrieval_and_zero_shot_give_the_same_figures() -> None:
         (["clustering"], Choices(label="kind"), "no column 'kind'"),
         (["zero_shot"], Choices(), "needs classes in words"),
         (["zero_shot"], Choices(names="text"), "reads the classes' words"),
-        (["alignment"], Choices(nodes=("a",)), "compares two nodes"),
+        (["uniformity", "alignment"], Choices(nodes=("a",)), "^alignment: this measure compares two nodes"),
         (["modality_gap"], Choices(nodes=("a", "c")), "has no 'c' of this model"),
         (
             ["triplets"],
@@ -138,6 +138,11 @@ def test_both_ways_to_retrieval_and_zero_shot_give_the_same_figures() -> None:
 def test_what_cannot_be_measured_is_named(saved: Path, names: list[str], choices: Choices, message: str) -> None:
     with pytest.raises(InputError, match=message):
         measured(Subject(load(saved, device="cpu"), open_rows(rows(20))), names, choices)
+
+
+def test_no_rows_at_once_are_refused(saved: Path) -> None:
+    with pytest.raises(InputError, match="batch_size must be 1 or more, got 0"):
+        Subject(load(saved, device="cpu"), open_rows(rows(20)), batch_size=0)
 
 
 def test_fine_tuning_learns_the_labels_and_leaves_the_model_alone(saved: Path) -> None:

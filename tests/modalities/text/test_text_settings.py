@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_type_hints
 
 import numpy as np
@@ -63,6 +64,7 @@ def test_command_line() -> None:
         {"crop": 1.5},
         {"cutoff": -0.1},
         {"encoder": ""},
+        {"encoder": Path("folder")},
     ],
 )
 def test_wrong_setting_is_named(wrong: dict[str, object]) -> None:
