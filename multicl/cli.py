@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -176,7 +177,7 @@ def show_recipes(name: str | None, copy: Path | None) -> None:
         raise InputError(f"no such folder: {target.parent}")
     with writing(target, "or give --copy another place"):
         shutil.copyfile(files[name], target)
-    print(f"{target}: launch it with `accelerate launch {target}`")
+    print(f"{target}: launch it with `accelerate launch {shlex.quote(str(target))}`")
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from multicl.config import flat, read_yaml
@@ -83,7 +84,7 @@ def _result(run: Path) -> dict[str, Any]:
     try:
         result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError(f"{run} has no figures yet: finish it with --run {run} --resume auto") from None
+        raise InputError(f"{run} has no figures yet: finish it with --run {quote(str(run))} --resume auto") from None
     return dict(result)
 
 

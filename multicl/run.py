@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
 from multicl.accelerator import meet
@@ -180,13 +181,13 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
         fail(error)
     except Stopped as stopped:
         if settings is not None and is_main():
-            how = f"{stopped.reason}: saved at step {stopped.step}; to go on: --run {settings.run} --resume auto"
-            print(f"\n{how}", file=sys.stderr, flush=True)
+            how = f"to go on: --run {quote(str(settings.run))} --resume auto"
+            print(f"\n{stopped.reason}: saved at step {stopped.step}; {how}", file=sys.stderr, flush=True)
         atexit.register(part)
         raise
     except KeyboardInterrupt:
         if settings is not None and is_main():
-            print(f"\nstopped; to go on: --run {settings.run} --resume auto", file=sys.stderr, flush=True)
+            print(f"\nstopped; to go on: --run {quote(str(settings.run))} --resume auto", file=sys.stderr, flush=True)
         raise SystemExit(130) from None
     if is_main():
         print("RESULT " + to_json(result), flush=True)

@@ -76,9 +76,8 @@ def fit(
     file = folder.with_name(f"{folder.name}.py")
     for there in (folder, file):
         if there.exists():
-            raise InputError(
-                f"{there} exists: to go on, python {file} --run {folder} --resume auto; else give another --run"
-            )
+            again = shlex.join(["python", str(file), "--run", str(folder), "--resume", "auto"])
+            raise InputError(f"{there} exists: to go on, {again}; else give another --run")
     check_writable(file, "or give another --run")
     held = data.open(data.test)
     print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))
@@ -97,7 +96,10 @@ def fit(
     epochs = steps * batch_size / chosen.rows
     others = "; your flags ask for other steps" if timed.train.steps != TRIED else ""
     print(f"  {steps} steps ({epochs:.1f} epochs), {each:.2g} s each: about {steps * each / 60:.1f} minutes{others}")
-    print(f"written: {file}, a recipe to edit; `accelerate launch {file}` for several processes", flush=True)
+    print(
+        f"written: {file}, a recipe to edit; `accelerate launch {shlex.quote(str(file))}` for several processes",
+        flush=True,
+    )
     if dry_run and flags:
         print(f"to train: {shlex.join(['python', str(file), '--run', str(folder), *flags])}")
     if not dry_run:

@@ -117,6 +117,8 @@ def test_a_recipe_is_copied_but_never_over_a_file(
     (tmp_path / "alpha.py").write_text("edited")
     assert "alpha.py exists: give --copy another name" in refused(["recipes", "alpha", "--copy"], capsys)
     assert (tmp_path / "alpha.py").read_text() == "edited"
+    cli.main(["recipes", "alpha", "--copy", "my own.py"])
+    assert "accelerate launch 'my own.py'" in capsys.readouterr().out
     cli.main(["recipes", "alpha", "--copy", "mine.py"])
     assert (tmp_path / "mine.py").read_bytes() == (shelf / "alpha.py").read_bytes()
     assert "no such folder: nowhere" in refused(["recipes", "alpha", "--copy", "nowhere/mine.py"], capsys)

@@ -118,13 +118,16 @@ def test_steps_are_timed_with_the_flags_and_a_dry_run_tells_how_to_train_with_th
 ) -> None:
     timed: list[Any] = []
     monkeypatch.setattr("multicl.fit.run.seconds_a_step", lambda recipe: timed.append(recipe) or 3.0)
-    data, run = tmp_path / "a b.csv", tmp_path / "run"
+    data, run = tmp_path / "a b.csv", tmp_path / "my run"
     data.write_text("text\n" + "".join(f"the words of row {i}\n" for i in range(80)))
     fit(str(data), run, minutes=1, dry_run=True, flags=["--train.batch-size", "2"])
     assert [recipe.train.batch_size for recipe in timed] == [2]
     said = capsys.readouterr().out.splitlines()
     assert said[-3] == "  20 steps (0.6 epochs), 3 s each: about 1.0 minutes"
-    assert said[-1] == f"to train: python {run}.py --run {run} --train.batch-size 2"
+    assert f"`accelerate launch '{run}.py'`" in said[-2]
+    assert said[-1] == f"to train: python '{run}.py' --run '{run}' --train.batch-size 2"
+    with pytest.raises(InputError, match=f"python '{run}.py' --run '{run}' --resume auto"):
+        fit(str(data), run, dry_run=True)
     fit(str(data), tmp_path / "other", dry_run=True, flags=["--train.epochs", "3"])
     assert "minutes; your flags ask for other steps" in capsys.readouterr().out
 
