@@ -250,7 +250,7 @@ def recipe_class(name: str) -> type[Run]:
     Raises:
         InputError: there is no such recipe.
     """
-    file, is_file, wanted = name.partition(".py")
+    file, is_file, wanted = name.rpartition(".py")  # folders, too, may have it in their names
     if is_file:
         module = import_file(Path(f"{file}.py"))
     else:
@@ -260,7 +260,7 @@ def recipe_class(name: str) -> type[Run]:
             if error.name != f"multicl.recipes.{name}":
                 raise
             raise InputError(f"no recipe is named {name!r}: `multicl recipes` lists them") from None
-    wanted = wanted.removeprefix(":") or "Recipe"
+    wanted = (wanted.removeprefix(":") if is_file else "") or "Recipe"
     found = getattr(module, wanted, None)
     if not (isinstance(found, type) and issubclass(found, Run)):
         raise InputError(f"{name} has no class {wanted}(multicl.Run)")

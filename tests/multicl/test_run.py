@@ -485,6 +485,10 @@ def test_recipes_are_found_by_name_or_file(home: Path, recipe: type[Run]) -> Non
     mine = recipe_class(f"{other}:Mine")
     assert mine.__name__ == "Mine"
     assert runs._name_of(mine) == f"{other}:Mine"
+    odd = home / "my.pytorch" / "x.py.d"  # folders with ".py" in their names
+    odd.mkdir(parents=True)
+    (odd / "third.py").write_text(other.read_text())
+    assert runs._name_of(recipe_class(f"{odd / 'third.py'}:Mine")) == f"{odd / 'third.py'}:Mine"
     for name, message in (
         ("simclrr", "no recipe is named 'simclrr'"),
         (str(home / "none.py"), r"none\.py: no such file"),
