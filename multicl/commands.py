@@ -49,7 +49,12 @@ def opened(
     plain = read_yaml(run / "recipe.yaml")
     if not isinstance(name := plain.pop("recipe", None), str):
         raise InputError(f"{run / 'recipe.yaml'} names no recipe")
-    recipe = from_plain(recipe_class(name), plain)
+    try:
+        recipe = from_plain(recipe_class(name), plain)
+    except InputError as error:
+        lost = str(error).endswith("no such file")
+        moved = " (if it was moved, write its new place into the line `recipe:`)" if lost else ""
+        raise InputError(f"{run / 'recipe.yaml'}: {error}{moved}") from error
     changes: dict[str, Any] = {key: value for key, value in (("path", data), ("test", test)) if value is not None}
     if columns:
         changes["columns"] = {**recipe.data.columns, **columns}
@@ -74,6 +79,7 @@ def evaluate(
     measured = Figures()
     if pairs:
         rows, nodes = recipe.data.open(recipe.data.test), model.towers.modalities
+        rows.check_mapped(columns or {})
         for pair in pairs:
             measured |= crossing(of_model(model), nodes, *named(pair, nodes), rows, ids)
     else:

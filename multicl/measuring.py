@@ -260,6 +260,8 @@ def measure_runs(
         recipe, model = opened(run, data, test, columns), load(run)
         held = recipe.data.open(recipe.data.test)
         learnt = recipe.data.open(train) if LEARNS & set(names) else None
+        there = (learnt and learnt.names) or []
+        held.check_mapped({name: column for name, column in (columns or {}).items() if column not in there})
         subject = Subject(model, held, learnt, space=chosen, batch_size=batch_size, world=world)
         found = measured(subject, names, choices)
         tables[str(run)], spans[str(run)] = rounded(found), intervals(found, seed=choices.seed)

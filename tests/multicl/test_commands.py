@@ -227,6 +227,8 @@ def test_from_the_command_line(saved: Path, tmp_path: Path, monkeypatch: pytest.
         ("train: {steps: 3}\n", "names no recipe"),
         ("recipe: simclrrr\n", "no recipe is named 'simclrrr'"),
         ("recipe: /none/mine.py\n", r"/none/mine\.py: no such file"),
+        ("recipe: /none/mine.py\n", r"recipe\.yaml: .*if it was moved, write its new place into the line `recipe:`"),
+        ("recipe: simclr\ntrian: {steps: 3}\n", r"recipe\.yaml: unknown key 'trian'"),
     ],
 )
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, text: str | None, message: str) -> None:

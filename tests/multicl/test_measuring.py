@@ -194,6 +194,11 @@ def test_runs_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
     other = ["--data", str(tmp_path / "other.parquet"), "--test", "train", "--columns", "image=picture", "text=caption"]
     assert 0 < last("eval", str(one), *other)["image_to_text_recall@5"] <= 1
     assert last("eval", str(one), *other, "--measure", "uniformity")["image/uniformity"] < 0
+    for more in (["--measure", "uniformity"], ["--measure", "knn"], ["--pairs", "image-text"]):
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            cli.main(["eval", str(one), "--columns", "text=none", *more])
+        assert "no column 'none', which 'text' reads by --columns text=none" in capsys.readouterr().err
     both = last("eval", str(one), str(two), "--measure", "uniformity")
     each = [both["each"][str(run)]["image/uniformity"] for run in (one, two)]
     assert both["mean"]["image/uniformity"] == pytest.approx(sum(each) / 2, abs=1e-6)
