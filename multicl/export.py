@@ -43,7 +43,7 @@ class Exports(Protocol):
 
 
 def export(
-    name: str | Path, to: Form, out: Path | None = None, *, node: str | None = None, space: str | None = DEFAULT
+    name: str | Path, to: Form, out: str | Path | None = None, *, node: str | None = None, space: str | None = DEFAULT
 ) -> Path:
     """Write a model's encoder, or both encoders of a pair, for another library, with a card that has the run's figures.
 
@@ -65,7 +65,7 @@ def export(
     if to not in FORMS:
         raise InputError(f"--to must be one of {list(FORMS)}, got {to!r}")
     home = Path(name).expanduser()
-    folder = (out or (home / to if home.is_dir() else Path(f"{home.name}-{to}"))).expanduser().resolve()
+    folder = Path(out or (home / to if home.is_dir() else f"{home.name}-{to}")).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists: give --out another name")
     model = load(name, device="cpu")

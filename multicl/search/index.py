@@ -243,6 +243,8 @@ class Index:
     def targets(self, node: str, among: Sequence[str] | None = None) -> list[str]:
         """The nodes among which a query of `node` is searched; see `search`."""
         comparable = self.comparable(node)
+        if isinstance(among, str):
+            raise InputError(f"among= takes a list of nodes, got {among!r}: write among=[{among!r}]")
         if among:
             for name in among:
                 if name not in comparable:

@@ -56,6 +56,7 @@ def gpt2(tmp_path: Path, **settings: Any) -> Text:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_who_may_read_the_card_may_read_the_weights(saved: Saved, tmp_path: Path) -> None:
     folder = saved(SMALL)
+    assert export(folder, "transformers", str(tmp_path / "named")) == (tmp_path / "named").resolve()
     before = os.umask(0o027)
     try:
         out = export(folder, "transformers", tmp_path / "out")

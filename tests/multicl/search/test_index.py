@@ -298,6 +298,11 @@ def test_features_compare_within_a_tower(tmp_path: Path) -> None:
     assert list(index.search([1.0, 1, 2, 3, 4, 5], node="c")) == ["c"]
 
 
+def test_a_node_alone_is_refused_with_a_way_out(index: Index) -> None:
+    with pytest.raises(InputError, match=r"among= takes a list of nodes, got 'image': write among=\['image'\]"):
+        index.search("red thing", among="image")
+
+
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, table, db = found.saved(tmp_path / "run"), media.write(tmp_path / "d.parquet", media.rows(6)), tmp_path / "db"
     cli.main(["index", str(run), "--data", str(table), "--out", str(db), "--exact-below", "4"])
