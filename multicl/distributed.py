@@ -39,7 +39,7 @@ class World:
         if self.size == 1:
             return x.detach()
         total = x.detach().clone()
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=_group_of(total))
         return total
 
     def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
@@ -64,7 +64,7 @@ class World:
         """Make tensors, of the same shapes everywhere, those of the first rank, in place."""
         for x in tensors:
             whole = x.detach().contiguous()
-            dist.broadcast(whole, 0)
+            dist.broadcast(whole, 0, group=_group_of(whole))
             x.copy_(whole)
 
     def deal(self, parts: Sequence[Any] | None = None) -> Any:
@@ -85,14 +85,15 @@ class World:
             return [rows]
         mine = torch.zeros(self.size, dtype=torch.int64, device=device)
         mine[self.rank] = rows
-        return [int(n) for n in self.sum(mine)]
+        found: list[int] = self.sum(mine).tolist()  # at once: a GPU is waited for at every look
+        return found
 
     def max(self, x: Tensor) -> Tensor:
         """Greatest over ranks of a tensor of one shape everywhere; no gradient."""
         if self.size == 1:
             return x.detach()
         most = x.detach().clone()
-        dist.all_reduce(most, dist.ReduceOp.MAX)
+        dist.all_reduce(most, dist.ReduceOp.MAX, group=_group_of(most))
         return most
 
     def all_rows(self, x: Tensor, counts: Sequence[int]) -> Tensor:
@@ -101,7 +102,7 @@ class World:
             return x.detach()
         padded = _padded(x.detach(), max(counts))  # ranks may hold unequal numbers of rows; collectives may not
         every = padded.new_empty(self.size * max(counts), *x.shape[1:])
-        dist.all_gather_into_tensor(every, padded)
+        dist.all_gather_into_tensor(every, padded, group=_group_of(padded))
         return torch.cat([part[:n] for part, n in zip(every.chunk(self.size), counts, strict=True)])
 
     def sum_home(self, x: Tensor, counts: Sequence[int]) -> Tensor:
@@ -111,7 +112,7 @@ class World:
         longest = max(counts)
         parts = torch.cat([_padded(part, longest) for part in x.detach().split(list(counts))])
         home = parts.new_empty(longest, *x.shape[1:])
-        dist.reduce_scatter_tensor(home, parts)
+        dist.reduce_scatter_tensor(home, parts, group=_group_of(parts))
         return home[: counts[self.rank]]
 
     def gather(self, x: Tensor) -> Tensor:
@@ -143,6 +144,11 @@ class World:
 def _between_processors(ranks: Any) -> Any:
     """The same ranks over gloo, which takes tensors of the processor's memory."""
     return ranks if "cpu:gloo" in dist.get_backend_config(ranks) else dist.new_group(backend="gloo", timeout=WAIT)
+
+
+def _group_of(x: Tensor) -> Any:
+    """Ranks as they exchange such a tensor: NCCL, by which those with GPUs meet, knows none of the processor's."""
+    return _between_processors(dist.group.WORLD) if x.device.type == "cpu" else dist.group.WORLD
 
 
 def part() -> None:

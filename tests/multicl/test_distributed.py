@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from ranked import collectives, loss_inputs, losses, trained
+from ranked import collectives, collectives_beside_nccl, loss_inputs, losses, trained
 from ranks import run_ranks
 from toys import rows
 
@@ -50,6 +52,15 @@ def test_gather_and_mean_over_ranks(counts: list[int]) -> None:
         )
         for i, row in enumerate(found["slope"]):  # W times this rank's share
             assert row == pytest.approx([world / sum(valid) if valid[start + i] else 0] * 3)
+
+
+def test_tensors_of_the_processor_are_exchanged_beside_nccl(tmp_path: Path) -> None:
+    """Held-out vectors are, in runs of several GPUs."""
+    counts = [3, 5]
+    found = run_ranks(collectives_beside_nccl, 2, counts, str(tmp_path))
+    for result, plain in zip(found, run_ranks(collectives, 2, counts), strict=True):
+        assert "No backend type associated with device type cpu" in result.pop("refused")
+        assert result == plain
 
 
 @pytest.mark.parametrize("counts", [[3, 5], [4, 0, 3]])

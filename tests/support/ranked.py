@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from toys import Vectors
 
 from multicl import InfoNCE, Optim, Pair, Train, Trainer, functional
-from multicl.distributed import World
+from multicl.distributed import World, _between_processors
 
 
 def collectives(counts: list[int]) -> dict[str, Any]:
@@ -34,6 +36,20 @@ def collectives(counts: list[int]) -> dict[str, Any]:
         "any": [world.any(world.rank == 1), world.any(False)],
         "counts": world.counts(n, mine.device),
     }
+
+
+def collectives_beside_nccl(counts: list[int], folder: str) -> dict[str, Any]:
+    """The same of the processor's tensors where ranks have met for a GPU's alone, as over NCCL."""
+    dist.destroy_process_group()
+    dist.init_process_group(
+        "cuda:gloo", init_method=f"file://{folder}/meet", rank=int(os.environ["RANK"]), world_size=len(counts)
+    )
+    _between_processors.cache_clear()
+    try:
+        dist.all_reduce(torch.zeros(1))
+    except RuntimeError as error:
+        return {"refused": str(error), **collectives(counts)}
+    raise AssertionError("the group takes tensors of the processor after all")
 
 
 def losses(counts: list[int]) -> dict[str, Any]:
