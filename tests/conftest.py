@@ -24,6 +24,7 @@ if os.environ.get("MULTICL_TEST_GPU") != "1":  # ranks of a test are more than a
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from pretended import gpu  # noqa: E402, F401
 
 torch.set_num_threads(1)
 

@@ -53,7 +53,7 @@ def augment(
     Args:
         batch: "wave" float32 [B, T], zero beyond "lengths" [B].
         seeds: [B] int64; a row's view depends on its seed and its samples only, not on its batch, but for the
-            other row that may be its background.
+            other row that may be its background. Where they are on the CPU, no accelerator is waited for.
         rate: Hz.
         longest: samples of the random window taken of longer rows before `settings.crop`; None: all.
         noises: backgrounds in place of other rows; on the batch's device.
@@ -63,14 +63,17 @@ def augment(
         float32 [B] and "time_warp" float32 [B, 2] where asked for.
     """
     wave, lengths = batch.get("wave"), batch.get("lengths")
-    seeds = seeds.to(wave.device)
+    on_cpu = wave.device.type == "cpu"
+    given, seeds = seeds, seeds.to(wave.device, non_blocking=not on_cpu)
+    given = seeds if on_cpu else given
     size, start = _window(seeds, lengths, settings, longest)
     shift = _shift(seeds, size, settings)
     factor = _factor(seeds, settings)
-    noise = _ratio(seeds, settings.noise, settings.noise_snr_db, Stream.NOISE)
-    speeds = drawn(seeded.uniform(seeds, 1, stream=Stream.SPEED)[:, 0], *settings.speed)
+    # by these rows are chosen, or grouped: they stay where they can be looked at
+    noise = _ratio(given, settings.noise, settings.noise_snr_db, Stream.NOISE)
+    speeds = drawn(seeded.uniform(given, 1, stream=Stream.SPEED)[:, 0], *settings.speed)
+    tempos = _tempos(given, settings)
     played = lengths_at(size, speeds)
-    tempos = _tempos(seeds, settings)
     sizes = lengths_at(played, tempos)
     sounds = rows_of(wave, lengths) if noises is None else noises
     which, place, background = _background(seeds, settings, noises)
@@ -81,8 +84,8 @@ def augment(
     most = wave.shape[1] if longest is None else min(longest, wave.shape[1])
     out = wave.new_zeros(len(wave), max(1, _longest(round(most * settings.crop[1]), settings)))
     still = settings.crop == (1.0, 1.0) and settings.shift == 0 and longest is None
-    for rows, widest in _slices(size, out.shape[1]):
-        move = moved if wave.device.type != "cpu" else moved_by_row
+    for rows, widest in _slices(size, max(1, round(most * settings.crop[1])), out.shape[1]):
+        move = moved_by_row if on_cpu else moved
         part = (
             wave[rows, :widest] * factor[rows, None]
             if still
@@ -98,7 +101,7 @@ def augment(
             beside = heard(sounds, which[rows], place[rows], sizes[rows], part.shape[1])
             part = mixed(part, sizes[rows], beside, background[rows])
         if settings.noise > 0:
-            add = with_noise if wave.device.type != "cpu" else with_noise_by_row
+            add = with_noise_by_row if on_cpu else with_noise
             part = add(part, sizes[rows], noise[rows], seeds[rows])
         out[rows, : part.shape[1]] = part
     masks = {}
@@ -114,10 +117,14 @@ def augment(
     return batch.replace(wave=out, lengths=sizes, **masks)
 
 
-def _slices(lengths: Tensor, widest: int) -> Iterator[tuple[Tensor, int]]:
-    """(rows, their greatest length): all of them on an accelerator, some of like length on a CPU, to stay in cache."""
+def _slices(lengths: Tensor, most: int, widest: int) -> Iterator[tuple[Tensor | slice, int]]:
+    """(rows, their greatest length): all of them on an accelerator, some of like length on a CPU, to stay in cache.
+
+    Args:
+        most: what the lengths do not exceed. widest: what is made of them.
+    """
     if lengths.device.type != "cpu" or len(lengths) == 0:
-        yield torch.arange(len(lengths), device=lengths.device), widest
+        yield slice(None), most
         return
     for rows in lengths.argsort().split(max(1, IN_CACHE // widest)):
         yield rows, int(lengths[rows[-1]])
@@ -203,9 +210,13 @@ def moved_by_row(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: 
 
 
 def with_noise(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> Tensor:
-    """White Gaussian noise at a ratio to the row's own over its valid length; drawn for the rows that get some."""
-    rows = ratio.nonzero()[:, 0]
-    scale = rms(wave[rows], lengths[rows]) * ratio[rows]
+    """White Gaussian noise at a ratio to the row's own over its valid length; drawn for the rows that get some.
+
+    `ratio` may be on the CPU, where it can be looked at.
+    """
+    some = ratio.nonzero()[:, 0]
+    rows, ratio = (x.to(wave.device, non_blocking=True) for x in (some, ratio[some]))
+    scale = rms(wave[rows], lengths[rows]) * ratio
     noise = seeded.noise(seeds[rows], wave.shape[1], stream=Stream.SAMPLES).mul_(scale[:, None])
     return wave.index_add(0, rows, noise.mul_(within(lengths[rows], wave.shape[1])))
 

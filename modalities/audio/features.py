@@ -54,8 +54,7 @@ def clap(extractor: ClapFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tens
     points = int(extractor.fft_window_size)
     window = torch.hann_window(points, dtype=torch.float64, device=wave.device)
     padded = pad(sound[:, None], (points // 2, points // 2), mode="reflect")[:, 0]
-    bank = torch.as_tensor(extractor.mel_filters if fusion else extractor.mel_filters_slaney, device=wave.device)
-    mel = _power(padded.unfold(1, points, int(extractor.hop_length)) * window) @ bank.double()
+    mel = _power(padded.unfold(1, points, int(extractor.hop_length)) * window) @ _clap_bank(extractor, wave.device)
     return (10 * mel.clamp(min=1e-10).log10())[:, None].expand(-1, 4 if fusion else 1, -1, -1)
 
 
@@ -74,6 +73,13 @@ def ast(extractor: ASTFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tensor
     energies = energies * within(1 + (lengths - size) // hop, energies.shape[1])[..., None]
     energies = pad(energies, (0, 0, 0, most - energies.shape[1]))
     return (energies - extractor.mean) / (2 * extractor.std) if extractor.do_normalize else energies
+
+
+@functools.lru_cache(maxsize=8)
+def _clap_bank(extractor: ClapFeatureExtractor, device: torch.device) -> Tensor:
+    """[N / 2 + 1, M] float64, of the extractor's own; sent to a GPU once, which is waited for."""
+    fusion = extractor.truncation == "fusion"
+    return torch.as_tensor(extractor.mel_filters if fusion else extractor.mel_filters_slaney).to(device).double()
 
 
 @functools.lru_cache(maxsize=8)

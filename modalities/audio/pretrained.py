@@ -158,7 +158,10 @@ class SpectrogramModel(nn.Module):
             for row, length in zip(wave.cpu(), own.tolist(), strict=True)
         ]
         options = {"device": str(wave.device)} if self.takes_device else {}
-        given = self.extractor(clips, sampling_rate=rate, return_tensors="pt", return_attention_mask=True, **options)
+        with torch.autocast(wave.device.type, enabled=False):  # Whisper's multiplies by its mel bank in torch
+            given = self.extractor(
+                clips, sampling_rate=rate, return_tensors="pt", return_attention_mask=True, **options
+            )
         return {name: value.to(wave.device) for name, value in given.items()}
 
     def _masked(self, x: Tensor, masks: Tensor) -> Tensor:

@@ -178,6 +178,8 @@ class Audio:
         """
         if seeds is None:
             return batch
+        import torch
+
         from multicl.modalities.audio.augment import augment
 
         settings = self.weak if kind == "weak" else self.strong
@@ -187,7 +189,8 @@ class Audio:
             from multicl.modalities.audio.noises import read
 
             noises = read(self.noises, self.rate, self.channel, batch.device)
-        return augment(batch, seeds, settings, self.rate, longest, noises)
+        with torch.autocast(batch.device.type, enabled=False):  # sounds stay exact, whatever the encoder runs in
+            return augment(batch, seeds, settings, self.rate, longest, noises)
 
     def build(self, weights: bool = True) -> nn.Module:
         """The Encoder: Batch -> [B, width]. With `weights`, which training asks for, `noises` are read.

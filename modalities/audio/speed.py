@@ -21,8 +21,20 @@ def drawn(draws: Tensor, low: float, high: float) -> Tensor:
 
 
 def lengths_at(lengths: Tensor, factors: Tensor) -> Tensor:
-    """[B] samples at these speeds, rounded up."""
-    return -(-lengths * STEPS // factors)
+    """[B] samples at these speeds, rounded up; where the lengths are, which may be another device."""
+    return -(-lengths * STEPS // factors.to(lengths.device, non_blocking=True))
+
+
+def longest(wave: Tensor, lengths: Tensor) -> int:
+    """The greatest length of rows [B, T]; on an accelerator, which would be waited for, T."""
+    return int(lengths.max()) if wave.device.type == "cpu" else wave.shape[1]
+
+
+def longest_at(wave: Tensor, lengths: Tensor, factors: Tensor) -> int:
+    """The greatest of `lengths_at`; on an accelerator what it would be of rows that are all of length T."""
+    if wave.device.type == "cpu":
+        return int(lengths_at(lengths, factors).max())
+    return -(-wave.shape[1] * STEPS // int(factors.min()))
 
 
 def at_speed(wave: Tensor, lengths: Tensor, factors: Tensor) -> Tensor:
@@ -30,18 +42,18 @@ def at_speed(wave: Tensor, lengths: Tensor, factors: Tensor) -> Tensor:
 
     Args:
         wave: [B, T] float32, zero beyond lengths [B].
-        factors: [B] int64, in fortieths: 50 is 1.25 times as fast.
+        factors: [B] int64, in fortieths: 50 is 1.25 times as fast. Where they are on the CPU, nothing waits.
 
     Returns:
-        [B, T'] float32, zero beyond `lengths_at`, T' the longest of them.
+        [B, T'] float32, zero beyond `lengths_at`; T' is `longest_at`.
     """
     if len(wave) == 0:
         return wave
     sizes = lengths_at(lengths, factors)
-    out = wave.new_zeros(len(wave), int(sizes.max()))
+    out = wave.new_zeros(len(wave), longest_at(wave, lengths, factors))
     for factor in factors.unique().tolist():
-        rows = (factors == factor).nonzero()[:, 0]
-        part = wave[rows, : int(lengths[rows].max())]
+        rows = (factors == factor).nonzero()[:, 0].to(wave.device, non_blocking=True)
+        part = wave[rows, : longest(wave, lengths[rows])]
         part = part if factor == STEPS else _resampled(part, factor)
         out[rows, : part.shape[1]] = part * within(sizes[rows], part.shape[1])
     return out
@@ -67,4 +79,4 @@ def _filters(factor: int, device: torch.device) -> tuple[Tensor, int, int]:
     at = torch.arange(-reach, reach + old, dtype=torch.float64)[:, None]
     distance = ((at - torch.arange(new) * old / new) * band).clamp(-6, 6)
     filters = torch.sinc(distance) * (distance * math.pi / 12).cos().square() * band
-    return filters.float().to(device), reach, old
+    return filters.float().to(device, non_blocking=True), reach, old

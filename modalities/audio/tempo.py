@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from multicl.modalities.audio.mel import within
-from multicl.modalities.audio.speed import STEPS, lengths_at
+from multicl.modalities.audio.speed import STEPS, lengths_at, longest, longest_at
 
 FRAME_MS = 64
 """Near this, a power of two of samples: long enough to part the harmonics of a low voice."""
@@ -27,24 +27,27 @@ def at_tempo(wave: Tensor, lengths: Tensor, factors: Tensor, rate: int) -> Tenso
 
     Args:
         wave: [B, T] float32, zero beyond lengths [B].
-        factors: [B] int64, in fortieths: 50 is 1.25 times as fast, 40 leaves a row as it is.
+        factors: [B] int64, in fortieths: 50 is 1.25 times as fast, 40 leaves a row as it is. Where they are on the CPU,
+            nothing waits.
         rate: Hz.
 
     Returns:
-        [B, T'] float32, zero beyond `lengths_at`, T' the longest of them.
+        [B, T'] float32, zero beyond `lengths_at`; T' is `longest_at`.
     """
     if len(wave) == 0:
         return wave
     sizes = lengths_at(lengths, factors)
-    kept, changed = factors == STEPS, (factors != STEPS).nonzero()[:, 0]
-    out = nn.functional.pad(wave * kept[:, None], (0, int(sizes.max()) - wave.shape[1]))  # cuts where that is negative
+    kept, changed = (factors == STEPS).to(wave.device, non_blocking=True), (factors != STEPS).nonzero()[:, 0]
+    more = longest_at(wave, lengths, factors) - wave.shape[1]
+    out = nn.functional.pad(wave * kept[:, None], (0, more))  # cuts where that is negative
     points = 1 << round(math.log2(rate * FRAME_MS / 1000))
     # on a CPU each row alone stays in cache, and is to the bit what it is in any batch
     several = 1 if wave.device.type == "cpu" else max(1, AT_ONCE // max(wave.shape[1], out.shape[1]))
     for rows in changed.split(several) if len(changed) else ():
-        widest = int(sizes[rows].max())
-        part = _vocoded(wave[rows, : int(lengths[rows].max())], factors[rows], widest, points)
-        out[rows, :widest] = part * within(sizes[rows], widest)
+        own, here = (x.to(wave.device, non_blocking=True) for x in (factors[rows], rows))
+        widest = longest_at(wave, lengths[here], factors[rows])
+        part = _vocoded(wave[here, : longest(wave, lengths[here])], own, widest, points)
+        out[here, :widest] = part * within(sizes[here], widest)
     return out
 
 
@@ -61,4 +64,17 @@ def _vocoded(wave: Tensor, factors: Tensor, widest: int, points: int) -> Tensor:
     size = size[row, low].lerp(size[row, low + 1], between)
     turns = (phase[row, low + 1] - phase[row, low])[:, :-1]
     phases = torch.cat([phase[:, :1], turns], 1).cumsum(1, dtype=torch.float64).remainder(2 * math.pi).float()
-    return torch.istft(torch.polar(size, phases).transpose(1, 2), points, hop, window=window, length=widest)
+    return _inverse(torch.polar(size, phases), window, widest)
+
+
+def _inverse(spectrum: Tensor, window: Tensor, length: int) -> Tensor:
+    """[b, F, N/2 + 1] -> [b, length], as `torch.istft` of frames N/4 apart, which looks at numbers on the way."""
+    points, hop, count = len(window), len(window) // 4, spectrum.shape[1]
+    frames = torch.fft.irfft(spectrum, n=points) * window
+    sums = []
+    for each in (frames, window.square().expand(1, count, -1)):
+        total = each.new_zeros(len(each), count + 3, hop)
+        for quarter in (3, 2, 1, 0):  # a frame's, of which the earliest frame's comes first
+            total[:, quarter : quarter + count] += each[..., quarter * hop : (quarter + 1) * hop]
+        sums.append(total.flatten(1)[:, points // 2 : points // 2 + length])
+    return sums[0] / sums[1]

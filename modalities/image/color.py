@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,11 +35,18 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     The constants are those of scikit-image's `rgb2lab`, CMC's choice.
     """
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    to_xyz = rgb.new_tensor(_TO_XYZ) / rgb.new_tensor(_WHITE)[:, None]
-    xyz = torch.einsum("ij,bjhw->bihw", to_xyz, linear)  # relative to white
+    xyz = torch.einsum("ij,bjhw->bihw", _to_xyz(rgb.dtype, rgb.device), linear)
     f = torch.where(xyz > 0.008856, xyz.clamp_min(0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
     x, y, z = f.unbind(1)
     return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), 1)
+
+
+@functools.lru_cache(maxsize=8)
+def _to_xyz(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[3, 3] from linear RGB to XYZ relative to white; copied to a GPU once, as copies are waited for."""
+    with torch.inference_mode(False):  # made inside that mode, nothing that trains could use it
+        matrix = torch.tensor(_TO_XYZ, dtype=dtype) / torch.tensor(_WHITE, dtype=dtype)[:, None]
+        return matrix.to(device)
 
 
 def rgb_to_ycbcr(rgb: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def draw(
         shares["jitter"] = 0.0
     cut = s.crop[0] < 1 or size != (height, width) or extent is not None
     extent = filled(seeds, height, width) if extent is None else extent
-    box = centred_boxes(extent) if s.crop[0] == 1 else random_boxes(drawn[CROP], extent, s.crop, s.ratio)
+    box = _crops(drawn[CROP], extent, s)
     return Draws(
         rows={name: choices[:, i] < share for i, (name, share) in enumerate(shares.items())},
         seeds=seeds,
@@ -90,6 +90,15 @@ def draw(
         hole=random_boxes(drawn[HOLE], filled(seeds, *size), s.cutout_area, s.ratio) if s.cutout else box,  # or unused
         cut=cut,
     )
+
+
+def crop_boxes(seeds: Tensor, extent: Tensor, s: Augment) -> Tensor:
+    """[B, 4] the crops that `draw` draws, alone; seeds [B] and extents [B, 3] are on one device."""
+    return _crops(seeded.uniform(seeds, _BOX, CROP), extent, s)
+
+
+def _crops(draws: Tensor, extent: Tensor, s: Augment) -> Tensor:
+    return centred_boxes(extent) if s.crop[0] == 1 else random_boxes(draws, extent, s.crop, s.ratio)
 
 
 def filled(rows: Tensor, height: int, width: int) -> Tensor:

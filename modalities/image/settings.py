@@ -182,7 +182,8 @@ class Image:
         if kind == "local":
             (height, width), size = size, self.local_shape
             if extent is not None and size[0] * width != size[1] * height:
-                extent = extent * extent.new_tensor([1, 1, (width * size[0]) / (height * size[1])])
+                extent = extent.clone()  # its last column alone changes: a tensor of factors would be copied to a GPU
+                extent[:, 2] *= (width * size[0]) / (height * size[1])
         settings = {"weak": self.weak, "strong": self.strong, "local": self.local}[kind]
         return Batch({"pixels": views.random_view(pixels, seeds, settings, size, extent)}, batch.row)
 

@@ -6,6 +6,7 @@ Large pictures on a CPU go through `single`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from multicl.modalities import seeded
 from multicl.modalities.image import augment, resample
 from multicl.modalities.image.dense import dense_view
-from multicl.modalities.image.draws import NOISE, Draws, centred_boxes, draw, filled
+from multicl.modalities.image.draws import NOISE, Draws, centred_boxes, crop_boxes, draw, filled
 from multicl.modalities.image.recorded import replayed
 from multicl.modalities.image.single import single_views
 
@@ -41,7 +42,10 @@ def plain_view(pixels: Tensor, size: tuple[int, int], extent: Tensor | None = No
     if extent is None and (height, width) == size:
         return resample.to_float(pixels)
     flip = torch.zeros(len(pixels), dtype=torch.bool)
-    extent = filled(flip, height, width) if extent is None else extent.cpu()
+    if extent is None:
+        extent = filled(flip, height, width)
+    elif pixels.device.type != "cuda":  # which would be waited for; others need not know float64
+        extent = extent.cpu()
     out = torch.empty(len(pixels), 3, *size, device=pixels.device)
     with torch.autocast(pixels.device.type, enabled=False):
         return resample.resized_crop(pixels, centred_boxes(extent), flip, out)
@@ -72,7 +76,10 @@ def random_view(
     if pixels.device.type == "cuda" and 3 * len(pixels) * max(size[0] * size[1], height * width) <= MOST_RECORDED:
         with torch.autocast("cuda", enabled=False):  # pictures stay exact, whatever the encoder runs in
             return replayed(dense_view, (pixels, seeds.to(pixels.device, non_blocking=True), extent), settings, size)
-    draws = draw(seeds.cpu(), height, width, settings, size, None if extent is None else extent.cpu())
+    there = extent if pixels.device.type == "cuda" else None  # where a look at it would be waited for
+    if extent is not None:
+        extent = extent.cpu() if there is None else filled(torch.zeros(len(pixels)), height, width)
+    draws = draw(seeds.cpu(), height, width, settings, size, extent)
     out = torch.empty(len(pixels), 3, *size, device=pixels.device)
     rows = IN_CACHE // (3 * size[0] * size[1]) if pixels.device.type == "cpu" else len(pixels)
     if rows < FEW and resample.one_by_one(pixels, out):
@@ -83,6 +90,9 @@ def random_view(
     if order is not None:
         draws = draws[order]
         work = torch.empty_like(out[:rows])  # stays in cache, unlike `out`
+    if there is not None:
+        there = there if order is None else there[order.to(pixels.device, non_blocking=True)]
+        draws = replace(draws, box=crop_boxes(draws.seeds.to(pixels.device, non_blocking=True), there, settings))
     chosen = {name: mask.tolist() for name, mask in draws.rows.items()}
     with torch.autocast(pixels.device.type, enabled=False):
         for start in range(0, len(pixels), rows):
@@ -105,7 +115,9 @@ def _view(x: Tensor, pixels: Tensor, part: slice, draws: Draws, chosen: dict[str
             augment.change_rows(x, rows, function, *(p[part] for p in parameters))
 
     def noisy(y: Tensor, seeds: Tensor) -> Tensor:
-        return augment.add_noise(y, seeded.normal(seeds.to(y.device), tuple(y.shape[1:]), NOISE), s.noise_std)
+        return augment.add_noise(
+            y, seeded.normal(seeds.to(y.device, non_blocking=True), tuple(y.shape[1:]), NOISE), s.noise_std
+        )
 
     if draws.cut:
         resample.resized_crop(pixels, draws.box[part], draws.rows["flip"][part], x)

@@ -31,8 +31,10 @@ def thinned(
         special: ids that are never left out.
     """
     ids, mask = batch.get("ids"), batch.get("mask")
-    seeds = seeds.to(ids.device)
-    free = mask & ~torch.isin(ids, torch.tensor(list(special), dtype=ids.dtype, device=ids.device))
+    seeds = seeds.to(ids.device, non_blocking=ids.device.type != "cpu")
+    free = mask
+    for own in special:  # one after the other: a tensor of them would be copied to a GPU, which is waited for
+        free = free & (ids != own)
     count = free.sum(1, keepdim=True)  # [B, 1]
     place = free.cumsum(1) - 1  # [B, T] among the free
     kept = free

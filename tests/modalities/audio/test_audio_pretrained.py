@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from pretended import same
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -23,7 +24,7 @@ from transformers import (
     WhisperModel,
 )
 
-from multicl.modalities.audio import Audio
+from multicl.modalities.audio import Audio, Augment
 from multicl.types import InputError
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -134,6 +135,37 @@ def test_padding_changes_nothing_and_gradients_flow(folders, name):
     encoder.train()
     encoder(audio.collate(clips[2:])).sum().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_autocast_rounds_no_spectrogram(folders, name):
+    audio = audio_of(folders(name))
+    encoder, batch = audio.build().eval(), audio.collate([clip(3000), clip(8000)])
+    plain = encoder(batch)
+    inputs = None if name in WAVES else encoder._inputs(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = encoder(batch)
+        if inputs is not None:
+            assert all(torch.equal(x, inputs[key]) for key, x in encoder._inputs(batch).items())
+    assert (found - plain).norm() < 0.1 * plain.norm()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_gpu_hears_the_same_and_what_waits_for_it_is_known(folders, name, gpu):
+    """transformers looks whether there is padding; clips of models that feel padding go by their lengths; Whisper's
+    extractor works on the CPU."""
+    audio = audio_of(folders(name), strong=Augment(time_masks=1, freq_masks=1))
+    encoder = audio.build().eval()
+    batch = audio.view(audio.collate([clip(3000), clip(8000)]), torch.arange(2))
+    there, moved = copy.deepcopy(encoder).to("cuda"), batch.to("cuda")
+    there(moved)  # a mel bank is sent once
+    gpu.clear()
+    same(there(moved), encoder(batch), 1e-4)
+    waits = {place.partition(":")[2].partition(".<locals>")[0] for place in gpu.waits}
+    known = {"ast": set(), "clap": set(), "clap fusion": {"SpectrogramModel.forward"}}
+    known |= {"whisper": {"SpectrogramModel._features"}}
+    apart = {"WaveModel.forward"} if name in ("data2vec", "wav2vec2 adapter") else set()
+    assert waits == known.get(name, {"WaveModel._encode", *apart})
 
 
 @pytest.mark.parametrize("name", MODELS)

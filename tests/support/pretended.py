@@ -1,0 +1,259 @@
+"""A GPU that is pretended: tensors that say "cuda", and are computed on the CPU, to the same bits.
+
+torch's own FakeTensorMode makes all tensors of a program fake, those of the CPU too, at whose numbers code may look
+freely; modules are not moved, and there is no backward without a driver. Here a tensor on the "GPU" has its numbers in
+another on the CPU, so that code takes its branches for a GPU, results can be compared with those of the CPU, and what a
+GPU would refuse or wait for is seen:
+
+- an operation between a tensor here and one there raises RuntimeError, as on a GPU;
+- what waits for the GPU is counted in `Gpu.waits`, by the function of this repository that asked for it: numbers, or
+  the size of what comes next, that go to the CPU; and numbers that come from there, where nobody said `non_blocking`;
+- `Gpu.launches` counts operations: what is done a row at a time shows.
+
+It knows no streams, no Triton (forms in torch's own operations run), no recordings, no compilation, none of a GPU's
+roundings, and autocast by the CPU's rules. Tensors that C++ makes within an operation of several come out on the CPU.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._device import _device_constructors
+from torch.utils._pytree import tree_leaves, tree_map
+
+ROOT = Path(__file__).parents[2]
+CUDA = torch.device("cuda", 0)
+FACTORIES = (
+    "arange", "as_tensor", "empty", "empty_like", "empty_strided", "eye", "full", "full_like", "hamming_window",
+    "hann_window", "linspace", "ones", "ones_like", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
+    "tensor", "zeros", "zeros_like",
+)  # fmt: skip
+READS = {
+    "_local_scalar_dense", "_unique2", "bincount", "equal", "is_nonzero", "linalg_cholesky_ex", "_linalg_eigh",
+    "_linalg_svd", "masked_select", "nonzero", "repeat_interleave", "unique_consecutive", "unique_dim",
+}  # fmt: skip
+"""Operations whose result, its size, or whether there is one is known on the GPU alone."""
+INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
+
+
+_device_constructors()  # torch remembers which functions make tensors: those, and not their stand-ins
+
+
+class Gpu:
+    """What the pretended GPU has been through."""
+
+    def __init__(self) -> None:
+        self.waits: Counter[str] = Counter()
+        """Function of this repository, "path:name" -> how often it waited."""
+        self.launches = 0
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.waits.clear()
+        self.launches = 0
+
+    def wait(self) -> None:
+        """Count it for the innermost function that is no test's; those of tests may wait."""
+        frame: Any = sys._getframe(1)
+        while frame is not None:
+            path = frame.f_code.co_filename
+            if path.startswith(str(ROOT)) and not path.startswith(str(ROOT / "tests")):
+                self.waits[f"{path.removeprefix(str(ROOT) + '/')}:{frame.f_code.co_qualname}"] += 1
+                return
+            frame = frame.f_back
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """An operation on at least one tensor of the GPU."""
+        name = func._schema.name.removeprefix("aten::")
+        self.launches += 1
+        if name == "copy_":
+            up, same = isinstance(args[0], OnGpu), isinstance(args[0], OnGpu) == isinstance(args[1], OnGpu)
+            if not (same or (up and (args[1].ndim == 0 or (*args, False)[2]))):
+                self.wait()
+        elif name in INDEXED:
+            self._index(*args[1:3], put=name != "index")
+        elif any(type(t) is Tensor and t.ndim for t in tree_leaves((args, kwargs))):
+            raise RuntimeError(f"Expected all tensors to be on the same device, but {func} got one of the CPU")
+        if name in READS and not (name == "repeat_interleave" and func._overloadname != "Tensor"):
+            self.wait()
+        kwargs = {key: torch.device("cpu") if key == "device" else value for key, value in kwargs.items()}
+        found = func(*tree_map(_held, args), **tree_map(_held, kwargs))
+        given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+        changed = [given[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+        if changed and any(r.alias_info is not None for r in func._schema.returns):  # in place, or with `out`
+            return changed[0] if len(changed) == 1 else tuple(changed)
+        return tree_map(lambda t: OnGpu(t) if type(t) is Tensor else t, found)
+
+    def _index(self, places: Any, values: Any = None, put: bool = False) -> None:
+        given = [place for place in places if place is not None]
+        if any(type(place) is Tensor and place.ndim for place in given):
+            self.wait()  # they are copied
+        masks = any(place.dtype in (torch.bool, torch.uint8) for place in given)
+        if masks and not (put and values.numel() == 1 and len(given) == 1):  # which fills, and asks nothing
+            self.wait()
+        if put and type(values) is Tensor and values.ndim:
+            raise RuntimeError("Expected all tensors to be on the same device, but values of the CPU were put")
+
+
+def _held(t: Any) -> Any:
+    return t.held if isinstance(t, OnGpu) else t
+
+
+_gpu = Gpu()
+
+
+class OnGpu(Tensor):
+    """A tensor of the pretended GPU. C++ takes it for one of the CPU, so that autograd and autocast run."""
+
+    held: Tensor
+    device = property(lambda self: CUDA)  # type: ignore[assignment]
+    is_cuda = property(lambda self: True)  # type: ignore[assignment]
+    is_cpu = property(lambda self: False)  # type: ignore[assignment]
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> OnGpu:
+        assert type(held) is Tensor
+        made: OnGpu = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype
+        )
+        made.held = held
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _gpu.run(func, args, kwargs or {})
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"OnGpu({self.held!r})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self) not in memo:
+            memo[id(self)] = made = OnGpu(self.held.clone()).requires_grad_(self.requires_grad)
+            if isinstance(self, nn.Parameter):
+                made._is_param = True
+        return memo[id(self)]
+
+    def data_ptr(self) -> int:
+        return self.held.data_ptr()
+
+    def get_device(self) -> int:
+        return 0
+
+    def tolist(self) -> Any:
+        _gpu.wait()
+        return self.held.tolist()
+
+    def numpy(self, **options: Any) -> Any:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
+
+    def pin_memory(self, device: Any = None) -> Tensor:
+        raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
+
+    def cpu(self, *args: Any, **options: Any) -> Tensor:
+        return _to(self, "cpu")
+
+    def to(self, *args: Any, **options: Any) -> Tensor:
+        return _to(self, *args, **options)
+
+    def new_tensor(self, data: Any, **options: Any) -> Tensor:
+        _gpu.wait()
+        return OnGpu(self.held.new_tensor(data, **options))
+
+
+class _Carry(torch.autograd.Function):
+    """From one place to the other; gradients come back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Tensor:
+        ctx.down = isinstance(x, OnGpu)
+        return x.held.clone() if ctx.down else OnGpu(x.detach().clone())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        return OnGpu(grads[0]) if ctx.down else grads[0].held
+
+
+_PLAIN_TO = Tensor.to
+
+
+def _to(x: Tensor, *args: Any, **options: Any) -> Tensor:
+    """`Tensor.to` in all of its forms."""
+    where, rest = options.pop("device", None), list(args)
+    if rest and isinstance(rest[0], Tensor):
+        where, rest = rest[0].device, [rest[0].dtype, *rest[1:]]
+    elif rest and (rest[0] is None or isinstance(rest[0], str | int | torch.device)):
+        where, rest = rest[0], rest[1:]
+    unwaited = options.pop("non_blocking", False) or (len(rest) > 1 and rest[1])
+    here = isinstance(x, OnGpu)
+    if where is not None and _is_cuda(where) != here:
+        if here or not unwaited:
+            _gpu.wait()
+        x = _Carry.apply(x)  # type: ignore[no-untyped-call]
+    return _PLAIN_TO(x, *rest[:1], **options) if rest[:1] or options else x
+
+
+def _is_cuda(device: Any) -> bool:
+    return isinstance(device, int) or torch.device(device).type == "cuda"
+
+
+def _making(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function of torch that makes tensors and knows the GPU."""
+    name = plain.__name__
+
+    def make(*args: Any, **options: Any) -> Tensor:
+        where = options.get("device")
+        if where is None or not _is_cuda(where):
+            return plain(*args, **options)
+        if name in ("tensor", "as_tensor"):
+            if isinstance(args[0], Tensor):
+                return _to(args[0], where, **{key: value for key, value in options.items() if key == "dtype"})
+            _gpu.wait()
+        if name.endswith("_like") and isinstance(args[0], OnGpu):
+            return plain(*args, **{**options, "device": None})
+        wants = options.pop("requires_grad", False)
+        return OnGpu(plain(*args, **{**options, "device": "cpu"})).requires_grad_(wants)
+
+    return make
+
+
+class _Autocast(torch.autocast):
+    def __init__(self, device_type: str, *args: Any, **options: Any) -> None:
+        super().__init__("cpu" if device_type == "cuda" else device_type, *args, **options)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
+    """In the test "cuda" is a device, this one."""
+    _gpu.clear()
+    for name in FACTORIES:
+        monkeypatch.setattr(torch, name, _making(getattr(torch, name)))
+    monkeypatch.setattr(Tensor, "to", _to)
+    monkeypatch.setattr(Tensor, "cuda", lambda self, **options: _to(self, CUDA, **options))
+    one_hot, enabled = nn.functional.one_hot, torch.is_autocast_enabled
+    monkeypatch.setattr(
+        nn.functional, "one_hot", lambda x, n: OnGpu(one_hot(x.held, n)) if isinstance(x, OnGpu) else one_hot(x, n)
+    )  # which makes numbers of the CPU on the way
+    monkeypatch.setattr(torch, "autocast", _Autocast)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind="cpu": enabled("cpu" if kind == "cuda" else kind))
+    monkeypatch.setenv("MULTICL_TRITON", "0")
+    monkeypatch.setattr(torch.version, "cuda", None)  # nothing is recorded
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # data of another type cannot be put into them
+    yield _gpu
+    torch.__future__.set_overwrite_module_params_on_conversion(before)
+
+
+def same(found: Tensor, wanted: Tensor, close: float = 0.0) -> None:
+    """A tensor is on the GPU, of the other's type and shape, and of its values, to so much of their greatest."""
+    assert isinstance(found, OnGpu)
+    assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+    most = float(wanted.detach().abs().max()) if wanted.numel() and wanted.is_floating_point() else 1.0
+    torch.testing.assert_close(found.detach().held, wanted.detach(), atol=close * most, rtol=0)
