@@ -149,7 +149,7 @@ class Bank:
             drawn = torch.empty(len(below[piece]), count, dtype=torch.int64)
             for line, seed, top in zip(drawn, seeds[piece], below[piece], strict=True):
                 torch.randint(top, (count,), generator=dice.manual_seed(seed), out=line)
-            return drawn.to(row.device)
+            return drawn.to(row.device, non_blocking=row.device.type != "cpu")
 
         return at
 

@@ -10,6 +10,7 @@ from multicl.towers import Embeddings, Request
 from multicl.types import Batch
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -29,6 +30,15 @@ class Chunk:
     """Their view, once it was made and kept."""
     graph: Embeddings | None = None
     """Their embeddings with the graph, of the one chunk that is not computed again."""
+    _there: Tensor | None = None
+
+    def rows_on(self, device: torch.device) -> slice | Tensor:
+        """`rows` for tensors of a device, sent there once: a GPU would be waited for at every use."""
+        if isinstance(self.rows, slice):
+            return self.rows
+        if self._there is None:
+            self._there = self.rows.to(device, non_blocking=device.type != "cpu")
+        return self._there
 
     def batch(self) -> Batch:
         """The view of these rows, without padding that only others need."""

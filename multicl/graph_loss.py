@@ -162,7 +162,7 @@ def _losses(
         for call in term.calls:
             a, b = sides.of(term, call.a), sides.of(term, call.b, call.momentum)
             if term.keys_from == "both":
-                a, b = _both(a, b, torch.equal(sides.rows[call.a], sides.rows[call.b]))
+                a, b = _both(a, b, sides.rows[call.a], sides.rows[call.b])
             context = _with_extras(contexts(term, call), term, call, sides, memory)
             if memory is not None:
                 bank_a, bank_b = memory.banks.of(term, call, a, b)
@@ -200,8 +200,15 @@ def _put(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.device, non_blocking=True)
 
 
-def _both(a: Embedded, b: Embedded, alike: bool) -> tuple[Embedded, Embedded]:
-    """The rows that both sides have; alike: all of them."""
-    if alike:
-        return a, b
-    return a[torch.isin(a.row, b.row)], b[torch.isin(b.row, a.row)]
+def _both(a: Embedded, b: Embedded, rows_a: Tensor, rows_b: Tensor) -> tuple[Embedded, Embedded]:
+    """The rows that both sides have; where these are the same in the same order, one tensor stands for both.
+
+    Args:
+        rows_a, rows_b: the sides' rows where they were loaded, which no GPU is asked for.
+    """
+    if not torch.equal(rows_a, rows_b):
+        of_a, of_b = torch.isin(rows_a, rows_b).nonzero()[:, 0], torch.isin(rows_b, rows_a).nonzero()[:, 0]
+        a, b = a[_put(of_a, a.z)], b[_put(of_b, b.z)]
+        if not torch.equal(rows_a[of_a], rows_b[of_b]):
+            return a, b
+    return a, replace(b, row=a.row)

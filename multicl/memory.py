@@ -97,9 +97,10 @@ class Memory:
                 dice = torch.Generator().manual_seed(hash62("keys", *look.readers[0].seed))
                 order = torch.randperm(len(look), generator=dice).to(look.batch.device)
                 mixed = replace(look, batch=look.batch[order])
+                there = order.to(self.towers.device, non_blocking=self.towers.device.type != "cpu")
                 for key, z in embed(self.towers, [mixed], cut(mixed, chunk), replayed=False).items():
                     found[key] = torch.empty_like(z)
-                    found[key][order.to(z.device)] = z
+                    found[key][there] = z
         return found
 
     def extras(self, pair: Pair, call: Call) -> tuple[tuple[Extra, ...], tuple[Extra, ...]]:

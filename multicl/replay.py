@@ -54,7 +54,7 @@ def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk], replay
         if chunk is last:
             chunk.graph = {key: z for key, z in found.items() if z.requires_grad}
         for key, z in found.items():
-            embedded[key][chunk.rows] = z.detach()
+            embedded[key][chunk.rows_on(towers.device)] = z.detach()
     return embedded
 
 
@@ -79,17 +79,17 @@ def replay(
             todo.append(chunk)
         else:
             with no_sync():
-                backward(surrogate(chunk.graph, grads, chunk.rows))
+                backward(surrogate(chunk.graph, grads, chunk.rows_on(towers.device)))
             chunk.graph = None
     last = todo.pop() if todo else None
     with statistics_held(towers):
         for chunk in todo:
             with no_sync(), rows_alone(towers):
-                backward(surrogate(wrapped(_again(towers, chunk, embedded)), grads, chunk.rows))
+                backward(surrogate(wrapped(_again(towers, chunk, embedded)), grads, chunk.rows_on(towers.device)))
         if last is None:  # this rank has nothing to send, but is waited for
             backward(rest + surrogate(wrapped([]), grads))
         else:
-            backward(rest + surrogate(wrapped(_again(towers, last, embedded)), grads, last.rows))
+            backward(rest + surrogate(wrapped(_again(towers, last, embedded)), grads, last.rows_on(towers.device)))
 
 
 @contextmanager
@@ -146,7 +146,7 @@ def _again(towers: Towers, chunk: Chunk, embedded: Embeddings) -> list[Request]:
     for reader in chunk.readers:
         if towers.frozen(reader.view.node):
             if _trains(towers, reader):
-                again.append(reader._replace(features=embedded[reader.view, None][chunk.rows]))
+                again.append(reader._replace(features=embedded[reader.view, None][chunk.rows_on(towers.device)]))
         else:
             batch = chunk.batch() if batch is None else batch
             again.append(reader._replace(batch=batch))

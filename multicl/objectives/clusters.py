@@ -96,7 +96,7 @@ class SwAVObjective(nn.Module):
 @torch.no_grad()
 def _perplexity(log_p: Tensor, world: World) -> Tensor:
     """exp of the entropy of the mean over all ranks' rows."""
-    total = world.sum(torch.cat([log_p.exp().sum(0), log_p.new_tensor([len(log_p)])]))
+    total = world.sum(torch.cat([log_p.exp().sum(0), log_p.new_full((1,), len(log_p))]))
     mean = total[:-1] / total[-1:].clamp(min=1)
     entropy: Tensor = torch.special.entr(mean).sum()
     return entropy.exp()

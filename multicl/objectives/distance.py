@@ -61,7 +61,9 @@ class MarginObjective(nn.Module):
 
 
 def aligned(a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:
-    """The rows that both sides have, in the order of a."""
+    """The rows that both sides have, in the order of a; where one tensor names both's, they are as they should be."""
+    if a.row is b.row:
+        return a, b
     a, b = a[torch.isin(a.row, b.row)], b[torch.isin(b.row, a.row)]
     order = b.row.argsort()
     return a, b[order[torch.searchsorted(b.row[order], a.row)]]

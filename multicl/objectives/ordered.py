@@ -26,11 +26,11 @@ def order_loss(x: Tensor, scores: Tensor, world: World) -> Tensor:
     """
     score, every = world.gather(scores), world.gather(x.double())
     known = ~score.isnan()
-    score, order = score[known].sort()
-    every = every[known][order]
+    score, order = score.where(known, torch.inf).sort()  # others come last: to leave them out, a GPU would be asked
+    every, known = every[order], known[order]
     below = torch.searchsorted(score, score)  # how many scores are lower
     lower = every.logcumsumexp(0)[(below - 1).clamp(min=0)]
-    terms = (lower - every).masked_fill(below == 0, -torch.inf)
+    terms = (lower - every).masked_fill((below == 0) | ~known, -torch.inf)
     return torch.cat([terms.new_zeros(1), terms]).logsumexp(0).to(x.dtype)
 
 

@@ -102,7 +102,7 @@ def _sums(
     shift = shift.masked_fill(lonely, 0.0)
     total = (pushed - shift[:, None]).exp().sum(1).index_add(0, asks, (pulled - shift[asks]).exp())
     lse = shift + total.masked_fill(lonely, 1.0).log()
-    count = torch.bincount(asks, minlength=n).to(queries.dtype)
+    count = queries.new_zeros(n).index_add_(0, asks, torch.ones_like(asks, dtype=queries.dtype))
     return Sums(lse[None], torch.zeros_like(lse).index_add(0, asks, pulled), count)
 
 

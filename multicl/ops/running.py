@@ -97,8 +97,8 @@ class Running:
         if len(self.tilts) == 1:  # numbers that are copied to a GPU wait for it
             values = values if self.tilts[0] == 1 else values * self.tilts[0]
             return values[None] if values.ndim == 1 else values
-        tilts: Tensor = values.new_tensor(self.tilts)
-        return values * tilts[:, None]
+        parts = values.unbind() if values.ndim > 1 else [values] * len(self.tilts)
+        return torch.stack([part * tilt for part, tilt in zip(parts, self.tilts, strict=True)])
 
 
 @dataclass(frozen=True)
