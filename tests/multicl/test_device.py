@@ -41,6 +41,7 @@ from multicl.memory import Memory
 from multicl.modalities.audio import Audio
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
+from multicl.model import Model
 from multicl.optim import build_optimizer
 from multicl.pairs import Call, Term
 from multicl.seeds import seed_everything
@@ -204,6 +205,21 @@ def test_rows_that_one_side_lacks_are_left_out_without_a_look(gpu: Gpu) -> None:
     loss = there.step()
     assert not gpu.waits
     same(loss, here.step(), 1e-4)
+
+
+def test_a_model_embeds_and_predicts_as_on_the_cpu(gpu: Gpu) -> None:
+    rows, _ = open_data(ROWS)
+    seed_everything(0, "weights")
+    model = Model(Towers(THREE, with_classes([*ALL, Target("image", "label")], rows), Head(dim=16)))
+    cells = {node: [row[node] for row in ROWS[:6]] for node in THREE}
+    wanted, classes = {node: model.embed(**{node: cells[node]}) for node in cells}, model.predict(image=cells["image"])
+    model.towers.to("cuda")
+    for node, z in wanted.items():
+        found = model.embed(**{node: cells[node]})
+        assert type(found) is torch.Tensor
+        torch.testing.assert_close(found, z, atol=1e-5, rtol=0)
+    assert model.predict(image=cells["image"]) == classes
+    assert gpu.launches > 0
 
 
 def test_the_pretended_gpu_refuses_and_waits_as_one_does(gpu: Gpu) -> None:
