@@ -43,10 +43,8 @@ def change(x: Tensor, frames: Tensor) -> Tensor:
     """
     bands, size = x.shape[1:]
     valid = within(frames, size).float()
-    place = torch.arange(-2.0, 3.0, device=x.device)
-    window = (1.25 - place.abs() / 2).clamp(max=1)[
-        None, None
-    ]  # 1/4, 3/4, 1, 3/4, 1/4, made there: copies are waited for
+    place = torch.arange(-2.0, 3.0, device=x.device)  # the window is made there: copies are waited for
+    window = (1.25 - place.abs() / 2).clamp(max=1)[None, None]  # 1/4, 3/4, 1, 3/4, 1/4
     with torch.autocast(x.device.type, enabled=False):  # bf16's steps would be rounding
         summed = nn.functional.conv1d(x.float(), window.expand(bands, 1, -1), padding=2, groups=bands)
         smooth = summed / nn.functional.conv1d(valid[:, None], window, padding=2).clamp(min=0.25)
