@@ -27,8 +27,9 @@ import torch
 from multicl.ahead import cores
 from multicl.choices import check_choices
 from multicl.mixture import Batches, Mixture, Order
-from multicl.reader import Reader, Skipped, Slice, sources_of
+from multicl.reader import Reader, sources_of
 from multicl.rows import Rows, open_rows
+from multicl.slice import Skipped, Slice
 from multicl.sources import TABLES
 from multicl.stream import StreamSteps, packed
 from multicl.types import InputError

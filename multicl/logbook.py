@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from accelerate.utils import gather_object
 
 from multicl import finite
-from multicl.data import Skipped, Slice
 from multicl.files import to_disk, write_whole
 from multicl.graph_loss import Outcome
 from multicl.monitors import SAMPLE, figures_of
 from multicl.progress import Progress
 from multicl.settings import Train
+from multicl.slice import Skipped, Slice
 from multicl.trackers import start_trackers
 from multicl.types import InputError
 from multicl.watch import Watch

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from multicl.reader import Slice
 from multicl.seeds import row_seeds
+from multicl.slice import Slice
 from multicl.towers import Request, Towers
 from multicl.types import Batch, Kind
 

@@ -26,10 +26,11 @@ from multicl.model import Model
 from multicl.norms import average_statistics
 from multicl.ops.nearest import Nearest, tiles
 from multicl.pairs import Pair
-from multicl.reader import Reader, Slice
+from multicl.reader import Reader
 from multicl.rows import is_null, resolve_path
 from multicl.seeds import hash62
 from multicl.settings import Mine
+from multicl.slice import Slice
 from multicl.towers import Towers
 from multicl.types import InputError
 

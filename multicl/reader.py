@@ -7,13 +7,13 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from multicl import ids as identity
 from multicl.classes import class_numbers
@@ -22,71 +22,14 @@ from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
 from multicl.rows import Row, Rows, blamed, is_null, resolve_path
 from multicl.scores import Scores
 from multicl.seeds import Draws
+from multicl.slice import Skipped, Slice, negatives_of
 from multicl.types import BadSample, Batch, InputError, Modality, Sample
-
-
-def negatives_of(pair: Pair) -> str:
-    """The name under which a slice has the ids of a pair's explicit negatives."""
-    return f"{pair.name}/negatives"
-
 
 SLOW = 2e-3
 """Seconds to load a row, above which loader processes help."""
 READ_AGAIN = 1 << 24
 """Bytes of a stream's file up to which it is read to the end for its id: as a rule it is in memory still, and hashed in
 less time than it takes to decode. A longer recording, of which a window is read, goes by its path."""
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A cell that could not be used."""
-
-    row: int
-    column: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"row {self.row}, column {self.column!r}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Slice:
-    """This rank's rows of one step."""
-
-    batches: dict[str, Batch | None]
-    """Source -> its present rows; None where no row has it."""
-    row: Tensor
-    """[n] int64 of all rows of the slice, mined ones too."""
-    ids: dict[str, Tensor]
-    """Pair -> [n] int64 ids of those rows, or of their explicit negatives (`negatives_of`); target -> classes or -1."""
-    skipped: tuple[Skipped, ...] = ()
-    epoch: int = 0
-    mined: dict[str, Batch | None] = field(default_factory=dict)
-    """Pair -> the mined rows of its node b; None where there are none."""
-    scores: dict[str, Tensor] = field(default_factory=dict)
-    """Pair that has a target -> [n] float32 of all rows of the slice but mined ones; NaN where a row has none."""
-
-    def ids_of(self, term: Term, row: Tensor, negatives: bool = False) -> Tensor:
-        """[B] ids of some of the rows, or of the explicit negatives they bring, in their order, on their device."""
-        name = negatives_of(term) if negatives and isinstance(term, Pair) else term.name
-        return self.ids[name][self._places(row)].to(row.device)
-
-    def scores_of(self, pair: Pair, row: Tensor) -> Tensor:
-        """[B] float32 of some of the rows, in their order, on their device; of a pair that has a target."""
-        return self.scores[pair.name][self._places(row)].to(row.device)
-
-    def _places(self, row: Tensor) -> Tensor:
-        order = torch.argsort(self.row)
-        at = order[torch.searchsorted(self.row[order], row.cpu())]
-        assert torch.equal(self.row[at], row.cpu()), "rows of another slice"
-        return at
-
-    def pin_memory(self) -> Slice:
-        """Page-locked tensors, for fast copies to a GPU."""
-        for batch in self.batches.values():
-            if batch is not None:
-                batch.pin_memory()
-        return self
 
 
 def sources_of(modalities: Mapping[str, Modality]) -> dict[str, str]:

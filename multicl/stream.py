@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from multicl.reader import Reader, Slice
+from multicl.reader import Reader
 from multicl.rows import Row
+from multicl.slice import Slice
 from multicl.types import InputError
 
 Read = tuple[list[int], int, list[Row]]

@@ -16,7 +16,7 @@ from multicl.adapters import adapter_name
 from multicl.chunk_size import find_chunk_size
 from multicl.classes import with_classes
 from multicl.config import to_plain
-from multicl.data import Reader, Skipped, Slice, open_data, slices, sources_of
+from multicl.data import Reader, open_data, slices, sources_of
 from multicl.distributed import World
 from multicl.finite import Finite
 from multicl.graph_loss import Outcome
@@ -33,6 +33,7 @@ from multicl.recompute import recompute_layers
 from multicl.seeds import seed_everything
 from multicl.settings import Momentum, Train
 from multicl.signals import Signals, Stopped
+from multicl.slice import Skipped, Slice
 from multicl.step import exact_step
 from multicl.synced import refuse_absent, synchronise
 from multicl.targets import Target

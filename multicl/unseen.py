@@ -8,7 +8,7 @@ import torch
 
 from multicl.distributed import World
 from multicl.pairs import Pair, Term
-from multicl.reader import Slice
+from multicl.slice import Slice
 from multicl.types import InputError
 
 STEPS = 100

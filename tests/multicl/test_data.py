@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from toys import Vectors, rows
 
 from multicl import Data, InputError, Pair, equal_files
-from multicl.data import Reader, Slice, Steps, slices, sources_of
+from multicl.data import Reader, Steps, slices, sources_of
 from multicl.ids import content_key, row_id
 from multicl.mixture import Mixture
 from multicl.rows import Rows, open_rows
+from multicl.slice import Slice
 from multicl.types import BadSample, Batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core, of two

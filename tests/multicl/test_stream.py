@@ -17,8 +17,9 @@ from toys import Vectors, rows
 
 from multicl import Data, InputError, Optim, Pair, Target, Train, Trainer
 from multicl.data import slices
-from multicl.reader import Reader, Slice
+from multicl.reader import Reader
 from multicl.rows import Rows, open_rows
+from multicl.slice import Slice
 from multicl.stream import StreamSteps
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core, of two

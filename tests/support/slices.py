@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from multicl.reader import Slice
+from multicl.slice import Slice
 
 
 def plain(part: Slice) -> dict[str, Any]:
