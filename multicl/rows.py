@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -304,12 +305,15 @@ def blamed(cell: Any, files: bool, reason: str) -> str:
 
 
 def resolve_path(cell: Any, base: Path | None, kind: Literal["files", "values"]) -> Any:
-    """A relative path in a cell (or in each of a list of them), looked for beside the table that names it."""
+    """A path in a cell (or in each of a list), also "~/..." and "file://...": a relative one beside the table."""
     if kind == "values" or base is None:
         return cell
     if isinstance(cell, list):
         return [resolve_path(part, base, kind) for part in cell] if cell and isinstance(cell[0], str | dict) else cell
     if isinstance(cell, str):
+        if cell.startswith("~/"):
+            return str(Path(cell).expanduser())
+        cell = unquote(cell.removeprefix("file://")) if cell.startswith("file://") else cell
         return cell if not cell or Path(cell).is_absolute() or "://" in cell else str(base / cell)
     if isinstance(cell, dict) and cell.get("bytes") is None and isinstance(cell.get("path"), str):
         return {**cell, "path": resolve_path(cell["path"], base, kind)}

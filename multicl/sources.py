@@ -11,9 +11,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import is_dataclass, replace
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from multicl.folders import PACKED, refuse_links, refuse_mixed
+from multicl.separators import separator
 from multicl.types import InputError
 
 TABLES = {
@@ -83,7 +85,10 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
 
 
 def _builder(what: str, options: Mapping[str, Any]) -> Any:
-    """What `datasets` reads a set with; of CSV only empty cells are missing, unless the set's card says otherwise."""
+    """What `datasets` reads a set with.
+
+    Of CSV only empty cells are missing, unless the set's card says otherwise; local files may have other separators.
+    """
     import datasets
     from datasets.packaged_modules.csv.csv import CsvConfig
 
@@ -94,8 +99,14 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
             raise
         return datasets.load_dataset_builder(what, **options, **EMPTY_ALONE)  # as CSV that was downloaded is kept
     config = builder.config
-    if isinstance(config, CsvConfig) and config.keep_default_na and config.na_values is None:
-        builder = datasets.load_dataset_builder(what, **options, **EMPTY_ALONE)
+    if isinstance(config, CsvConfig):
+        changes: dict[str, Any] = {}
+        if config.keep_default_na and config.na_values is None:
+            changes |= EMPTY_ALONE
+        files = [Path(str(file)) for part in (config.data_files or {}).values() for file in part]
+        if config.sep == "," and config.delimiter is None and (found := separator(files)):
+            changes["sep"] = found
+        builder = datasets.load_dataset_builder(what, **(dict(options) | changes)) if changes else builder
     return builder
 
 
@@ -262,10 +273,16 @@ def _suffix(path: Path) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what lies at the bottom of an error: `datasets` wraps it in words that say nothing."""
+    """The first line that tells something at the bottom of an error: `datasets` wraps it in words that say nothing."""
     while error.__cause__ is not None and type(error).__module__.startswith("datasets."):
         error = error.__cause__
-    lines = str(error).strip().splitlines()
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0] == "An error occurred while generating the dataset":
+        del lines[0]
+    if isinstance(error, UnicodeDecodeError):
+        return f"{error}: its text is not UTF-8; write it as UTF-8 (iconv -f LATIN1 -t UTF-8; a spreadsheet: CSV UTF-8)"
     if lines and lines[0].startswith("Invalid string class label"):  # it is the archive's own name or folder
         return f"{lines[0]}: `datasets` finds no classes in zip archives; unpack them"
+    if lines and (lines[0].rstrip().endswith(":") or lines[0] == "Couldn't cast"):  # what, the next ones say
+        return shorten(" ".join(lines), 300)
     return lines[0] if lines else type(error).__name__

@@ -12,7 +12,8 @@ PRETRAINED = "sentence-transformers/all-MiniLM-L6-v2"
 
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
     """A bag of words without an accelerator, a small transformer over bytes with one; long enough for most texts."""
-    lengths = sorted(len(text) for cell in cells for text in (cell if isinstance(cell, list) else [cell]) if text)
+    texts = (text for cell in cells for text in (cell if isinstance(cell, list) else [cell]))
+    lengths = sorted(len(text) for text in texts if isinstance(text, str) and text)
     most = lengths[int(0.95 * (len(lengths) - 1))] if lengths else 0
     if pretrained:
         return Suggestion({"encoder": PRETRAINED}, 0.05, f"{PRETRAINED} from the hub")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,8 @@ class Column:
     """Share of the looked-at rows that have a cell."""
     classes: int = 0
     """Different labels among the cells that were looked at; 0: these are no labels."""
+    lost: str | None = None
+    """The first path, where the cells are paths of media and no file is there."""
 
 
 def columns_of(rows: Rows) -> list[Column]:
@@ -70,10 +73,13 @@ def _column(name: str, raw: list[Any], rows: Rows) -> Column:
     described = name.lower() in CAPTIONS and all(isinstance(cell, str) for cell in cells)
     if described or not 2 <= classes <= min(CLASSES, len(cells) // 4):
         classes = 0
-    owner = (
-        None if classes or not cells or constant(cells) else _owner(cells[:: max(1, len(cells) // READ)][:READ], rows)
-    )
-    return Column(name, owner, tuple(cells), present, classes)
+    if classes or not cells or constant(cells):
+        return Column(name, None, tuple(cells), present, classes)
+    some = cells[:: max(1, len(cells) // READ)][:READ]
+    owner = _owner(some, rows)
+    if owner is not None and not adapter(owner)().files and all(map(_names_media, some)):  # which would be the texts
+        return Column(name, None, tuple(cells), present, lost=resolve_path(some[0], rows.base, "files"))
+    return Column(name, owner, tuple(cells), present)
 
 
 def constant(cells: Sequence[Any]) -> bool:
@@ -82,17 +88,25 @@ def constant(cells: Sequence[Any]) -> bool:
 
 
 def _may_be_label(cell: Any) -> bool:
+    if isinstance(cell, float):  # whole ones are what tables make of whole numbers, some of which were missing
+        return cell.is_integer()
     return isinstance(cell, int) or (isinstance(cell, str) and len(cell) <= SHORT)
 
 
+def _names_media(cell: Any) -> bool:
+    """A string that ends as pictures and sounds do."""
+    kind = mimetypes.guess_type(cell.strip())[0] if isinstance(cell, str) else None
+    return kind is not None and kind.startswith(("image/", "audio/"))
+
+
 def _owner(cells: Sequence[Any], rows: Rows) -> str | None:
-    """The adapter that reads most of the cells; a string that is a file's path is rather a file than a text."""
-    best: tuple[float, bool, str] | None = None
+    """The adapter that reads most of the cells, one of files before one of texts, which reads any path, too."""
+    best: tuple[bool, float, str] | None = None
     for name in sorted(entry_point_names()):
         made = adapter(name)()
         share = sum(_reads(made, resolve_path(c, rows.base, "files" if made.files else "values")) for c in cells)
-        if share > len(cells) / 2 and (best is None or (share, made.files) > best[:2]):
-            best = share, made.files, name
+        if share > len(cells) / 2 and (best is None or (made.files, share) > best[:2]):
+            best = made.files, share, name
     return best[2] if best else None
 
 

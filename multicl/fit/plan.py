@@ -74,19 +74,26 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
         columns: of the rows. accelerator: a GPU is there. pretrained: begin with encoders from the hub.
 
     Raises:
-        InputError: no column that an adapter reads; every column and what it is taken for is named.
+        InputError: no column that an adapter reads, and every column and what it is taken for is named; or the only
+            pictures or sounds are paths of files that are not there.
     """
     label = labels_among(columns)
     kinds: dict[str, list[Column]] = {}
     for column in columns:
         if column.adapter is not None and column.present >= OFTEN:
             kinds.setdefault(column.adapter, []).append(column)
+    media = [kind for kind in kinds if adapter(kind)().files]
+    lost = next((column for column in columns if column.lost is not None), None)
+    if lost is not None and not media:
+        raise InputError(
+            f"{rows.label}: column {lost.name!r} holds paths, and no such file is there: {lost.lost!r} (relative ones "
+            "are looked for beside the table). Mend the paths, or take the column out"
+        )
     if not kinds:
         raise InputError(
             f"{rows.label}: no column holds pictures, texts or sounds that can be read; it has "
-            + ", ".join(f"{c.name} ({'labels' if c.classes else 'unknown'})" for c in columns)
+            + ", ".join(f"{c.name} ({_left_alone(c, 'unknown')})" for c in columns)
         )
-    media = [kind for kind in kinds if adapter(kind)().files]
     if media and len(kinds.get("text", ())) > 1:
         kinds["text"] = [_caption(kinds["text"])]
     elif len(kinds.get("text", ())) > 2:
@@ -167,9 +174,18 @@ def _said(column: Column, chosen: dict[str, list[Column]], label: Column | None)
         return f"column {column.name}: {column.classes} labels, for the figures alone"
     if any(column is each for found in chosen.values() for each in found):
         return f"column {column.name}: {column.adapter}"
-    same = "the same in every row" if constant(column.cells) else "no adapter reads it"
-    why = column.adapter or ("labels" if column.classes else same)
-    return f"column {column.name}: left alone ({why})"
+    return f"column {column.name}: left alone ({_left_alone(column, 'no adapter reads it')})"
+
+
+def _left_alone(column: Column, unknown: str) -> str:
+    """Why a column is not in the graph."""
+    if column.lost is not None:
+        return f"paths of files that are not there, as {column.lost!r}"
+    if column.classes:
+        return "labels" if column.present == 1 else "labels, missing in some rows"
+    if column.adapter is not None:
+        return column.adapter if column.present >= OFTEN else f"{column.adapter}, in {column.present:.0%} of the rows"
+    return "the same in every row" if constant(column.cells) else unknown
 
 
 def settings_code(node: Node) -> str:

@@ -17,8 +17,9 @@ from typing import Any
 from multicl.data import Data
 from multicl.files import check_writable
 from multicl.fit.columns import columns_of
-from multicl.fit.plan import plan
-from multicl.fit.write import write_recipe
+from multicl.fit.copies import copies
+from multicl.fit.plan import Plan, plan
+from multicl.fit.write import viewed, write_recipe
 from multicl.hold_out import HoldOut
 from multicl.repeats import several_seeds
 from multicl.report_run import report
@@ -30,6 +31,8 @@ HELD_OUT = ("test", "validation", "val", "valid", "dev")
 """Splits that data may bring for the figures."""
 EPOCHS = 100
 """At most so often a row is seen."""
+FEW = 100
+"""Held-out rows below which figures are rough."""
 TRIED = 4
 """Steps that are timed."""
 
@@ -57,8 +60,8 @@ def fit(
         The recipe's file, RUN.py.
 
     Raises:
-        InputError: the data cannot be read, or no column is any adapter's; `minutes` not above 0; or it is started as
-            several processes.
+        InputError: the data cannot be read, have fewer than two rows to train on or to measure by, or no column is any
+            adapter's; `minutes` not above 0; or it is started as several processes.
     """
     import torch
 
@@ -70,7 +73,11 @@ def fit(
     if not minutes > 0:
         raise InputError(f"--minutes must be above 0, got {minutes}")
     data = _data(source, split, config)
-    rows = data.open()
+    rows, held = data.open(), data.open(data.test)
+    if min(len(rows), len(held)) < 2:
+        raise InputError(
+            f"{rows.label}: {len(rows)} to train on and {len(held)} held out: two rows of each are the fewest"
+        )
     chosen = plan(rows, columns_of(rows), torch.cuda.is_available(), pretrained)
     folder = run or Path("runs") / f"fit-{Path(source).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     file = folder.with_name(f"{folder.name}.py")
@@ -79,7 +86,7 @@ def fit(
             again = shlex.join(["python", str(file), "--run", str(folder), "--resume", "auto"])
             raise InputError(f"{there} exists: to go on, {again}; else give another --run")
     check_writable(file, "or give another --run")
-    held = data.open(data.test)
+    chosen = replace(chosen, why=(*chosen.why, *_cautions(chosen, rows, held)))
     print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))
     print("".join(f"  {line}\n" for line in chosen.why), end="", flush=True)
     write_recipe(file, chosen, data, TRIED, source)
@@ -144,7 +151,25 @@ def _data(source: str, split: str, config: str | None) -> Data:
     for name in HELD_OUT:
         if name != split and _opens(data, name):
             return replace(data, test=name)
-    return HoldOut(path=source, split=split, config=config)
+    held = HoldOut(path=source, split=split, config=config)
+    rows = len(data.open())
+    few = rows >= 4 and round(held.hold_out * rows) < 2  # one row finds itself
+    return replace(held, hold_out=2 / rows) if few else held
+
+
+def _cautions(chosen: Plan, rows: Rows, held: Rows) -> list[str]:
+    """What figures of these held-out rows would not tell."""
+    said = []
+    if len(held) < FEW and (chosen.crossings or viewed(chosen)):
+        chance = min(1, 10 / len(held))
+        said.append(f"{len(held)} held-out rows are few: figures are rough, and recall@10 is {chance:.0%} by chance")
+    elif len(held) < FEW and chosen.label:
+        said.append(f"{len(held)} held-out rows are few: figures are rough")
+    if again := copies(chosen.nodes, rows, held):
+        said.append(
+            f"{again} of {len(held)} held-out rows are copies of rows to train on: figures flatter; take them out"
+        )
+    return said
 
 
 def _opens(data: Data, split: str) -> Rows | None:
@@ -155,7 +180,9 @@ def _opens(data: Data, split: str) -> Rows | None:
 
 
 def _how_held(data: Data) -> str:
-    return ", a tenth drawn by chance" if isinstance(data, HoldOut) else f", the split {data.test!r}"
+    if not isinstance(data, HoldOut):
+        return f", the split {data.test!r}"
+    return ", a tenth drawn by chance" if data.hold_out == HoldOut.hold_out else ", drawn by chance"
 
 
 def _loaded(file: Path) -> type[Run]:

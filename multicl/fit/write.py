@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -27,13 +28,13 @@ def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) ->
     imports = sorted(f"from {_public(cls)} import {cls.__name__}" for cls in classes)
     heads = "Head(dim=128, layers=2)" if alone else "Head(dim=256, layers=1)"
     text = environment.get_template("recipe.py.jinja").render(
-        source=source.replace("\\", "/"), file=path.name, why=[line.replace("\\", "/") for line in plan.why],
+        source=_in_docstring(source), file=path.name, why=[_in_docstring(line) for line in plan.why],
         imports=imports, title=_title(plan), nodes=nodes, edges=plan.edges, data=_data_code(data),
         held_out=isinstance(data, HoldOut), batch_size=plan.batch_size, steps=steps, chunk=repr("auto"), head=heads,
         features=alone, label=repr(plan.label) if plan.label else None,
         crossings=[(a, b, _ids(plan, a, b)) for a, b in plan.crossings],
         probed=[node.name for node in plan.nodes if node.kind != "text"] or [node.name for node in plan.nodes][:1],
-        viewed=_viewed(plan), raw=", ".join(f'"{name}"' for name in _raw(plan)),
+        viewed=viewed(plan), raw=", ".join(f'"{name}"' for name in _raw(plan)),
         k=max(1, min(200, plan.rows // 50)), measured=_measured(plan),
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +46,11 @@ def _public(cls: type) -> str:
     parent = cls.__module__.rpartition(".")[0]
     shown = parent and getattr(importlib.import_module(parent), cls.__name__, None) is cls
     return parent if shown else cls.__module__
+
+
+def _in_docstring(text: str) -> str:
+    """Names of columns and files may hold what would end a docstring, or mean another character in it."""
+    return text.replace("\\", "/").replace('"""', "'''")
 
 
 def _title(plan: Plan) -> str:
@@ -61,27 +67,29 @@ def _ids(plan: Plan, a: str, b: str) -> str:
 def _raw(plan: Plan) -> list[str]:
     """The nodes whose raw inputs have figures, too: pictures, all of one size."""
     pictures = {node.name for node in plan.nodes if node.kind == "image"}
-    measured = plan.label or _viewed(plan) or any(pictures >= {*pair} for pair in plan.crossings)
+    measured = plan.label or viewed(plan) or any(pictures >= {*pair} for pair in plan.crossings)
     return sorted(pictures) if measured else []
 
 
 def _measured(plan: Plan) -> str:
     parts = [f"retrieval, {a} <-> {b}" for a, b in plan.crossings]
-    parts += [f"nearest neighbours' {plan.label}"] if plan.label else []
-    parts += [f"views of one {node}, which find each other" for node in _viewed(plan)]
+    parts += [f"nearest neighbours' {_in_docstring(plan.label)}"] if plan.label else []
+    parts += [f"views of one {node}, which find each other" for node in viewed(plan)]
     return (
         f"On held-out rows: {'; '.join(parts)}." if parts else "Nothing: texts alone have no labels to be measured by."
     )
 
 
-def _viewed(plan: Plan) -> list[str]:
+def viewed(plan: Plan) -> list[str]:
     """The node whose own views are looked for, as rows have no labels and nothing else to find."""
     alone = not plan.label and not plan.crossings and plan.nodes[0].kind != "text"  # whose views may all be the same
     return [plan.nodes[0].name] if alone else []
 
 
 def _data_code(data: Data) -> str:
-    changed = {"path": data.path, "config": data.config, "split": data.split, "test": data.test}
+    changed: dict[str, Any] = {"path": data.path, "config": data.config, "split": data.split, "test": data.test}
+    if isinstance(data, HoldOut):
+        changed["hold_out"] = data.hold_out
     plain = type(data)()
     kept = ", ".join(f"{k}={v!r}" for k, v in changed.items() if v != getattr(plain, k))
     return f"{type(data).__name__}({kept})"

@@ -22,6 +22,7 @@ from PIL import Image
 
 from multicl import InputError
 from multicl.rows import Rows, is_null, open_rows, resolve_path
+from multicl.sources import reason
 
 CELLS = [{"name": "x", "n": 1}, {"name": "y", "n": 2}, {"name": None, "n": 3}]
 
@@ -254,6 +255,25 @@ def test_a_corrupt_file_is_named(tmp_path: Path, name: str, content: bytes, stre
     with pytest.raises(InputError, match=f"cannot read .*{name}.*: ") as caught:
         open_rows(tmp_path / name, streaming=streaming)
     assert "error occurred while generating" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+def test_a_text_that_is_not_utf_8_says_how_to_write_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes("Größe\nfür\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"byte 0xf6.*write it as UTF-8"):
+        open_rows(tmp_path / name)
+
+
+def test_tables_of_different_columns_are_told_which(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("one,two\nx,y\n")
+    (tmp_path / "b.csv").write_text("one,three\nx,y\n")
+    with pytest.raises(InputError, match="three: "):
+        open_rows(tmp_path / "*.csv")
+    (tmp_path / "a.csv").write_text("one,two\n" + "x,y\n" * 50_000)  # of which `datasets` has written a part by then
+    with pytest.raises(InputError, match=r"cast one: .* three: "):
+        open_rows(tmp_path / "*.csv")
+    found = reason(ValueError("An error occurred while generating the dataset\n\nAll files must have the same columns"))
+    assert found == "All files must have the same columns"
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing of use"])
@@ -506,6 +526,19 @@ def test_only_relative_paths_are_resolved() -> None:
         assert resolve_path(cell, base, "files") == found
         assert resolve_path(cell, base, "values") == cell
         assert resolve_path(cell, None, "files") == cell
+
+
+def test_paths_from_the_home_folder_and_as_browsers_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for cell, found in [
+        ("~/a.png", "/home/me/a.png"),
+        ("~a.png", "/base/~a.png"),
+        ("file:///x/a%20b.png", "/x/a b.png"),
+        ({"path": "~/a.png", "bytes": None}, {"path": "/home/me/a.png", "bytes": None}),
+        (["~/a.png"], ["/home/me/a.png"]),
+    ]:
+        assert resolve_path(cell, Path("/base"), "files") == found
+        assert resolve_path(cell, Path("/base"), "values") == cell
 
 
 def test_null_cells() -> None:

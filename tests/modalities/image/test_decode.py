@@ -231,6 +231,7 @@ NAN = np.full((8, 8), np.nan)
         (bomb(11_000, 10_000), "too large"),
         ("", "no such file"),
         ("nowhere/at all.png", "no such file"),
+        ("a text that is too long for a file's name " * 9, "no such file"),
         (3, "int"),
         (None, "NoneType"),
         ({}, "without 'bytes' or 'path'"),

@@ -61,7 +61,49 @@ def test_a_path_is_a_file_where_there_is_one(tmp_path: Any) -> None:
     for i in range(9):
         (tmp_path / f"{i}.png").write_bytes(media.png(i))
     data = open_rows([{"picture": str(tmp_path / f"{i}.png"), "missing": f"nowhere/{i}.png"} for i in range(9)])
-    assert [c.adapter for c in columns_of(data)] == ["image", "text"]
+    found = columns_of(data)
+    assert [c.adapter for c in found] == ["image", None]
+    assert found[1].lost == "nowhere/0.png"
+    made = plan(data, found, accelerator=False)
+    assert "column missing: left alone (paths of files that are not there, as 'nowhere/0.png')" in made.why
+
+
+def test_paths_to_nothing_are_no_texts_to_train_on(tmp_path: Any) -> None:
+    table = tmp_path / "pictures.csv"
+    table.write_text("image,caption\n" + "".join(f"pics/{i}.png,a picture of thing {i}\n" for i in range(20)))
+    data = open_rows(table)
+    with pytest.raises(InputError, match=r"column 'image' holds paths.*pics/0.png"):
+        plan(data, columns_of(data), accelerator=False)
+
+
+def test_pictures_some_of_which_are_missing_are_pictures(tmp_path: Any) -> None:
+    for i in range(20):
+        if i % 3:
+            (tmp_path / f"{i}.png").write_bytes(media.png(i))
+    data = open_rows([{"picture": str(tmp_path / f"{i}.png")} for i in range(20)])
+    assert [c.adapter for c in columns_of(data)] == ["image"]
+
+
+def test_whole_numbers_that_a_table_made_floats_are_labels() -> None:
+    rows = [{"text": f"text {i}", "class": float(i % 3), "length": i % 3 + 0.5} for i in range(40)]
+    assert [c.classes for c in columns_of(open_rows(rows))] == [0, 3, 0]
+
+
+def test_numbers_among_texts_are_left_out_of_their_length() -> None:
+    rows = [{"text": 7 if i % 9 == 0 else [f"text {i}", 8] if i % 2 else f"text {i}"} for i in range(40)]
+    assert edges(planned("text", rows=rows)) == {("text", "text")}
+
+
+def test_why_a_column_is_left_alone() -> None:
+    rows = [
+        {"text": f"text {i}", "rare": f"and {i}" if i < 10 else None, "half": "ab"[i % 2] if i > 9 else None}
+        for i in range(40)
+    ]
+    why = planned("text", "rare", "half", rows=rows).why
+    assert "column rare: left alone (text, in 25% of the rows)" in why
+    assert "column half: left alone (labels, missing in some rows)" in why
+    with pytest.raises(InputError, match=r"text \(the same in every row\)"):
+        planned("text", rows=[{"text": "the same"}] * 9)
 
 
 def test_of_several_label_columns_the_one_that_is_called_so() -> None:

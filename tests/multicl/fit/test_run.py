@@ -132,6 +132,54 @@ def test_steps_are_timed_with_the_flags_and_a_dry_run_tells_how_to_train_with_th
     assert "minutes; your flags ask for other steps" in capsys.readouterr().out
 
 
+def test_any_name_of_a_column_gives_a_recipe_that_python_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multicl.fit.run.seconds_a_step", lambda recipe: 3.0)
+    names = ['a """b', "c\\x\nd", 'e"']
+    rows = [{names[0]: f"text {i}", names[1]: i % 2, names[2]: f"another text {i}"} for i in range(40)]
+    data = tmp_path / "a.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = recipe_class(str(fit(str(data), tmp_path / "run", dry_run=True)))()
+    assert {node.column for node in recipe.modalities().values()} == {names[0], names[2]}
+    assert "text_1_knn_1" in recipe.measure(recipe.trainer().model)
+
+
+def test_two_rows_are_held_back_where_a_tenth_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(8):
+        (tmp_path / "photos" / f"{i}.png").write_bytes(media.png(i))
+    run = tmp_path / "run"
+    main(["fit", str(tmp_path / "photos"), "--run", str(run), "--minutes", "0.001"])
+    said = capsys.readouterr().out
+    assert "6 rows to train on, 2 held out, drawn by chance" in said
+    assert "  2 held-out rows are few: figures are rough, and recall@10 is 100% by chance" in said
+    assert json.loads(said.splitlines()[-1].removeprefix("RESULT "))["steps"] > 0
+    for i in range(3, 8):
+        (tmp_path / "photos" / f"{i}.png").unlink()
+    with pytest.raises(InputError, match="2 to train on and 1 held out"):
+        fit(str(tmp_path / "photos"), tmp_path / "other")
+
+
+def test_held_out_rows_that_are_trained_on_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("multicl.fit.run.seconds_a_step", lambda recipe: 3.0)
+    (tmp_path / "set" / "pictures").mkdir(parents=True)
+    for i in range(30):
+        (tmp_path / "set" / "pictures" / f"{i}.png").write_bytes(media.png(i % 25, seed=i % 25))  # 25 .. 29 are copies
+    for split, numbers, word in (("train", range(20), "one"), ("test", range(15, 30), "another")):
+        lines = [f"pictures/{i}.png,{word if i == 16 else 'a'} picture of {i % 25}\n" for i in numbers]
+        (tmp_path / "set" / f"{split}.csv").write_text("image,caption\n" + "".join(lines))
+    fit(str(tmp_path / "set"), tmp_path / "run", dry_run=True)
+    said = capsys.readouterr().out  # of 15 .. 19 and copies of 0 .. 4 all but 16, whose words are others
+    assert "  9 of 15 held-out rows are copies of rows to train on" in said
+    assert "9 of 15 held-out rows" in (tmp_path / "run.py").read_text(encoding="utf-8")
+    monkeypatch.setattr("multicl.fit.copies.MOST", 34)
+    fit(str(tmp_path / "set"), tmp_path / "other", dry_run=True)
+    assert "copies of rows" not in capsys.readouterr().out
+
+
 def test_several_processes_are_told_that_the_recipe_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match=r"one process.*--dry-run"):

@@ -1,0 +1,59 @@
+"""Tables called .csv are read with the separator that they have."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from multicl.rows import open_rows
+from multicl.separators import LOOKED_AT, separator
+
+ROWS = [("question", "answer"), *((f"what is, {i}", f'a line\nand "another"; {i} | {i}') for i in range(9))]
+
+
+def write(path: Path, sep: str, rows: list[tuple[str, ...]] = ROWS, start: str = "") -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(start)
+        csv.writer(file, delimiter=sep).writerows(rows)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # `datasets` leaves tables open
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("where", ["file", "pattern", "folder"])
+@pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
+def test_a_table_has_its_own_separator(tmp_path: Path, sep: str, where: str, streaming: bool) -> None:
+    file = write(tmp_path / "train.csv", sep, start="\ufeff" if sep == ";" else "")  # as spreadsheets begin it
+    source = {"file": file, "pattern": tmp_path / "*.csv", "folder": tmp_path}[where]
+    rows = [(row["question"], row["answer"]) for row in open_rows(source, streaming=streaming)]
+    assert rows == ROWS[1:]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("words\none; two\nthree\n", None),  # one column
+        ("words; and others\none\ntwo\n", None),
+        ("a;b\n", None),  # nothing to compare with
+        ("a;b,c\n1;2,3\n", None),
+        ("a;b\r1;2\r3;4\r", ";"),
+        ("a;b\n\n1;2\n", ";"),
+        ("", None),
+    ],
+)
+def test_it_is_one_of_which_all_rows_have_equally_many(tmp_path: Path, text: str, found: str | None) -> None:
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert separator([tmp_path / "a.csv"]) == found
+
+
+def test_a_large_table_is_judged_by_its_beginning(tmp_path: Path) -> None:
+    long = [("a", "b"), *(("x" * 500, "y" * 500) for _ in range(LOOKED_AT // 500))]
+    assert separator([write(tmp_path / "a.csv", ";", long)]) == ";"
+
+
+def test_no_file_of_this_machine_has_none(tmp_path: Path) -> None:
+    assert separator([]) is None
+    assert separator([tmp_path / "gone.csv"]) is None
+    assert separator([Path("https://host/a.csv")]) is None
