@@ -49,6 +49,8 @@ TO = {
     "clap": "both encoders of a run begun with clap.py --from, for ClapModel",
 }
 """Forms of `multicl export`: those of `multicl.export`, for --help, which imports nothing heavy."""
+FIT = ("--minutes", "--split", "--config", "--pretrained", "--dry-run", "--import")
+"""Flags of `multicl fit`, whose other flags are the recipe's."""
 SEARCH = ("index", "search", "serve")
 """Commands of a search database."""
 

@@ -7,10 +7,11 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
-from multicl.arguments import SEARCH, build_parser
+from multicl.arguments import FIT, SEARCH, build_parser
 from multicl.files import writing
 from multicl.types import InputError
 
@@ -27,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options, more = parser.parse_known_args(args)
     if more and options.command not in ("views", "fit"):  # whose other flags are the recipe's
         parser.error(f"unrecognized arguments: {' '.join(more)}")
+    if options.command == "fit":
+        for word in more:
+            if word.startswith("--") and (near := get_close_matches(word.partition("=")[0], FIT, n=1, cutoff=0.8)):
+                parser.error(f"unrecognized argument {word}: did you mean {near[0]}?")
     try:
         if options.version:
             from multicl import __version__
@@ -147,7 +152,6 @@ def show_recipes(name: str | None, copy: Path | None) -> None:
         InputError: no such recipe; the file to write exists.
     """
     import ast
-    from difflib import get_close_matches
 
     spec = find_spec("multicl.recipes")
     assert spec is not None

@@ -46,6 +46,7 @@ class Data:
     config: str | None = None
     """The hub set's configuration."""
     split: str = "train"
+    """What of it to train on; a slice is "train[:1000]", and one file is all "train"."""
     test: str = "test"
     """The held-out split; a path stands for a file of its own."""
     mix: dict[str, float] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Data:
     columns: dict[str, str] = field(default_factory=dict)
     """Name that the recipe asks for -> column of the data: `--data.columns image img text caption`."""
     streaming: bool = False
+    """Rows are read on the fly, shuffled in a buffer, and nothing is prepared on the disk first."""
     on_error: Literal["skip", "raise"] = "skip"
     """A cell that cannot be read is counted, named in the log and left out; or stops the run."""
     workers: int | None = None

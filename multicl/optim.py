@@ -30,6 +30,7 @@ class Optim:
     warmup: float = 0.05
     """Below 1: the share of the steps in which the rate rises linearly from 0; 1 or more: that many steps."""
     schedule: Literal["cosine", "constant"] = "cosine"
+    """The rate after the warmup: down to 0 along half a cosine, or as it is."""
     clip: float | None = 1.0
     """Largest norm of the gradient; None: any."""
     tower_lr: dict[str, float] = field(default_factory=dict)

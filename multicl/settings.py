@@ -89,6 +89,7 @@ class Train:
     steps: int | None = None
     """The optimiser's steps; where given, they count and `epochs` does not."""
     lr: float = 1e-3
+    """The highest learning rate; `optim.warmup` and `optim.schedule` say when."""
     seed: int = 0
     """Of weights, shuffling and views. 0,1,2: a run each, then mean and deviation of their figures."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
@@ -102,6 +103,7 @@ class Train:
     best: str | None = None
     """The figure of these evaluations by which the best checkpoint is known: it is kept, and is the final model."""
     best_is: Literal["highest", "lowest"] = "highest"
+    """Which value of that figure is the best."""
     patience: int | None = None
     """Evaluations in a row without a better `best`, after which training ends; None: it never does."""
     log_every: int = 10

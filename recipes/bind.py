@@ -35,6 +35,7 @@ class Recipe(multicl.Run):
     text: Text = Text("words", width=128)
     audio: Audio = Audio("small", rate=codes.RATE, mels=40, hop_ms=15, strong=MASKED, weak=QUIET)
     nodes: tuple[Node, ...] = ("image", "text", "audio")
+    """Those to train, the core among them."""
     core: Node = "image"
     """The node that each other one is paired with."""
     direct: tuple[str, ...] = ()

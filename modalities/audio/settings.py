@@ -39,7 +39,9 @@ class Audio:
     `nn.Module` of your own, called with `input`, that returns [B, W] or [B, W, ...] (averaged)."""
     _: KW_ONLY
     column: str | None = None
+    """Column of the rows; None: the node's name."""
     tower: str | None = None
+    """Nodes that name one tower share its weights; None: the node's name."""
     rate: int = 16000
     """Sampling rate of the waveform in the batch, in Hz; whatever is read is resampled to it."""
     seconds: float | None = None
@@ -59,7 +61,9 @@ class Audio:
     mels: int = 64
     """Mel bands of the log-mel front end ("small" and modules of your own)."""
     window_ms: float = 25.0
+    """Milliseconds of sound that a frame of the front end is made of."""
     hop_ms: float = 10.0
+    """Milliseconds from frame to frame."""
     center: Literal["clip", "band"] = "clip"
     """What of log-mels has mean 0: the clip, or each of its bands, which takes away what microphone, room and voice
     colour evenly (cepstral mean normalisation)."""

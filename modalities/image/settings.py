@@ -40,7 +40,9 @@ class Image:
     Hugging Face); or an `nn.Module` of your own: normalised float [B, C, h, w] -> [B, W] or [B, W, ...] (averaged)."""
     _: KW_ONLY
     column: str | None = None
+    """Column of the rows; None: the node's name."""
     tower: str | None = None
+    """Nodes that name one tower share its weights; None: the node's name."""
     size: int | tuple[int, int] = 32
     """Height and width in pixels that the encoder sees; one number: a square."""
     stored: int | tuple[int, int] | None = None

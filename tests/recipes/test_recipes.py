@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ import torch
 from safetensors import safe_open
 
 import multicl
-from multicl import cli
+from multicl import Data, Head, Optim, Train, cli
+from multicl.modalities.audio import Audio
+from multicl.modalities.image import Image
+from multicl.modalities.text import Text
 from multicl.run import Run, parse, recipe_class
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -352,6 +357,15 @@ def test_a_recipe_is_short_and_its_header_says_how_to_launch_it(
     assert shown.startswith(header(name))
     assert all(flag in options for flag in FLAGS if flag != "--data.columns")
     assert "--data.columns" in options
+
+
+@pytest.mark.parametrize("settings", [Data, Train, Optim, Head, Image, Text, Audio])
+def test_every_setting_says_what_it_is(settings: type) -> None:
+    (found,) = ast.parse(inspect.getsource(settings)).body
+    for setting, words in pairwise(found.body):
+        name = getattr(getattr(setting, "target", None), "id", None)
+        if name not in (None, "_", "strong", "weak", "local"):  # of views their own classes say it
+            assert isinstance(words, ast.Expr), name
 
 
 @pytest.mark.parametrize("name", NAMES)

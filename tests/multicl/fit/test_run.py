@@ -113,6 +113,14 @@ def test_a_wrong_flag_is_told_before_steps_are_timed_and_leaves_nothing_behind(
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv"}
 
 
+@pytest.mark.parametrize("flag", ["--minuts", "--minutess=3", "--dryrun", "--pre-trained"])
+def test_a_misspelt_flag_of_the_command_is_told_the_right_one(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = {"--dryrun": "--dry-run", "--pre-trained": "--pretrained"}.get(flag, "--minutes")
+    with pytest.raises(SystemExit):
+        main(["fit", "nowhere.csv", flag])
+    assert f"did you mean {name}?" in capsys.readouterr().err
+
+
 def test_steps_are_timed_with_the_flags_and_a_dry_run_tells_how_to_train_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
