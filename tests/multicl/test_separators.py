@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def test_a_table_has_its_own_separator(tmp_path: Path, sep: str, where: str, str
     source = {"file": file, "pattern": tmp_path / "*.csv", "folder": tmp_path}[where]
     rows = [(row["question"], row["answer"]) for row in open_rows(source, streaming=streaming)]
     assert rows == ROWS[1:]
+    gc.collect()
 
 
 @pytest.mark.parametrize(
