@@ -65,10 +65,15 @@ def _digest(cell: Any, file: bool) -> str:
 
 
 def plain_columns(rows: Rows) -> dict[str, pa.DataType]:
-    """Columns of texts, numbers or truth values -> their Arrow type; the rest, media, lists and nulls, are left out."""
+    """Columns of texts, numbers or truth values -> their Arrow type; the rest, media, lists and nulls, are left out.
+
+    Of classes (`datasets.ClassLabel`) the names are kept, which are texts.
+    """
     found: dict[str, pa.DataType] = {}
     for column in rows.names or []:
-        if _plain(islice(rows.cells(column), PEEK)) is not None:
+        if rows.class_names(column):
+            found[column] = pa.string()
+        elif _plain(islice(rows.cells(column), PEEK)) is not None:
             kind = _plain(rows.cells(column))
             if kind is not None and not pa.types.is_null(kind):
                 found[column] = kind
@@ -90,8 +95,14 @@ def _plain(cells: Iterable[Any]) -> pa.DataType | None:
     return {str: pa.string(), bool: pa.bool_()}.get(next(iter(kinds)))
 
 
-def plain_cells(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Cells as Arrow keeps them; integers beyond 64 bits and other misfits are null."""
+def plain_cells(values: Sequence[Any], kind: pa.DataType, classes: Sequence[str] | None = None) -> pa.Array:
+    """Cells as Arrow keeps them; integers beyond 64 bits and other misfits are null.
+
+    Args:
+        classes: what the values, their places, stand for; -1 is none of them.
+    """
+    if classes:
+        values = [None if is_null(v) or v < 0 else classes[v] for v in values]
     cells = [None if is_null(v) else unicode(v) if isinstance(v, str) else v for v in values]
     try:
         return pa.array(cells, kind)

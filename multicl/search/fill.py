@@ -243,7 +243,8 @@ def _embedded(
         arrays[f"{node}_preview"] = pa.array([m and m[1] for m in media], pa.binary())
         arrays[file_column(node)] = pa.array([_file(row.get(column), plan.rows.base) for row in rows], pa.string())
     for column, name in plan.plain.items():
-        arrays[name] = plain_cells([row.get(column) for row in rows], schema.field(name).type)
+        cells, classes = [row.get(column) for row in rows], plan.rows.class_names(column)
+        arrays[name] = plain_cells(cells, schema.field(name).type, classes)
     columns = [arrays[f.name].cast(f.type) if f.name in arrays else pa.nulls(len(rows), f.type) for f in schema]
     return pa.table(columns, schema=schema).filter(pa.array(there))
 

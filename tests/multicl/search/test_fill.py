@@ -133,3 +133,15 @@ def test_a_files_name_may_be_no_unicode(model: Model, tmp_path: Path) -> None:
     assert index.add([{"image": {"bytes": None, "path": str(tmp_path / "a\udcff.png")}}]).new == 1
     (hits,) = index.search(media.png(0), among=["image"]).values()
     assert hits[0].row["image_file"] == "a\ufffd.png"
+
+
+def test_classes_of_a_folder_are_kept_by_their_names(model: Model, tmp_path: Path) -> None:
+    for name in ("cats", "dogs"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for thing in range(2):
+            (tmp_path / "pets" / name / f"{thing}.png").write_bytes(media.png(thing + 2 * (name == "dogs")))
+    index = Index(tmp_path / "db", model)
+    index.add(tmp_path / "pets")
+    (hits,) = index.search(tmp_path / "pets" / "dogs" / "0.png", among=["image"], where="label = 'dogs'", k=9).values()
+    assert [hit.row["label"] for hit in hits] == ["dogs", "dogs"]
+    assert index.add(tmp_path / "pets").known == 4
