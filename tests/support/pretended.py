@@ -63,7 +63,7 @@ class Gpu:
         """Count it for the innermost function that is no test's; those of tests may wait."""
         frame: Any = sys._getframe(1)
         while frame is not None:
-            path = Path(frame.f_code.co_filename)
+            path = Path(frame.f_code.co_filename).resolve()  # multicl/modalities may be a link to modalities
             own = path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path()
             if own.parts[:1] in (("multicl",), ("modalities",)):  # and not tests, or an environment that lies there
                 self.waits[f"{own.as_posix()}:{frame.f_code.co_qualname}"] += 1

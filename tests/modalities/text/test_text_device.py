@@ -61,7 +61,7 @@ def check(text: Text, batch: Batch, low: bool, gpu: Gpu, looks: int = 1) -> None
     with torch.autocast("cuda", torch.bfloat16, enabled=low):
         found = there(moved)
     found.square().sum().backward()
-    assert set(gpu.waits) <= {"multicl/modalities/text/encoders.py:TransformerEncoder.pooled"}
+    assert set(gpu.waits) <= {"modalities/text/encoders.py:TransformerEncoder.pooled"}
     assert sum(gpu.waits.values()) <= looks
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16, enabled=low):
