@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Sequence
 
 from multicl.adapters import adapter
 from multicl.equal_files import Files
 from multicl.fit.plan import Node
 from multicl.ids import content_ids
-from multicl.rows import Rows, resolve_path
+from multicl.rows import Rows
 
 MOST = 100_000
 """Rows of data that are looked through for copies, every one of which is read."""
@@ -23,12 +21,8 @@ def copies(nodes: Sequence[Node], train: Rows, held: Rows) -> int:
     ids = []
     for node in nodes:
         files = adapter(node.kind)().files
-        cells = chain(_cells(train, node.column, files), _cells(held, node.column, files))
+        cells = train.resolved(node.column, files) + held.resolved(node.column, files)
         ids.append(content_ids([cells], range(len(train) + len(held)), [Files() if files else None])[0].tolist())
     rows = list(zip(*ids, strict=True))
     trained = set(rows[: len(train)])
     return sum(row in trained for row in rows[len(train) :])
-
-
-def _cells(rows: Rows, column: str, files: bool) -> Iterator[Any]:
-    return (resolve_path(cell, rows.base, "files" if files else "values") for cell in rows.cells(column))

@@ -72,8 +72,7 @@ def fit(
 
     if not minutes > 0:
         raise InputError(f"--minutes must be above 0, got {minutes}")
-    data = _data(source, split, config)
-    rows, held = data.open(), data.open(data.test)
+    data, rows, held = _opened(source, split, config)
     if min(len(rows), len(held)) < 2:
         raise InputError(
             f"{rows.label}: {len(rows)} to train on and {len(held)} held out: two rows of each are the fewest"
@@ -145,16 +144,18 @@ def steps_within(minutes: float, each: float, rows: int, batch_size: int) -> int
     return max(10, min(most, int(60 * minutes / each)))
 
 
-def _data(source: str, split: str, config: str | None) -> Data:
-    """The data with their own held-out split, or with a tenth of their rows kept back."""
+def _opened(source: str, split: str, config: str | None) -> tuple[Data, Rows, Rows]:
+    """The data with their own held-out split or a tenth kept back, their rows to train on, and those held out."""
     data = Data(path=source, split=split, config=config)
     for name in HELD_OUT:
-        if name != split and _opens(data, name):
-            return replace(data, test=name)
-    held = HoldOut(path=source, split=split, config=config)
-    rows = len(data.open())
-    few = rows >= 4 and round(held.hold_out * rows) < 2  # one row finds itself
-    return replace(held, hold_out=2 / rows) if few else held
+        if name != split and (held := _opens(data, name)):
+            return replace(data, test=name), data.open(), held
+    kept = HoldOut(path=source, split=split, config=config)
+    rows, held = kept.open(), kept.open(kept.test)
+    if len(held) < 2 < len(rows):  # one row finds itself
+        kept = replace(kept, hold_out=2 / (len(rows) + len(held)))
+        rows, held = kept.open(), kept.open(kept.test)
+    return kept, rows, held
 
 
 def _cautions(chosen: Plan, rows: Rows, held: Rows) -> list[str]:
