@@ -49,8 +49,6 @@ TO = {
     "clap": "both encoders of a run begun with clap.py --from, for ClapModel",
 }
 """Forms of `multicl export`: those of `multicl.export`, for --help, which imports nothing heavy."""
-FIT = ("--minutes", "--split", "--config", "--pretrained", "--dry-run", "--import")
-"""Flags of `multicl fit`, whose other flags are the recipe's."""
 SEARCH = ("index", "search", "serve")
 """Commands of a search database."""
 
@@ -135,13 +133,16 @@ def _add_fit(commands: Any) -> None:
         epilog="Other flags are the recipe's own: --train.lr 1e-4",
     )  # fmt: skip
     fit.add_argument("data", metavar="DATA", help="a table, a folder of tables, pictures or sounds, or a hub name")
-    fit.add_argument("--run", type=Path, help="folder of the run; default: runs/fit-DATA-TIME")
-    fit.add_argument("--minutes", type=float, default=10.0, help="about so long training may take; default: 10")
-    fit.add_argument("--split", default="train", help="split to train on; default: train")
-    fit.add_argument("--config", help="the hub set's configuration")
-    fit.add_argument("--pretrained", action="store_true", help="begin with encoders from the hub")
-    fit.add_argument("--dry-run", action="store_true", help="write the recipe and stop")
-    fit.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    own = [
+        fit.add_argument("--run", type=Path, help="folder of the run; default: runs/fit-DATA-TIME"),
+        fit.add_argument("--minutes", type=float, default=10.0, help="about so long training may take; default: 10"),
+        fit.add_argument("--split", default="train", help="split to train on; default: train"),
+        fit.add_argument("--config", help="the hub set's configuration"),
+        fit.add_argument("--pretrained", action="store_true", help="begin with encoders from the hub"),
+        fit.add_argument("--dry-run", action="store_true", help="write the recipe and stop"),
+        fit.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py"),
+    ]
+    fit.set_defaults(own=[flag for action in own for flag in action.option_strings])
 
 
 def _add_eval(commands: Any) -> None:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
-from multicl.arguments import FIT, SEARCH, build_parser
+from multicl.arguments import SEARCH, build_parser
 from multicl.files import writing
 from multicl.types import InputError
 
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if more and options.command not in ("views", "fit"):  # whose other flags are the recipe's
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     if options.command == "fit":
-        for word in more:
-            if word.startswith("--") and (near := get_close_matches(word.partition("=")[0], FIT, n=1, cutoff=0.8)):
+        for word in (word for word in more if word.startswith("--")):
+            if near := get_close_matches(word.partition("=")[0], options.own, n=1, cutoff=0.8):
                 parser.error(f"unrecognized argument {word}: did you mean {near[0]}?")
     try:
         if options.version:

@@ -49,12 +49,13 @@ def opened(
     plain = read_yaml(run / "recipe.yaml")
     if not isinstance(name := plain.pop("recipe", None), str):
         raise InputError(f"{run / 'recipe.yaml'} names no recipe")
+    hint = " (if it was moved, write its new place into the line `recipe:`)"
     try:
-        recipe = from_plain(recipe_class(name), plain)
+        kind = recipe_class(name)
+        hint = ""
+        recipe = from_plain(kind, plain)
     except InputError as error:
-        lost = str(error).endswith("no such file")
-        moved = " (if it was moved, write its new place into the line `recipe:`)" if lost else ""
-        raise InputError(f"{run / 'recipe.yaml'}: {error}{moved}") from error
+        raise InputError(f"{run / 'recipe.yaml'}: {error}{hint}") from error
     changes: dict[str, Any] = {key: value for key, value in (("path", data), ("test", test)) if value is not None}
     if columns:
         changes["columns"] = {**recipe.data.columns, **columns}
