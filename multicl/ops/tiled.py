@@ -144,7 +144,8 @@ class Block:
             return
         for tile in self.tiles(self.size):
             x, y = self.x[tile.rows], self.y[tile.columns]
-            logits = _part(buffers(self, several=False)[0] if out is None else out, len(x), len(y))
+            room = x.new_empty(len(x) * (len(y) + APART)) if out is None else out
+            logits = _part(room, len(x), len(y))
             torch.addmm(logits, x, y.T, beta=0, alpha=LOG2_E if base_2 else 1.0, out=logits)
             positive, ignored = self.look(tile, masks)
             own, mask = None, positive if isinstance(positive, Tensor) else None
