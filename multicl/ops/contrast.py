@@ -22,12 +22,14 @@ from torch import Tensor
 
 from multicl.distributed import World
 from multicl.ops import fused
+from multicl.ops.blocks import Block
 from multicl.ops.once import once
 from multicl.ops.relation import Extra, Relation, Side, Stats, Sums
 from multicl.ops.running import NARROW, Running
-from multicl.ops.tiled import Block
 
 __all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "contrast"]
+ROWS = 16384
+"""Whose products are summed at a time."""
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -192,7 +194,7 @@ class _Contrast(torch.autograd.Function):
         for block, x, y, y_at in walks:
             dx, dy = call.form.backward(block, slopes, block.symmetric or wanted[y])
             if wants_scale:
-                share = ((b if x == "b" else a) * dx).sum(1).double().sum() / (2 if block.symmetric else 1)
+                share = _inner(b if x == "b" else a, dx) / (2 if block.symmetric else 1)
                 d_scale = share if d_scale is None else d_scale + share
             dx *= scale
             home[x] = home[x].add_(dx) if x in home else dx
@@ -253,6 +255,13 @@ def _half_way_round(world: World, counts: Sequence[int]) -> Iterator[tuple[slice
         if 2 * step == world.size and rank < world.rank:
             continue  # the two are opposite each other: the lower one does it
         yield slice(sum(counts[:rank]), sum(counts[: rank + 1])), rank
+
+
+def _inner(x: Tensor, y: Tensor) -> Tensor:
+    """sum_ij x_ij y_ij, rows' sums added in float64; of many rows without a matrix of all products."""
+    if len(x) <= ROWS:
+        return (x * y).sum(1).double().sum()
+    return torch.stack([_inner(*each) for each in zip(x.split(ROWS), y.split(ROWS), strict=True)]).sum()
 
 
 def _bound(call: _Call, rows: Iterable[Tensor | None], scale: Tensor) -> float:

@@ -25,11 +25,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from multicl.ops import tiled
+from multicl.ops import blocks, tiled
+from multicl.ops.blocks import Block, Tile
 from multicl.ops.launch import on, runs_on
 from multicl.ops.relation import Side
 from multicl.ops.running import Running, Slopes
-from multicl.ops.tiled import Block
 
 PROGRAMS = 1024
 """As many as keep a GPU busy: where there are fewer row blocks, columns are cut into spans."""
@@ -140,8 +140,8 @@ class Fused:
         at = slice(column or 0, None)
         sums_of_columns = (running.others[:, at], running.inside[:, at], running.positive[at], running.count[at])
         done = 0
-        for special, sizes, (blocks, spans, span) in zip((False, True), (cut.sums, cut.special), grids, strict=True):
-            kernels.sums[blocks, spans](
+        for special, sizes, (down, spans, span) in zip((False, True), (cut.sums, cut.special), grids, strict=True):
+            kernels.sums[down, spans](
                 x, y, query.row, query.id, key.row, key.id, marks, parts[done:], shifts[done:], *sums_of_columns,
                 n, k, marks.shape[1], running.others.shape[1], span, *_two(running.tilts),
                 SPECIAL=special, WIDE=running.shift is not None, COLUMNS=column is not None,
@@ -164,7 +164,7 @@ class Fused:
 
     def backward(self, block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:
         """As `tiled.backward`."""
-        most = tiled.tile_size(block.x.device)
+        most = blocks.tile_size(block.x.device)
         tiles = list(block.tiles(most))
         add = len(tiles) > 1  # else the only product is written over what is there
         make = torch.zeros_like if add or not tiles else torch.empty_like
@@ -189,7 +189,7 @@ class Fused:
         return dx, dy
 
     def _write_weights(
-        self, block: Block, tile: tiled.Tile, x: Tensor, y: Tensor, marks: Tensor, slopes: Slopes, panel: Tensor
+        self, block: Block, tile: Tile, x: Tensor, y: Tensor, marks: Tensor, slopes: Slopes, panel: Tensor
     ) -> None:
         """dL/dlogit of a tile."""
         from multicl.ops import kernels

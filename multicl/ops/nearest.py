@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from multicl.ops.tiled import tile_size
+from multicl.ops.blocks import tile_size
 
 
 class Nearest:

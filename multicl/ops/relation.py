@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +11,7 @@ from multicl.types import Extra
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "related"]
+__all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "related", "sort_out"]
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,21 @@ def related(
     Args:
         own_row: what a key of the query's own row is: "positive" between two sides; of extra keys see `Extra`.
     """
-    same_id = query.id[:, None] == key.id
+    return sort_out(query.id[:, None] == key.id, lambda: query.row[:, None] == key.row, equal_ids, own_row)
+
+
+def sort_out(
+    same_id: Tensor,
+    row: Callable[[], Tensor],
+    equal_ids: Literal["positive", "ignore"],
+    own_row: Literal["positive", "ignore", "negative"],
+) -> tuple[Tensor | None, Tensor | None]:
+    """As `related`, of entries of any shape: whether both have one id, and, if it is asked, one row."""
     if equal_ids == "positive" and own_row != "ignore":  # equal rows have equal ids, where rows mean something
         return same_id, None
     if own_row == "negative":
         return None, same_id
-    same_row = query.row[:, None] == key.row
+    same_row = row()
     if own_row == "positive":
         return same_row, same_id & ~same_row
     return (same_id & ~same_row, same_row) if equal_ids == "positive" else (None, same_id | same_row)

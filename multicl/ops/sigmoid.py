@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from multicl.distributed import World
+from multicl.ops.blocks import Block, buffers
 from multicl.ops.once import once
 from multicl.ops.relation import Relation, Side
-from multicl.ops.tiled import Block, buffers
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -60,7 +60,7 @@ class _Sigmoid(torch.autograd.Function):
         loss = a.new_zeros(len(a))
         grad_a, grad_keys, grad_bias = torch.zeros_like(a), torch.zeros_like(keys), torch.zeros_like(bias)
         if len(a) and len(keys):
-            block.skip_unrelated()
+            block.find_few()
             for tile, logits, positive, _ in block.walk(buffers(block, several=False)[0]):
                 logits += bias
                 if positive is not None:

@@ -59,7 +59,8 @@ ONE: dict[str, Modality] = {"image": Image(size=16)}
 TWO: dict[str, Modality] = {**ONE, "text": WORDS}
 THREE: dict[str, Modality] = {**TWO, "audio": Audio()}
 BESIDE: dict[str, Modality] = {**TWO, "negative": replace(WORDS, tower="text")}
-TILED = {f"multicl/ops/tiled.py:{name}" for name in ("Block.look", "_places", "backward", "Block.skip_unrelated")}
+TILED = {f"multicl/ops/blocks.py:{name}" for name in ("Block.look", "_places", "Block.find_few", "_by_tile")}
+TILED.add("multicl/ops/tiled.py:backward")
 """The form of `contrast` without Triton looks for positives; the fused one, of NVIDIA's GPUs, asks nothing."""
 SCALE = "multicl/ops/contrast.py:_bound"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from multicl.distributed import World
-from multicl.ops import tiled
+from multicl.ops import blocks
 from multicl.ops.contrast import contrast
 from multicl.ops.relation import Extra, Relation, Side, Stats
 
@@ -98,7 +98,7 @@ def compute(
 
 def of_rank(counts_a: list[int], counts_b: list[int]) -> list[dict[str, Any]]:
     """Every case on this rank's rows, as lists."""
-    tiled.tile_size = lambda device: 4
+    blocks.tile_size = lambda device: 4
     world = World.current()
     at_a, at_b = (slice(sum(n[: world.rank]), sum(n[: world.rank + 1])) for n in (counts_a, counts_b))
     return [

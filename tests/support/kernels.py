@@ -8,7 +8,7 @@ import torch
 from contrasts import CASES, compute, inputs
 
 from multicl.distributed import World
-from multicl.ops import fused, tiled
+from multicl.ops import blocks, fused
 from multicl.ops.contrast import contrast
 
 
@@ -20,7 +20,7 @@ def of_interpreter(
     import triton
 
     assert triton.knobs.runtime.interpret, "TRITON_INTERPRET=1 comes before the first import of triton"
-    tiled.tile_size = lambda device: 32
+    blocks.tile_size = lambda device: 32
     small, smaller = fused.Sizes(16, 16, 16, 4, 2), fused.Sizes(8, 8, 16, 4, 2)
     fused.plan = lambda products, roomy: fused.Plan(small, small, smaller, (16, 16))
     fused.PROGRAMS = 4

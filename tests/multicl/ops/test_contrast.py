@@ -14,22 +14,22 @@ from ranks import run_ranks
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from multicl.ops import plain, tiled
+from multicl.ops import blocks, plain
 from multicl.ops.contrast import Relation, Side, contrast
 
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several tiles for a few rows, the last ones narrower; rows of the whole ones stand apart; some are kept."""
-    monkeypatch.setattr(tiled, "tile_size", lambda device: 4)
-    monkeypatch.setattr(tiled, "KEPT", 40)
-    monkeypatch.setattr(tiled, "ALIKE", 2)
+    monkeypatch.setattr(blocks, "tile_size", lambda device: 4)
+    monkeypatch.setattr(blocks, "KEPT", 40)
+    monkeypatch.setattr(blocks, "ALIKE", 2)
 
 
 @pytest.fixture(params=[0, 3, 1000], ids=["lists", "both", "masks"])
 def many(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Tiles' positives as lists, as masks where they are many, or nearly always."""
-    monkeypatch.setattr(tiled, "MANY", request.param)
+    monkeypatch.setattr(blocks, "MANY", request.param)
 
 
 def same(found: dict[str, Tensor], wanted: dict[str, Tensor], rtol: float = 1e-9) -> None:
@@ -136,13 +136,13 @@ def test_tiles_of_a_small_block_are_walked_once(
     rows: int, symmetric: bool, tiles: int, again: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """49 entries are more than are kept; of a symmetric matrix 6 tiles of 3 rows are walked, which have 34."""
-    walked, look = [], tiled.Block.look
+    walked, look = [], blocks.Block.look
 
-    def counted(block: tiled.Block, tile: tiled.Tile, masks: bool = False) -> object:
+    def counted(block: blocks.Block, tile: blocks.Tile, masks: bool = False) -> object:
         walked.append(tile)
         return look(block, tile, masks)
 
-    monkeypatch.setattr(tiled.Block, "look", counted)
+    monkeypatch.setattr(blocks.Block, "look", counted)
     a, b = (torch.randn(rows, 3, requires_grad=True) for _ in range(2))
     side = Side(torch.arange(rows), torch.arange(rows) // 2)
     lse = contrast(a, None if symmetric else b, torch.ones(1), Relation(side, side)).a.lse.sum()

@@ -10,7 +10,7 @@ import torch
 from contrasts import CASES, Case, compute, inputs
 from torch import Tensor
 
-from multicl.ops import hardest, plain, tiled
+from multicl.ops import blocks, hardest, plain
 from multicl.ops.hardest import contrast_hardest
 from multicl.ops.nearest import Nearest, tiles
 from multicl.ops.relation import Extra, Relation, Side, Stats, Sums
@@ -157,7 +157,7 @@ def test_nearest_keeps_the_best_of_all_tiles_and_shows_nan() -> None:
 
 
 def test_memory_does_not_grow_with_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multicl.ops.nearest.tile_size", tiled.tile_size)
+    monkeypatch.setattr("multicl.ops.nearest.tile_size", blocks.tile_size)
     side = Side(torch.arange(2500), torch.arange(2500))
     seen: list[int] = []
 

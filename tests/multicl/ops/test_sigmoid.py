@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from multicl.ops import tiled
+from multicl.ops import blocks
 from multicl.ops.contrast import Relation, Side
 from multicl.ops.sigmoid import sigmoid_loss
 
@@ -55,7 +55,7 @@ def test_value_and_gradients_are_the_definition_s_at_any_tile(
     scale, bias = (torch.tensor([x], dtype=torch.float64, requires_grad=True) for x in (1.7, -0.6))
     leaves = [draw(na, 3, g), draw(nb, 3, g), scale, bias]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiled, "tile_size", lambda device: tile)
+        patch.setattr(blocks, "tile_size", lambda device: tile)
         found = sigmoid_loss(*leaves, relation)
     wanted = slow(*leaves, relation)
     torch.testing.assert_close(found, wanted)
@@ -97,8 +97,8 @@ def test_no_tensor_is_larger_than_a_tile_or_the_rows() -> None:
     leaves = [a.requires_grad_(), b.requires_grad_(), scale, bias]
     with Largest() as largest:
         torch.autograd.grad(sigmoid_loss(*leaves, relation), leaves)
-    tile = tiled.tile_size(a.device)
-    assert 2000 * 8 <= largest.elements <= tile * (tile + tiled.APART) < 2000**2 / 2
+    tile = blocks.tile_size(a.device)
+    assert 2000 * 8 <= largest.elements <= tile * (tile + blocks.APART) < 2000**2 / 2
 
 
 def test_extreme_logits_stay_finite_and_exact() -> None:
