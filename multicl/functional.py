@@ -28,7 +28,7 @@ from multicl.objectives.softmax import info_nce_loss
 from multicl.objectives.softmax import unit as unit_rows
 from multicl.ops.contrast import Extra, Relation, Side, contrast, is_low
 from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
-from multicl.ops.small import LARGEST, is_small, paired_loss, paired_sigmoid
+from multicl.ops.small import LARGEST, is_small, labelled_loss, paired_loss, paired_sigmoid
 from multicl.types import InputError
 
 __all__ = [
@@ -116,8 +116,13 @@ def sup_con(
     ids = torch.where(label < 0, -1 - side.row, label)
     relation = Relation(Side(side.row, ids), Side(side.row, ids))
     scale, known = _scale(temperature, z)
-    stats = contrast(z, None, scale, relation, unit=similarity == "cosine", known_scale=known, low=low)
-    return info_nce_loss(stats, World.current())
+    unit, world = similarity == "cosine", World.current()
+    alone = world.size == 1 and z.device.type == "cpu"  # a GPU would be waited for
+    if unit and alone and is_small(len(z), scale if known is None else known):
+        loss: Tensor = labelled_loss(z, ids, scale)
+        return loss
+    stats = contrast(z, None, scale, relation, unit=unit, known_scale=known, low=low, world=world)
+    return info_nce_loss(stats, world)
 
 
 def sigmoid_loss(

@@ -1,4 +1,4 @@
-"""Losses of a small batch in one process, whose rows are about different things: the matrix written out.
+"""Losses of a small batch in one process, of pairs or of labelled rows: the matrix written out.
 
 Small batches are most people's, and there not the products cost but the steps around them: this form takes as few of
 them as can be. Same values and gradients as by way of `contrast`, which does all else.
@@ -86,6 +86,62 @@ class _Paired(torch.autograd.Function):
             found = (da.mul_(scale), db, d_scale, None)
         wants = next(z for z in (a, b, scale) if z is not None and z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def labelled_loss(z: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+    """Mean, over the rows that have positives, of log-sum-exp - the mean of the positives' logits; 0 if none has.
+
+    Positives need no mask: the sum of a row's logits with its class is one product with the sum of the class.
+
+    Args:
+        z: [N, D] unit vectors, N 1 or more and N * N at most LARGEST. labels: [N] rows of one are each other's
+            positives; on a GPU they are waited for. scale: [1] 1 / temperature, at most NARROW.
+
+    Returns:
+        Scalar in the type of z.
+    """
+    with torch.autocast(z.device.type, enabled=False):
+        loss: Tensor = _Labelled.apply(z, labels, scale)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Labelled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+        _, code, sizes = labels.unique(return_inverse=True, return_counts=True)
+        x = z * scale
+        e = (x @ z.T).fill_diagonal_(-torch.inf).exp_()
+        total = e.sum(1)
+        positives = (sizes - 1)[code]
+        valid = (positives > 0).to(z.dtype)
+        share = valid / positives.clamp_(min=1)  # of a positive in its row's mean
+        own = _sums(z, code, len(sizes)).sub_(z)
+        rows = torch.addcmul(total.log(), torch.linalg.vecdot(x, own), share, value=-1)
+        each = valid / valid.sum().clamp_(min=1)  # what a row gives to the mean
+        ctx.classes = len(sizes)
+        ctx.save_for_backward(z, scale, code, e, total, own, share, each)
+        loss: Tensor = rows.masked_fill_(valid == 0, 0.0) @ each
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        z, scale, code, e, total, own, share, each = ctx.saved_tensors
+        with torch.no_grad():
+            of_sum = torch.where(each > 0, grads[0] * each / total, 0.0)
+            of_positive = (grads[0] * each * share)[:, None]
+            dz = (e * (of_sum[:, None] + of_sum)) @ z
+            weighed = z * of_positive
+            dz.addcmul_(of_positive, own, value=-1).sub_(_sums(weighed, code, ctx.classes).sub_(weighed))
+            d_scale = ((z * dz).sum() / 2).view_as(scale) if ctx.needs_input_grad[2] else None
+            found = (dz.mul_(scale), None, d_scale)
+        wants = next(x for x in (z, scale) if x.requires_grad)
+        return once(found, wants, "multicl.ops.plain.contrast can be")
+
+
+def _sums(z: Tensor, code: Tensor, classes: int) -> Tensor:
+    """[N, D] the sum of all rows of each row's class."""
+    return z.new_zeros(classes, z.shape[1]).index_add_(0, code, z)[code]
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid, normalize
 
 from multicl.ops.plain import contrast
 from multicl.ops.relation import Relation, Side
-from multicl.ops.small import LARGEST, is_small, paired_loss, paired_sigmoid
+from multicl.ops.small import LARGEST, is_small, labelled_loss, paired_loss, paired_sigmoid
 
 
 @settings(max_examples=40, deadline=None)
@@ -34,6 +34,28 @@ def test_values_and_gradients_are_those_of_the_plain_form(n: int, d: int, seed: 
     torch.testing.assert_close(found, wanted)
     inputs = [z for z in (a, keys, s) if z is not None]
     for mine, theirs in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(wanted, inputs), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.integers(-2, 3), min_size=1, max_size=9), d=st.integers(1, 6), seed=st.integers(0, 99),
+    scale=st.floats(0.1, 40), zero=st.booleans(),
+)  # fmt: skip
+def test_labelled_values_and_gradients_are_those_of_the_plain_form(
+    labels: list[int], d: int, seed: int, scale: float, zero: bool
+) -> None:
+    g = torch.Generator().manual_seed(seed)
+    z = normalize(torch.randn(len(labels), d, dtype=torch.float64, generator=g), dim=1)
+    z[-1] *= not zero
+    s = torch.tensor([scale], dtype=torch.float64, requires_grad=True)
+    side = Side(torch.arange(len(labels)), torch.tensor(labels))
+    stats = contrast(z.requires_grad_(), None, s, Relation(side, side)).a
+    rows = (stats.lse[0] - stats.positive / stats.positives.clamp(min=1)).masked_fill(~stats.valid, 0.0)
+    wanted = rows.sum() / stats.valid.sum().clamp(min=1)
+    found = labelled_loss(z, torch.tensor(labels), s)
+    torch.testing.assert_close(found, wanted)
+    for mine, theirs in zip(*(torch.autograd.grad(3 * loss, (z, s)) for loss in (found, wanted)), strict=True):
         torch.testing.assert_close(mine, theirs)
 
 
@@ -79,7 +101,9 @@ def test_a_loss_near_zero_keeps_its_digits(how: str) -> None:
 
 def test_it_cannot_be_differentiated_twice_and_says_so() -> None:
     z = normalize(torch.randn(4, 3), dim=1).requires_grad_()
-    for loss in (paired_loss(z, None, torch.ones(1)), paired_sigmoid(z, z, torch.ones(1), torch.ones(1))):
+    one = torch.ones(1)
+    labelled = labelled_loss(z, torch.tensor([0, 0, 1, 1]), one)
+    for loss in (paired_loss(z, None, one), paired_sigmoid(z, z, one, one), labelled):
         (grad,) = torch.autograd.grad(loss, z, create_graph=True)
         with pytest.raises(RuntimeError, match="cannot be differentiated again"):
             grad.sum().backward()
