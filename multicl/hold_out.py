@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from multicl.data import Data
+from multicl.equal_files import Files
+from multicl.ids import Ids, content_ids
 from multicl.mixture import Mixture
-from multicl.rows import Rows
+from multicl.rows import Rows, resolve_path
 from multicl.types import InputError
 
 
@@ -20,6 +24,9 @@ class HoldOut(Data):
     """Share of the rows, in (0, 1)."""
     hold_out_seed: int = 0
     """Chooses them."""
+    together: str | None = None
+    """A column whose equal cells, texts or files of the same bytes, stay on one side: else captions of one picture
+    would be trained on and held out."""
     test: str = "held-out"
 
     def __post_init__(self) -> None:
@@ -33,18 +40,39 @@ class HoldOut(Data):
         """As `Data.open`; the training split lacks the rows that the split "held-out" has.
 
         Raises:
-            InputError: fewer than two rows; another slice of the training split, which may hold what is held out.
+            InputError: fewer than two rows, or cells of `together`; another slice of the training split, which may
+                hold what is held out.
         """
         if split not in (None, "held-out", self.split):
             _refuse_others(split, self.split, "rows are held out")
             return super().open(split)
+        held = self.held
+        chosen = held if split == "held-out" else ~held
+        return super().open().take(chosen.nonzero()[0].tolist())
+
+    @cached_property
+    def held(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """[N] which rows are kept back: of `together`, things in an order drawn by chance, as long as they fit.
+
+        Raises:
+            InputError: see `open`.
+        """
         rows = super().open()
-        if len(rows) < 2:
-            raise InputError(f"{rows.label} has {len(rows)} rows: none can be kept back")
-        order = np.random.default_rng(self.hold_out_seed).permutation(len(rows))
-        back = min(max(1, round(self.hold_out * len(rows))), len(rows) - 1)
-        chosen = order[:back] if split == "held-out" else order[back:]
-        return rows.take(sorted(int(n) for n in chosen))
+        things = np.arange(len(rows)) if self.together is None else _things(rows, self.together)
+        sizes = np.bincount(things)
+        if len(sizes) < 2:
+            what = f"{len(rows)} rows" if len(rows) < 2 else f"one thing in all cells of {self.together!r}"
+            raise InputError(f"{rows.label} has {what}: none can be kept back")
+        room = min(max(1, round(self.hold_out * len(rows))), len(rows) - 1)
+        order = np.random.default_rng(self.hold_out_seed).permutation(len(sizes))
+        chosen = np.zeros(len(sizes), dtype=bool)
+        for thing, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+            if size <= room:
+                chosen[thing] = True
+                room -= size
+        if not chosen.any():
+            chosen[sizes.argmin()] = True
+        return chosen[things]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +122,14 @@ class LeaveOut(Data):
         if self.batches == "one":
             return Mixture([rows.take(numbers) for numbers in kept.values()], batches="one")
         return rows.take(sorted(number for numbers in kept.values() for number in numbers))
+
+
+def _things(rows: Rows, column: str) -> Ids:
+    """[N] which thing a row's cell is, numbered as they first come."""
+    cells = (resolve_path(cell, rows.base, "files") for cell in rows.cells(column))
+    ids, _ = content_ids([cells], range(len(rows)), [Files()])
+    _, first, things = np.unique(ids, return_index=True, return_inverse=True)
+    return first.argsort().argsort()[things]
 
 
 def _refuse_others(split: str | None, training: str, why: str) -> None:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from multicl.adapters import adapter
 from multicl.data import Data
 from multicl.files import check_writable
 from multicl.fit.columns import columns_of
@@ -78,6 +79,9 @@ def fit(
             f"{rows.label}: {len(rows)} to train on and {len(held)} held out: two rows of each are the fewest"
         )
     chosen = plan(rows, columns_of(rows), torch.cuda.is_available(), pretrained)
+    if apart := _apart(data, chosen, len(held)):
+        data, rows, held = apart, apart.open(), apart.open(apart.test)
+        chosen = plan(rows, columns_of(rows), torch.cuda.is_available(), pretrained)
     folder = run or Path("runs") / f"fit-{Path(source).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     file = folder.with_name(f"{folder.name}.py")
     for there in (folder, file):
@@ -158,6 +162,21 @@ def _opened(source: str, split: str, config: str | None) -> tuple[Data, Rows, Ro
     return kept, rows, held
 
 
+def _apart(data: Data, chosen: Plan, wanted: int) -> HoldOut | None:
+    """All rows of one picture, sound or text on one side, where they repeat and half of the rows wanted are held out.
+
+    Of several columns it is the first of files, or the first.
+    """
+    if not isinstance(data, HoldOut):
+        return None
+    whole = next((node for node in chosen.nodes if adapter(node.kind)().files), chosen.nodes[0])
+    apart = replace(data, together=whole.column)
+    with contextlib.suppress(InputError):  # one thing in all rows
+        if (apart.held != data.held).any() and apart.held.sum() >= max(2, wanted / 2):
+            return apart
+    return None
+
+
 def _cautions(chosen: Plan, rows: Rows, held: Rows) -> list[str]:
     """What figures of these held-out rows would not tell."""
     said = []
@@ -183,7 +202,8 @@ def _opens(data: Data, split: str) -> Rows | None:
 def _how_held(data: Data) -> str:
     if not isinstance(data, HoldOut):
         return f", the split {data.test!r}"
-    return ", a tenth drawn by chance" if data.hold_out == HoldOut.hold_out else ", drawn by chance"
+    drawn = ", a tenth drawn by chance" if data.hold_out == HoldOut.hold_out else ", drawn by chance"
+    return drawn if data.together is None else f"{drawn}, rows of one {data.together} together"
 
 
 def _loaded(file: Path) -> type[Run]:

@@ -89,7 +89,7 @@ def viewed(plan: Plan) -> list[str]:
 def _data_code(data: Data) -> str:
     changed: dict[str, Any] = {"path": data.path, "config": data.config, "split": data.split, "test": data.test}
     if isinstance(data, HoldOut):
-        changed["hold_out"] = data.hold_out
+        changed |= {"hold_out": data.hold_out, "together": data.together}
     plain = type(data)()
     kept = ", ".join(f"{k}={v!r}" for k, v in changed.items() if v != getattr(plain, k))
     return f"{type(data).__name__}({kept})"

@@ -36,6 +36,47 @@ def test_rows_are_drawn_by_chance_and_by_the_seed(table: Path) -> None:
     assert held[0] not in ([f"w{i}" for i in range(5)], [f"w{i}" for i in range(45, 50)])
 
 
+@given(share=st.floats(0.001, 0.999), seed=st.integers(0, 9))
+@settings(deadline=None)
+def test_rows_of_one_thing_stay_on_one_side(pictures: Path, share: float, seed: int) -> None:
+    data = HoldOut(path=str(pictures), hold_out=share, hold_out_seed=seed, together="image")
+    train, held = data.open(), data.open("held-out")
+    assert sorted(train.column("caption") + held.column("caption")) == sorted(f"c{i}" for i in range(40))
+    kept, back = (({int(c[1:]) % 8 for c in rows.column("caption")}) for rows in (train, held))
+    assert kept
+    assert back
+    assert not kept & back
+    assert len(held) <= max(5, round(40 * share))
+
+
+def test_rows_of_things_that_do_not_repeat_are_those_drawn_without(table: Path) -> None:
+    plain, whole = (
+        HoldOut(path=str(table), together=column).open("held-out").column("word") for column in (None, "word")
+    )
+    assert plain == whole
+
+
+def test_one_thing_in_all_rows_cannot_be_kept_back(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("word,kind\nv,a\nw,a\n")
+    with pytest.raises(InputError, match="one thing in all cells of 'kind'"):
+        HoldOut(path=str(tmp_path / "one.csv"), together="kind").open()
+    with pytest.raises(InputError, match="no column 'kynd'"):
+        HoldOut(path=str(tmp_path / "one.csv"), together="kynd").open()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight pictures of five captions each; each second time under another name."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(8):
+        for name in (f"{i}.png", f"{i}-again.png"):
+            (folder / name).write_bytes(b"picture" + bytes([i]))
+    names = [f"{i % 8}{'-again' * (i // 8 % 2)}.png" for i in range(40)]
+    path = folder / "pairs.csv"
+    path.write_text("image,caption\n" + "".join(f"{name},c{i}\n" for i, name in enumerate(names)))
+    return path
+
+
 def test_what_cannot_be() -> None:
     with pytest.raises(InputError, match="share in"):
         HoldOut(hold_out=1.0)

@@ -188,6 +188,26 @@ def test_held_out_rows_that_are_trained_on_are_counted(
     assert "copies of rows" not in capsys.readouterr().out
 
 
+def test_captions_of_one_picture_are_held_out_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("multicl.fit.run.seconds_a_step", lambda recipe: 3.0)
+    for i in range(30):
+        (tmp_path / f"{i}.png").write_bytes(media.png(i, seed=i))
+    lines = [f"{i % 30}.png,caption {i} of picture {i % 30}\n" for i in range(90)]
+    (tmp_path / "pairs.csv").write_text("image,caption\n" + "".join(lines))
+    file = fit(str(tmp_path / "pairs.csv"), tmp_path / "run", dry_run=True)
+    said = capsys.readouterr().out
+    assert "81 rows to train on, 9 held out, a tenth drawn by chance, rows of one image together" in said
+    data = recipe_class(str(file))().data
+    kept, back = (set(rows.column("image")) for rows in (data.open(), data.open(data.test)))
+    assert len(back) == 3
+    assert not kept & back
+    (tmp_path / "once.csv").write_text("image,caption\n" + "".join(lines[:30]))
+    fit(str(tmp_path / "once.csv"), tmp_path / "other", dry_run=True)
+    assert "together" not in capsys.readouterr().out + (tmp_path / "other.py").read_text(encoding="utf-8")
+
+
 def test_several_processes_are_told_that_the_recipe_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match=r"one process.*--dry-run"):
