@@ -126,8 +126,9 @@ class LeaveOut(Data):
 
 def _things(rows: Rows, column: str) -> Ids:
     """[N] which thing a row's cell is, numbered as they first come."""
-    cells = (resolve_path(cell, rows.base, "files") for cell in rows.cells(column))
-    ids, _ = content_ids([cells], range(len(rows)), [Files()])
+    cells = zip(rows.numbers().tolist(), rows.cells(column), strict=True)
+    found = (resolve_path(cell, rows.base_of(number), "files") for number, cell in cells)
+    ids, _ = content_ids([found], range(len(rows)), [Files()])
     _, first, things = np.unique(ids, return_index=True, return_inverse=True)
     return first.argsort().argsort()[things]
 

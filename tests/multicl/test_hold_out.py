@@ -49,6 +49,15 @@ def test_rows_of_one_thing_stay_on_one_side(pictures: Path, share: float, seed: 
     assert len(held) <= max(5, round(40 * share))
 
 
+def test_things_of_several_sets_are_told_by_the_files_of_each(pictures: Path, table: Path) -> None:
+    data = HoldOut(path=str(pictures), mix={str(table): 0.0}, hold_out=0.3, together="image")
+    train, held = data.open(), data.open("held-out")
+    assert len(train) + len(held) == 90
+    kept, back = ({int(c[1:]) % 8 for c in rows.column("caption") if c} for rows in (train, held))
+    assert back
+    assert not kept & back
+
+
 def test_rows_of_things_that_do_not_repeat_are_those_drawn_without(table: Path) -> None:
     plain, whole = (
         HoldOut(path=str(table), together=column).open("held-out").column("word") for column in (None, "word")
