@@ -24,6 +24,7 @@ from multicl.types import InputError, Modality
 if TYPE_CHECKING:
     from multicl.pairs import Term
 
+from multicl.copies import caution_of
 from multicl.data import Data
 from multicl.distributed import part
 from multicl.evaluation.figure import intervals
@@ -119,6 +120,8 @@ def execute(recipe: Run) -> dict[str, Any]:
         if recipe.train.best is not None and recipe.train.best not in untrained:
             raise InputError(f"train.best is {recipe.train.best!r}, but the figures are {sorted(untrained)}")
         if untrained and not finished:
+            if said := caution_of(trainer, recipe.data):
+                print(said)
             print(figures_table({"before the first step": untrained}), flush=True)
     accelerator.wait_for_everyone()
     device = str(accelerator.device)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from multicl.adapters import adapter
+from multicl.copies import caution, copies
 from multicl.data import Data
 from multicl.files import check_writable
 from multicl.fit.columns import columns_of
-from multicl.fit.copies import copies
 from multicl.fit.plan import Plan, plan
 from multicl.fit.write import viewed, write_recipe
 from multicl.hold_out import HoldOut
@@ -185,10 +185,8 @@ def _cautions(chosen: Plan, rows: Rows, held: Rows) -> list[str]:
         said.append(f"{len(held)} held-out rows are few: figures are rough, and recall@10 is {chance:.0%} by chance")
     elif len(held) < FEW and chosen.label:
         said.append(f"{len(held)} held-out rows are few: figures are rough")
-    if again := copies(chosen.nodes, rows, held):
-        said.append(
-            f"{again} of {len(held)} held-out rows are copies of rows to train on: figures flatter; take them out"
-        )
+    if again := copies({node.column: adapter(node.kind)().files for node in chosen.nodes}, rows, held):
+        said.append(caution(again, len(held)))
     return said
 
 
