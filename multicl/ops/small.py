@@ -112,31 +112,49 @@ class _Labelled(torch.autograd.Function):
         _, code, sizes = labels.unique(return_inverse=True, return_counts=True)
         x = z * scale
         e = (x @ z.T).fill_diagonal_(-torch.inf).exp_()
+        one, other = _couples(code, sizes)
+        inside = e[one, other]
+        e[one, other] = e[other, one] = 0
         total = e.sum(1)
         positives = (sizes - 1)[code]
         valid = (positives > 0).to(z.dtype)
         share = valid / positives.clamp_(min=1)  # of a positive in its row's mean
         own = _sums(z, code, len(sizes)).sub_(z)
         rows = torch.addcmul(total.log(), torch.linalg.vecdot(x, own), share, value=-1)
+        rest = total[one], total[other]
+        for at, others in zip((one, other), rest, strict=True):
+            rows[at] = torch.log1p(others / inside)  # log-sum-exp - logit would cancel near 0
+            total[at] = others + inside
+            share[at] = 0
         each = valid / valid.sum().clamp_(min=1)  # what a row gives to the mean
         ctx.classes = len(sizes)
-        ctx.save_for_backward(z, scale, code, e, total, own, share, each)
+        ctx.save_for_backward(z, scale, code, e, total, own, share, each, one, other, *rest)
         loss: Tensor = rows.masked_fill_(valid == 0, 0.0) @ each
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z, scale, code, e, total, own, share, each = ctx.saved_tensors
+        z, scale, code, e, total, own, share, each, one, other, *rest = ctx.saved_tensors
         with torch.no_grad():
             of_sum = torch.where(each > 0, grads[0] * each / total, 0.0)
             of_positive = (grads[0] * each * share)[:, None]
-            dz = (e * (of_sum[:, None] + of_sum)) @ z
+            slope = e * (of_sum[:, None] + of_sum)
+            only = of_sum[one] * rest[0] + of_sum[other] * rest[1]  # what all others get: p - 1 would cancel near 1
+            slope[one, other] = slope[other, one] = only.neg_()
+            dz = slope @ z
             weighed = z * of_positive
             dz.addcmul_(of_positive, own, value=-1).sub_(_sums(weighed, code, ctx.classes).sub_(weighed))
             d_scale = ((z * dz).sum() / 2).view_as(scale) if ctx.needs_input_grad[2] else None
             found = (dz.mul_(scale), None, d_scale)
         wants = next(x for x in (z, scale) if x.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
+
+
+def _couples(code: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the classes of two, of which each is the other's only positive."""
+    first = (sizes.cumsum(0) - sizes)[sizes == 2]
+    order = code.argsort()
+    return order[first], order[first + 1]
 
 
 def _sums(z: Tensor, code: Tensor, classes: int) -> Tensor:

@@ -99,6 +99,23 @@ def test_a_loss_near_zero_keeps_its_digits(how: str) -> None:
     torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=0)
 
 
+def test_labelled_rows_of_one_positive_keep_their_digits() -> None:
+    g = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(32, 32, dtype=torch.float64, generator=g) for _ in range(2))
+    labels = torch.arange(32).repeat(2)  # as of two views
+
+    def asked(kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        z = normalize(torch.cat([x, x + 0.001 * noise]), dim=1).to(kind).requires_grad_()
+        scale = torch.full((1,), 33, dtype=kind, requires_grad=True)
+        loss = labelled_loss(z, labels, scale)
+        return loss, *torch.autograd.grad(loss, (z, scale))
+
+    exact, found = asked(torch.float64), asked(torch.float32)
+    assert 0 < exact[0] < 1e-6
+    for mine, theirs in zip(found, exact, strict=True):
+        assert (mine - theirs).norm() < 1e-4 * theirs.norm()
+
+
 def test_it_cannot_be_differentiated_twice_and_says_so() -> None:
     z = normalize(torch.randn(4, 3), dim=1).requires_grad_()
     one = torch.ones(1)
