@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -109,10 +110,12 @@ def sup_con(
     """
     low, z = _low(z), _vectors(z, similarity)
     side = _side(z)
-    label = torch.as_tensor(labels, device=z.device)
-    if label.shape != z.shape[:1] or (len(z) and (label.dtype.is_floating_point or label.dtype.is_complex)):
+    label = _column(labels, "labels", "integers", z)
+    if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
         raise InputError(f"labels must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
-    label = label.long()
+    unsigned, label = label.dtype == torch.uint64, label.long()
+    if unsigned and bool((label < 0).any()):
+        raise InputError("labels must be below 2**63: as int64 those above would be negative, unlabelled")
     ids = torch.where(label < 0, -1 - side.row, label)
     relation = Relation(Side(side.row, ids), Side(side.row, ids))
     scale, known = _scale(temperature, z)
@@ -146,7 +149,7 @@ def sigmoid_loss(
     return loss
 
 
-def margin_contrastive(a: Tensor, b: Tensor, similar: Tensor, margin: float = 1.0) -> Tensor:
+def margin_contrastive(a: Tensor, b: Tensor, similar: Tensor | Sequence[bool], margin: float = 1.0) -> Tensor:
     """The margin loss of Hadsell, Chopra and LeCun 2006, on the Euclidean distance D of the vectors as given.
 
     Args:
@@ -157,11 +160,11 @@ def margin_contrastive(a: Tensor, b: Tensor, similar: Tensor, margin: float = 1.
     """
     check_margin(margin)
     a, b = _sides(a, b, "dot")
-    similar = torch.as_tensor(similar, device=a.device)
-    if similar.dtype != torch.bool or similar.shape != a.shape[:1]:
-        raise InputError(f"similar must be {len(a)} booleans, one a row, got {list(similar.shape)} {similar.dtype}")
-    loss, _ = margin_rows(a, b, similar, margin)
-    return World.current().mean(loss, torch.ones_like(similar))
+    near = _column(similar, "similar", "booleans", a)
+    if len(a) and near.dtype != torch.bool:
+        raise InputError(f"similar must be {len(a)} booleans, one a row, got {list(near.shape)} {near.dtype}")
+    loss, _ = margin_rows(a, b, near.bool(), margin)
+    return World.current().mean(loss, torch.ones_like(near, dtype=torch.bool))
 
 
 def co_sent(
@@ -182,9 +185,7 @@ def co_sent(
     """
     a, b = _sides(a, b, similarity)
     scale = _scalar(scale, "scale", a)
-    score = torch.as_tensor(scores, device=a.device).to(torch.float64)  # whose order would not outlive rounding
-    if score.shape != a.shape[:1]:
-        raise InputError(f"scores must be {len(a)} numbers, one a row, got {list(score.shape)}")
+    score = _column(scores, "scores", "numbers", a).to(torch.float64)  # whose order would not outlive rounding
     return order_loss(scale * (a * b).sum(1), score, World.current())
 
 
@@ -251,12 +252,33 @@ def _vectors(z: Tensor, similarity: Similarity) -> Tensor:
     """[N, D] in float32 or better, unit vectors where the similarity is the cosine."""
     if similarity not in ("cosine", "dot"):
         raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
+    if not isinstance(z, Tensor):
+        raise InputError(f"a float tensor [N, D] is needed, got {type(z).__name__}")
     if z.ndim != 2 or not z.is_floating_point():
         raise InputError(f"a float tensor [N, D] is needed, got {list(z.shape)} {z.dtype}")
     return unit_rows(z) if similarity == "cosine" else z.to(torch.promote_types(z.dtype, torch.float32))
 
 
+def _column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) -> Tensor:
+    """[N] a value for each row of z, on its device: of a tensor, an array, a pandas Series or a list.
+
+    Raises:
+        InputError: there are not as many, or they are no numbers.
+    """
+    try:  # torch by itself reads no Series whose index begins elsewhere, and no array backwards
+        plain = isinstance(values, Tensor | list | tuple)
+        found = torch.as_tensor(values if plain else np.array(values), device=z.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = next((v for v in values if not isinstance(v, int | float)), values)
+        raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {given!r} among them") from error
+    if found.shape != z.shape[:1]:
+        raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {list(found.shape)} {found.dtype}")
+    return found
+
+
 def _check_shapes(a: Tensor, b: Tensor, equal_rows: bool) -> None:
+    if any(not isinstance(z, Tensor) for z in (a, b)):
+        raise InputError(f"two tensors [N, D] are needed, got {type(a).__name__} and {type(b).__name__}")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or (equal_rows and len(a) != len(b)):
         raise InputError(f"two [N, D] tensors are needed, got {list(a.shape)} and {list(b.shape)}")
 
@@ -287,7 +309,7 @@ def _scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = Fal
             raise InputError(f"{name} must be {'finite' if any_sign else 'above 0'}, got {number}")
     if isinstance(value, Tensor):
         return value.to(like).reshape(1)
-    return torch.full((1,), value, dtype=like.dtype, device=like.device)
+    return torch.full((1,), number, dtype=like.dtype, device=like.device)
 
 
 def _side(z: Tensor) -> Side:

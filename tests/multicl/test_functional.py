@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import pandas
 import pytest
 import slow
 import torch
@@ -285,6 +288,32 @@ THREE, FOUR = torch.ones(3, 2), torch.ones(4, 2)
 
 
 @pytest.mark.parametrize(
+    "kind",
+    [
+        list,
+        tuple,
+        torch.tensor,
+        np.array,
+        lambda v: pandas.Series(v, index=range(5, 11)),
+        lambda v: np.array(v[::-1])[::-1],
+    ],
+)
+def test_columns_of_every_kind_are_one(kind: Callable[[list[Any]], Any]) -> None:
+    a, b = draw(6, 4, 0, 0.5)
+    columns = [0, 1, 1, -1, 0, 2], [0.1, 0.5, 0.5, 0.9, 0.0, 0.2], [True, False, True, True, False, False]
+    for name, column in zip(("sup_con", "co_sent", "margin_contrastive"), columns, strict=True):
+        views = (a,) if name == "sup_con" else (a, b)
+        loss = getattr(functional, name)
+        assert torch.equal(loss(*views, kind(column)), loss(*views, torch.tensor(column)))
+
+
+@pytest.mark.parametrize("name", ["sup_con", "co_sent", "margin_contrastive"])
+def test_no_rows_have_an_empty_column(name: str) -> None:
+    none = torch.zeros(0, 3)
+    assert getattr(functional, name)(*((none,) if name == "sup_con" else (none, none)), []) == 0
+
+
+@pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
         ("info_nce", (THREE, FOUR, 0.1), r"\[3, 2\] and \[4, 2\]"),
@@ -297,6 +326,12 @@ THREE, FOUR = torch.ones(3, 2), torch.ones(4, 2)
         ("decoupled", (THREE, THREE, torch.ones(3)), r"temperature must be one number, got a tensor \[3\]"),
         ("sup_con", (THREE, [0, 1]), r"labels must be 3 integers, one a row, got \[2\]"),
         ("sup_con", (THREE, torch.ones(3)), r"labels must be 3 integers, one a row, got \[3\] torch.float32"),
+        ("sup_con", (THREE, [0, None, 1]), "labels must be 3 integers, one a row, got None among them"),
+        ("sup_con", (THREE, np.array(["a", "a", "b"])), "labels must be 3 integers, one a row, got .*'a'.* among them"),
+        ("sup_con", (THREE, np.array([2**63, 1, 1], dtype=np.uint64)), r"labels must be below 2\*\*63"),
+        ("sup_con", (np.ones((3, 2)), [0, 0, 1]), r"a float tensor \[N, D\] is needed, got ndarray"),
+        ("nt_xent", (THREE, np.ones((3, 2))), r"two tensors \[N, D\] are needed, got Tensor and ndarray"),
+        ("co_sent", (THREE, THREE, [1.0, None, 0.0]), "scores must be 3 numbers, one a row, got None among them"),
         ("sigmoid_loss", (THREE, THREE, -1, 0), "scale must be above 0, got -1"),
         ("sigmoid_loss", (THREE, THREE, 1, math.inf), "bias must be finite, got inf"),
         ("margin_contrastive", (THREE, THREE, torch.ones(3)), r"similar must be 3 booleans, one a row, got \[3\]"),
