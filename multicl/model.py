@@ -20,7 +20,7 @@ from multicl.modes import evaluating
 from multicl.predict import probabilities, target_of
 from multicl.saved import FORMAT, built, card, config_of, described, folder_of, load_weights
 from multicl.towers import Towers
-from multicl.types import BadSample, Batch, InputError, Modality, Sample
+from multicl.types import BadSample, Batch, InputError, Modality, Sample, Single
 
 DEFAULT = "the recipe's choice"
 """Stands for the space that the model's recipe chose; no space can have this name."""
@@ -48,13 +48,13 @@ class Model:
         return list(self.towers.modalities)
 
     def embed(
-        self, *, space: str | None = DEFAULT, batch_size: int = 128, normalize: bool = True, **cells: Iterable[Any]
+        self, *, space: str | None = DEFAULT, batch_size: int = 128, normalize: bool = True, **cells: Any
     ) -> Tensor:
         """Embed the cells of one node: `model.embed(image=["a.png", "b.png"])`, `model.embed(text=["two words"])`.
 
         Args:
             space, batch_size, normalize: as in `embed_node`.
-            cells: node -> what its modality reads: paths, bytes, arrays, strings.
+            cells: node -> what its modality reads: paths, bytes, arrays, strings; or one of them, `image="a.png"`.
 
         Returns:
             [N, D] float32 on the CPU, in the order given; unit vectors unless told otherwise. The same call gives the
@@ -71,7 +71,7 @@ class Model:
     def embed_node(
         self,
         node: str,
-        values: Iterable[Any],
+        values: Any,
         *,
         space: str | None = DEFAULT,
         batch_size: int = 128,
@@ -81,7 +81,7 @@ class Model:
         """Embed the cells of a node by its name.
 
         Args:
-            values: what its modality reads.
+            values: what its modality reads; one alone gives [1, D], where the modality knows it (`types.Single`).
             space: a space's name, or None for the encoder's features; default: the recipe's choice.
             batch_size: cells computed at once.
             normalize: unit vectors.
@@ -91,14 +91,10 @@ class Model:
         """
         if node not in self.towers.modalities:
             raise InputError(f"no node is named {node!r}; there are {self.nodes}")
-        if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
-            raise InputError(f"{node}= takes a list of cells, got one {type(values).__name__}: write {node}=[...]")
-        if hasattr(values, "columns"):  # iterating over a pandas DataFrame gives the names of its columns
-            raise InputError(f"{node}= takes one column of cells, got a whole table: write {node}=table['COLUMN']")
+        modality = self.towers.modalities[node]
+        values = cells_of(node, modality, values)
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, got {batch_size}")
-        values = list(values)
-        modality = self.towers.modalities[node]
         chosen = self.space if space == DEFAULT else space
         if chosen is not None and chosen not in self.towers.spaces_of(node):
             own = list(self.towers.spaces_of(node))
@@ -124,7 +120,7 @@ class Model:
             (z,) = self.towers.embed(node, batch.to(device), [self.space])
         return z
 
-    def predict(self, target: str | None = None, *, batch_size: int = 128, **cells: Iterable[Any]) -> list[str]:
+    def predict(self, target: str | None = None, *, batch_size: int = 128, **cells: Any) -> list[str]:
         """The class of each cell of a target's node: `model.predict(image=["a.png"])`.
 
         Args:
@@ -209,6 +205,25 @@ def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, 
     except (RuntimeError, AssertionError) as error:  # no such name, or not in this machine, or not in this torch
         raise InputError(f"device={device!r} cannot be had: {str(error).partition(chr(10))[0]}") from error
     return model
+
+
+def cells_of(node: str, modality: Modality, values: Any) -> list[Any]:
+    """The cells of what `embed` was given: a list, or one alone where its modality knows that.
+
+    Raises:
+        InputError: neither, or it may be either.
+    """
+    if isinstance(modality, Single):
+        try:
+            if modality.single(values):
+                return [values]
+        except BadSample as error:
+            raise InputError(f"{node}= {error}") from error
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
+        raise InputError(f"{node}= takes a list of cells, got one {type(values).__name__}: write {node}=[...]")
+    if hasattr(values, "columns"):  # iterating over a pandas DataFrame gives the names of its columns
+        raise InputError(f"{node}= takes one column of cells, got a whole table: write {node}=table['COLUMN']")
+    return list(values)
 
 
 def _batches(

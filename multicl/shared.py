@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from multicl.distributed import World
-from multicl.model import Model
+from multicl.model import Model, cells_of
 from multicl.types import InputError
 
 ROUND = 2048
@@ -52,14 +52,11 @@ class _Shared(Model):
         super().__init__(model.towers, model.space)
         self._own, self._world, self.over = model, world, False
 
-    def embed_node(
-        self, node: str, values: Iterable[Any], *, skipped: dict[int, str] | None = None, **how: Any
-    ) -> Tensor:
+    def embed_node(self, node: str, values: Any, *, skipped: dict[int, str] | None = None, **how: Any) -> Tensor:
         """As `Model.embed_node`; `how` are its other settings. What fills no batch is embedded here."""
-        lists = not isinstance(values, str | bytes | Mapping) and hasattr(values, "__iter__")
-        cells = list(values) if lists else []
+        cells = cells_of(node, self.towers.modalities[node], values) if node in self.towers.modalities else []
         if self.over or len(cells) <= how.get("batch_size", 128):
-            return self._own.embed_node(node, cells if lists else values, **how, skipped=skipped)
+            return self._own.embed_node(node, cells, **how, skipped=skipped)
         found = [self._own.embed_node(node, [], **how)]  # tells what is wrong with the settings
         bad: dict[int, str] = {}
         size = self._world.size

@@ -353,3 +353,16 @@ class Several(Protocol):
     def each(self, raw: Any) -> Sequence[Any]:
         """One cell -> the cells that it stands for, each as `load` takes it; itself where it is but one."""
         ...
+
+
+@runtime_checkable
+class Single(Protocol):
+    """What an adapter may have beside `Modality`'s, so that `Model.embed` takes one cell without a list around it."""
+
+    def single(self, values: Any) -> bool:
+        """Whether these are one cell, or else several, to be iterated over.
+
+        Raises:
+            BadSample: they may be either; the message goes on from "NODE=" and gives the ways out.
+        """
+        ...

@@ -66,6 +66,17 @@ def read(raw: Any, max_seconds: float, rng: random.Random | None, channel: str =
     return wave, rate
 
 
+def is_single(values: Any) -> bool:
+    """Whether these are one sound rather than several."""
+    if isinstance(values, np.ndarray | torch.Tensor):
+        return values.ndim == 1 and getattr(values.dtype, "kind", "f") in "iuf"  # a waveform that lacks its rate
+    if isinstance(values, tuple):
+        return len(values) == 2 and any(isinstance(v, int | float) or getattr(v, "ndim", 1) == 0 for v in values)
+    if hasattr(values, "read"):  # an open file, which would be iterated over by lines
+        return True
+    return isinstance(values, str | os.PathLike | bytes | bytearray | memoryview | dict)
+
+
 def resample(wave: np.ndarray, rate: int, wanted: int) -> Tensor:
     """float32 [T] at `rate` -> float32 tensor [ceil(T * wanted / rate)] at `wanted`, band-limited (windowed sinc)."""
     tensor = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
@@ -101,6 +112,8 @@ def to_ogg(wave: np.ndarray, rate: int) -> tuple[str, bytes]:
 
 def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
     """[T], [T, C] or [C, T] of any real type -> mono float32 [T], and the rate checked."""
+    if isinstance(rate, np.ndarray | torch.Tensor) and rate.ndim == 0:
+        rate = rate.item()
     if isinstance(rate, np.ndarray | torch.Tensor | list | tuple):
         raise BadSample("an array where its sampling rate is expected; the order is (array, rate), not (rate, array)")
     if not isinstance(rate, int | float | np.integer | np.floating) or not RATES[0] <= rate <= RATES[-1]:

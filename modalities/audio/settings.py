@@ -163,6 +163,12 @@ class Audio:
 
         return trimmed(sound, self.rate, self.trim_db)
 
+    def single(self, values: Any) -> bool:
+        """Whether these are one sound: a path, bytes, a dict or a pair (array, rate)."""
+        from multicl.modalities.audio import decode
+
+        return decode.is_single(values)
+
     def collate(self, samples: Sequence[Tensor]) -> Batch:
         """Waveforms [T_i] -> Batch of "wave" float32 [B, T], zero beyond "lengths" int64 [B]."""
         import torch

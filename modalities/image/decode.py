@@ -119,6 +119,25 @@ def read(raw: Any, hint: int | None = None) -> Image.Image:
     raise BadSample(f"expected a picture (bytes, a path, a PIL image or an array), got {type(raw).__name__}")
 
 
+def is_single(values: Any) -> bool:
+    """Whether these are one picture rather than several: of arrays, [H, W] and [H, W, C] are one, C of 1, 3 or 4.
+
+    Raises:
+        BadSample: an array [3 or 4, H, W].
+    """
+    if isinstance(values, np.ndarray | Tensor):
+        shape, numbers = list(values.shape), isinstance(values, Tensor) or values.dtype.kind in "biuf"
+        if len(shape) == 3 and shape[0] in (3, 4) and numbers and shape[2] not in (1, 3, 4):
+            raise BadSample(
+                f"may be one picture of {shape[0]} channels or {shape[0]} grey ones, an array of shape {shape}: "
+                "give [array] for the one, list(array) for the others"
+            )
+        return numbers and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)))
+    if hasattr(values, "read"):  # an open file, which would be iterated over by lines
+        return True
+    return isinstance(values, str | Path | bytes | bytearray | memoryview | Mapping | Image.Image)
+
+
 def fit(
     picture: Image.Image, height: int, width: int, kept: float = 1.0, squash: bool = False,
     interpolation: str = "bicubic",

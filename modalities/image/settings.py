@@ -158,6 +158,16 @@ class Image:
         pixels, (tall, wide) = decode.load_whole(raw, self.shape, self.stored_shape)
         return pixels, 1.0 if squash else (wide * self.shape[0]) / (tall * self.shape[1])
 
+    def single(self, values: Any) -> bool:
+        """Whether these are one picture: a path, bytes, a PIL image, an array [H, W] or [H, W, C].
+
+        Raises:
+            BadSample: an array whose 3 or 4 at the beginning are channels, or pictures.
+        """
+        from multicl.modalities.image import decode
+
+        return decode.is_single(values)
+
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Samples of `load` -> Batch of "pixels" uint8 [B, 3, H, W], and "extent" where it is not the same for all.
 

@@ -149,6 +149,10 @@ class Text:
         """The texts of a cell that holds several, or the cell."""
         return [text for text in raw if isinstance(text, str) and text.strip()] if isinstance(raw, list) else [raw]
 
+    def single(self, values: Any) -> bool:
+        """Whether these are one text; a list is of cells, not the several texts of one."""
+        return isinstance(values, str)
+
     def collate(self, samples: Sequence[np.ndarray[Any, np.dtype[np.int32]]]) -> Batch:
         """B samples -> `ids` [B, T] int64 padded to the longest, `mask` [B, T] bool, `lengths` [B] int64."""
         import torch

@@ -172,6 +172,26 @@ def test_a_call_that_cannot_work_is_refused(call: dict[str, Any], message: str) 
         model().embed(**call)
 
 
+@dataclass(frozen=True)
+class Alone(Vectors):
+    """Knows one cell when it sees it; of six numbers in a tuple it cannot tell."""
+
+    def single(self, values: Any) -> bool:
+        if isinstance(values, tuple):
+            raise BadSample("may be one or six: give [cell] or list(cell)")
+        return isinstance(values, list) and isinstance(values[0], float)
+
+
+def test_one_cell_needs_no_list_where_the_modality_knows_it() -> None:
+    m = Model(Towers({"v": Alone()}, [Pair("v", "v")]))
+    assert torch.equal(m.embed(v=CELLS[0]), m.embed(v=[CELLS[0]]))
+    assert m.embed(v=CELLS).shape[0] == 20
+    with pytest.raises(InputError, match=r"^v= may be one or six: give \[cell\] or list\(cell\)$"):
+        m.embed(v=tuple(CELLS[0]))
+    with pytest.raises(InputError, match=r"^v\[0\]: expected 6 numbers, got \[1\.0\]$"):
+        m.embed(v=[1.0])
+
+
 def test_an_unknown_default_space_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"no space is named 'x'; there are \['joint', 'own'\] and None .*line: features"

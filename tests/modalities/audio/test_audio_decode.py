@@ -45,9 +45,19 @@ def test_every_way_to_hand_in_one_sound(tmp_path):
         bytearray(wav), memoryview(wav), path, str(path), {"path": path}, {"bytes": None, "path": str(path)},
         {"bytes": wav, "path": None}, {"bytes": wav, "path": "gone.wav"}, {"array": pcm, "sampling_rate": RATE},
         (pcm, RATE), (pcm.tolist(), RATE), (pcm.astype(np.int64), RATE), (torch.from_numpy(pcm), RATE),
-        ((pcm / 32768).tolist(), RATE), (pcm / 32768, float(RATE)),
+        ((pcm / 32768).tolist(), RATE), (pcm / 32768, float(RATE)), (pcm, torch.tensor(RATE)), (pcm, np.array(RATE)),
     ):  # fmt: skip
         torch.testing.assert_close(AUDIO.load(raw, None), expected, atol=4e-5, rtol=0)
+
+
+def test_one_sound_is_told_from_several(tmp_path):
+    wav = encode(TONE)
+    one = "a.wav", tmp_path, wav, {"bytes": wav}, (TONE, RATE), (TONE, np.int64(RATE)), (TONE, torch.tensor(RATE))
+    for values in (*one, TONE, io.BytesIO(wav), (RATE, TONE)):  # the last ones to be told what is wrong
+        assert AUDIO.single(values)
+    pair = (tmp_path, tmp_path), (wav, wav), (TONE, TONE), ((TONE, RATE), (TONE, RATE))
+    for values in (*pair, [TONE, RATE], [wav], np.array(["a.wav"]), np.array([wav], object), (x for x in [wav])):
+        assert not AUDIO.single(values)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 7])

@@ -38,6 +38,20 @@ def encoded(picture, kind="PNG", **options):
 EXPECTED = torch.from_numpy(colours().transpose(2, 0, 1).copy())
 
 
+def test_one_picture_is_told_from_several(tmp_path):
+    array = colours()
+    ones = "a.png", tmp_path, encoded(array), {"path": "a.png"}, Pil.fromarray(array), io.BytesIO(encoded(array))
+    grey = array[..., 0]
+    for values in (*ones, array, torch.from_numpy(array), grey, torch.from_numpy(grey), array[..., :1], array / 255):
+        assert IMAGE.single(values)
+    many = [array], (array, array), array[None], torch.zeros(5, 8, 8), np.zeros((1, 8, 8)), torch.zeros(3, 3, 8, 8)
+    for values in (*many, np.array(["a.png"]), np.array([["a.png"]], object), (x for x in [array])):
+        assert not IMAGE.single(values)
+    for values in (array.transpose(2, 0, 1), torch.zeros(4, 8, 8)):  # as torch has one, and as several grey ones are
+        with pytest.raises(BadSample, match=r"one picture of . channels or . grey ones, .* shape \[., 8, 8\]: give"):
+            IMAGE.single(values)
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -33,6 +33,11 @@ def test_is_a_modality() -> None:
     assert isinstance(Text(), Modality)
 
 
+def test_one_text_is_told_from_several() -> None:
+    assert Text().single("two words")
+    assert not any(Text().single(values) for values in (["two words"], ("a", "b"), np.array(["two words"])))
+
+
 def test_import_is_instant() -> None:
     code = "import sys, typing, multicl.modalities.text as t; typing.get_type_hints(t.Text); t.Text(max_tokens=9)"
     code += "; print([m for m in ('torch', 'transformers', 'tokenizers') if m in sys.modules])"
