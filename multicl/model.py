@@ -219,11 +219,11 @@ def cells_of(node: str, modality: Modality, values: Any) -> list[Any]:
                 return [values]
         except BadSample as error:
             raise InputError(f"{node}= {error}") from error
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
-        raise InputError(f"{node}= takes a list of cells, got one {type(values).__name__}: write {node}=[...]")
-    if hasattr(values, "columns"):  # iterating over a pandas DataFrame gives the names of its columns
+    if hasattr(values, "columns") or hasattr(values, "column_names"):  # iterating over a DataFrame gives their names
         raise InputError(f"{node}= takes one column of cells, got a whole table: write {node}=table['COLUMN']")
-    return list(values)
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__") or getattr(values, "ndim", 1) == 0:
+        raise InputError(f"{node}= takes a list of cells, got one {type(values).__name__}: write {node}=[...]")
+    return list(values.to_pylist() if hasattr(values, "to_pylist") else values)  # arrow's scalars are no cells
 
 
 def _batches(

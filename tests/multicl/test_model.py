@@ -10,7 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
+import numpy as np
 import pandas
+import pyarrow
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -145,6 +148,14 @@ def test_spaces_features_and_raw_vectors() -> None:
     assert torch.equal(nn.functional.normalize(raw, dim=1), m.embed(a=CELLS))
     assert m.embed(a=[]).shape == (0, 4)
     assert m.embed(a=(cell for cell in CELLS)).shape == (20, 4)
+    table = pyarrow.table({"a": CELLS})
+    for column in (
+        table["a"],
+        table["a"].combine_chunks(),
+        datasets.Dataset(table)["a"],
+        table.to_pandas()["a"].map(list),
+    ):
+        assert torch.equal(m.embed(a=column), m.embed(a=CELLS))
 
 
 @pytest.mark.parametrize(
@@ -157,6 +168,9 @@ def test_spaces_features_and_raw_vectors() -> None:
         ({"a": b"x"}, "got one bytes"),
         ({"a": {"bytes": b""}}, "got one dict"),
         ({"a": pandas.DataFrame({"a": CELLS})}, r"a= takes one column of cells.*write a=table\['COLUMN'\]"),
+        ({"a": datasets.Dataset.from_dict({"a": CELLS})}, r"a= takes one column of cells.*write a=table\['COLUMN'\]"),
+        ({"a": pyarrow.table({"a": CELLS})}, r"a= takes one column of cells.*write a=table\['COLUMN'\]"),
+        ({"a": np.array(3.0)}, "got one ndarray"),
         ({"a": Path("x.png")}, "got one P"),
         (
             {"a": CELLS, "space": "other"},
