@@ -226,14 +226,17 @@ def open_rows(
 
     Args:
         source: a path (table, folder of tables, of images or of sounds, WebDataset tar, possibly with * in it), a URL
-            of a table, a hub name, a `datasets` Dataset, DatasetDict or stream, a DataFrame, a torch Dataset, a
-            sequence of dicts or of tuples. Those that are no sequence are streams.
+            of a table, a hub name, a `datasets` Dataset, DatasetDict or stream, a DataFrame, a pyarrow Table, a
+            torch Dataset, a sequence of dicts or of tuples (named ones name their columns). Those that are no sequence
+            are streams.
         split: of a folder, hub name or DatasetDict; "test[:100]" as `datasets` has it. One file is split "train".
         config: the hub set's or folder's configuration. streaming: read on the fly, prepare nothing first.
 
     Raises:
         InputError: the path or split does not exist, is empty, or cannot be read.
     """
+    from torch.utils.data import DataLoader
+
     if isinstance(source, Rows):
         return source
     if isinstance(source, str | os.PathLike):
@@ -247,13 +250,25 @@ def open_rows(
         source = source[split]
     if kind == "datasets":
         source = undecoded(source)
-    elif kind == "pandas":
+    elif kind == "pyarrow" and hasattr(source, "column_names"):
+        from datasets import Dataset, table
+
+        source, label = undecoded(Dataset(table.InMemoryTable(source))), "the table"
+    elif kind == "pandas" and hasattr(source, "columns"):
         source, label = records(source), "the DataFrame"
+    elif isinstance(source, DataLoader):
+        raise InputError(
+            "a DataLoader gives batches: give its data set, loader.dataset; train.batch_size makes batches"
+        )
     elif isinstance(source, Iterator):
         raise InputError(
             f"a {type(source).__name__} can be read only once: give a list, or an object whose __iter__ starts anew"
         )
-    elif isinstance(source, dict | str | bytes) or not (_is_map(source) or hasattr(source, "__iter__")):
+    elif (
+        isinstance(source, dict | str | bytes)
+        or kind in ("pandas", "pyarrow")
+        or not (_is_map(source) or hasattr(source, "__iter__"))
+    ):
         raise InputError(
             f"cannot read rows from a {type(source).__name__}: give a path, a hub name, a datasets.Dataset, a "
             "DataFrame, a torch Dataset or a list of dicts"
@@ -278,6 +293,9 @@ def _is_table(data: Any) -> bool:
 def _as_dict(row: Any) -> Row:
     if isinstance(row, Mapping):
         return row
+    if hasattr(row, "_asdict"):  # a named tuple
+        named: Row = row._asdict()
+        return named
     if isinstance(row, Sequence) and not isinstance(row, str | bytes):
         return {str(i): cell for i, cell in enumerate(row)}
     raise InputError(f"a row must be a dict of columns or a tuple, got {type(row).__name__}")

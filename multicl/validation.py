@@ -14,8 +14,8 @@ from multicl.types import InputError
 if TYPE_CHECKING:
     from multicl.model import Model
 
-Evaluate = Callable[["Model"], Mapping[str, float]]
-"""A model, as it is now -> figures by name."""
+Evaluate = Callable[["Model"], Mapping[str, float] | None]
+"""A model, as it is now -> figures by name; None: it has none to give."""
 
 
 class Validation:
@@ -50,10 +50,9 @@ class Validation:
         """The figures of the first rank, none on the others; all ranks call it.
 
         Raises:
-            InputError: `best` is not among them.
+            InputError: `best` is not among them; they are no numbers by name.
         """
-        found = measured(self.evaluate, model, self.world) if self.evaluate is not None else {}
-        figures = {name: float(value) for name, value in found.items()}
+        figures = dict(measured(self._figures, model, self.world)) if self.evaluate is not None else {}
         better = False
         if self.world.rank == 0 and self.evaluate is not None:
             self.last = figures
@@ -67,6 +66,21 @@ class Validation:
         (better,) = self.world.agree(better)
         if self.train.best is not None:
             self.best_step, self.misses = (step, 0) if better else (self.best_step, self.misses + 1)
+        return figures
+
+    def _figures(self, model: Model) -> dict[str, float]:
+        assert self.evaluate is not None
+        found = self.evaluate(model)
+        if found is None:  # it only looked, or kept what it found elsewhere
+            return {}
+        if not isinstance(found, Mapping):
+            raise InputError(f"evaluate must give figures by name, a dict, or nothing; got {type(found).__name__}")
+        figures = {}
+        for name, value in found.items():
+            try:
+                figures[name] = float(value)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise InputError(f"evaluate must give numbers, got {value!r} for {name!r}") from error
         return figures
 
     def state(self) -> dict[str, Any]:

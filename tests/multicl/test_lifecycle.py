@@ -387,6 +387,25 @@ def test_a_figure_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
     assert read_status(run)["best_step"] == 6
 
 
+def test_an_evaluation_may_have_no_figures_to_give(tmp_path: Path) -> None:
+    seen: list[int] = []
+    trainer(tmp_path, evaluate=lambda m: seen.append(m.embed(a=[[0.0] * 6]).shape[0]), evaluate_every=2).fit()
+    assert set(seen) == {1}
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (0.5, "evaluate must give figures by name, a dict, or nothing; got float"),
+        ({"a": {"b": 1.0}}, "evaluate must give numbers, got {'b': 1.0} for 'a'"),
+        ({"a": torch.ones(2)}, r"evaluate must give numbers, got tensor\(\[1., 1.\]\) for 'a'"),
+    ],
+)
+def test_figures_that_are_none_are_refused(tmp_path: Path, found: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        trainer(tmp_path, evaluate=lambda m: found, evaluate_every=2).fit()
+
+
 def test_evaluation_changes_nothing(tmp_path: Path) -> None:
     trainer(tmp_path / "with", evaluate=lambda m: {"x": m.embed(a=[[0.0] * 6]).sum().item()}, evaluate_every=2).fit()
     trainer(tmp_path / "without").fit()

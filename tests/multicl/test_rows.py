@@ -377,6 +377,8 @@ class CountedFlow(Flow):
         lambda: datasets.Dataset.from_list(CELLS).with_format("numpy"),
         lambda: datasets.DatasetDict(train=datasets.Dataset.from_list(CELLS)),
         lambda: pd.DataFrame(CELLS),
+        lambda: pa.Table.from_pylist(CELLS),
+        lambda: list(pd.DataFrame(CELLS).astype(object).where(lambda f: f.notna(), None).itertuples(index=False)),
         Dicts,
     ],
 )
@@ -474,6 +476,10 @@ def test_a_split_that_a_dict_lacks_is_refused() -> None:
         (b"abc", "cannot read rows from a bytes"),
         (["one", "two"], "a row must be a dict of columns or a tuple, got str"),
         ((row for row in CELLS), "a generator can be read only once"),
+        (pd.Series([1, 2]), "cannot read rows from a Series"),
+        (pa.array([1, 2]), "cannot read rows from a Int64Array"),
+        (pa.table({"a": []}), "the table has no rows"),
+        (torch.utils.data.DataLoader(Dicts()), r"a DataLoader gives batches: give its data set, loader\.dataset"),
     ],
 )
 def test_what_are_no_rows_is_refused(data: Any, message: str) -> None:
