@@ -110,15 +110,17 @@ def execute(recipe: Run) -> dict[str, Any]:
     if accelerator.is_main_process:
         if folder is not None and resumed:
             _say_changes(recipe, folder)
-        elif folder is not None:
-            with writing(folder):
-                _record(recipe, folder)
         baseline = rounded(recipe.baseline())
     trainer.towers.to(accelerator.device)
     untrained = rounded(measured(recipe.measure, trainer.model, trainer.world))
     if accelerator.is_main_process:
         if recipe.train.best is not None and recipe.train.best not in untrained:
             raise InputError(f"train.best is {recipe.train.best!r}, but the figures are {sorted(untrained)}")
+        if folder is not None and not resumed:  # only now: what cannot be measured leaves no run, and may be tried again
+            if (folder / "recipe.yaml").exists():
+                raise InputError(f"the run folder {folder} was taken meanwhile: give another --run")
+            with writing(folder):
+                _record(recipe, folder)
         if untrained and not finished:
             if said := caution_of(trainer, recipe.data):
                 print(said)

@@ -43,7 +43,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         if set(re.sub(r"\[[^]]*\]", "", split).split("+")) != {"train"}:
             raise InputError(
                 f"{name} is one file, all of it split 'train': it has no split {split!r}. Give a folder that holds "
-                "train.parquet and test.parquet, or another file's path"
+                "train.parquet and test.parquet, the path of another file (--data.test other.parquet), or parts of "
+                "this one (--data.split 'train[:90%]' --data.test 'train[90%:]')"
             )
         if config is not None:
             raise InputError(f"{name} is one file and has no configuration {config!r}")

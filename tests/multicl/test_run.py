@@ -441,6 +441,34 @@ def test_a_misspelt_best_is_refused_before_the_first_step(
     assert not Path("r/metrics.jsonl").exists()
 
 
+def test_a_run_that_could_not_be_measured_may_be_tried_again_under_its_name(
+    home: Path, recipe: type[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["--run", "r", "--train.steps", "1"]
+    with pytest.raises(SystemExit):
+        launch(recipe, [*DATA[:2], *again])
+    said = capsys.readouterr().err
+    assert "no split 'test'" in said
+    assert "--data.split 'train[:90%]' --data.test 'train[90%:]'" in said
+    launch(recipe, [*DATA[:2], *again, "--data.split", "train[:90%]", "--data.test", "train[90%:]"])
+    assert json.loads(Path("r/result.json").read_text())["steps"] == 1
+    with pytest.raises(SystemExit):
+        launch(recipe, [*DATA, *again])
+    assert "the run folder r exists" in capsys.readouterr().err
+
+
+def test_of_two_runs_that_measure_at_once_one_gets_the_folder(home: Path, recipe: type[Run]) -> None:
+    class Other(recipe):  # type: ignore[misc]
+        def baseline(self) -> dict[str, float]:
+            Path("r/recipe.yaml").write_text("recipe: another\n")
+            return {}
+
+    with pytest.raises(InputError, match="the run folder r was taken meanwhile: give another --run"):
+        execute(Other(run=Path("r"), data=parse(recipe, DATA).data))
+    assert Path("r/recipe.yaml").read_text() == "recipe: another\n"
+    assert not Path("r/metrics.jsonl").exists()
+
+
 def test_a_run_without_a_name_gets_one_under_runs(home: Path, recipe: type[Run]) -> None:
     launch(recipe, [*DATA, "--train.steps", "1"])
     (folder,) = Path("runs").iterdir()
