@@ -82,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 from multicl.run import parse, recipe_class
 
                 flags = more if options.data is None else ["--data.path", options.data, *more]
-                recipe = parse(recipe_class(options.recipe), flags)
+                file, is_file, _ = options.recipe.rpartition(".py")  # FILE.py:NAME, too
+                its_own = shlex.quote(f"{file}.py") if is_file else f"-m multicl.recipes.{options.recipe}"
+                recipe = parse(recipe_class(options.recipe), flags, f"python {its_own}")
                 heavy.views(recipe, options.out, rows=options.rows, draws=options.draws)
             else:
                 heavy.embed(
@@ -179,6 +181,8 @@ def show_recipes(name: str | None, copy: Path | None) -> None:
         raise InputError(f"{target} exists: give --copy another name")
     if not target.parent.is_dir():
         raise InputError(f"no such folder: {target.parent}")
+    if target.suffix != ".py":
+        raise InputError(f"--copy takes a folder that is there or a FILE.py, got {copy}")
     with writing(target, "or give --copy another place"):
         shutil.copyfile(files[name], target)
     print(f"{target}: launch it with `accelerate launch {shlex.quote(str(target))}`")

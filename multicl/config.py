@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -17,6 +18,8 @@ from multicl.named import named, narrowed, spelt_out
 from multicl.types import InputError
 
 T = TypeVar("T")
+
+CONFIG = "--config FILE.yaml: settings of an earlier run (its recipe.yaml); flags override them"
 
 
 def to_plain(value: Any) -> Any:
@@ -161,13 +164,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_arguments(
-    cls: type[T], argv: Sequence[str], *, header: str = "", skip: Sequence[str] = (), quiet: bool = False
+    cls: type[T],
+    argv: Sequence[str],
+    *,
+    header: str = "",
+    skip: Sequence[str] = (),
+    quiet: bool = False,
+    program: str | None = None,
 ) -> T:
     """A dataclass from a command line; `--config FILE.yaml` gives the defaults.
 
     Args:
         header: printed above --help, line for line. skip: keys of the file that are not settings.
         quiet: print nothing (all processes of a run but the first).
+        program: what to type before these words, as help and errors say it; default: how Python was started.
 
     Raises:
         InputError: an unknown key in the file, or a value that a settings class refuses.
@@ -180,13 +190,15 @@ def parse_arguments(
     kwargs: dict[str, Any] = {}
     if file is not None:
         kwargs["default"] = from_plain(cls, {k: v for k, v in read_yaml(file).items() if k not in skip})
-    if {"-h", "--help"} & set(words) and not quiet:  # as tyro's description, the lines of its examples would be joined
-        print(f"{header}\n\n--config FILE.yaml: settings of an earlier run (its recipe.yaml); flags override them\n")
+    helps = {"-h", "--help"} & set(words) and not quiet
     errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors):
+        with _readers_may_leave() if helps else contextlib.nullcontext(), contextlib.redirect_stderr(errors):
+            if helps:  # as tyro's description, the lines of its examples would be joined
+                print(f"{header}\n\n{CONFIG}\n")
             settings: T = tyro.cli(
                 cls,
+                prog=program,
                 args=words,
                 description="",
                 config=(tyro.conf.AvoidSubcommands,),
@@ -203,6 +215,19 @@ def parse_arguments(
         print(errors.getvalue(), end="", file=sys.stderr, flush=True)
         raise
     return settings
+
+
+@contextlib.contextmanager
+def _readers_may_leave() -> Iterator[None]:
+    """`--help | head`, or a pager that is quit, is no error."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush, Python's, fails
+        raise SystemExit(0) from None
 
 
 def _registry() -> Any:

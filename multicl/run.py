@@ -116,7 +116,9 @@ def execute(recipe: Run) -> dict[str, Any]:
     if accelerator.is_main_process:
         if recipe.train.best is not None and recipe.train.best not in untrained:
             raise InputError(f"train.best is {recipe.train.best!r}, but the figures are {sorted(untrained)}")
-        if folder is not None and not resumed:  # only now: what cannot be measured leaves no run, and may be tried again
+        if (
+            folder is not None and not resumed
+        ):  # only now: what cannot be measured leaves no run, and may be tried again
             if (folder / "recipe.yaml").exists():
                 raise InputError(f"the run folder {folder} was taken meanwhile: give another --run")
             with writing(folder):
@@ -162,7 +164,7 @@ def execute(recipe: Run) -> dict[str, Any]:
     return result
 
 
-def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = None) -> None:
+def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = None, program: str | None = None) -> None:
     """Run a recipe from the command line; the last line printed is `RESULT {json}`.
 
     A mistake of the user's ends with a message and exit code 2, without a traceback; a run that SIGTERM or SIGINT
@@ -172,11 +174,12 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
     Args:
         finish: called with (recipe, result) before the last line, on the main process; may return another result,
             which does not count where there are several seeds: it is called for each.
+        program: the command that help names; default: how Python was started.
     """
     settings = None
     try:
         seeds, argv = several_seeds(sys.argv[1:] if argv is None else argv)
-        settings = parse(recipe, argv)
+        settings = parse(recipe, argv, program)
         if settings.run is None:
             settings = replace(settings, run=_new_folder(recipe))
         result = _of_seeds(settings, seeds, finish) if seeds else execute(settings)
@@ -233,10 +236,11 @@ def fail(error: Exception) -> NoReturn:
     raise SystemExit(2) from error
 
 
-def parse(recipe: type[R], argv: Sequence[str]) -> R:
+def parse(recipe: type[R], argv: Sequence[str], program: str | None = None) -> R:
     """The recipe's settings from a command line; `--config recipe.yaml` gives the defaults.
 
-    Epochs that are asked for there count, though the recipe or the file has steps.
+    Epochs that are asked for there count, though the recipe or the file has steps. `program` is the command that
+    help and errors name, where it is not how Python was started.
 
     Raises:
         InputError: an unknown key in the file, or a setting that its class refuses.
@@ -246,7 +250,9 @@ def parse(recipe: type[R], argv: Sequence[str]) -> R:
     if "--train.epochs" in given and "--train.steps" not in given:
         argv = [*argv, "--train.steps", "None"]
     header = getattr(inspect.getmodule(recipe), "__doc__", None) or inspect.getdoc(recipe) or ""
-    return parse_arguments(recipe, argv, header=header.strip(), skip=("recipe", "run"), quiet=not is_main())
+    return parse_arguments(
+        recipe, argv, header=header.strip(), skip=("recipe", "run"), quiet=not is_main(), program=program
+    )
 
 
 def recipe_class(name: str) -> type[Run]:

@@ -62,8 +62,8 @@ def finish(recipe: Any, result: Mapping[str, Any]) -> dict[str, Any]:
 def search_with_own(recipe: type[R], args: Sequence[str]) -> bool:
     """Search with a demo that was trained before, of --run or the last one; False where there is none yet."""
     try:
-        settings: Any = parse(recipe, args)
-        trained = [settings.run] if "--run" in args else sorted(Path("runs").glob("codes-*"), reverse=True)
+        settings: Any = parse(recipe, args, "multicl demo")
+        trained = [settings.run] if settings.run else sorted(Path("runs").glob("codes-*"), reverse=True)
         trained = [run for run in trained if (run / "model" / "config.json").is_file()]
         for path in (settings.say, settings.draw):
             if path is not None and not path.is_file():

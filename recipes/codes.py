@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if not {"-h", "--help"} & set(args):
         print(page.COMPOSITION)
-    multicl.launch(Recipe, args, finish=finish)
+    multicl.launch(Recipe, args, finish=finish, program="multicl demo")
 
 
 def finish(recipe: Recipe, result: dict[str, Any]) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def fit(
     write_recipe(file, chosen, data, TRIED, source)
     try:
         recipe = recipe_class(str(file))
-        timed = parse(recipe, several_seeds(flags)[1])  # a wrong flag is told before anything is timed
+        way = f"multicl fit {shlex.quote(source)} --dry-run, then python RECIPE.py"  # the file is gone after an error
+        timed = parse(recipe, several_seeds(flags)[1], way)  # a wrong flag is told before anything is timed
         each = seconds_a_step(timed)
     except BaseException:  # the next try may be called alike, and would find a recipe that was never launched
         file.unlink()

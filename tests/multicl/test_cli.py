@@ -92,6 +92,31 @@ def test_a_mistake_is_one_line(argv: list[str], message: str, capsys: pytest.Cap
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["demo", "--train.step", "3"], "multicl demo"),
+        (["views", "simclr", "--train.step", "3"], "python -m multicl.recipes.simclr"),
+    ],
+)
+def test_a_wrong_flag_of_a_recipe_names_the_command_whose_help_has_the_right_ones(
+    argv: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = " ".join(refused(argv, capsys).replace("│", " ").split())
+    assert f"For full helptext, run {command} --help" in said
+
+
+def test_help_may_be_read_in_part() -> None:
+    line = [sys.executable, "-m", "multicl", "demo", "--help"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as helping:
+        assert helping.stdout is not None
+        assert helping.stderr is not None
+        assert helping.stdout.readline().startswith("Spoken codes")
+        helping.stdout.close()
+        assert helping.stderr.read() == ""
+    assert helping.returncode == 0
+
+
 def test_recipes_are_listed_by_the_first_lines_of_their_headers(
     shelf: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +147,8 @@ def test_a_recipe_is_copied_but_never_over_a_file(
     cli.main(["recipes", "alpha", "--copy", "mine.py"])
     assert (tmp_path / "mine.py").read_bytes() == (shelf / "alpha.py").read_bytes()
     assert "no such folder: nowhere" in refused(["recipes", "alpha", "--copy", "nowhere/mine.py"], capsys)
+    assert "a FILE.py, got mine\n" in refused(["recipes", "alpha", "--copy", "mine/"], capsys)  # a folder not yet there
+    assert not (tmp_path / "mine").exists()
     monkeypatch.setattr("shutil.copyfile", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     assert "cannot be written: [Errno 13]" in refused(["recipes", "alpha", "--copy", "other.py"], capsys)
 

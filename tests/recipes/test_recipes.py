@@ -394,3 +394,20 @@ def test_the_readmes_change_of_simclr_makes_supcon_of_it(tmp_path: Path) -> None
     (pair,) = recipe_class(str(tmp_path / "mine.py"))().terms()
     assert isinstance(pair, multicl.Pair)
     assert (pair.ids, pair.objective) == ("label", multicl.SupCon(0.1))
+
+
+def test_the_demo_searches_with_the_run_that_is_named_in_either_spelling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from multicl.recipes import _codes_page, codes
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_codes_page, "search", lambda *_: {})
+    monkeypatch.setattr("multicl.load", lambda run: run)
+    for run in ("runs/codes-1", "runs/codes-2", "mine"):
+        (tmp_path / run / "model").mkdir(parents=True)
+        (tmp_path / run / "model" / "config.json").touch()
+    (tmp_path / "my.wav").touch()
+    for given, run in (([], "runs/codes-2"), (["--run", "mine"], "mine"), (["--run=mine"], "mine")):
+        codes.main(["--say", "my.wav", *given])
+        assert f"searching with {run}\n" in capsys.readouterr().out

@@ -103,7 +103,7 @@ def test_a_try_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("flags", [["--train.stpes", "3"], ["--train.lr", "-1"], ["--train.seed", "1,1"]])
 def test_a_wrong_flag_is_told_before_steps_are_timed_and_leaves_nothing_behind(
-    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("multicl.fit.run.seconds_a_step", lambda recipe: pytest.fail("a step is timed"))
     data = tmp_path / "a.csv"
@@ -111,6 +111,8 @@ def test_a_wrong_flag_is_told_before_steps_are_timed_and_leaves_nothing_behind(
     with pytest.raises((InputError, SystemExit)):
         fit(str(data), tmp_path / "run", flags=flags)
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv"}
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert ("a.csv --dry-run, then python RECIPE.py --help" in said) == (flags[0] == "--train.stpes")
 
 
 @pytest.mark.parametrize("flag", ["--minuts", "--minutess=3", "--dryrun", "--pre-trained"])
