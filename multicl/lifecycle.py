@@ -101,7 +101,8 @@ class Lifecycle:
             with writing(self.folder):
                 self._tell("finished", total)
         except Stopped as stopped:
-            self._tell("stopped", total, stopped.reason)
+            with suppress(OSError):  # what counts is saved
+                self._tell("stopped", total, stopped.reason)
             raise
         except BaseException as error:
             with suppress(OSError):
@@ -110,6 +111,14 @@ class Lifecycle:
                 with writing(self.folder):
                     raise
             raise
+
+    def interrupted(self, total: int, reason: str) -> Stopped:
+        """How a signal before training, or after it, ends the run: nothing is to be saved, and status.json says so."""
+        assert self.folder is not None
+        known = {"step": 0, "total": total, "best_step": None, "seconds": 0.0, **read_status(self.folder)}
+        with suppress(OSError):
+            self._write({**known, "state": "stopped", "reason": reason})
+        return Stopped(known["step"], reason, together=False)
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint follows this step, from 1."""
@@ -206,12 +215,15 @@ class Lifecycle:
         }
 
     def _tell(self, state: str, total: int, reason: str | None = None) -> None:
+        status = {
+            "state": state, "step": self.step, "total": total, "reason": reason, "best_step": self.best_step,
+            "seconds": round(self.seconds, 1),
+        }  # fmt: skip
+        self._write(status)
+
+    def _write(self, status: Mapping[str, Any]) -> None:
         if self.accelerator.is_main_process:
             assert self.folder is not None
-            status = {
-                "state": state, "step": self.step, "total": total, "reason": reason, "best_step": self.best_step,
-                "seconds": round(self.seconds, 1),
-            }  # fmt: skip
             write_whole(self.folder / STATUS, json.dumps(status) + "\n", sync=False)
 
     def _say(self, line: str) -> None:

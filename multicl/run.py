@@ -37,7 +37,7 @@ from multicl.optim import Optim
 from multicl.repeats import averaged, several_seeds
 from multicl.settings import Momentum, Train
 from multicl.shared import measured
-from multicl.signals import Stopped
+from multicl.signals import EXIT_STOPPED, Stopped, interrupts
 from multicl.towers import Head
 from multicl.trainer import Trainer
 
@@ -98,13 +98,25 @@ def execute(recipe: Run) -> dict[str, Any]:
 
     With `resume`, a run that is finished is measured again, from its saved model.
 
+    Raises:
+        Stopped: a signal asked for it, and the run has a folder.
+
     Returns:
         The trained figures, under "untrained" and "baseline" those beside them, and under "intervals" between which
         two values each lies with 95 % confidence (a bootstrap over held-out rows).
     """
     trainer = recipe.trainer()
-    accelerator, folder = trainer.accelerator, recipe.run
     finished = finished_run(trainer)
+    try:
+        return _executed(recipe, trainer, finished)
+    except KeyboardInterrupt as asked:
+        if recipe.run is None or finished:
+            raise
+        raise trainer.lifecycle.interrupted(trainer.total, str(asked) or "SIGINT") from None
+
+
+def _executed(recipe: Run, trainer: Trainer, finished: Path | None) -> dict[str, Any]:
+    accelerator, folder = trainer.accelerator, recipe.run
     resumed = folder is not None and (folder / "recipe.yaml").exists()
     baseline, untrained, trained, spans = Figures(), Figures(), Figures(), dict[str, list[float]]()
     if accelerator.is_main_process:
@@ -168,8 +180,9 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
     """Run a recipe from the command line; the last line printed is `RESULT {json}`.
 
     A mistake of the user's ends with a message and exit code 2, without a traceback; a run that SIGTERM or SIGINT
-    asked to stop saves and ends with `multicl.signals.EXIT_STOPPED`, 75. Launchers hide codes: a run's status.json
-    says the same. Several seeds, `--train.seed 0,1,2`, are a run each, and their mean and deviation (`repeats`).
+    asked to stop, before its first step and after its last one, too, saves and ends with
+    `multicl.signals.EXIT_STOPPED`, 75. Launchers hide codes: a run's status.json says the same. Several seeds,
+    `--train.seed 0,1,2`, are a run each, and their mean and deviation (`repeats`).
 
     Args:
         finish: called with (recipe, result) before the last line, on the main process; may return another result,
@@ -178,28 +191,33 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
     """
     settings = None
     try:
-        seeds, argv = several_seeds(sys.argv[1:] if argv is None else argv)
-        settings = parse(recipe, argv, program)
-        if settings.run is None:
-            settings = replace(settings, run=_new_folder(recipe))
-        result = _of_seeds(settings, seeds, finish) if seeds else execute(settings)
-        if finish is not None and not seeds and is_main():
-            result = finish(settings, result) or result
+        with interrupts():
+            seeds, argv = several_seeds(sys.argv[1:] if argv is None else argv)
+            settings = parse(recipe, argv, program)
+            if settings.run is None:
+                settings = replace(settings, run=_new_folder(recipe))
+            result = _of_seeds(settings, seeds, finish) if seeds else execute(settings)
+            if finish is not None and not seeds and is_main():
+                result = finish(settings, result) or result
     except InputError as error:
         fail(error)
     except Stopped as stopped:
-        if settings is not None and is_main():
-            how = f"to go on: --run {quote(str(settings.run))} --resume auto"
-            print(f"\n{stopped.reason}: saved at step {stopped.step}; {how}", file=sys.stderr, flush=True)
-        atexit.register(part)
+        saved = f"saved at step {stopped.step}" if stopped.step else "before the first step"
+        _say_how_to_go_on(settings, f"{stopped.reason}: {saved}")
+        if stopped.together:
+            atexit.register(part)
         raise
-    except KeyboardInterrupt:
-        if settings is not None and is_main():
-            print(f"\nstopped; to go on: --run {quote(str(settings.run))} --resume auto", file=sys.stderr, flush=True)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as asked:
+        _say_how_to_go_on(settings, f"{str(asked) or 'SIGINT'}: stopped")
+        raise SystemExit(EXIT_STOPPED) from None
     if is_main():
         print("RESULT " + to_json(result), flush=True)
     atexit.register(part)
+
+
+def _say_how_to_go_on(settings: Run | None, told: str) -> None:
+    if settings is not None and is_main():
+        print(f"\n{told}; to go on: --run {quote(str(settings.run))} --resume auto", file=sys.stderr, flush=True)
 
 
 def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any]:

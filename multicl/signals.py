@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT (Ctrl-C) ask a run to stop: it ends its step, saves, and leaves with a code of its own."""
+"""SIGTERM and SIGINT (Ctrl-C) ask a run to stop: it ends its step, saves, and leaves with a code of its own.
+
+Outside of training there is nothing to save: what is computed there is left as it stands, and the code is the same.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 EXIT_STOPPED = 75
@@ -20,12 +25,12 @@ class Stopped(SystemExit):
     """A run was asked to stop, and has saved what `resume` goes on from. Not caught, it ends Python with code 75.
 
     Args:
-        step: steps done. reason: the signal's name.
+        step: steps done. reason: the signal's name. together: the other processes leave here, too.
     """
 
-    def __init__(self, step: int, reason: str) -> None:
+    def __init__(self, step: int, reason: str, together: bool = True) -> None:
         super().__init__(EXIT_STOPPED)
-        self.step, self.reason = step, reason
+        self.step, self.reason, self.together = step, reason, together
 
 
 class Signals:
@@ -73,6 +78,34 @@ class Signals:
                     self._asked.set()
                 elif time.monotonic() - first > SAME:
                     os._exit(128 + heard[0])
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """While entered, SIGTERM ends what the main thread does as Ctrl-C does: by a KeyboardInterrupt, with its name.
+
+    As in `Signals`, which take over within it, a second one ends the process at once, and a repeat is the same. Signals
+    that are ignored stay so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        if first and time.monotonic() - first[0] > SAME:
+            os._exit(128 + number)
+        if not first:
+            first.append(time.monotonic())
+            raise KeyboardInterrupt(signal.Signals(number).name)
+
+    taken = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [(number, signal.signal(number, heard)) for number in taken]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

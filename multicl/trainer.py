@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -174,7 +174,11 @@ class Trainer:
             self.logbook.open(start, self.total, watch, self.config)
             stream = self._slices(start)
             part, waited = self._load(stream, signals)
-            for step in range(start, start if self.validation.over else self.total):
+            steps = range(start, start if self.validation.over else self.total)
+            (stop,) = self.world.agree(bool(steps) and (part is None or signals.asked()))
+            if stop:
+                self._stop(start, signals)
+            for step in steps:
                 assert part is not None
                 if told := unseen.look(part):
                     self.accelerator.print(told)
@@ -197,19 +201,26 @@ class Trainer:
                 (stop,) = self.world.agree(signals.asked() or (part is None and step + 1 < self.total))
                 self._settle(step + 1, optimizer, stop)
                 if stop:
-                    self.logbook.close()
-                    raise Stopped(step + 1, signals.reason or "another process")
+                    self._stop(step + 1, signals)
                 if self.validation.over:
                     break
-            self.logbook.close()
             average_statistics(self._norms, self.world)
             if self.validation.best_step is not None:
                 self.lifecycle.load(self.validation.best_step, self.towers)
             if self.run and self.accelerator.is_main_process:
                 self.model.save(self.run / "model")
+            (stop,) = self.world.agree(signals.asked())  # since the last step ended
+            if stop:
+                self._stop(self.lifecycle.step, signals)
+            self.logbook.close()
         self.towers.eval()
         self.accelerator.wait_for_everyone()
         return self.model
+
+    def _stop(self, step: int, signals: Signals) -> NoReturn:
+        """All ranks leave; `step` steps are done and saved."""
+        self.logbook.close()
+        raise Stopped(step, signals.reason or "another process")
 
     def _load(self, stream: Iterator[Slice], signals: Signals) -> tuple[Slice | None, float]:
         """The next slice and the seconds it took; none at the end, or where a signal to stop has ended the loaders."""

@@ -144,6 +144,71 @@ def test_a_signal_ends_the_step_saves_and_leaves(tmp_path: Path, number: signal.
     assert [row["loss"] for row in metrics(run)] == [row["loss"] for row in metrics(tmp_path / "whole")]
 
 
+def test_a_signal_after_the_last_step_stops_before_the_run_says_that_it_is_finished(tmp_path: Path) -> None:
+    """While the last checkpoint is written, say: it was heard, and nothing followed."""
+    run = tmp_path / "run"
+    t = trainer(run)
+    save = t.lifecycle.save
+
+    def asked(step: int, *args: Any) -> None:
+        save(step, *args)
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+            t.lifecycle.signals.asked(within=10)
+
+    t.lifecycle.save = asked  # type: ignore[assignment]
+    with pytest.raises(Stopped) as stopped:
+        t.fit()
+    assert stopped.value.step == 8
+    assert read_status(run)["state"] == "stopped"
+    trainer(run, resume=True).fit()
+    assert read_status(run)["state"] == "finished"
+    assert (run / "model").exists()
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_signal_while_the_first_rows_are_loaded(tmp_path: Path, dies: bool) -> None:
+    """Whether the loaders live on or not, no step is taken; those of a resumed run stay as they were."""
+    run = tmp_path / "run"
+    trainer(run, steps=3).fit()
+    t = trainer(run, resume=True)
+    slices = t._slices
+
+    def asked(start: int) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        t.lifecycle.signals.asked(within=10)
+        if dies:
+            raise InputError("a loader process died")
+        yield from slices(start)
+
+    t._slices = asked  # type: ignore[method-assign]
+    with pytest.raises(Stopped) as stopped:
+        t.fit()
+    assert stopped.value.step == read_status(run)["step"] == 3
+    assert read_status(run)["state"] == "stopped"
+    assert len(metrics(run)) == 3
+
+
+def test_a_stop_whose_status_finds_no_room_is_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    t = trainer(tmp_path / "run")
+    tell = t.lifecycle._tell
+
+    def full(state: str, *args: Any) -> None:
+        if state == "stopped":
+            raise OSError(28, "No space left on device")
+        tell(state, *args)
+
+    def asked(*args: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        t.lifecycle.signals.asked(within=10)
+
+    monkeypatch.setattr(t.lifecycle, "_tell", full)
+    t.miner.refresh = asked  # type: ignore[method-assign]
+    with pytest.raises(Stopped):
+        t.fit()
+    assert steps(tmp_path / "run") == [1]
+
+
 def test_a_second_signal_ends_at_once_but_a_repeat_is_the_same() -> None:
     code = (
         "import hashlib\nfrom multicl.signals import Signals\n"
@@ -158,6 +223,29 @@ def test_a_second_signal_ends_at_once_but_a_repeat_is_the_same() -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "True SIGINT\n"
         process.send_signal(signal.SIGINT)
+        time.sleep(1.2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(timeout=20) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+
+
+def test_outside_of_training_a_signal_interrupts_once_and_a_later_one_ends_at_once() -> None:
+    code = (
+        "import time\nfrom multicl.signals import interrupts\n"
+        "with interrupts():\n"
+        "    try:\n        print('up', flush=True)\n        time.sleep(60)\n"
+        "    except KeyboardInterrupt as asked:\n        print(asked, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "SIGTERM\n"
+        process.send_signal(signal.SIGTERM)
         time.sleep(1.2)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)

@@ -492,8 +492,63 @@ def test_an_interrupted_run_says_how_to_go_on(
     monkeypatch.setattr(runs, "execute", stop)
     with pytest.raises(SystemExit) as stopped:
         launch(recipe, ["--run", "r"])
-    assert stopped.value.code == 130
-    assert "stopped; to go on: --run r --resume auto" in capsys.readouterr().err
+    assert stopped.value.code == 75
+    assert "SIGINT: stopped; to go on: --run r --resume auto" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("look", "step", "told"), [(1, 0, "before the first step"), (2, 20, "saved at step 20")])
+def test_a_signal_while_the_model_is_measured(
+    home: Path, recipe: type[Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    number: signal.Signals, look: int, step: int, told: str,
+) -> None:  # fmt: skip
+    """Before training and after it, where nothing is to be saved."""
+    launch(recipe, [*DATA, "--run", "whole"])
+    argv, looks, measure = [*DATA, "--run", "r", "--resume", "auto"], [], recipe.measure
+
+    def asked(self: Run, model: Any) -> Any:
+        looks.append(1)
+        if len(looks) == look:
+            signal.raise_signal(number)
+        return measure(self, model)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(recipe, "measure", asked)
+            with pytest.raises(SystemExit) as stopped:
+                launch(recipe, argv)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stopped.value.code == 75
+    assert f"{number.name}: {told}; to go on: --run r --resume auto" in capsys.readouterr().err
+    status = json.loads(Path("r/status.json").read_text())
+    assert (status["state"], status["step"], status["total"], status["reason"]) == ("stopped", step, 20, number.name)
+    assert not Path("r/result.json").exists()
+    launch(recipe, argv)
+    assert metrics("r") == metrics("whole")
+    assert json.loads(Path("r/status.json").read_text())["state"] == "finished"
+
+
+def test_a_signal_before_a_resumed_run_trains_leaves_its_status_as_it_was(
+    home: Path, recipe: type[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a finished run that is measured again stays finished."""
+    argv = [*DATA, "--run", "r", "--resume", "auto"]
+
+    def asked(self: Run, model: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+
+    launch(recipe, [*argv, "--train.steps", "4"])
+    before = json.loads(Path("r/status.json").read_text())
+    monkeypatch.setattr(recipe, "measure", asked)
+    for steps, state in (("4", "finished"), ("20", "stopped")):
+        with pytest.raises(SystemExit, match="75"):
+            launch(recipe, [*argv, "--train.steps", steps])
+        after = json.loads(Path("r/status.json").read_text())
+        assert {**after, "state": "", "reason": None} == {**before, "state": ""}
+        assert after["state"] == state
 
 
 def test_a_recipe_may_finish_with_a_result_of_its_own(
