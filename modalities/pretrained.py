@@ -29,11 +29,32 @@ def quiet() -> Iterator[None]:
             theirs.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def load(name: str, **settings: Any) -> tuple[Any, set[int]]:
+def class_of(config: Any) -> Any:
+    """What builds a config's model: AutoModel, or the class beside the config where AutoModel lacks it (halves of
+    SigLIP and CLAP)."""
+    import transformers
+
+    beside = type(config).__name__.removesuffix("Config") + "Model"
+    known = type(config) in transformers.MODEL_MAPPING
+    return transformers.AutoModel if known else getattr(transformers, beside, transformers.AutoModel)
+
+
+def fresh(config: Any) -> Any:
+    """The architecture alone, with random weights.
+
+    Raises:
+        ValueError: a config that there is no model for.
+    """
+    of = class_of(config)
+    create = getattr(of, "from_config", None) or of._from_config
+    return create(config, dtype=torch.float32)
+
+
+def load(name: str, config: Any = None, **settings: Any) -> tuple[Any, set[int]]:
     """A model in float32, from safetensors alone, and the `id`s of its parameters that the files lack.
 
     Args:
-        name: of the hub, or a folder. settings: of `AutoModel.from_pretrained`.
+        name: of the hub, or a folder. config: other than the files' own. settings: of `AutoModel.from_pretrained`.
 
     Raises:
         OSError, ValueError, RuntimeError: as transformers.
@@ -41,8 +62,8 @@ def load(name: str, **settings: Any) -> tuple[Any, set[int]]:
     from transformers import AutoModel
 
     with quiet():
-        model, found = AutoModel.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **settings
+        model, found = (AutoModel if config is None else class_of(config)).from_pretrained(
+            name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **settings
         )
     own_storage(model)
     return model, {id(p) for key, p in model.named_parameters() if key in found["missing_keys"]}

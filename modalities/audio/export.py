@@ -45,14 +45,15 @@ def write(audio: Audio, encoder: nn.Module, head: nn.Module | None, folder: Path
         plain.model.save_pretrained(folder)
     pretrained.describe(audio.encoder)[1].save_pretrained(folder)
     kind, rate = type(plain.model).__name__, audio.rate
-    features = "out.pooler_output" if _pools(plain, rate) else "out.last_hidden_state.mean(1)"
+    features = _features(plain, rate)
     return f"""```python
 import torch
 from transformers import AutoFeatureExtractor, {kind}
 extractor, model = AutoFeatureExtractor.from_pretrained("this-folder"), {kind}.from_pretrained("this-folder").eval()
 wave = torch.zeros({rate}).numpy()  # float32 [T], mono, at {rate} Hz
+given = extractor([wave], sampling_rate={rate}, return_tensors="pt")
 with torch.no_grad():
-    out = model(**extractor([wave], sampling_rate={rate}, return_tensors="pt"))
+    out = model(**given)
 features = {features}  # [1, {plain.width}]
 ```
 
@@ -60,13 +61,18 @@ One sound at a time: of several of unlike lengths only the frames of each count.
 """
 
 
-def _pools(encoder: WaveModel | pretrained.SpectrogramModel, rate: int) -> bool:
-    """Its features are the model's pooled output, and not the mean of its states."""
+def _features(encoder: WaveModel | pretrained.SpectrogramModel, rate: int) -> str:
+    """Python for the features of one sound: the pooled output, or the mean of the states, without those of padding."""
+    mean = "out.last_hidden_state.mean(1)"
     if isinstance(encoder, WaveModel):
-        return False
-    silence = encoder.extractor([torch.zeros(rate).numpy()], sampling_rate=rate, return_tensors="pt")
+        return mean
+    given = encoder.extractor([torch.zeros(rate).numpy()], sampling_rate=rate, return_tensors="pt")
     with torch.no_grad():
-        return getattr(encoder.model(**silence), "pooler_output", None) is not None
+        out = encoder.model(**given)
+    if getattr(out, "pooler_output", None) is not None:
+        return "out.pooler_output"
+    masked = "attention_mask" in given and given["attention_mask"].shape == out.last_hidden_state.shape[:2]
+    return 'out.last_hidden_state[given["attention_mask"] > 0].mean(0, keepdim=True)' if masked else mean
 
 
 def half(audio: Audio, encoder: nn.Module) -> Half:

@@ -58,10 +58,15 @@ def clap(extractor: ClapFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tens
     return (10 * mel.clamp(min=1e-10).log10())[:, None].expand(-1, 4 if fusion else 1, -1, -1)
 
 
+def kaldi_frames(rate: int) -> tuple[int, int]:
+    """Samples in a frame of 25 ms, and from one to the next, 10 ms later."""
+    return int(rate * 0.025), int(rate * 0.01)
+
+
 def ast(extractor: ASTFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tensor:
     """[B, F, M]: Kaldi's log-mel energies, as `torchaudio.compliance.kaldi.fbank` has them; zeros beyond a clip."""
     rate, most = int(extractor.sampling_rate), int(extractor.max_length)
-    size, hop = int(rate * 0.025), int(rate * 0.01)  # of 25 and 10 ms
+    size, hop = kaldi_frames(rate)
     points = 1 << (size - 1).bit_length()
     frames = wave.unfold(1, size, hop)[:, :most]  # [B, f, size]
     frames = frames - frames.mean(2, keepdim=True)

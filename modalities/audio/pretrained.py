@@ -16,7 +16,6 @@ from transformers import (
     ASTFeatureExtractor,
     AutoConfig,
     AutoFeatureExtractor,
-    AutoModel,
     ClapFeatureExtractor,
     PreTrainedConfig,
     PreTrainedModel,
@@ -60,7 +59,7 @@ def build(name: str, rate: int, max_seconds: float, weights: bool) -> WaveModel 
         if weights:
             model, absent = pretrained.load(name, config=config)
         else:
-            model, absent = AutoModel.from_config(config, dtype=torch.float32), set()  # type: ignore[no-untyped-call]
+            model, absent = pretrained.fresh(config), set()
     except (OSError, ValueError, RuntimeError) as error:
         raise _unusable(name, error) from error
     tower = _audio_tower(model)
@@ -146,7 +145,7 @@ class SpectrogramModel(nn.Module):
         """What the extractor gives for [B, T] sounds, zero beyond their lengths; it is given no more than it hears."""
         rate, heard = self.extractor.sampling_rate, heard_seconds(self.extractor)
         # cut here: CLAP's extractor would seek a place by numpy's global generator
-        wave = wave if heard is None else wave[:, : int(heard * rate)]
+        wave = wave if heard is None else wave[:, : round(heard * rate)]
         least = int(SHORTEST * rate)
         wave = nn.functional.pad(wave, (0, max(0, least - wave.shape[1])))
         own = lengths.clamp(max=wave.shape[1])
@@ -213,8 +212,10 @@ def heard_seconds(extractor: Any) -> float | None:
     samples = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
     if samples is not None:
         return float(samples / extractor.sampling_rate)
-    # AST: frames of 10 ms
-    return extractor.max_length / 100 if isinstance(extractor, ASTFeatureExtractor) else None
+    if not isinstance(extractor, ASTFeatureExtractor):
+        return None
+    size, hop = features.kaldi_frames(extractor.sampling_rate)
+    return float((size + (extractor.max_length - 1) * hop) / extractor.sampling_rate)
 
 
 def _unusable(name: str, error: Exception) -> InputError:

@@ -79,7 +79,8 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         self.model = model
         self.pooling = pooling
-        self.width = int(model.config.hidden_size)
+        projects = pooling == "pooler" and hasattr(model.config, "projection_size")  # SigLIP, to the width of pictures
+        self.width = int(model.config.projection_size if projects else model.config.hidden_size)
 
     def forward(self, batch: Batch) -> Tensor:
         """-> [B, width] float32. On a CPU, rows of about one length go together, where that saves padding."""

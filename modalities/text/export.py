@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multicl.modalities import lora
-from multicl.modalities.pretrained import quiet
+from multicl.modalities import lora, pretrained
 from multicl.modalities.text import hub, sentence, tokens
 from multicl.modalities.text.encoders import TransformerEncoder
 from multicl.types import Half, InputError
@@ -42,7 +41,13 @@ def forms(text: Text, encoder: nn.Module) -> tuple[str, ...]:
     """What can hold this encoder."""
     if not isinstance(encoder, TransformerEncoder) or encoder.model.config.is_encoder_decoder or text.fill:
         return ()
-    return FORMS if encoder.pooling != "pooler" or _pooler(encoder) else FORMS[1:]
+    as_sentence = _named(encoder) == "AutoModel" and (encoder.pooling != "pooler" or _pooler(encoder))
+    return FORMS if as_sentence else FORMS[1:]
+
+
+def _named(encoder: TransformerEncoder) -> str:
+    """The class of transformers that loads the model; sentence-transformers knows no other than AutoModel."""
+    return str(pretrained.class_of(encoder.model.config).__name__)
 
 
 def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
@@ -94,12 +99,13 @@ def _half_tokenizer(text: Text) -> PreTrainedTokenizerBase:
 def _transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:
     if head is not None:
         raise InputError("transformers has no place for a head: export the encoder's features (--space features)")
-    with quiet():
+    with pretrained.quiet():
         encoder.model.save_pretrained(folder)
     _tokenizer(text).save_pretrained(folder)
+    kind = _named(encoder)
     return f"""```python
-from transformers import AutoModel, AutoTokenizer
-tokenizer, model = AutoTokenizer.from_pretrained("this-folder"), AutoModel.from_pretrained("this-folder").eval()
+from transformers import {kind}, AutoTokenizer
+tokenizer, model = AutoTokenizer.from_pretrained("this-folder"), {kind}.from_pretrained("this-folder").eval()
 texts = {_texts(text)}
 out = model(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt"), output_hidden_states=True)
 ```
@@ -121,6 +127,8 @@ def _pooler(encoder: TransformerEncoder) -> list[nn.Module]:
 
 
 def _sentence_transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:
+    if _named(encoder) != "AutoModel":
+        raise InputError(f"sentence-transformers loads no {_named(encoder)}: export the pair (--to clap)")
     _transformers(text, encoder, None, folder)
     layers = [] if head is None else list(head.children()) if isinstance(head, nn.Sequential) else [head]
     pooling, limit = encoder.pooling, _tokenizer(text).model_max_length

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from multicl.modalities.pretrained import own_storage, quiet
+from multicl.modalities.pretrained import class_of, fresh, own_storage, quiet
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, se
 
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     with quiet():
-        model, info = _load(name, _class_of(config).from_pretrained, config=config, **options)
+        model, info = _load(name, class_of(config).from_pretrained, config=config, **options)
         whole: Any = _load(name, AutoConfig.from_pretrained) if info["missing_keys"] else None
         if getattr(whole, "text_config", None) is not None:  # CLAP's text half is not found in the files of the whole
             whole.text_config = config
@@ -62,23 +62,11 @@ def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, se
 
 def build_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     """The architecture alone, with random weights."""
-    import torch
-
-    of = _class_of(config)
-    create: Callable[..., PreTrainedModel] = getattr(of, "from_config", None) or of._from_config
     try:
-        return create(config, dtype=torch.float32)
+        model: PreTrainedModel = fresh(config)
     except ValueError as error:  # a config that AutoModel has no model for
         raise _refusal(name, error) from error
-
-
-def _class_of(config: PreTrainedConfig) -> Any:
-    """What builds a config's model: AutoModel, or the class beside the config where AutoModel lacks it (SigLIP's)."""
-    import transformers
-
-    beside = type(config).__name__.removesuffix("Config") + "Model"
-    known = type(config) in transformers.MODEL_MAPPING
-    return transformers.AutoModel if known else getattr(transformers, beside, transformers.AutoModel)
+    return model
 
 
 def read_json(name: str, file: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import hf
 import pytest
 import torch
+import two_tower_models
 from torch.nn.functional import normalize
 from toys import Vectors
 from transformers import AutoModel, AutoTokenizer
@@ -252,3 +253,18 @@ def test_a_head_with_norms_is_refused(saved: Saved, tmp_path: Path) -> None:
     folder = saved(SMALL, Head(dim=4, norm="layer"), "joint")
     with pytest.raises(InputError, match=r"no LayerNorm in a head.*--space features"):
         export(folder, "sentence-transformers", tmp_path / "out")
+
+
+def test_the_text_half_of_clap_is_exported_as_the_class_that_loads_it(saved: Saved, tmp_path: Path) -> None:
+    text = Text(str(two_tower_models.saved(tmp_path / "clap", "clap")), max_tokens=16)
+    folder = saved(text, Head(layers=0))
+    with pytest.raises(
+        InputError, match=r"cannot hold this model .*What fits it: --to transformers \(text\), --to onnx"
+    ):
+        export(folder, "sentence-transformers", tmp_path / "sentences")
+    out = export(folder, "transformers", tmp_path / "out")
+    (code,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.replace("this-folder", str(out)), names)
+    found = names["out"].last_hidden_state.mean(1)
+    torch.testing.assert_close(found, load(folder).embed(text=["two words"], normalize=False), atol=1e-5, rtol=1e-5)

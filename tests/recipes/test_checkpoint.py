@@ -317,6 +317,19 @@ def test_a_fixed_temperature_is_asked_for(recipe_of: Any, tmp_path: Path, data: 
     assert trainer.towers.pairs[0].objective.temperature == 0.05
 
 
+def test_a_text_half_that_projects_to_the_width_of_pictures(recipe_of: Any, tmp_path: Path, data: Path) -> None:
+    folder = saved(tmp_path / "model", "siglip")
+    config = transformers.SiglipConfig.from_pretrained(folder)
+    config.vision_config.hidden_size = config.text_config.projection_size = 24  # as in SigLIP 2's largest
+    torch.manual_seed(0)
+    transformers.SiglipModel(config).save_pretrained(folder)
+    model = parse(recipe_of("siglip"), ["--from", str(folder), "--data.path", str(data), *FEW]).trainer().fit()
+    out = export(model.save(tmp_path / "saved"), "clip", tmp_path / "out")
+    for found, expected in zip(ours(model, "siglip"), theirs(out, "siglip", TEXTS, cells("siglip")), strict=True):
+        assert found.shape[1] == 24
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
 def test_a_model_made_of_two_others(recipe_of: Any, tmp_path: Path, data: Path) -> None:
     folder = tmp_path / "model"
     text = transformers.BertConfig(**hf.SIZE, vocab_size=16, pad_token_id=1, max_position_embeddings=20)

@@ -85,7 +85,7 @@ def theirs(folder: Path, kind: str, texts: list[str], cells: Sequence[np.ndarray
     batch = dict(tokenizer(texts, return_tensors="pt", truncation=True, **fill))
     batch.pop("token_type_ids", None)
     if kind == "siglip":
-        batch.pop("attention_mask")
+        batch.pop("attention_mask", None)  # an export's gives none
     with torch.no_grad():
         text = model.get_text_features(**batch).pooler_output
         if kind == "clap":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
     ASTModel,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
@@ -41,6 +45,18 @@ def wav2vec2(norm: str) -> tuple[Any, Any]:
 def ast() -> tuple[Any, Any]:
     config = ASTConfig(**SIZE, max_length=64, num_mel_bins=32)
     return ASTModel(config), ASTFeatureExtractor(max_length=64, num_mel_bins=32)
+
+
+def ast_of_every_frame() -> tuple[Any, Any]:
+    """Of 0.64 s, the last frame of which it sees, too."""
+    config = ASTConfig(**SIZE, max_length=64, num_mel_bins=32, patch_size=8, time_stride=8, frequency_stride=8)
+    return ASTModel(config), ASTFeatureExtractor(max_length=64, num_mel_bins=32)
+
+
+def w2v_bert() -> tuple[Any, Any]:
+    """Its extractor pads a sound to pairs of frames."""
+    config = Wav2Vec2BertConfig(**SIZE, feature_projection_input_dim=32, conv_depthwise_kernel_size=3, layerdrop=0.0)
+    return Wav2Vec2BertModel(config), SeamlessM4TFeatureExtractor(feature_size=16, num_mel_bins=16)
 
 
 def whisper() -> tuple[Any, Any]:
@@ -82,7 +98,9 @@ def sine(rate: int) -> torch.Tensor:
     return 0.3 * torch.sin(torch.arange(rate * 3 // 4) ** 2 / rate)
 
 
-@pytest.mark.parametrize("make", [lambda: wav2vec2("group"), lambda: wav2vec2("layer"), ast])
+@pytest.mark.parametrize(
+    "make", [lambda: wav2vec2("group"), lambda: wav2vec2("layer"), ast, ast_of_every_frame, w2v_bert]
+)
 def test_transformers_gives_our_features(make: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     audio = Audio(written(tmp_path / "theirs", make()))
@@ -101,6 +119,11 @@ def test_one_half_of_clap(tmp_path: Path) -> None:
     out, wave = export(folder, "transformers", tmp_path / "out"), sine(RATE)
     expected = load(folder, device="cpu").embed(audio=[(wave.numpy(), RATE)], space=None, normalize=False)
     torch.testing.assert_close(run(out, wave), expected, atol=1e-5, rtol=1e-5)
+    again = Model(Towers({"audio": replace(audio, encoder=str(out))}, [Pair("audio", "audio")]).eval(), None)
+    found = again.embed(audio=[(wave.numpy(), RATE)], normalize=False)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    saved_again = load(again.save(tmp_path / "again"), device="cpu")
+    assert torch.equal(saved_again.embed(audio=[(wave.numpy(), RATE)], normalize=False), found)
 
 
 @pytest.mark.parametrize(
