@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import tyro
@@ -131,6 +132,13 @@ def _pictures(name: str, encoder: str, vision: Any) -> dict[str, Any]:
 def _config(name: str, node: str) -> Any:
     from transformers import AutoConfig
 
+    from multicl.saved import config_of
+
+    if any(config_of(folder) for folder in (Path(name), Path(name) / "model")):
+        form = "clip" if node == "image" else "clap"
+        raise InputError(
+            f"--from {name} is a model of multicl: multicl export {quote(name)} --to {form}, and give that folder"
+        )
     config = _loaded(AutoConfig.from_pretrained, name)
     if not all(getattr(config, part, None) is not None for part in (OTHERS[node], "text_config")):
         article = "an image" if node == "image" else "an audio"

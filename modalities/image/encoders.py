@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,7 @@ from multicl.types import Batch, InputError
 if TYPE_CHECKING:
     from multicl.modalities.image.settings import Channels, Image
 
+log = logging.getLogger(__name__)
 CHANNELS: dict[Channels, int] = {channels: which.stop - which.start for channels, which in color.WHICH.items()}
 
 
@@ -104,6 +106,12 @@ class ImageEncoder(nn.Module):
             got = f"{list(h.shape)} {h.dtype}" if isinstance(h, Tensor) else type(h).__name__
             raise InputError(f"the encoder {self.name} must give float [B, W] or [B, W, ...]; for B = 2 it gave {got}")
         return int(h.shape[1])
+
+
+def warn_of_fresh(name: str | nn.Module) -> None:
+    """Log that a checkpoint begins at random. Names of torchvision, and timm's without a tag, are of architectures."""
+    if isinstance(name, str) and (is_huggingface(name) or (name.startswith("timm/") and "." in name)):
+        log.warning("image encoder %r begins with random weights: pretrained is False (--image.pretrained)", name)
 
 
 def build(settings: Image, weights: bool) -> ImageEncoder:

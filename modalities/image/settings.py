@@ -200,13 +200,16 @@ class Image:
         return Batch({"pixels": views.random_view(pixels, seeds, settings, size, extent)}, batch.row)
 
     def build(self, weights: bool = True) -> nn.Module:
-        """The Encoder: Batch -> [B, width].
+        """The Encoder: Batch -> [B, width]. With `weights`, which training asks for, it is said where a checkpoint
+        that is named begins with others than its own.
 
         Raises:
             InputError: an unknown encoder, weights that cannot be had, or a `size` that it cannot take.
         """
         from multicl.modalities.image import encoders
 
+        if weights and not self.pretrained:
+            encoders.warn_of_fresh(self.encoder)
         return encoders.build(self, weights and self.pretrained)
 
     def save(self, folder: Path) -> None:

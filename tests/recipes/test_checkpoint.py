@@ -354,6 +354,14 @@ def test_a_model_of_pictures_of_any_size_is_refused(recipe_of: Any, tmp_path: Pa
         parse(recipe_of("siglip"), ["--from", str(tmp_path / "model")])
 
 
+@pytest.mark.parametrize("part", ["", "model"])
+def test_a_run_is_exported_first(part: str, launched: Any, recipe_of: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launched("clip", "--from", str(saved(tmp_path / "theirs", "clip")), "--run", str(run), *FROM["clip"])
+    with pytest.raises(InputError, match=f"is a model of multicl: multicl export {run / part} --to clip, and give"):
+        parse(recipe_of("clip"), ["--from", str(run / part)])
+
+
 def test_other_encoders_than_the_checkpoints_are_refused(launched: Any, tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", "clip")
     flags = ["--image.encoder", "resnet18", "--image.no-pretrained", "--image.size", "32"]

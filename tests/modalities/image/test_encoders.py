@@ -289,6 +289,19 @@ def test_hugging_face_with_another_size_and_channels(saved):
     assert encoder(batch(16, 32)).shape == (3, width)
 
 
+def test_a_checkpoint_that_begins_at_random_is_told(saved, caplog):
+    folder = str(saved[0])
+    for quiet in (
+        lambda: Image(folder, size=16).build(),
+        lambda: Image(folder, size=16, pretrained=False).build(weights=False),  # as loading does
+        lambda: Image("resnet18", pretrained=False).build(),
+    ):
+        quiet()
+        assert "random" not in caplog.text
+    Image(folder, size=16, pretrained=False).build()
+    assert f"image encoder '{folder}' begins with random weights: pretrained is False" in caplog.text
+
+
 def test_hugging_face_folders_that_will_not_do(tmp_path):
     vit().save_pretrained(tmp_path)
     with pytest.raises(InputError, match="cannot be loaded"):
