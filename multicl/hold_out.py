@@ -10,7 +10,7 @@ import numpy as np
 
 from multicl.data import Data
 from multicl.equal_files import Files
-from multicl.ids import Ids, content_ids
+from multicl.ids import Ids, content_ids, label_key
 from multicl.mixture import Mixture
 from multicl.rows import Rows, resolve_path
 from multicl.types import InputError
@@ -25,8 +25,8 @@ class HoldOut(Data):
     hold_out_seed: int = 0
     """Chooses them."""
     together: str | None = None
-    """A column whose equal cells, texts or files of the same bytes, stay on one side: else captions of one picture
-    would be trained on and held out."""
+    """A column whose equal cells (texts, numbers, files of the same bytes; of lists, any part) stay on one side: else
+    captions of one picture would be trained on and held out. Rows where it is null, blank or -1 are each by itself."""
     test: str = "held-out"
 
     def __post_init__(self) -> None:
@@ -126,11 +126,22 @@ class LeaveOut(Data):
 
 def _things(rows: Rows, column: str) -> Ids:
     """[N] which thing a row's cell is, numbered as they first come."""
-    cells = zip(rows.numbers().tolist(), rows.cells(column), strict=True)
-    found = (resolve_path(cell, rows.base_of(number), "files") for number, cell in cells)
-    ids, _ = content_ids([found], range(len(rows)), [Files()])
+    numbered = zip(rows.numbers().tolist(), rows.cells(column), strict=True)
+    cells = (resolve_path(_compared(cell), rows.base_of(number), "files") for number, cell in numbered)
+    ids, _ = content_ids([cells], range(len(rows)), [Files()])
     _, first, things = np.unique(ids, return_index=True, return_inverse=True)
     return first.argsort().argsort()[things]
+
+
+def _compared(cell: Any) -> Any:
+    """A cell as content is compared: texts without blanks around them, media, lists of these; of all else its text."""
+    if isinstance(cell, str):
+        return cell.strip()
+    if isinstance(cell, list) and all(part is None or isinstance(part, str | bytes | dict) for part in cell):
+        return [_compared(part) for part in cell]
+    if isinstance(cell, bytes) or (isinstance(cell, dict) and not {"bytes", "path"}.isdisjoint(cell)):
+        return cell
+    return label_key(cell)
 
 
 def _refuse_others(split: str | None, training: str, why: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from itertools import combinations, product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -63,6 +66,44 @@ def test_rows_of_things_that_do_not_repeat_are_those_drawn_without(table: Path) 
         HoldOut(path=str(table), together=column).open("held-out").column("word") for column in (None, "word")
     )
     assert plain == whole
+
+
+@pytest.mark.parametrize(
+    ("cells", "things"),
+    [
+        ([1, 2, 1, None, None, -1, -1], [0, 1, 0, 2, 3, 4, 5]),
+        ([0.5, 0.5, 1.0], [0, 0, 1]),
+        ([True, False, True], [0, 1, 0]),
+        (["a", " a", "a ", "b", "", " ", "  "], [0, 0, 0, 1, 2, 3, 4]),
+        ([["a", "b"], ["c"], ["b", "c"], None, []], [0, 0, 0, 1, 2]),
+        ([[None, "p.png"], ["q.png"], ["r.png"]], [0, 0, 1]),  # p and q hold the same bytes
+        ([[1, 2], [2, 3], [1, 2]], [0, 1, 0]),
+        ([{"name": "a"}, {"name": "b"}, {"name": "a"}], [0, 1, 0]),
+        ([{"path": None, "bytes": None}] * 2 + [{"path": "p.png", "bytes": None}, {"path": "q.png"}], [0, 1, 2, 2]),
+    ],
+)
+def test_what_one_thing_is(tmp_path: Path, cells: list[Any], things: list[int]) -> None:
+    for name, content in (("p.png", b"one"), ("q.png", b"one"), ("r.png", b"two")):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"cell": c, "row": i}) + "\n" for i, c in enumerate(cells)))
+    apart = set()
+    for seed, share in product(range(20), (0.2, 0.4)):
+        data = HoldOut(path=str(tmp_path / "t.jsonl"), together="cell", hold_out=share, hold_out_seed=seed)
+        train, held = ({things[row] for row in rows.column("row")} for rows in (data.open(), data.open("held-out")))
+        assert not train & held
+        apart |= {frozenset((kept, back)) for kept in train for back in held}
+    assert apart == {frozenset(two) for two in combinations(set(things), 2)}
+
+
+def test_equal_names_in_folders_of_several_sets_are_several_things(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.csv").write_text("image,set\n" + "".join(f"{i}.png,{name}\n" for i in range(9)))
+        for i in range(9):
+            (tmp_path / name / f"{i}.png").write_text(f"{name} {i}")
+    one, other = (str(tmp_path / name / "t.csv") for name in ("one", "other"))
+    apart = HoldOut(path=one, mix={other: 0}, together="image", hold_out=0.5)
+    assert (apart.held == replace(apart, together=None).held).all()
 
 
 def test_one_thing_in_all_rows_cannot_be_kept_back(tmp_path: Path) -> None:

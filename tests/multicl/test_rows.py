@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from multicl import InputError
@@ -523,6 +525,9 @@ def test_only_relative_paths_are_resolved() -> None:
         ({"path": "a.png"}, {"path": "/base/a.png"}),
         (held, held),
         (["a.png", {"path": "b.png"}], ["/base/a.png", {"path": "/base/b.png"}]),
+        ([None, "a.png"], [None, "/base/a.png"]),
+        ("./x//a.png", "/base/x/a.png"),
+        ("../a.png", "/base/../a.png"),
         ("https://host/a.png", "https://host/a.png"),
         ([1.0, 2.0], [1.0, 2.0]),
         (b"bytes", b"bytes"),
@@ -545,6 +550,17 @@ def test_paths_from_the_home_folder_and_as_browsers_have_them(monkeypatch: pytes
     ]:
         assert resolve_path(cell, Path("/base"), "files") == found
         assert resolve_path(cell, Path("/base"), "values") == cell
+
+
+@given(
+    base=st.sampled_from(["/", "/base", "base", ".", "..", "a/b"]),
+    parts=st.lists(st.sampled_from(["a.png", "b c", "", ".", "..", "~"]), min_size=1),
+)
+def test_paths_are_joined_as_pathlib_joins_them(base: str, parts: list[str]) -> None:
+    path = "/".join(parts)
+    wanted = path if path.startswith("/") or not path else str(Path(base) / path)
+    if not path.startswith("~/"):
+        assert resolve_path(path, Path(base), "files") == wanted
 
 
 def test_null_cells() -> None:
