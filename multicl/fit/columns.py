@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from multicl.adapters import adapter, entry_point_names
+from multicl.fit.odd import Odd, odd
 from multicl.ids import label_key
 from multicl.rows import Rows, is_null, resolve_path
 from multicl.types import BadSample, InputError, Modality
@@ -18,12 +20,18 @@ READ = 8
 """Cells of a column that each adapter is asked to read."""
 CLASSES = 1000
 """Most different labels."""
-LABELS = ("label", "labels", "class", "target", "category", "y")
+LABELS = ("label", "labels", "class", "cls", "target", "category", "y")
 """Names that a column of labels often has; among several such columns these come first."""
 CAPTIONS = ("caption", "captions", "text", "description", "sentence", "prompt", "title")
 """Names that a column of descriptions often has: its strings are texts, however often they repeat."""
 SHORT = 30
-"""Characters of the longest label."""
+"""Characters of the longest label of a column that is not called so."""
+LONG = 120
+"""Of one that is."""
+OFTEN = 0.5
+"""Share of the rows that must have a column, for it to be used."""
+COUNTED = 20 * CLASSES
+"""Rows among which classes are counted, where a column may have more than the rows that are looked at show."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +44,18 @@ class Column:
     cells: tuple[Any, ...]
     """Some that are not null."""
     present: float
-    """Share of the looked-at rows that have a cell."""
+    """Share of the looked-at rows that have a cell; of labels, that have one."""
     classes: int = 0
-    """Different labels among the cells that were looked at; 0: these are no labels."""
-    lost: str | None = None
-    """The first path, where the cells are paths of media and no file is there."""
+    """Different labels, of the cells that were looked at; 0: these are no labels."""
+    odd: Odd | None = None
+    """Why no adapter reads it, where that is known."""
 
 
-def columns_of(rows: Rows) -> list[Column]:
+def columns_of(rows: Rows, held: Rows | None = None) -> list[Column]:
     """Every column, in the data's order, but for a format's own: WebDataset's `__key__` and `__url__`.
+
+    Args:
+        rows: to train on. held: to be measured by: labels that none of these has are of no use.
 
     Raises:
         InputError: a stream, or rows without names.
@@ -53,33 +64,80 @@ def columns_of(rows: Rows) -> list[Column]:
         raise InputError(
             f"{rows.label} is a stream, which is not looked through: write a recipe for it (multicl recipes)"
         )
-    step = max(1, len(rows) // LOOKED_AT)
-    numbers = list(range(0, len(rows), step))[:LOOKED_AT]
     names = [name for name in rows.names or [] if not (name.startswith("__") and name.endswith("__"))]
-    seen = rows.fetch(numbers, names)
-    return [_column(name, [row.get(name) for row in seen], rows) for name in names]
+    seen = rows.fetch(_spread(len(rows), LOOKED_AT), names)
+    columns = [_column(name, [row.get(name) for row in seen], rows) for name in names]
+    return [
+        replace(column, classes=0, odd=Odd("labels, which no held-out row has"))
+        if column.classes and held is not None and not _labelled(held, column.name)
+        else column
+        for column in columns
+    ]
 
 
 def labels_among(columns: Sequence[Column]) -> Column | None:
-    """The column whose values are labels; of several the one that is called so, else the first."""
-    found = [c for c in columns if c.classes and c.present == 1]
-    return min(found, key=lambda c: LABELS.index(c.name) if c.name in LABELS else len(LABELS), default=None)
+    """The column whose values are labels; of several the one that is called so, else the first that all rows have."""
+
+    def place(column: Column) -> tuple[int, bool]:
+        return LABELS.index(name) if (name := column.name.lower()) in LABELS else len(LABELS), column.present < 1
+
+    return min((c for c in columns if c.classes and c.present >= OFTEN), key=place, default=None)
+
+
+def _labelled(rows: Rows, name: str) -> bool:
+    """Whether any row has a label; stops at the first."""
+    return rows.has(name) and any(label_key(cell) is not None for cell in rows.cells(name))
+
+
+def _spread(rows: int, most: int) -> list[int]:
+    """Places from the first row to the last, at steps that are rarely equal: every fifth row may be of one kind."""
+    places: list[int] = np.linspace(0, rows - 1, min(rows, most)).astype(int).tolist()
+    return places
 
 
 def _column(name: str, raw: list[Any], rows: Rows) -> Column:
-    cells = [cell for cell in raw if not is_null(cell)]
+    cells = [cell for cell in raw if not (is_null(cell) or (isinstance(cell, str) and not cell.strip()))]
+    if classes := _classes(name, cells, rows):
+        return Column(name, None, tuple(cells), sum(label_key(cell) is not None for cell in cells) / len(raw), classes)
     present = len(cells) / len(raw)
-    classes = len({label_key(cell) for cell in cells}) if all(map(_may_be_label, cells)) else 0
-    described = name.lower() in CAPTIONS and all(isinstance(cell, str) for cell in cells)
-    if described or not 2 <= classes <= min(CLASSES, len(cells) // 4):
-        classes = 0
-    if classes or not cells or constant(cells):
-        return Column(name, None, tuple(cells), present, classes)
-    some = cells[:: max(1, len(cells) // READ)][:READ]
+    if not cells or constant(cells):
+        return Column(name, None, tuple(cells), present)
+    some = [cells[at] for at in _spread(len(cells), READ)]
     owner = _owner(some, rows)
-    if owner is not None and not adapter(owner)().files and all(map(_names_media, some)):  # which would be the texts
-        return Column(name, None, tuple(cells), present, lost=resolve_path(some[0], rows.base, "files"))
+    if owner is None or not adapter(owner)().files:  # an adapter of texts would read the names of files, too
+        found = [resolve_path(cell, rows.base, "files") for cell in some]
+        if why := odd(some, found, lambda media: _owner(media, rows, files=True) is not None):
+            return Column(name, None, tuple(cells), present, odd=why)
     return Column(name, owner, tuple(cells), present)
+
+
+def _classes(name: str, cells: list[Any], rows: Rows) -> int:
+    """How many labels a column has; 0: it holds something else.
+
+    A column that is called so may have more of them than the looked-at rows can show several of each.
+    """
+    called = name.lower() in LABELS
+    if name.lower() in CAPTIONS and all(isinstance(cell, str) for cell in cells):
+        return 0
+    count = _count(cells, called)
+    if count < 2:
+        return 0
+    if names := rows.class_names(name):
+        return len(names)
+    if count <= min(CLASSES, len(cells) // (2 if called else 4)):
+        return count
+    if len(rows) <= LOOKED_AT or not called:
+        return 0
+    more = [row.get(name) for row in rows.fetch(_spread(len(rows), COUNTED), [name])]
+    count = _count([cell for cell in more if not is_null(cell)], called)
+    return count if 2 <= count <= min(CLASSES, len(more) // 4) else 0
+
+
+def _count(cells: Sequence[Any], called: bool) -> int:
+    """Different labels; 0: some cells can be none. called: the column is called as labels are."""
+    if not all(_may_be_label(cell, LONG if called else SHORT) for cell in cells):
+        return 0
+    return len({label_key(cell) for cell in cells} - {None})
 
 
 def constant(cells: Sequence[Any]) -> bool:
@@ -87,23 +145,22 @@ def constant(cells: Sequence[Any]) -> bool:
     return len(cells) > 1 and all(isinstance(cell, str) and cell == cells[0] for cell in cells)
 
 
-def _may_be_label(cell: Any) -> bool:
+def _may_be_label(cell: Any, longest: int) -> bool:
     if isinstance(cell, float):  # whole ones are what tables make of whole numbers, some of which were missing
         return cell.is_integer()
-    return isinstance(cell, int) or (isinstance(cell, str) and len(cell) <= SHORT)
+    return isinstance(cell, int) or (isinstance(cell, str) and len(cell) <= longest)
 
 
-def _names_media(cell: Any) -> bool:
-    """A string that ends as pictures and sounds do."""
-    kind = mimetypes.guess_type(cell.strip())[0] if isinstance(cell, str) else None
-    return kind is not None and kind.startswith(("image/", "audio/"))
+def _owner(cells: Sequence[Any], rows: Rows, files: bool = False) -> str | None:
+    """The adapter that reads most of the cells, one of files before one of texts, which reads any path, too.
 
-
-def _owner(cells: Sequence[Any], rows: Rows) -> str | None:
-    """The adapter that reads most of the cells, one of files before one of texts, which reads any path, too."""
+    files: one of files or none.
+    """
     best: tuple[bool, float, str] | None = None
     for name in sorted(entry_point_names()):
         made = adapter(name)()
+        if files and not made.files:
+            continue
         share = sum(_reads(made, resolve_path(c, rows.base, "files" if made.files else "values")) for c in cells)
         if share > len(cells) / 2 and (best is None or (made.files, share) > best[:2]):
             best = made.files, share, name

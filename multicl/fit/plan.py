@@ -9,15 +9,13 @@ from itertools import combinations
 from typing import Any
 
 from multicl.adapters import adapter
-from multicl.fit.columns import CAPTIONS, Column, constant, labels_among
+from multicl.fit.columns import CAPTIONS, OFTEN, Column, constant, labels_among
 from multicl.rows import Rows, resolve_path
 from multicl.run import Run
 from multicl.types import InputError, Suggestion, Suggests
 
 TAKEN = {"self", "label", "probe", "field", "multicl", "held_out", "crossing"}
 """Names of the written recipe which no node may have, beside those of every run."""
-OFTEN = 0.5
-"""Share of the rows that must have a column."""
 FEW = 2000
 """Rows below which an encoder from scratch learns little."""
 OWN = "its own views"
@@ -75,7 +73,7 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
 
     Raises:
         InputError: no column that an adapter reads, and every column and what it is taken for is named; or the only
-            pictures or sounds are paths of files that are not there.
+            pictures or sounds cannot be read as they are (see `multicl.fit.odd`).
     """
     label = labels_among(columns)
     kinds: dict[str, list[Column]] = {}
@@ -83,11 +81,11 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
         if column.adapter is not None and column.present >= OFTEN:
             kinds.setdefault(column.adapter, []).append(column)
     media = [kind for kind in kinds if adapter(kind)().files]
-    lost = next((column for column in columns if column.lost is not None), None)
+    lost = next(((c.name, c.odd) for c in columns if c.odd is not None and c.odd.way_out), None)
     if lost is not None and not media:
+        name, why_odd = lost
         raise InputError(
-            f"{rows.label}: column {lost.name!r} holds paths, and no such file is there: {lost.lost!r} (relative ones "
-            "are looked for beside the table). Mend the paths, or take the column out"
+            f"{rows.label}: column {name!r} holds {why_odd.what}. {why_odd.way_out}, or take the column out"
         )
     if not kinds:
         raise InputError(
@@ -171,7 +169,8 @@ def _edges(nodes: Sequence[Node], media: Sequence[str]) -> tuple[tuple[Edge, ...
 def _said(column: Column, chosen: dict[str, list[Column]], label: Column | None) -> str:
     """What a column was taken for."""
     if label is not None and column.name == label.name:
-        return f"column {column.name}: {column.classes} labels, for the figures alone"
+        where = "" if column.present == 1 else f", in {column.present:.0%} of the rows"
+        return f"column {column.name}: {column.classes} labels{where}, for the figures alone"
     if any(column is each for found in chosen.values() for each in found):
         return f"column {column.name}: {column.adapter}"
     return f"column {column.name}: left alone ({_left_alone(column, 'no adapter reads it')})"
@@ -179,10 +178,10 @@ def _said(column: Column, chosen: dict[str, list[Column]], label: Column | None)
 
 def _left_alone(column: Column, unknown: str) -> str:
     """Why a column is not in the graph."""
-    if column.lost is not None:
-        return f"paths of files that are not there, as {column.lost!r}"
+    if column.odd is not None:
+        return column.odd.what
     if column.classes:
-        return "labels" if column.present == 1 else "labels, missing in some rows"
+        return "labels" if column.present == 1 else f"labels, in {column.present:.0%} of the rows"
     if column.adapter is not None:
         return column.adapter if column.present >= OFTEN else f"{column.adapter}, in {column.present:.0%} of the rows"
     return "the same in every row" if constant(column.cells) else unknown

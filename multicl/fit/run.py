@@ -78,10 +78,10 @@ def fit(
         raise InputError(
             f"{rows.label}: {len(rows)} to train on and {len(held)} held out: two rows of each are the fewest"
         )
-    chosen = plan(rows, columns_of(rows), torch.cuda.is_available(), pretrained)
+    chosen = plan(rows, columns_of(rows, held), torch.cuda.is_available(), pretrained)
     if apart := _apart(data, chosen, len(held)):
         data, rows, held = apart, apart.open(), apart.open(apart.test)
-        chosen = plan(rows, columns_of(rows), torch.cuda.is_available(), pretrained)
+        chosen = plan(rows, columns_of(rows, held), torch.cuda.is_available(), pretrained)
     folder = run or Path("runs") / f"fit-{Path(source).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     file = folder.with_name(f"{folder.name}.py")
     for there in (folder, file):

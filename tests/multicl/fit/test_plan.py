@@ -63,7 +63,8 @@ def test_a_path_is_a_file_where_there_is_one(tmp_path: Any) -> None:
     data = open_rows([{"picture": str(tmp_path / f"{i}.png"), "missing": f"nowhere/{i}.png"} for i in range(9)])
     found = columns_of(data)
     assert [c.adapter for c in found] == ["image", None]
-    assert found[1].lost == "nowhere/0.png"
+    assert found[1].odd is not None
+    assert found[1].odd.what == "paths of files that are not there, as 'nowhere/0.png'"
     made = plan(data, found, accelerator=False)
     assert "column missing: left alone (paths of files that are not there, as 'nowhere/0.png')" in made.why
 
@@ -96,12 +97,12 @@ def test_numbers_among_texts_are_left_out_of_their_length() -> None:
 
 def test_why_a_column_is_left_alone() -> None:
     rows = [
-        {"text": f"text {i}", "rare": f"and {i}" if i < 10 else None, "half": "ab"[i % 2] if i > 9 else None}
+        {"text": f"text {i}", "rare": f"and {i}" if i < 10 else " ", "few": "ab"[i % 2] if i < 16 else None}
         for i in range(40)
     ]
-    why = planned("text", "rare", "half", rows=rows).why
+    why = planned("text", "rare", "few", rows=rows).why
     assert "column rare: left alone (text, in 25% of the rows)" in why
-    assert "column half: left alone (labels, missing in some rows)" in why
+    assert "column few: left alone (labels, in 40% of the rows)" in why
     with pytest.raises(InputError, match=r"text \(the same in every row\)"):
         planned("text", rows=[{"text": "the same"}] * 9)
 

@@ -13,6 +13,7 @@ import pytest
 from multicl import InputError
 from multicl.cli import main
 from multicl.config import read_yaml
+from multicl.evaluation import held_out
 from multicl.fit.run import fit
 from multicl.report_run import report
 from multicl.run import recipe_class
@@ -208,6 +209,22 @@ def test_captions_of_one_picture_are_held_out_together(
     (tmp_path / "once.csv").write_text("image,caption\n" + "".join(lines[:30]))
     fit(str(tmp_path / "once.csv"), tmp_path / "other", dry_run=True)
     assert "together" not in capsys.readouterr().out + (tmp_path / "other.py").read_text(encoding="utf-8")
+
+
+def test_neighbours_are_rows_of_all_classes_of_a_table_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"text {i},{'a' if i < 24_000 else '' if i < 26_000 else 'b'}\n" for i in range(30_000)]
+    (tmp_path / "words.csv").write_text("text,label\n" + "".join(lines))
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        held_out, "knn", lambda _, __, ___, bank, test, label, k: seen.extend(bank.column(label)) or {"knn": k}
+    )
+    file = fit(str(tmp_path / "words.csv"), tmp_path / "run", minutes=0.001, dry_run=True)
+    recipe: Any = recipe_class(str(file))()
+    assert recipe.probe(None, "text") == {"text_knn": 200}
+    assert len(seen) <= 20_000
+    assert set(seen) == {"a", "b", None}
 
 
 def test_several_processes_are_told_that_the_recipe_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,83 @@
+"""Pictures and sounds that a column holds in a form which no adapter reads: told, as names are no texts to train on."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import mimetypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from multicl.rows import is_null
+
+SHOWN = 80
+"""Characters of a cell that a message shows."""
+LEAST = 40
+"""Characters of the shortest base64 that may be a picture or a sound."""
+
+
+@dataclass(frozen=True)
+class Odd:
+    """Why no adapter reads a column."""
+
+    what: str
+    """What it holds, with an example."""
+    way_out: str = ""
+    """What makes pictures or sounds of it; empty: it need not have to do with any."""
+
+
+def odd(cells: Sequence[Any], found: Sequence[Any], media: Callable[[Sequence[Any]], bool]) -> Odd | None:
+    """What some cells of a column hold that no adapter of files reads; None: nothing that is known here.
+
+    Args:
+        cells: as the data have them. found: their paths as they were looked for. media: whether an adapter of files
+            reads most of these.
+    """
+    if all(isinstance(cell, dict) for cell in cells):
+        return Odd(f"tables in its cells, of {', '.join(map(repr, cells[0]))}, which need columns of their own")
+    if all(isinstance(cell, list) for cell in cells):
+        parts = [part for cell in found for part in cell if not is_null(part)]
+        several = all(isinstance(part, str | bytes | dict) for part in parts) and (media(parts) or _name_media(parts))
+        return Odd("several files in a cell", "Give each a row of its own") if parts and several else None
+    if not all(isinstance(cell, str) for cell in cells):
+        return None
+    if all("://" in cell and len(cell.split()) == 1 and not cell.startswith("file:") for cell in cells):
+        way_out = "Download what they name, and give the paths of the files" if _name_media(cells) else ""
+        return Odd(f"links, as {_short(cells[0])}", way_out)
+    if _name_media(cells):
+        hint = " with / for \\" if "\\" in cells[0] else ""
+        way_out = f"Mend the paths{hint} (relative ones are looked for beside the table)"
+        return Odd(f"paths of files that are not there, as {_short(found[0])}", way_out)
+    if (decoded := [_decoded(cell) for cell in cells]) and None not in decoded and media(decoded):
+        return Odd(f"base64, as {_short(cells[0])}", "Decode it to bytes (base64.b64decode), and write a Parquet table")
+    return None
+
+
+def _name_media(cells: Sequence[Any]) -> bool:
+    """Strings that end as pictures and sounds do."""
+    kinds = [mimetypes.guess_type(_path(cell))[0] if isinstance(cell, str) else None for cell in cells]
+    return all(kind is not None and kind.startswith(("image/", "audio/")) for kind in kinds)
+
+
+def _path(text: str) -> str:
+    """Of a link the path, without what is asked of it; of words with a link in them, and of data, none."""
+    text = text.strip()
+    if "://" in text:
+        return urlsplit(text).path if len(text.split()) == 1 else ""
+    return "" if text.startswith("data:") else text
+
+
+def _decoded(text: str) -> bytes | None:
+    """What is base64, with or without "data:image/png;base64," before it."""
+    if text.startswith("data:"):
+        text = text.partition("base64,")[2]
+    try:
+        return base64.b64decode("".join(text.split()), validate=True) if len(text) >= LEAST else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")

@@ -1,0 +1,87 @@
+"""What a column is, is seen in all of it: in rows that are in order, lack cells, or are of many classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+import pytest
+
+from multicl.fit.columns import Column, columns_of, labels_among
+from multicl.fit.plan import plan
+from multicl.rows import open_rows
+
+
+def column(cells: list[Any], name: str = "kind") -> Column:
+    (found,) = columns_of(open_rows([{name: cell} for cell in cells]))
+    return found
+
+
+@pytest.mark.parametrize("missing", [None, -1, "", float("nan")])
+def test_labels_that_some_rows_lack_are_labels(missing: Any) -> None:
+    labels = [i % 3 if i % 5 else missing for i in range(60)]
+    if isinstance(missing, str):
+        labels = [str(label) for label in labels]
+    found = column(labels)
+    assert (found.classes, found.present) == (3, 0.8)
+    data = open_rows([{"text": f"text {i}", "kind": label} for i, label in enumerate(labels)])
+    made = plan(data, columns_of(data), accelerator=False)
+    assert made.label == "kind"
+    assert "column kind: 3 labels, in 80% of the rows, for the figures alone" in made.why
+
+
+def test_of_labels_those_come_first_that_all_rows_have() -> None:
+    some, every, few = (Column(name, None, (1, 2), share, 2) for name, share in (("a", 0.9), ("b", 1.0), ("c", 0.4)))
+    assert labels_among([some, every, few]) is every
+    assert labels_among([few, some]) is some
+    assert labels_among([few]) is None
+    named = Column("Label", None, (1, 2), 0.9, 2)
+    assert labels_among([every, named]) is named
+
+
+def test_labels_that_no_held_out_row_has_measure_nothing() -> None:
+    rows, held = (
+        open_rows([{"text": f"text {i}", "label": label(i)} for i in range(40)])
+        for label in (lambda i: i % 2, lambda i: -1)
+    )
+    made = plan(rows, columns_of(rows, held), accelerator=False)
+    assert made.label is None
+    assert "column label: left alone (labels, which no held-out row has)" in made.why
+    assert plan(rows, columns_of(rows, rows), accelerator=False).label == "label"
+
+
+@pytest.mark.parametrize("rows", [201, 399, 1000])
+def test_all_of_the_rows_are_looked_at(rows: int) -> None:
+    assert column([i * 3 // rows for i in range(rows)]).classes == 3  # in order of their classes
+
+
+def test_every_third_row_is_no_measure_of_all() -> None:
+    assert column([f"text {i}" if i % 3 else "  " for i in range(54)], "words").adapter == "text"
+    cells = [b"no picture" if i % 25 == 0 else f"text {i}" for i in range(1000)]
+    assert column(cells).adapter == "text"
+
+
+@pytest.mark.parametrize(("classes", "found"), [(100, 100), (1000, 1000), (1500, 0)])
+def test_many_classes_are_counted_in_more_rows(classes: int, found: int) -> None:
+    for cells in ([i % classes for i in range(8000)], [f"class {i * classes // 8000}" for i in range(8000)]):
+        assert column(cells, "label").classes == found
+        assert column(cells, "width").classes == 0  # which is rarely a class
+
+
+def test_numbers_that_do_not_repeat_are_no_labels() -> None:
+    assert column(list(range(3000)), "label").classes == 0
+
+
+def test_classes_that_the_data_declare_are_labels_however_many() -> None:
+    names = [f"class {i}" for i in range(90)]
+    kinds = datasets.Features({"kind": datasets.ClassLabel(names=names)})
+    data = datasets.Dataset.from_dict({"kind": [i % 90 for i in range(180)]}, kinds)
+    assert columns_of(open_rows(data))[0].classes == 90
+
+
+def test_what_is_called_label_may_be_long_and_rare() -> None:
+    names = [f"a class of things with a long name, number {i}" for i in range(20)]
+    cells = [names[i % 20] for i in range(60)]
+    assert column(cells, "Label").classes == 20
+    assert column(cells, "remark").adapter == "text"
+    assert column([f"one of a kind, and called at length, {i}" for i in range(60)], "label").adapter == "text"
