@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gc
+import gzip
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +34,20 @@ def test_a_table_has_its_own_separator(tmp_path: Path, sep: str, where: str, str
     source = {"file": file, "pattern": tmp_path / "*.csv", "folder": tmp_path}[where]
     rows = [(row["question"], row["answer"]) for row in open_rows(source, streaming=streaming)]
     assert rows == ROWS[1:]
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(("end", "packed"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".XZ", lzma.compress)])
+def test_a_packed_table_has_one_too(tmp_path: Path, end: str, packed: Callable[[bytes], bytes]) -> None:
+    plain = write(tmp_path / "plain.csv", ";").read_bytes()
+    (tmp_path / f"a.csv{end}").write_bytes(packed(plain))
+    assert separator([tmp_path / f"a.csv{end}"]) == ";"
+    (tmp_path / f"cut.csv{end}").write_bytes(packed(plain)[:20])
+    (tmp_path / f"none.csv{end}").write_bytes(plain)
+    assert separator([tmp_path / f"cut.csv{end}"]) is separator([tmp_path / f"none.csv{end}"]) is None
+    if end == ".gz":
+        assert [(row["question"], row["answer"]) for row in open_rows(tmp_path / "a.csv.gz")] == ROWS[1:]
     gc.collect()
 
 
