@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -62,6 +63,27 @@ def refuse_mixed(folder: Path) -> None:
         raise InputError(f"{folder} holds {one} ({examples[one]}) and {other} ({examples[other]}), {why}")
 
 
+def passed_over(folder: Path, rows: int | None) -> list[str]:
+    """What a folder of pictures or sounds holds beside its rows, a line each: tables, and files that no line names.
+
+    Args:
+        rows: all that `datasets` found; None: not known.
+    """
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    beside = sorted(file.name for file in folder.iterdir() if file.is_file())
+    lines = [
+        f"{name} beside them is not read: to read it, and the files that it names, name it ({folder / name})"
+        for name in beside
+        if name not in ImageFolder.METADATA_FILENAMES and (_kind(name) or "").endswith("tables")
+    ]
+    metadata = next((name for name in beside if name in ImageFolder.METADATA_FILENAMES), None)
+    files = sum(_kind(file) in _MEDIA for file in _walk(folder)) if metadata else 0
+    if rows is not None and files > rows:
+        lines.append(f"{files - rows} of {files} files have no line in {metadata}, and are left out")
+    return lines
+
+
 def _clash(kinds: Iterable[str]) -> tuple[str, str] | None:
     """Two kinds that are never one set."""
     pairs = combinations(sorted(kinds), 2)
@@ -70,18 +92,30 @@ def _clash(kinds: Iterable[str]) -> tuple[str, str] | None:
 
 def _examples(files: Iterable[str]) -> dict[str, str]:
     """Kind -> its first file. Captions of media (metadata.csv) and texts (LICENSE.txt) are of no kind."""
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    found = dict[str, str]()
+    for file in files:
+        kind = _kind(file)
+        if kind and kind not in found and Path(file).name not in ImageFolder.METADATA_FILENAMES:
+            found[kind] = file
+    return found
+
+
+def _kind(file: str) -> str | None:
+    """What a file holds, by its name."""
+    ends = [f".{end}" for end in Path(file).name.lower().split(".")[1:] if f".{end}" not in PACKED]
+    return _kinds().get(ends[-1]) if ends else None
+
+
+@cache
+def _kinds() -> dict[str, str]:
+    """End of a name -> what such files hold."""
     from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
     media = {**dict.fromkeys(AudioFolder.EXTENSIONS, "sounds"), **dict.fromkeys(ImageFolder.EXTENSIONS, "pictures")}
-    kinds, found = _KINDS | media, dict[str, str]()
-    for file in files:
-        name = Path(file).name
-        ends = [f".{end}" for end in name.lower().split(".")[1:] if f".{end}" not in PACKED]
-        kind = kinds.get(ends[-1]) if ends else None
-        if kind and kind not in found and name not in ImageFolder.METADATA_FILENAMES:
-            found[kind] = file
-    return found
+    return _KINDS | media
 
 
 def _walk(folder: Path) -> Iterator[str]:

@@ -61,7 +61,11 @@ class HoldOut(Data):
         things = np.arange(len(rows)) if self.together is None else _things(rows, self.together)
         sizes = np.bincount(things)
         if len(sizes) < 2:
-            what = f"{len(rows)} rows" if len(rows) < 2 else f"one thing in all cells of {self.together!r}"
+            what = (
+                f"{len(rows)} rows (columns {rows.names})"
+                if len(rows) < 2
+                else f"one thing in all cells of {self.together!r}"
+            )
             raise InputError(f"{rows.label} has {what}: none can be kept back")
         room = min(max(1, round(self.hold_out * len(rows))), len(rows) - 1)
         order = np.random.default_rng(self.hold_out_seed).permutation(len(sizes))

@@ -39,7 +39,10 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     suffix = _suffix(files[0] if files else path)
     if files or (url and suffix in TABLES):
         if suffix not in TABLES:
-            raise InputError(f"{name}: a data file must end in one of {sorted(TABLES)}, or be a folder of media")
+            unpack = "; unpack archives" if suffix in (".zip", ".rar", ".7z") else ""
+            raise InputError(
+                f"{name}: a data file must end in one of {sorted(TABLES)}, or be a folder of media{unpack}"
+            )
         if set(re.sub(r"\[[^]]*\]", "", split).split("+")) != {"train"}:
             raise InputError(
                 f"{name} is one file, all of it split 'train': it has no split {split!r}. Give a folder that holds "
@@ -53,6 +56,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         options: dict[str, Any] = {"data_files": [glob.escape(str(file)) for file in files] or name}
         if suffix == ".tsv":
             options["sep"] = "\t"
+        elif suffix == ".txt":
+            options["encoding"] = "utf-8-sig"  # or the mark with which Windows begins a file is of the first text
         what, label, base = TABLES[suffix], name, files[0].parent if files else None
     else:
         base = path if path.is_dir() else None
@@ -282,6 +287,10 @@ def reason(error: BaseException) -> str:
         del lines[0]
     if isinstance(error, UnicodeDecodeError):
         return f"{error}: its text is not UTF-8; write it as UTF-8 (iconv -f LATIN1 -t UTF-8; a spreadsheet: CSV UTF-8)"
+    if lines and lines[0].endswith(("corresponds to no data!", "No columns to parse from file", "at least one table")):
+        return "it has no rows"
+    if lines and (twice := re.match(r"Multiple matches for FieldRef\.Name\((.*?)\) in ", lines[0])):
+        return f"two columns are called {twice[1]!r}: give one of them another name"
     if lines and lines[0].startswith("Invalid string class label"):  # it is the archive's own name or folder
         return f"{lines[0]}: `datasets` finds no classes in zip archives; unpack them"
     if lines and (lines[0].rstrip().endswith(":") or lines[0] == "Couldn't cast"):  # what, the next ones say

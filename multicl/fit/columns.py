@@ -58,13 +58,18 @@ def columns_of(rows: Rows, held: Rows | None = None) -> list[Column]:
         rows: to train on. held: to be measured by: labels that none of these has are of no use.
 
     Raises:
-        InputError: a stream, or rows without names.
+        InputError: a stream; or a column is called as a picture or sound that is there, as the first line is a row.
     """
     if rows.streaming:
         raise InputError(
             f"{rows.label} is a stream, which is not looked through: write a recipe for it (multicl recipes)"
         )
     names = [name for name in rows.names or [] if not (name.startswith("__") and name.endswith("__"))]
+    if cell := next((name for name in names if _is_file(name, rows)), None):
+        raise InputError(
+            f"{rows.label}: the first line, in which columns are named, is a row ({cell!r}): write names before it, as "
+            + ",".join(("image", "caption", "label", *(f"other_{i}" for i in range(len(names))))[: len(names)])
+        )
     seen = rows.fetch(_spread(len(rows), LOOKED_AT), names)
     columns = [_column(name, [row.get(name) for row in seen], rows) for name in names]
     return [
@@ -87,6 +92,11 @@ def labels_among(columns: Sequence[Column]) -> Column | None:
 def _labelled(rows: Rows, name: str) -> bool:
     """Whether any row has a label; stops at the first."""
     return rows.has(name) and any(label_key(cell) is not None for cell in rows.cells(name))
+
+
+def _is_file(name: str, rows: Rows) -> bool:
+    """Whether it is the path of a picture or sound."""
+    return "." in name and rows.base is not None and _owner([name], rows, files=True) is not None
 
 
 def _spread(rows: int, most: int) -> list[int]:

@@ -21,6 +21,7 @@ from multicl.files import check_writable
 from multicl.fit.columns import columns_of
 from multicl.fit.plan import Plan, plan
 from multicl.fit.write import viewed, write_recipe
+from multicl.folders import passed_over
 from multicl.hold_out import HoldOut
 from multicl.repeats import several_seeds
 from multicl.report_run import report
@@ -89,7 +90,7 @@ def fit(
             again = shlex.join(["python", str(file), "--run", str(folder), "--resume", "auto"])
             raise InputError(f"{there} exists: to go on, {again}; else give another --run")
     check_writable(file, "or give another --run")
-    chosen = replace(chosen, why=(*chosen.why, *_cautions(chosen, rows, held)))
+    chosen = replace(chosen, why=(*chosen.why, *_cautions(chosen, data, rows, held)))
     print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))
     print("".join(f"  {line}\n" for line in chosen.why), end="", flush=True)
     write_recipe(file, chosen, data, TRIED, source)
@@ -178,9 +179,13 @@ def _apart(data: Data, chosen: Plan, wanted: int) -> HoldOut | None:
     return None
 
 
-def _cautions(chosen: Plan, rows: Rows, held: Rows) -> list[str]:
-    """What figures of these held-out rows would not tell."""
+def _cautions(chosen: Plan, data: Data, rows: Rows, held: Rows) -> list[str]:
+    """What of a folder is not read, and what figures of these held-out rows would not tell."""
     said = []
+    reader, folder = getattr(getattr(rows.data, "info", None), "builder_name", None), Path(data.path or "").expanduser()
+    if reader in ("imagefolder", "audiofolder") and folder.is_dir():
+        whole = isinstance(data, HoldOut) and data.split == "train"
+        said += passed_over(folder, len(rows) + len(held) if whole else None)
     if len(held) < FEW and (chosen.crossings or viewed(chosen)):
         chance = min(1, 10 / len(held))
         said.append(f"{len(held)} held-out rows are few: figures are rough, and recall@10 is {chance:.0%} by chance")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from multicl import InputError
-from multicl.folders import refuse_mixed
+from multicl.folders import passed_over, refuse_mixed
 from multicl.rows import open_rows
 
 
@@ -76,3 +77,23 @@ def test_classes_in_an_archive_alone(tmp_path: Path, streaming: bool) -> None:
             archive.writestr(name, picture.getvalue())
     with pytest.raises(InputError, match="zip archives; unpack them"):
         list(open_rows(tmp_path, streaming=streaming))
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "told"),
+    [
+        (["1.png", "cat/2.png", "metadata.csv"], 2, []),
+        (["1.png", "cat/2.png", "metadata.csv"], 1, [r"^1 of 2 files have no line in metadata\.csv"]),
+        (["1.png", "cat/2.png", "metadata.csv"], None, []),
+        (["1.png", "metadata.jsonl"], 5, []),  # several lines a picture
+        (["1.png", "2.png", "README.txt", "sub/x.csv"], 1, []),
+        (["1.png", "captions.csv", "more.tsv.gz"], 1, [r"captions\.csv beside them is not read", r"more\.tsv\.gz"]),
+    ],
+)
+def test_what_of_a_folder_is_not_read(tmp_path: Path, names: list[str], rows: int | None, told: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = passed_over(tmp_path, rows)
+    assert len(found) == len(told)
+    assert all(re.search(wanted, line) for wanted, line in zip(told, found, strict=True))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import io
 import json
 import re
@@ -303,6 +304,41 @@ def test_data_without_rows_is_refused(tmp_path: Path, name: str, streaming: bool
         pq.write_table(pa.table({"a": pa.array([], pa.int64())}), path)
     with pytest.raises(InputError, match=f"{name} has no rows"):
         open_rows(path, streaming=streaming)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("none.csv.gz", gzip.compress(b"")),
+        ("head.csv.gz", gzip.compress(b"a,b\n")),
+        ("blank.jsonl", b"\n\n"),
+        ("none.json", b"[]"),
+        ("none.tar", b"\0" * 10240),
+    ],
+)
+def test_data_that_turn_out_to_have_no_rows_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"cannot read '.*{name}' .*: it has no rows"):
+        open_rows(tmp_path / name)
+    gc.collect()
+
+
+def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="two columns are called 'a': give one of them another name"):
+        open_rows(tmp_path / "t.parquet")
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "t.csv.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match="or be a folder of media; unpack archives"):
+        open_rows(tmp_path / "t.csv.zip")
+
+
+def test_the_mark_at_the_beginning_of_a_file_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_bytes("\ufeffone\r\ntwo\r\n".encode())
+    assert open_rows(tmp_path / "t.txt").column("text") == ["one", "two"]
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import datasets
+import media
 import pytest
 
+from multicl import InputError
 from multicl.fit.columns import Column, columns_of, labels_among
 from multicl.fit.plan import plan
 from multicl.rows import open_rows
@@ -77,6 +80,17 @@ def test_classes_that_the_data_declare_are_labels_however_many() -> None:
     kinds = datasets.Features({"kind": datasets.ClassLabel(names=names)})
     data = datasets.Dataset.from_dict({"kind": [i % 90 for i in range(180)]}, kinds)
     assert columns_of(open_rows(data))[0].classes == 90
+
+
+def test_a_table_without_names_is_told(tmp_path: Path) -> None:
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(media.png(i))
+    (tmp_path / "t.csv").write_text("".join(f"{i}.png,a picture of {i},9\n" for i in range(4)))
+    rows = open_rows(tmp_path / "t.csv")
+    with pytest.raises(InputError, match=r"is a row \('0.png'\): write names before it, as image,caption,label$"):
+        columns_of(rows)
+    (tmp_path / "t.csv").write_text("a.png,2.png.of\n" + "".join(f"{i}.png,{i}\n" for i in range(4)))
+    assert [column.name for column in columns_of(open_rows(tmp_path / "t.csv"))] == ["a.png", "2.png.of"]
 
 
 def test_what_is_called_label_may_be_long_and_rare() -> None:

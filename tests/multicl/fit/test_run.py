@@ -227,6 +227,20 @@ def test_neighbours_are_rows_of_all_classes_of_a_table_in_their_order(
     assert set(seen) == {"a", "b", None}
 
 
+def test_captions_beside_pictures_that_nothing_reads_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    for i in range(24):
+        (folder / f"{i}.png").write_bytes(media.png(i % 2, seed=i))
+    (folder / "captions.csv").write_text("image,caption\n" + "".join(f"{i}.png,a pet, {i}\n" for i in range(24)))
+    fit(str(folder), tmp_path / "run", minutes=0.001, dry_run=True)
+    assert f"captions.csv beside them is not read: to read it, and the files that it names, name it ({folder}" in (
+        capsys.readouterr().out
+    )
+
+
 def test_several_processes_are_told_that_the_recipe_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match=r"one process.*--dry-run"):
