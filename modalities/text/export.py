@@ -123,6 +123,7 @@ def _pooler(encoder: TransformerEncoder) -> list[nn.Module]:
     """BERT's, a layer of its own after the first token's state, which sentence-transformers can hold; else empty."""
     pooler = getattr(encoder.model, "pooler", None)
     layers = list(pooler.children()) if isinstance(pooler, nn.Module) else []
+    layers = [getattr(layer, "base_layer", layer) for layer in layers]  # of one with updates of low rank
     return layers if [type(layer) for layer in layers] == [nn.Linear, nn.Tanh] else []
 
 
@@ -211,7 +212,8 @@ def _tokenizer(text: Text) -> PreTrainedTokenizerBase:
     assert isinstance(ours, tokens.HubTokenizer)
     inner = hub.load_tokenizer(ours.name)
     inner.model_max_length = ours.limit
-    inner.padding_side = "right"
+    if not text.fill:  # else the side is read
+        inner.padding_side = "right"
     if inner.pad_token is None:
         inner.pad_token = inner.eos_token
     return inner

@@ -51,7 +51,8 @@ class Text:
     max_tokens: int = 128
     """Longer texts are cut: tokens with the special ones; bytes and [CLS] for "small", words for "words"."""
     fill: bool = False
-    """Every text is filled up to `max_tokens` with padding that is read like text, as SigLIP was trained."""
+    """Every text is filled up to `max_tokens` with padding that is read like text, as SigLIP was trained: on the side
+    that the tokenizer names, and no further than the tokenizer goes."""
     prompt: str = ""
     """Comes before every text, as in "query: "; nodes of one tower may have prompts of their own."""
     deletion: float = 0.0
@@ -97,6 +98,7 @@ class Text:
     def _check_encoder(self) -> None:
         """The encoder can do what is asked. Not before it is built, as a recipe may name another one until then."""
         transformer = isinstance(self.encoder, str) and self.encoder != "words"
+        _require(not self.fill or self.encoder != "words", "fill", self.fill, "False for encoder 'words'")
         _require(not self.lora or transformer, "lora", self.lora, f"0 for {_label(self.encoder)}")
         poolings = {"mean", "cls", "last", "first_last", "top2"}
         if self.encoder == "words":
@@ -158,10 +160,12 @@ class Text:
         import torch
 
         lengths = torch.tensor([len(ids) for ids in samples])
-        widest = self.max_tokens if self.fill else int(lengths.max())
-        padded = torch.full((len(samples), widest), self._tokenizer().pad)
+        tokenizer = self._tokenizer()
+        widest = tokenizer.limit if self.fill else int(lengths.max())
+        padded = torch.full((len(samples), widest), tokenizer.pad)
         for line, ids in zip(padded, samples, strict=True):
-            line[: len(ids)] = torch.as_tensor(ids, dtype=torch.int64)
+            start = widest - len(ids) if self.fill and tokenizer.left else 0
+            line[start : start + len(ids)] = torch.as_tensor(ids, dtype=torch.int64)
         lengths = torch.full_like(lengths, widest) if self.fill else lengths
         mask = torch.arange(widest) < lengths[:, None]
         return Batch({"ids": padded, "mask": mask, "lengths": lengths}, padded=("ids", "mask"))

@@ -37,6 +37,16 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def limit(self) -> int:
+        """Tokens after which texts are cut."""
+        ...
+
+    @property
+    def left(self) -> bool:
+        """Texts are filled up on the left, where padding is read like text."""
+        ...
+
+    @property
     def special(self) -> tuple[int, ...]:
         """Ids that it puts around every text."""
         ...
@@ -66,6 +76,7 @@ class ByteTokenizer:
     """[CLS] and UTF-8 bytes: any text of any language, and nothing to download. Ids in [0, 258)."""
 
     pad = 0
+    left = False
     special = (1,)
 
     def __init__(self, limit: int) -> None:
@@ -90,6 +101,7 @@ class WordTokenizer:
     """
 
     pad = 0
+    left = False
     special = ()
 
     def __init__(self, limit: int) -> None:
@@ -139,6 +151,7 @@ class HubTokenizer:
                 "save it to a folder, and give that folder as the encoder"
             )
         self.pad = int(pad)
+        self.left = inner.padding_side == "left"
         ends = (inner.cls_token_id, inner.sep_token_id, inner.bos_token_id, inner.eos_token_id)
         self.special = tuple(sorted({int(i) for i in ends if i is not None}))
         special = inner.num_special_tokens_to_add()

@@ -95,6 +95,16 @@ def test_sentence_transformers_gives_our_vectors(
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+@peer
+def test_updates_of_low_rank_in_the_pooler_are_merged(saved: Saved, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    library = pytest.importorskip("sentence_transformers")
+    folder = saved(bert(tmp_path, pooling="pooler", lora=2))
+    theirs = library.SentenceTransformer(str(export(folder, "sentence-transformers", tmp_path / "out")), device="cpu")
+    found = theirs.encode(MORE, convert_to_tensor=True, show_progress_bar=False)
+    torch.testing.assert_close(found, load(folder, device="cpu").embed(text=MORE), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("make", [bert, gpt2, lambda _: SMALL])
 def test_transformers_gives_our_features(make: Any, saved: Saved, tmp_path: Path) -> None:
     folder = saved(make(tmp_path), space="joint")

@@ -330,6 +330,27 @@ def test_a_text_half_that_projects_to_the_width_of_pictures(recipe_of: Any, tmp_
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("side", "limit"), [("left", 20), ("right", 12)])
+def test_texts_are_filled_up_as_the_tokenizer_says(
+    side: str, limit: int, recipe_of: Any, tmp_path: Path, data: Path
+) -> None:
+    folder = saved(tmp_path / "model", "siglip")
+    inner, names = hf.word_level(), {"unk_token": "<unk>", "pad_token": "<pad>", "cls_token": "<s>"}
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner.backend_tokenizer, **names, padding_side=side, model_max_length=limit
+    ).save_pretrained(folder)
+    tokenizer, net = (kind.from_pretrained(folder) for kind in (transformers.AutoTokenizer, transformers.AutoModel))
+    ids = tokenizer(TEXTS, padding="max_length", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        expected = normalize(net.eval().get_text_features(input_ids=ids).pooler_output, dim=1)
+    model = parse(recipe_of("siglip"), ["--from", str(folder), "--data.path", str(data), *FEW]).trainer().model
+    torch.testing.assert_close(model.embed(text=TEXTS), expected, atol=1e-5, rtol=0)
+    out = export(model.save(tmp_path / "saved"), "clip", tmp_path / "out")
+    processor = transformers.AutoProcessor.from_pretrained(out)
+    given = processor(text=TEXTS, padding="max_length", truncation=True, return_tensors="pt")
+    assert torch.equal(given["input_ids"], ids)
+
+
 def test_a_model_made_of_two_others(recipe_of: Any, tmp_path: Path, data: Path) -> None:
     folder = tmp_path / "model"
     text = transformers.BertConfig(**hf.SIZE, vocab_size=16, pad_token_id=1, max_position_embeddings=20)

@@ -85,6 +85,7 @@ def test_wrong_setting_is_named(wrong: dict[str, object]) -> None:
         {"encoder": "words", "cutoff": 0.1},
         {"encoder": "words", "lora": 4},
         {"encoder": "words", "pooling": "cls"},
+        {"encoder": "words", "fill": True},
         {"encoder": "small", "pooling": "pooler"},
         {"encoder": torch.nn.Identity(), "pooling": "first_last"},
     ],
