@@ -94,9 +94,10 @@ def build(index: Index) -> Any:
                 picture = gr.Image(
                     label="A picture", type="filepath", height=180, sources=["upload", "clipboard"], buttons=[]
                 )
+                picture.preprocess = _path  # Gradio's own drops transparency, and has no words for a broken file
             if "sound" in reads:
                 sound = gr.Audio(
-                    label="A sound", type="filepath", sources=["microphone", "upload"], format="wav", buttons=[]
+                    label="A sound", type="filepath", sources=["microphone", "upload"], format=None, buttons=[]
                 )
             if not reads:
                 file = gr.File(label="A file", type="filepath")
@@ -115,6 +116,11 @@ def build(index: Index) -> Any:
         if sound is not None:
             gr.on([sound.upload, sound.stop_recording], given, [sound, *more], **options)
     return page
+
+
+def _path(given: Any) -> str | None:
+    """Where the file that a browser sent lies, as it was sent."""
+    return given.path if given is not None else None
 
 
 def answer(index: Index, query: Any, among: str, where: str, k: int, paths: bool) -> Markup:

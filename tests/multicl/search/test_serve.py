@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import found
+import httpx
 import media
 import pytest
+import soundfile
+from PIL import Image as Picture
 
 from multicl.search import Index
 from multicl.search.serve import answer, launch_options, serve
@@ -85,6 +89,40 @@ def url(index: Index) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.terminate()
     server.communicate(timeout=20)
+
+
+def asked(url: str, label: str, name: str, content: bytes) -> tuple[bool, str]:
+    """What the page answers to a file in the input of a label, and whether it is an answer or an error."""
+    server = f"{url}/gradio_api"
+    config = httpx.get(f"{url}/config").json()
+    component = next(c["id"] for c in config["components"] if c["props"].get("label") == label)
+    event = next(d["id"] for d in config["dependencies"] if d["inputs"][0] == component)
+    (path,) = httpx.post(f"{server}/upload", files={"files": (name, content)}).json()
+    file = {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+    call = {"data": [file, "text", "", 3], "fn_index": event, "session_hash": name}
+    httpx.post(f"{server}/queue/join", json=call).raise_for_status()
+    with httpx.stream("GET", f"{server}/queue/data", params={"session_hash": name}, timeout=60) as stream:
+        events = (json.loads(line.removeprefix("data:")) for line in stream.iter_lines() if line.startswith("data:"))
+        done = next(event for event in events if event["msg"] == "process_completed")
+    output = done["output"]
+    return done["success"], output["data"][0] if done["success"] else output["error"]
+
+
+def test_files_are_read_as_they_are(url: str, index: Index, tmp_path: Path) -> None:
+    drawn = Picture.fromarray(media.pixels(1)).convert("RGBA")
+    drawn.putalpha(Picture.linear_gradient("L").resize(drawn.size))  # the rest is on white
+    drawn.save(tmp_path / "a.png")
+    soundfile.write(tmp_path / "a.mp3", media.wave(2, seconds=1), media.RATE, format="MP3")
+    for label, name in (("A picture", "a.png"), ("A sound", "a.mp3")):
+        path = tmp_path / name
+        assert asked(url, label, name, path.read_bytes()) == (True, answer(index, str(path), "text", "", 3, paths=True))
+
+
+@pytest.mark.parametrize("content", [b"", b"of no kind"])
+@pytest.mark.parametrize(("label", "name"), [("A picture", "a.png"), ("A sound", "a.wav"), ("A sound", "a.mp3")])
+def test_a_broken_file_is_told(label: str, name: str, content: bytes, url: str) -> None:
+    success, said = asked(url, label, name, content)
+    assert (success, said.partition(" can read ")[0]) == (False, "no node of the model")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
