@@ -7,6 +7,7 @@ bias, which a run keeps in its heads and in its objective.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -39,10 +40,13 @@ class HalfOfTwo(Protocol):
         ...
 
 
-def begin(towers: Towers, pair: Pair, whole: nn.Module) -> None:
+def begin(towers: Towers, pair: Pair, whole: nn.Module, keep: Collection[str] = ()) -> None:
     """Give a pair the projections, temperature and bias of a model; encoders have theirs already.
 
     A model with a temperature for each direction gives the geometric mean of both.
+
+    Args:
+        keep: "temperature", "bias": that stays as the objective has it.
 
     Raises:
         InputError: heads of another shape than the model's projections.
@@ -51,12 +55,12 @@ def begin(towers: Towers, pair: Pair, whole: nn.Module) -> None:
         for ours, theirs in _projections(towers, pair, whole):
             ours.copy_(theirs)
         objective = _tempered(towers.objectives[pair.name])
-        if objective is not None and objective.log_scale is not None:
+        if objective is not None and objective.log_scale is not None and "temperature" not in keep:
             scale = _mean_scale(whole)
             objective.most = max(objective.most, float(scale))
             objective.log_scale.fill_(scale)
         bias, its = getattr(objective, "bias", None), getattr(whole, "logit_bias", None)
-        if bias is not None and its is not None:
+        if bias is not None and its is not None and "bias" not in keep:
             bias.copy_(its.reshape(bias.shape))
 
 

@@ -28,7 +28,8 @@ class FromCheckpoint(multicl.Run):
 
     checkpoint: Annotated[str | None, tyro.conf.arg(aliases=["--from"])] = None
     """A model of transformers, by name or folder, to begin from (with pictures CLIP or SigLIP, with sounds CLAP): its
-    preprocessing, projections and temperature; by default then with a learning rate of 1e-5 and gentle views."""
+    preprocessing, projections and, unless others are given, temperature and bias; by default then with a learning rate
+    of 1e-5 and gentle views."""
 
     def __post_init__(self) -> None:
         node = _other(self)
@@ -62,7 +63,9 @@ def _begin(recipe: Any, trainer: multicl.Trainer) -> None:
             f"--from {name} has a temperature of {two_towers.temperature_of(whole):.6g}: give --objective.temperature, "
             "this or another, if it is not to be learnt"
         )
-    two_towers.begin(trainer.towers, pair, whole)
+    plain = type(recipe).objective
+    given = [key for key in ("temperature", "bias") if getattr(fixed, key, None) != getattr(plain, key, None)]
+    two_towers.begin(trainer.towers, pair, whole, keep=given)
 
 
 def settings(recipe: Any) -> dict[str, Any]:

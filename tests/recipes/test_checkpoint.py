@@ -351,6 +351,17 @@ def test_texts_are_filled_up_as_the_tokenizer_says(
     assert torch.equal(given["input_ids"], ids)
 
 
+def test_another_first_temperature_or_bias_may_be_given(recipe_of: Any, tmp_path: Path, data: Path) -> None:
+    flags = ["--from", str(saved(tmp_path / "model", "siglip")), "--data.path", str(data), *FEW]
+    for more, scale, bias in (
+        (["--objective.temperature", "0.2"], 1.609438, -7),
+        (["--objective.bias", "-3"], 4.7, -3),
+    ):
+        objective: Any = parse(recipe_of("siglip"), [*flags, *more]).trainer().towers.objectives["image-text"]
+        assert float(objective.log_scale.detach()) == pytest.approx(scale)  # 1.609438 = log 5
+        assert float(objective.bias.detach()) == pytest.approx(bias)
+
+
 def test_a_model_made_of_two_others(recipe_of: Any, tmp_path: Path, data: Path) -> None:
     folder = tmp_path / "model"
     text = transformers.BertConfig(**hf.SIZE, vocab_size=16, pad_token_id=1, max_position_embeddings=20)
