@@ -10,7 +10,7 @@ import numpy as np
 
 from multicl.data import Data
 from multicl.equal_files import Files
-from multicl.ids import Ids, content_ids, label_key
+from multicl.ids import Ids, first_of_content, label_key
 from multicl.mixture import Mixture
 from multicl.rows import Rows, resolve_path
 from multicl.types import InputError
@@ -132,9 +132,8 @@ def _things(rows: Rows, column: str) -> Ids:
     """[N] which thing a row's cell is, numbered as they first come."""
     numbered = zip(rows.numbers().tolist(), rows.cells(column), strict=True)
     cells = (resolve_path(_compared(cell), rows.base_of(number), "files") for number, cell in numbered)
-    ids, _ = content_ids([cells], range(len(rows)), [Files()])
-    _, first, things = np.unique(ids, return_index=True, return_inverse=True)
-    return first.argsort().argsort()[things]
+    things: Ids = np.unique(first_of_content([cells], len(rows), [Files()]), return_inverse=True)[1]
+    return things
 
 
 def _compared(cell: Any) -> Any:

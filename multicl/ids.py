@@ -82,7 +82,21 @@ def content_ids(
         [N] ids, and how many rows share their content with another.
     """
     numbers = np.fromiter(rows, dtype=np.int64)
-    parent = list(range(len(numbers)))
+    first = first_of_content(columns, len(numbers), files)
+    shared = np.bincount(first, minlength=len(numbers))[first] > 1
+    ids = [
+        hash62("content", numbers[r]) if s else row_id(int(n)) for n, r, s in zip(numbers, first, shared, strict=True)
+    ]
+    return np.array(ids, dtype=np.int64), int(shared.sum())
+
+
+def first_of_content(columns: Sequence[Iterable[Any]], rows: int, files: Sequence[Files | None] = ()) -> Ids:
+    """[N] place of the first row that each is about the same thing as.
+
+    Args:
+        columns, files: as `content_ids`. rows: how many there are.
+    """
+    parent = list(range(rows))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -97,17 +111,7 @@ def content_ids(
             if j != i:
                 a, b = root(i), root(j)
                 parent[max(a, b)] = min(a, b)
-    roots = np.array([root(i) for i in range(len(parent))], dtype=np.int64)
-    sizes = np.bincount(roots, minlength=len(parent)) if len(parent) else np.zeros(0, np.int64)
-    shared = sizes[roots] > 1 if len(parent) else np.zeros(0, bool)
-    ids = np.array(
-        [
-            hash62("content", numbers[r]) if s else row_id(int(n))
-            for n, r, s in zip(numbers, roots, shared, strict=True)
-        ],
-        dtype=np.int64,
-    )
-    return ids, int(shared.sum())
+    return np.array([root(i) for i in range(rows)], dtype=np.int64)
 
 
 def _keys(column: Iterable[Any], files: Files | None) -> Iterator[tuple[int, int]]:

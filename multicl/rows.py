@@ -187,7 +187,8 @@ class Rows:
     def take(self, numbers: Sequence[int]) -> Rows:
         """Some of these rows, in that order; they are numbered anew."""
         if _is_table(self.data):
-            data: Any = self.data.select(list(numbers))
+            # of a list `datasets` pickles every number
+            data: Any = self.data.select(numbers if isinstance(numbers, range) else np.asarray(numbers, dtype=np.int64))
         else:
             data = [self.row(n) for n in numbers]
         return Rows(data, self._columns, self.base, self.label)
