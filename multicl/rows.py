@@ -18,6 +18,8 @@ from multicl.types import InputError
 
 PEEK = 16
 """Rows that are looked at for the columns of data that do not name them."""
+LONGEST = 1024
+"""Characters of a string that may be a path; longer ones are data that somebody wrote as text."""
 Row = Mapping[str, Any]
 
 
@@ -310,7 +312,8 @@ def is_null(cell: Any) -> bool:
 def file_of(cell: Any, files: bool) -> str | None:
     """The file that a cell is, where it says; `files`: strings are paths."""
     path = cell.get("path") if isinstance(cell, Mapping) else cell if files else None
-    return (os.fspath(path) or None) if isinstance(path, str | os.PathLike) else None
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+    return name if 0 < len(name) <= LONGEST else None
 
 
 def blamed(cell: Any, files: bool, reason: str) -> str:
@@ -320,7 +323,7 @@ def blamed(cell: Any, files: bool, reason: str) -> str:
         files: as `file_of`. reason: what was wrong with it.
     """
     name = file_of(cell, files)
-    return reason if name is None or name in reason else f"{name}: {reason}"
+    return reason if name is None or name in reason or repr(name) in reason else f"{name}: {reason}"
 
 
 def resolve_path(cell: Any, base: Path | None, kind: Literal["files", "values"]) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RATES = range(1000, 768_001)
 FORMS = 'bytes, a path, {"bytes", "path"}, {"array", "sampling_rate"} or (array, rate)'
+LONGEST = 1024  # characters of a string that may be a path
 MP3_SLACK = 4608  # an MP3's length is counted in frames of 1152 samples, and decoders differ at the ends
 PLAYABLE = {"FLAC": "audio/flac", "OGG": "audio/ogg", "MP3": "audio/mpeg", "WAV": "audio/wav"}
 PLAYABLE_PCM = {"PCM_U8", "PCM_16", "PCM_24"}
@@ -50,6 +51,8 @@ def read(raw: Any, max_seconds: float, rng: random.Random | None, channel: str =
         wave, rate = _decode(io.BytesIO(raw), max_seconds, rng, channel)
     elif isinstance(raw, str | os.PathLike):
         path = Path(raw)
+        if len(str(raw)) > LONGEST:
+            raise BadSample(f"a text of {len(str(raw))} characters, {str(raw)[:40]!r} ...; base64 must be decoded")
         try:
             with path.open("rb") as file:
                 wave, rate = _decode(file, max_seconds, rng, channel)
@@ -57,6 +60,8 @@ def read(raw: Any, max_seconds: float, rng: random.Random | None, channel: str =
             raise BadSample(f"cannot open the sound file {str(path)!r}: {error.strerror}") from error
         except BadSample as error:
             raise BadSample(f"{str(path)!r}: {error}") from error
+    elif isinstance(raw, list) and any(isinstance(part, str | bytes | dict) for part in raw):
+        raise BadSample(f"a list of {len(raw)} files; a cell holds one sound")
     elif isinstance(raw, np.ndarray | torch.Tensor | list):
         raise BadSample("an array of samples without its rate; give (array, rate) or {'array', 'sampling_rate'}")
     else:

@@ -21,6 +21,8 @@ from multicl.types import BadSample
 
 MAX_PIXELS = 100_000_000
 """A picture of more pixels is refused before it is decoded: 300 MB of memory, and likely an attack."""
+LONGEST = 1024
+"""Characters of a string that may be a path."""
 _ORIENTATION = 0x0112  # the EXIF tag
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
@@ -110,10 +112,14 @@ def read(raw: Any, hint: int | None = None) -> Image.Image:
         return _open(io.BytesIO(raw), hint)
     if isinstance(raw, str | Path):
         if not os.path.isfile(raw):  # noqa: PTH113 - Path's own raises where a text is too long for a name
+            if len(str(raw)) > LONGEST:
+                raise BadSample(f"a text of {len(str(raw))} characters, {str(raw)[:40]!r} ...; base64 must be decoded")
             raise BadSample(f"no such file: {str(raw)!r}")
         return _open(raw, hint)
     if isinstance(raw, Image.Image):
         return _convert(raw)
+    if isinstance(raw, list | tuple) and any(isinstance(part, str | bytes | Mapping) for part in raw):
+        raise BadSample(f"a list of {len(raw)} files; a cell holds one picture")
     if isinstance(raw, np.ndarray | Tensor | list | tuple):
         return _from_array(raw)
     raise BadSample(f"expected a picture (bytes, a path, a PIL image or an array), got {type(raw).__name__}")

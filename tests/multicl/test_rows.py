@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from multicl import InputError
-from multicl.rows import Rows, is_null, open_rows, resolve_path
+from multicl.rows import Rows, blamed, file_of, is_null, open_rows, resolve_path
 from multicl.sources import reason
 
 CELLS = [{"name": "x", "n": 1}, {"name": "y", "n": 2}, {"name": None, "n": 3}]
@@ -697,3 +697,11 @@ def test_links_to_folders_are_refused_where_they_would_be_passed_over(tmp_path: 
     write(tmp_path / "tables", "csv")
     (tmp_path / "tables" / "raw").symlink_to(tmp_path / "elsewhere")
     assert len(list(open_rows(tmp_path / "tables", streaming=streaming))) == 3
+
+
+def test_a_file_is_named_once_and_what_is_no_path_never() -> None:
+    assert blamed("a.png", True, "empty") == "a.png: empty"
+    assert blamed("a.png", True, "no such file: 'a.png'") == "no such file: 'a.png'"
+    assert blamed(r"a\b.png", True, r"no such file: 'a\\b.png'") == r"no such file: 'a\\b.png'"
+    assert blamed("iVBORw0KGgo" * 100, True, "no path") == "no path"
+    assert file_of("", True) is file_of("a.png", False) is None

@@ -156,6 +156,8 @@ BAD = {
     "nan": ((np.array([0, np.nan]), RATE), "not finite"),
     "inf in a file": (encode(np.array([0, np.inf]), subtype="FLOAT"), "not finite"),
     "bare array": (TONE, "without its rate"),
+    "base64": ("UklGRqwW" * 200, r"^a text of 1600 characters, 'UklGRqwW.{0,40} \.\.\.; base64 must be decoded$"),
+    "several": (["a.wav", "b.wav"], "a list of 2 files; a cell holds one sound"),
     "bare list": ([0.0, 0.1], "without its rate"),
     "no rate": ({"array": TONE, "sampling_rate": None}, "sampling rate None"),
     "scipy's order": (
