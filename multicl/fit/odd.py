@@ -36,6 +36,9 @@ def odd(cells: Sequence[Any], found: Sequence[Any], media: Callable[[Sequence[An
             reads most of these.
     """
     if all(isinstance(cell, dict) for cell in cells):
+        if any({"bytes", "path"} & cell.keys() for cell in cells):  # files as `datasets` has them
+            cells, found = ([cell.get("path") for cell in each if not cell.get("bytes")] for each in (cells, found))
+            return odd(cells, found, media) if cells and all(isinstance(cell, str) for cell in cells) else None
         return Odd(f"tables in its cells, of {', '.join(map(repr, cells[0]))}, which need columns of their own")
     if all(isinstance(cell, list) for cell in cells):
         parts = [part for cell in found for part in cell if not is_null(part)]

@@ -28,6 +28,10 @@ ODD: dict[str, tuple[list[Any], str]] = {
     "data": ([f"data:image/png;base64,{base64.b64encode(p).decode()}" for p in PICTURES], "base64, as 'data:image"),
     "several": ([[p, p] for p in PICTURES], "several files in a cell. Give each a row"),
     "several paths": ([[None, f"{i}.png"] for i in range(24)], "several files in a cell"),
+    "paths of datasets": (
+        [{"path": f"gone/{i}.png", "bytes": None} for i in range(24)],
+        r"paths of .* 'gone/0.png'. Mend",
+    ),
     "paths of Windows": ([rf"pics\{i}.png" for i in range(24)], r"paths of files .* Mend the paths with / for "),
 }
 
@@ -67,6 +71,11 @@ def test_links_to_pages_and_tables_in_cells_are_left_alone() -> None:
 )
 def test_texts_are_texts(cells: list[Any]) -> None:
     assert {node.column for node in planned(cells).nodes} == {"it", "caption"}
+
+
+def test_files_that_cannot_be_read_are_neither_paths_nor_tables() -> None:
+    made = planned([{"path": f"{i}.png", "bytes": b"torn"} for i in range(24)])
+    assert "column it: left alone (no adapter reads it)" in made.why
 
 
 def test_pictures_are_pictures_in_any_form_that_is_read() -> None:
