@@ -191,6 +191,8 @@ def _cautions(chosen: Plan, data: Data, rows: Rows, held: Rows) -> list[str]:
         said.append(f"{len(held)} held-out rows are few: figures are rough, and recall@10 is {chance:.0%} by chance")
     elif len(held) < FEW and chosen.label:
         said.append(f"{len(held)} held-out rows are few: figures are rough")
+    if not (chosen.label or chosen.crossings or viewed(chosen)):
+        said.append("nothing is measured: texts alone have nothing to find; a second column or one of labels would do")
     if again := copies({node.column: adapter(node.kind)().files for node in chosen.nodes}, rows, held):
         said.append(caution(again, len(held)))
     return said

@@ -116,6 +116,17 @@ def test_a_wrong_flag_is_told_before_steps_are_timed_and_leaves_nothing_behind(
     assert ("a.csv --dry-run, then python RECIPE.py --help" in said) == (flags[0] == "--train.stpes")
 
 
+def test_texts_alone_are_said_to_have_no_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("multicl.fit.run.seconds_a_step", lambda recipe: 1.0)
+    (tmp_path / "a.txt").write_text("".join(f"the words of row {i}\n" for i in range(40)))
+    (tmp_path / "b.csv").write_text("text,more\n" + "".join(f"the words of row {i},and {i} more\n" for i in range(40)))
+    for name, unmeasured in (("a.txt", True), ("b.csv", False)):
+        fit(str(tmp_path / name), tmp_path / name[0], dry_run=True)
+        assert ("nothing is measured: texts alone have nothing to find" in capsys.readouterr().out) == unmeasured
+
+
 @pytest.mark.parametrize("flag", ["--minuts", "--minutess=3", "--dryrun", "--pre-trained"])
 def test_a_misspelt_flag_of_the_command_is_told_the_right_one(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     name = {"--dryrun": "--dry-run", "--pre-trained": "--pretrained"}.get(flag, "--minutes")
