@@ -38,11 +38,16 @@ def measured(measure: Callable[[Model], Figures], model: Model, world: World) ->
             world.collect(_answer(model, *asked))
         return {}
     shared = _Shared(model, world)
+    waiting = True
     try:
         return measure(shared)
+    except KeyboardInterrupt:
+        waiting = False  # the others are asked to leave as well, and may have left
+        raise
     finally:
         shared.over = True  # whoever keeps it embeds alone
-        world.deal([None] * world.size)
+        if waiting:
+            world.deal([None] * world.size)
 
 
 class _Shared(Model):

@@ -45,6 +45,21 @@ def test_a_model_that_is_kept_embeds_alone_afterwards() -> None:
     assert run_ranks(keeps, 2) == [[0.0], []]
 
 
+def test_a_signal_is_not_lost_where_the_others_have_left_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told that nothing more is asked for, they would answer with a broken connection."""
+
+    def gone(*_: object) -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    def asked_to_stop(given: object) -> dict[str, float]:
+        raise KeyboardInterrupt("SIGTERM")
+
+    monkeypatch.setattr(World, "as_first", lambda *_: None)
+    monkeypatch.setattr(World, "deal", gone)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        measured(asked_to_stop, model(), World(0, 2))
+
+
 def test_one_process_measures_as_it_is() -> None:
     m = model()
     assert measured(lambda given: {"same": float(given is m)}, m, World()) == {"same": 1.0}
