@@ -49,12 +49,13 @@ def alone(folder: Path) -> Iterator[None]:
     Disks that know no such lock (Windows', some of networks) refuse nobody.
 
     Raises:
-        InputError: another process has it.
+        InputError: another process has it, or it is not there.
     """
     if fcntl is None:
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    with writing(folder):  # it may have vanished
+        handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
             try:

@@ -88,7 +88,7 @@ class Lifecycle:
         Without a folder there is nothing to save, and signals do what they always do.
 
         Raises:
-            InputError: the disk is full, or cannot be written.
+            InputError: the disk is full, or cannot be written, or the folder has vanished.
         """
         if self.folder is None:
             yield self.signals
@@ -107,10 +107,16 @@ class Lifecycle:
         except BaseException as error:
             with suppress(OSError):
                 self._tell("failed", total, str(error) or type(error).__name__)
-            if isinstance(error, OSError) and error.errno in (*FULL, errno.EROFS):  # others may be of what is read
+            if isinstance(error, OSError) and self._own(error):
                 with writing(self.folder):
                     raise
             raise
+
+    def _own(self, error: OSError) -> bool:
+        """Whether it is of what the run writes: others are of what is read. A write that fails names no file."""
+        assert self.folder is not None
+        named = isinstance(error.filename, str | Path) and Path(error.filename).is_relative_to(self.folder)
+        return named or error.errno in (*FULL, errno.EROFS, errno.EFBIG)
 
     def interrupted(self, total: int, reason: str) -> Stopped:
         """How a signal before training, or after it, ends the run: nothing is to be saved, and status.json says so."""

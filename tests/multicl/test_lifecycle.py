@@ -398,6 +398,42 @@ def test_no_room_for_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         trainer(tmp_path / "run").fit()
 
 
+@pytest.mark.parametrize("before", ["training", "a step"])
+def test_a_folder_that_vanishes(tmp_path: Path, before: str) -> None:
+    run = tmp_path / "run"
+    t = trainer(run, steps=3)
+    if before == "training":
+        shutil.rmtree(run)
+    else:
+        t.miner.refresh = lambda step: shutil.rmtree(run, ignore_errors=True)  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"run cannot be written: .*No such file.*go on with --resume auto"):
+        t.fit()
+    trainer(run, steps=3, resume=True).fit()
+    assert read_status(run)["state"] == "finished"
+
+
+def test_what_is_read_and_is_not_there_is_no_fault_of_the_folders(tmp_path: Path) -> None:
+    t = trainer(tmp_path / "run")
+    t.miner.refresh = lambda step: (tmp_path / "none").read_text()  # type: ignore[assignment, method-assign, return-value]
+    with pytest.raises(FileNotFoundError):
+        t.fit()
+
+
+def test_metrics_that_may_not_grow(tmp_path: Path) -> None:
+    """As beyond a quota of the shell's; the error names no file."""
+    resource = pytest.importorskip("resource")
+    t = trainer(tmp_path / "run", checkpoint_every=0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        with pytest.raises(InputError, match=r"run cannot be written: .*File too large.*go on with --resume auto"):
+            t.fit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
 def test_no_room_for_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
 
