@@ -31,9 +31,8 @@ BUDGETS = {
     "--data.batches one --train.batch-size 75 --train.epochs 10 --train.lr 3e-4",
     "cola": "--data.path DATA/spoken_digits --audio.rate 8000 --audio.seconds 0.3 --data.group speaker "
     "--train.epochs 20",
-    "cmc_audio": "--data.path DATA/spoken_digits --wave.rate 8000 --mel.rate 8000 --data.group speaker "
-    "--train.epochs 20 --wave.trim-db 20 --mel.trim-db 20 --wave.pooling segments --mel.pooling segments "
-    "--data.batches one --train.batch-size 75",
+    "cmc_audio": "--data.path DATA/spoken_digits --wave.rate 8000 --mel.rate 8000 --wave.depth 0 --mel.depth 0 "
+    "--data.group speaker --data.batches one --train.batch-size 75 --train.epochs 10",
     "simcse": "--data.path DATA/wordnet --data.columns text definition --sts DATA/stsb --text.encoder words "
     "--text.pooling mean --head.layers 0 --train.batch-size 256 --train.steps 1000 --train.lr 1e-3",
     "clip": "--data.path DATA/emoji --data.columns image google --train.epochs 60 --beside.unseen twitter",

@@ -19,17 +19,24 @@ import multicl
 from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
 from multicl.evaluation import held_out
 from multicl.evaluation.crossing import crossing
+from multicl.modalities.audio import Audio
+from multicl.modalities.audio.stretched import log_mels
 from multicl.modalities.image import Augment, Image
+from multicl.recipes.simclr_audio import VOICES
 
 VIEW = Augment(crop=(0.6, 1.0), rotate=0.5, jitter=0.8, hue=0.08, gray=0.1, cutout=0.3, cutout_area=(0.02, 0.15))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(multicl.Run):
-    """Two columns of pictures, from scratch with a small encoder by default; any encoder by name."""
+    """Two columns of pictures or sounds, from scratch with a small encoder by default; any encoder by name."""
 
     image: Image = Image("small", size=32, weak=VIEW)
     """Either column's; its weak views are what trains, as nothing but the other picture says what must be kept."""
+    audio: Audio = Audio("small", max_seconds=10, weak=VOICES)
+    """The same of sounds."""
+    sounds: bool = False
+    """The columns are of sounds (two languages, two microphones), not of pictures."""
     two_towers: bool = False
     """A tower of its own for each column, where pictures are unlike (infrared, depth); else one sees both."""
     objective: InfoNCE = InfoNCE(0.07, learnable=True)
@@ -39,7 +46,9 @@ class Recipe(multicl.Run):
 
     def modalities(self) -> dict[str, Modality]:
         """Two nodes."""
-        return {node: replace(self.image, tower=node if self.two_towers else "image") for node in ("a", "b")}
+        side: Audio | Image = self.audio if self.sounds else self.image
+        shared = "audio" if self.sounds else "image"
+        return {node: replace(side, tower=node if self.two_towers else shared) for node in ("a", "b")}
 
     def terms(self) -> list[Pair]:
         """One view of each; a picture of another row is a negative."""
@@ -54,7 +63,9 @@ class Recipe(multicl.Run):
         return self.probe(held_out.of_model(model))
 
     def baseline(self) -> dict[str, float]:
-        """Of raw pixels."""
+        """Of raw pixels; of sounds' log-mels, stretched to one length."""
+        if self.sounds:
+            return self.probe(lambda _, cells, skipped: log_mels(self.audio, cells, skipped))
         return self.probe(held_out.of_raw(self.modalities()))
 
 

@@ -283,6 +283,26 @@ def test_cmc_of_other_views(
     assert result.keys() >= {f"{m}_{of}" for m in ("knn_200", "linear") for of in (*nodes, "+".join(nodes))}
 
 
+def test_cmc_audio_hears_two_views_made_once_for_both(recipe_of: Any) -> None:
+    recipe = recipe_of("cmc_audio")()
+    (pair,), (wave, mel) = recipe.terms(), recipe.modalities().values()
+    assert (pair.name, pair.crossed, len(pair.calls)) == ("wave-mel", True, 2)
+    assert (wave.column, wave.source, wave.input) == (mel.column, mel.source, "wave")
+    assert recipe.optim.tower_lr["mel"] < 1
+
+
+@pytest.mark.parametrize("two_towers", [False, True])
+def test_cross_view_of_two_columns_of_sounds(two_towers: bool, launched: Any, tmp_path: Path) -> None:
+    flags = ["--sounds", "--data.columns", "a", "audio", "b", "audio", "--audio.rate", "8000"]
+    flags += ["--two-towers"] if two_towers else []
+    result = launched("cross_view", "--run", str(tmp_path / "run"), *flags).result
+    assert result["baseline"].keys() == result["untrained"].keys() == both("a", "b")
+    assert result["baseline"]["a_to_b_recall@1"] == 1.0  # one column twice: log-mels find themselves
+    model = multicl.load(tmp_path / "run", device="cpu")
+    a, b = (model.embed_node(node, [media.wav(0)]) for node in ("a", "b"))
+    assert torch.equal(a, b) != two_towers
+
+
 def test_eval_asks_bind_for_pairs_by_name(launched: Any, tmp_path: Path, call: Any) -> None:
     result = launched("bind", "--run", str(tmp_path / "run")).result
     words = ["eval", str(tmp_path / "run"), "--pairs", "audio-image", "image-text", "--ids", "text"]
