@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from multicl.monitors import Compared, sample
 from multicl.pairs import Call, Pair, Term, View, mined_view, negatives_view, target_view
 from multicl.targets import Target
 from multicl.towers import Embeddings, Towers
-from multicl.types import Context, Embedded, Extra
+from multicl.types import Context, Embedded, Extra, InputError
 
 
 class Ids(Protocol):
@@ -124,7 +124,8 @@ def graph_loss(
     sums: list[Tensor | None] = [None] * len(wanted)
     logged: dict[str, dict[str, Tensor]] = {term.name: {} for term in towers.terms}
     compared: dict[str, list[Compared]] = {pair.name: [] for pair in towers.pairs}
-    for term, share, values, some in _losses(towers, replace(sides, embedded=leaves), contexts, memory, sampled):
+    for term, share, given, some in _losses(towers, replace(sides, embedded=leaves), contexts, memory, sampled):
+        values = _checked(term, given)
         found = torch.autograd.grad(_plus(None, term.weight * share, values["loss"]), wanted, allow_unused=True)
         sums = [mine if grad is None else _plus(mine, 1.0, grad) for mine, grad in zip(sums, found, strict=True)]
         told = logged[term.name]
@@ -139,6 +140,27 @@ def graph_loss(
     whole = [torch.zeros_like(z) if grad is None else grad for z, grad in zip(wanted, sums, strict=True)]
     grads = dict(zip(leaves, whole, strict=False))
     return Contrasted(Outcome(total, logged, compared), grads, list(zip(own, whole[len(leaves) :], strict=True)))
+
+
+def _checked(term: Term, given: Any) -> dict[str, Tensor]:
+    """What an objective gave, as tensors.
+
+    Raises:
+        InputError: there is no "loss" of no dimension, or more than one number under a name.
+    """
+    loss = given.get("loss") if isinstance(given, Mapping) else None
+    if not isinstance(loss, Tensor) or loss.ndim:
+        raise InputError(
+            f"the objective of {term.name!r} must give a dict whose 'loss' is a tensor of no dimension, got {given!r}"
+        )
+    values = {}
+    for name, value in given.items():
+        if isinstance(value, int | float):
+            value = torch.full((), value, dtype=loss.dtype, device=loss.device)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise InputError(f"the objective of {term.name!r} must give one number under {name!r}, got {value!r}")
+        values[name] = value
+    return values
 
 
 def _plus(total: Tensor | None, factor: float, value: Tensor) -> Tensor:

@@ -64,6 +64,9 @@ class Pair:
         if not self.name:
             object.__setattr__(self, "name", f"{self.a}-{self.b}")
         check_choices(self, f"pair {self.name!r}: ")
+        if isinstance(self.objective, type) or not hasattr(self.objective, "build"):
+            name = getattr(self.objective, "__name__", repr(self.objective))
+            raise InputError(f"pair {self.name!r}: objective must be settings with `build`, as InfoNCE(), got {name}")
         if not self.weight >= 0:
             raise InputError(f"pair {self.name!r}: weight must be 0 or more, got {self.weight}")
         if self.queue < 0:

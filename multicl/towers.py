@@ -166,7 +166,7 @@ class Towers(nn.Module):
         """One view of B rows -> [B, D] float32 for each space; None: the encoder's features [B, W].
 
         Raises:
-            InputError: an encoder whose batch norm is to train on one value.
+            InputError: an encoder whose batch norm is to train on one value, or that gives something else than [B, W].
         """
         try:
             h = self.encoders[self.towers[node]](batch)
@@ -177,6 +177,10 @@ class Towers(nn.Module):
                 f"the encoder of {node!r} has a batch norm, which cannot train on 1 row, and a batch or chunk has no "
                 "more of it: give another --train.chunk-size, or another --run another --train.batch-size"
             ) from error
+        wanted = [len(batch), self.width(node)]
+        if not isinstance(h, Tensor) or list(h.shape) != wanted:  # rows that are missing would be others' unnoticed
+            got = list(h.shape) if isinstance(h, Tensor) else type(h).__name__
+            raise InputError(f"the encoder of {node!r} must give [rows, width], here {wanted}, got {got}")
         return self.project(node, h, spaces)
 
     def project(self, node: str, h: Tensor, spaces: Sequence[str | None]) -> list[Tensor]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from toys import Vectors
@@ -47,6 +48,12 @@ def test_the_full_graph_and_the_core_view() -> None:
 def test_a_weight_below_zero_is_refused(weight: float) -> None:
     with pytest.raises(InputError, match="weight must be 0 or more, got"):
         Pair("a", "b", weight=weight)
+
+
+@pytest.mark.parametrize(("objective", "name"), [(InfoNCE, "InfoNCE"), (max, "max"), (0.1, "0.1")])
+def test_an_objective_that_is_no_settings_is_refused(objective: Any, name: str) -> None:
+    with pytest.raises(InputError, match=rf"pair 'a-b': objective must be settings .*as InfoNCE\(\), got {name}$"):
+        Pair("a", "b", objective)
 
 
 @pytest.mark.parametrize("field", ["name", "space"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from toys import Vectors, rows
 
 from multicl import Head, InfoNCE, InputError, Pair, Train, Trainer
+from multicl.functional import info_nce
 from multicl.pairs import View
 from multicl.seeds import seed_everything
-from multicl.step import exact_step
+from multicl.step import Outcome, exact_step
 from multicl.towers import Towers
-from multicl.types import Batch
+from multicl.types import Batch, Context, Embedded
 
 SIZES = [1, 3, 4, 7]
 
@@ -292,6 +293,80 @@ def test_an_encoder_whose_batch_norm_meets_one_row_says_what_to_do() -> None:
     for chunk, look in ((1, seen), (None, [replace(look, batch=look.batch[:1]) for look in seen])):  # type: ignore[index]
         with pytest.raises(InputError, match="the encoder of 'a' has a batch norm, which cannot train on 1 row"):
             step(towers, look, chunk)
+
+
+class Misshapen(nn.Module):
+    def __init__(self, how: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.net, self.how = nn.Linear(6, 8), how
+
+    def forward(self, x: Tensor) -> Any:
+        return self.how(self.net(x))
+
+
+@pytest.mark.parametrize(
+    ("how", "got"),
+    [
+        (lambda h: h[:-1], r"\[7, 8\]"),
+        (lambda h: h[0], r"\[8\]"),
+        (lambda h: h[:, None], r"\[8, 1, 8\]"),
+        (lambda h: h[:, :4], r"\[8, 4\]"),
+        (lambda h: (h,), "tuple"),
+    ],
+)
+def test_an_encoder_that_gives_other_than_a_vector_a_row_is_refused(how: Callable[[Tensor], Any], got: str) -> None:
+    towers, seen = one_node(lambda: Misshapen(how))
+    with pytest.raises(InputError, match=rf"encoder of 'a' must give \[rows, width\], here \[8, 8\], got {got}$"):
+        step(towers, seen)
+
+
+# Objectives of one's own
+
+
+@dataclass(frozen=True)
+class Tells:
+    """InfoNCE, and what is made of its loss."""
+
+    make: Callable[[Tensor], Any]
+
+    def build(self, dims: tuple[int, int]) -> nn.Module:
+        return Telling(self.make)
+
+
+class Telling(nn.Module):
+    def __init__(self, make: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, a: Embedded, b: Embedded, context: Context) -> Any:
+        return self.make(info_nce(a.z, b.z, 0.3))
+
+
+def told(make: Callable[[Tensor], Any]) -> Outcome:
+    towers = Towers({"a": Vectors()}, [Pair("a", "a", Tells(make))])
+    return step(towers, looks(towers, {"a": Batch({"x": torch.ones(8, 6)})}))[0]
+
+
+def test_numbers_that_are_no_tensors_are_logged() -> None:
+    values = told(lambda loss: {"loss": loss, "half": 0.5, "hits": 3, "both": loss.detach() * 2}).logged["a-a"]
+    assert {name: value.ndim for name, value in values.items()} == dict.fromkeys(("loss", "half", "hits", "both"), 0)
+    assert (values["half"], values["hits"]) == (0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda loss: loss, "a dict whose 'loss' is a tensor of no dimension, got tensor"),
+        (lambda loss: {"lose": loss}, "a dict whose 'loss' is a tensor of no dimension, got {'lose'"),
+        (lambda loss: {"loss": loss[None]}, "a tensor of no dimension"),
+        (lambda loss: {"loss": loss.item()}, "a tensor of no dimension"),
+        (lambda loss: {"loss": loss, "each": torch.ones(2)}, "one number under 'each', got tensor"),
+        (lambda loss: {"loss": loss, "note": "hi"}, "one number under 'note', got 'hi'"),
+    ],
+)
+def test_an_objective_that_gives_something_else_is_told_what(make: Callable[[Tensor], Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"the objective of 'a-a' must give .*{message}"):
+        told(make)
 
 
 # Frozen towers
