@@ -242,14 +242,17 @@ def _views_of(
     reader: Reader, source: str, modality: Modality, kinds: list[Kind], nodes: str, rows: int, draws: int
 ) -> Section:
     present: list[int] = []
+    why = ""
     for start in range(0, min(len(reader.rows), LOOKED_AT), rows):
-        batch = reader.slice(reader.rows.numbers()[start : start + rows].tolist(), 0).batches[source]
+        part = reader.slice(reader.rows.numbers()[start : start + rows].tolist(), 0)
+        batch = part.batches[source]
         present += [] if batch is None else batch.row.tolist()
+        why = why or next((f": {lost}" for lost in part.skipped if lost.column == reader.columns[source]), "")
         if len(present) >= rows:
             break
     column = reader.columns[source]
     if not present:
-        raise InputError(f"column {column!r} of {reader.rows.label} has nothing to show in its first rows")
+        raise InputError(f"column {column!r} of {reader.rows.label} has nothing to show in its first rows{why}")
     batch = reader.slice(present[:rows], 0).batches[source]
     assert batch is not None
     numbers = batch.row.tolist()

@@ -12,7 +12,8 @@ import pytest
 from toys import Vectors, rows
 
 import multicl
-from multicl import InfoNCE, Pair, cli, commands
+from multicl import Data, InfoNCE, Pair, cli, commands
+from multicl.run import recipe_class
 from multicl.seeds import row_seeds
 from multicl.types import Batch, InputError, Modality
 
@@ -105,3 +106,11 @@ def test_the_command_takes_the_recipes_flags(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         cli.main(["eval", "runs/x", "--data.columns", "text", "words"])
     assert "unrecognized arguments: --data.columns" in capsys.readouterr().err
+
+
+def test_why_nothing_can_be_shown(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(RECIPE)
+    (tmp_path / "t.jsonl").write_text('{"text": null}\n' + '{"text": 7}\n' * 20)
+    recipe = recipe_class(str(tmp_path / "toy.py"))(data=Data(path=str(tmp_path / "t.jsonl")))
+    with pytest.raises(InputError, match="nothing to show in its first rows: row 1, column 'text': a text must be"):
+        commands.view_sections(recipe)
