@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+from multicl.cells import blamed, resolve_path
 from multicl.config import from_plain, read_yaml
 from multicl.data import open_data
 from multicl.evaluation.crossing import crossing, named
@@ -22,7 +23,7 @@ from multicl.pairs import check_graph, column_of, requested_views
 from multicl.reader import Reader, sources_of
 from multicl.repeats import check_one
 from multicl.report.gallery import Section, write_gallery
-from multicl.rows import Rows, blamed, open_rows, resolve_path
+from multicl.rows import Rows, open_rows
 from multicl.run import Run, is_main, recipe_class
 from multicl.seeds import row_seeds
 from multicl.types import InputError, Kind, Modality, Shows

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from multicl.cells import resolve_path
 from multicl.data import Data
 from multicl.equal_files import Files
 from multicl.ids import Ids, first_of_content, label_key
 from multicl.mixture import Mixture
-from multicl.rows import Rows, resolve_path
+from multicl.rows import Rows
 from multicl.types import InputError
 
 

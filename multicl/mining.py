@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from multicl.cells import is_null, resolve_path
 from multicl.config import to_plain
 from multicl.distributed import World
 from multicl.files import writing
@@ -27,7 +28,6 @@ from multicl.norms import average_statistics
 from multicl.ops.nearest import Nearest, tiles
 from multicl.pairs import Pair
 from multicl.reader import Reader
-from multicl.rows import is_null, resolve_path
 from multicl.seeds import hash62
 from multicl.settings import Mine
 from multicl.slice import Slice

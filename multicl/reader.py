@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from multicl import ids as identity
+from multicl.cells import blamed, is_null, resolve_path
 from multicl.classes import class_numbers
 from multicl.equal_files import Files
 from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
-from multicl.rows import Row, Rows, blamed, is_null, resolve_path
+from multicl.rows import Row, Rows
 from multicl.scores import Scores
 from multicl.seeds import Draws
 from multicl.slice import Skipped, Slice, negatives_of

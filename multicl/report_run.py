@@ -19,12 +19,13 @@ from multicl.files import check_writable
 from multicl.lifecycle import read_status
 from multicl.model import load
 from multicl.pairs import Pair
+from multicl.recipe_names import short_name
 from multicl.report.charts import Chart, curves, plotly_source
 from multicl.report.gallery import Section
 from multicl.report.run_page import Contents, Headline, write_run_page
 from multicl.report_space import show
 from multicl.rows import Rows, open_rows
-from multicl.run import Run, is_main, short_name
+from multicl.run import Run, is_main
 from multicl.subject import Subject
 from multicl.types import InputError
 

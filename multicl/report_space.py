@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multicl.cells import file_of, is_null
 from multicl.equal_files import Files
 from multicl.evaluation import ranks
 from multicl.evaluation.own_views import two_views
@@ -19,7 +20,7 @@ from multicl.pairs import Pair, column_of
 from multicl.report.charts import Chart, confusion, cosines
 from multicl.report.items import Item, Search
 from multicl.report.media import thumbnail, within
-from multicl.rows import Rows, file_of, is_null
+from multicl.rows import Rows
 from multicl.subject import Subject
 from multicl.types import BadSample, InputError
 

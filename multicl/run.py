@@ -9,14 +9,12 @@ import inspect
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
-from multicl.accelerator import meet
 from multicl.adapters import import_file
 from multicl.config import flat, parse_arguments, read_yaml, to_plain, write_yaml
 from multicl.types import InputError, Modality
@@ -34,6 +32,7 @@ from multicl.finished import finished_run
 from multicl.lifecycle import read_status
 from multicl.model import Model, load
 from multicl.optim import Optim
+from multicl.recipe_names import name_of, new_folder
 from multicl.repeats import averaged, several_seeds
 from multicl.settings import Momentum, Train
 from multicl.shared import measured
@@ -155,7 +154,7 @@ def _executed(recipe: Run, trainer: Trainer, finished: Path | None) -> dict[str,
                 model.describe(folder / "model", trained)
     accelerator.wait_for_everyone()
     result = {
-        "recipe": _name_of(type(recipe)), **trained, "untrained": untrained, "baseline": baseline,
+        "recipe": name_of(type(recipe)), **trained, "untrained": untrained, "baseline": baseline,
         "intervals": spans, "steps": trainer.lifecycle.step, "skipped": len(trainer.skipped),
         "seconds": round(trainer.lifecycle.seconds, 1),
     }  # fmt: skip
@@ -195,7 +194,7 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
             seeds, argv = several_seeds(sys.argv[1:] if argv is None else argv)
             settings = parse(recipe, argv, program)
             if settings.run is None:
-                settings = replace(settings, run=_new_folder(recipe))
+                settings = replace(settings, run=new_folder(recipe))
             result = _of_seeds(settings, seeds, finish) if seeds else execute(settings)
             if finish is not None and not seeds and is_main():
                 result = finish(settings, result) or result
@@ -296,34 +295,8 @@ def recipe_class(name: str) -> type[Run]:
     return found
 
 
-def _name_of(recipe: type[Run]) -> str:
-    """What `recipe_class` finds it by: a shipped recipe's name, or the path of a user's file."""
-    try:
-        source = Path(inspect.getfile(recipe)).resolve()
-    except (TypeError, OSError):  # typed into a console
-        return recipe.__qualname__
-    shipped = importlib.util.find_spec("multicl.recipes")
-    homes = [Path(p).resolve() for p in (shipped.submodule_search_locations or [])] if shipped else []
-    name = source.stem if source.parent in homes else str(source)
-    return name if recipe.__name__ == "Recipe" else f"{name}:{recipe.__name__}"
-
-
-def _new_folder(recipe: type[Run]) -> Path:
-    """runs/RECIPE-DATE-TIME, the same on every rank."""
-    from accelerate.utils import broadcast_object_list
-
-    meet()
-    (stamp,) = broadcast_object_list([time.strftime("%Y%m%d-%H%M%S")])
-    return Path("runs") / f"{short_name(recipe)}-{stamp}"
-
-
-def short_name(recipe: type[Run]) -> str:
-    """A recipe as people call it: the name of a shipped one, or of its file."""
-    return Path(_name_of(recipe).partition(".py")[0]).name
-
-
 def _settings(recipe: Run) -> dict[str, Any]:
-    return {"recipe": _name_of(type(recipe)), **to_plain(replace(recipe, resume="never"))}
+    return {"recipe": name_of(type(recipe)), **to_plain(replace(recipe, resume="never"))}
 
 
 def _record(recipe: Run, folder: Path) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multicl.cells import is_null
 from multicl.pairs import Pair
-from multicl.rows import Row, Rows, is_null
+from multicl.rows import Row, Rows
 from multicl.types import InputError
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from multicl.cells import is_null
 from multicl.distributed import World
 from multicl.equal_files import Files
 from multicl.evaluation.geometry import modality_gap
@@ -19,7 +20,6 @@ from multicl.evaluation.held_out import Embed, Figures
 from multicl.evaluation.retrieval import retrieval
 from multicl.evaluation.zero_shot import class_vectors, filled, zero_shot
 from multicl.ids import content_ids, label_key
-from multicl.rows import is_null
 from multicl.types import InputError, Modality, Several
 
 if TYPE_CHECKING:

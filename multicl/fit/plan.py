@@ -9,8 +9,9 @@ from itertools import combinations
 from typing import Any
 
 from multicl.adapters import adapter
+from multicl.cells import resolve_path
 from multicl.fit.columns import CAPTIONS, OFTEN, Column, constant, labels_among
-from multicl.rows import Rows, resolve_path
+from multicl.rows import Rows
 from multicl.run import Run
 from multicl.types import InputError, Suggestion, Suggests
 

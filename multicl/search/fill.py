@@ -18,8 +18,9 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
+from multicl.cells import blamed, file_of, is_null, resolve_path
 from multicl.pairs import column_of
-from multicl.rows import Row, Rows, blamed, file_of, is_null, open_rows, resolve_path
+from multicl.rows import Row, Rows, open_rows
 from multicl.search.contents import plain_cells, plain_columns, row_content, unicode
 from multicl.search.database import ROWS, SOURCE, SPARE, file_column, kept_names, schema_of, table_names
 from multicl.types import BadSample, InputError

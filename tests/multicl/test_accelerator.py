@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TRAIN = "from multicl import Train; from multicl.accelerator import accelerator_of; accelerator_of(Train(), None)"
-NAME = "from multicl.recipes.simclr import Recipe; from multicl.run import _new_folder; _new_folder(Recipe)"
+NAME = "from multicl.recipes.simclr import Recipe; from multicl.recipe_names import new_folder; new_folder(Recipe)"
 SAY = """
 import torch.distributed as dist
 from accelerate import Accelerator

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from multicl import InputError
-from multicl.rows import Rows, blamed, file_of, is_null, open_rows, resolve_path
+from multicl.cells import blamed, file_of, is_null, resolve_path
+from multicl.rows import Rows, open_rows
 from multicl.sources import reason
 
 CELLS = [{"name": "x", "n": 1}, {"name": "y", "n": 2}, {"name": None, "n": 3}]

@@ -21,6 +21,7 @@ from multicl import run as runs
 from multicl.adapters import import_file
 from multicl.files import write_whole
 from multicl.model import Model
+from multicl.recipe_names import name_of
 from multicl.run import Run, execute, launch, parse, recipe_class
 from multicl.types import InputError
 
@@ -567,11 +568,11 @@ def test_recipes_are_found_by_name_or_file(home: Path, recipe: type[Run]) -> Non
     other.write_text(RECIPE.replace("class Recipe", "class Mine").replace("launch(Recipe)", "launch(Mine)"))
     mine = recipe_class(f"{other}:Mine")
     assert mine.__name__ == "Mine"
-    assert runs._name_of(mine) == f"{other}:Mine"
+    assert name_of(mine) == f"{other}:Mine"
     odd = home / "my.pytorch" / "x.py.d"  # folders with ".py" in their names
     odd.mkdir(parents=True)
     (odd / "third.py").write_text(other.read_text())
-    assert runs._name_of(recipe_class(f"{odd / 'third.py'}:Mine")) == f"{odd / 'third.py'}:Mine"
+    assert name_of(recipe_class(f"{odd / 'third.py'}:Mine")) == f"{odd / 'third.py'}:Mine"
     for name, message in (
         ("simclrr", "no recipe is named 'simclrr'"),
         (str(home / "none.py"), r"none\.py: no such file"),

@@ -1,0 +1,36 @@
+"""What recipes and their runs are called."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import time
+from pathlib import Path
+
+from multicl.accelerator import meet
+
+
+def name_of(recipe: type) -> str:
+    """What `recipe_class` finds it by: a shipped recipe's name, or the path of a user's file."""
+    try:
+        source = Path(inspect.getfile(recipe)).resolve()
+    except (TypeError, OSError):  # typed into a console
+        return recipe.__qualname__
+    shipped = importlib.util.find_spec("multicl.recipes")
+    homes = [Path(p).resolve() for p in (shipped.submodule_search_locations or [])] if shipped else []
+    name = source.stem if source.parent in homes else str(source)
+    return name if recipe.__name__ == "Recipe" else f"{name}:{recipe.__name__}"
+
+
+def short_name(recipe: type) -> str:
+    """A recipe as people call it: the name of a shipped one, or of its file."""
+    return Path(name_of(recipe).partition(".py")[0]).name
+
+
+def new_folder(recipe: type) -> Path:
+    """runs/RECIPE-DATE-TIME, the same on every rank."""
+    from accelerate.utils import broadcast_object_list
+
+    meet()
+    (stamp,) = broadcast_object_list([time.strftime("%Y%m%d-%H%M%S")])
+    return Path("runs") / f"{short_name(recipe)}-{stamp}"
