@@ -27,6 +27,8 @@ BUDGETS = {
     "--head.centred --instances.negatives 4096",
     "cross_view": "--data.path DATA/emoji --data.columns a google b twitter --train.batch-size 254 --train.epochs 130 "
     "--image.size 48 --image.fields 4 --image.crop-pct 0.9",
+    "cross_view+sounds": "--sounds --data.path DATA/prompts --data.columns a audio b audio_es --audio.rate 8000 "
+    "--train.batch-size 128 --train.epochs 45 --train.lr 1e-3",
     "simclr_audio": "--data.path DATA/spoken_digits --audio.rate 8000 --audio.depth 0 --data.group speaker "
     "--data.batches one --train.batch-size 75 --train.epochs 10 --train.lr 3e-4",
     "cola": "--data.path DATA/spoken_digits --audio.rate 8000 --audio.seconds 0.3 --data.group speaker "

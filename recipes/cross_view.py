@@ -1,14 +1,20 @@
-r"""Cross-view CMC (arXiv:1906.05849): two columns of pictures show the same things, and either finds the other.
+r"""Cross-view CMC (arXiv:1906.05849): two columns of pictures, or sounds, are of the same things and find each other.
 
 accelerate launch recipes/cross_view.py --data.path pairs.parquet --data.columns a photo b sketch --two-towers
 python recipes/cross_view.py --data.path emoji/ --data.columns a google b twitter --train.batch-size 254 \
     --image.size 48 --image.fields 4 --image.crop-pct 0.9 --train.epochs 130
+python recipes/cross_view.py --sounds --data.path prompts/ --data.columns a audio b audio_es --audio.rate 8000 \
+    --train.batch-size 128 --train.epochs 45 --train.lr 1e-3
 
 Measured with the second command on 1,525 emoji, 381 concepts held out, some 50 minutes of one CPU core, seed 0:
 recall@1 80.1 % from a to b, 79.3 % from b to a, recall@10 94.0 % both ways; untrained 43.0 and 45.7 %, raw pixels, cut
 the same, 41.5 and 45.9 %. 0.9 is the mean side of training's crops; from 0.85 to 0.97 figures were within 2 points. At
 32 pixels and without fields, 12 minutes in bf16: 75.1 and 75.6 %, untrained 32.8 and 34.6 %, where the five pictures of
 b that are another's too counted as wrong, as measuring did then.
+
+With the third, English and Spanish recordings of 389 telephone prompts, 103 held out, 2 minutes of a core, seed 0:
+recall@1, @5 and @10 from English 13.6, 45.6 and 62.1 %, from Spanish 13.6, 37.9 and 57.3 %; untrained 6.8, 20.4, 35.0
+and 8.7, 20.4, 29.1; raw log-mels 5.8, 14.6, 20.4 and 8.7, 21.4, 25.2.
 """
 
 from __future__ import annotations
