@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from budgets import BUDGETS
-from common import RESULTS, data_folder, finish
+from common import RESULTS, data_folder, finish, machine
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +44,7 @@ def measure(name: str) -> list[dict[str, Any]]:
             "seconds": result["seconds"],
             "flags": BUDGETS[name],
             "commit": commit,
+            "cpu": machine()["cpu"],
         }
         for figure, untrained in result["untrained"].items()
     ]
