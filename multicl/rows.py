@@ -235,8 +235,6 @@ def open_rows(
     Raises:
         InputError: the path or split does not exist, is empty, or cannot be read.
     """
-    from torch.utils.data import DataLoader
-
     if isinstance(source, Rows):
         return source
     if isinstance(source, str | os.PathLike):
@@ -256,7 +254,7 @@ def open_rows(
         source, label = undecoded(Dataset(table.InMemoryTable(source))), "the table"
     elif kind == "pandas" and hasattr(source, "columns"):
         source, label = records(source), "the DataFrame"
-    elif isinstance(source, DataLoader):
+    elif hasattr(source, "dataset") and hasattr(source, "batch_sampler"):
         raise InputError(
             "a DataLoader gives batches: give its data set, loader.dataset; train.batch_size makes batches"
         )

@@ -52,7 +52,7 @@ def odd(cells: Sequence[Any], found: Sequence[Any], media: Callable[[Sequence[An
     if _name_media(cells):
         hint = " with / for \\" if "\\" in cells[0] else ""
         way_out = f"Mend the paths{hint} (relative ones are looked for beside the table)"
-        return Odd(f"paths of files that are not there, as {_short(found[0])}", way_out)
+        return Odd(f"paths of files that are not there, as {found[0]!r}", way_out)
     if (decoded := [_decoded(cell) for cell in cells]) and None not in decoded and media(decoded):
         return Odd(f"base64, as {_short(cells[0])}", "Decode it to bytes (base64.b64decode), and write a Parquet table")
     return None
