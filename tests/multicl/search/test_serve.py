@@ -73,7 +73,9 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture(scope="module")
 def url(index: Index) -> Iterator[str]:
     """The command in a process of its own: Gradio's server leaves event loops behind."""
-    port = launch_options("127.0.0.1", None)["server_port"]
+    with socket.socket() as free:  # by chance: the next one that is free would be another worker's, too
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     run = Path(index.where).parent / "run"
     found.saved(run)
     command = [sys.executable, "-W", "ignore", "-m", "multicl.cli", "serve", index.where, "--model", str(run)]
