@@ -290,8 +290,10 @@ def _low(*given: Tensor) -> bool | None:
 
 def _scale(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | None]:
     """1 / temperature, and again as a number where it is one: a look at a tensor waits for its device."""
-    scale = 1 / _scalar(temperature, "temperature", like)
-    return scale, None if isinstance(temperature, Tensor) else 1 / temperature
+    value = _scalar(temperature, "temperature", like)
+    if isinstance(temperature, Tensor):
+        return value.reciprocal(), None
+    return value.fill_(1 / temperature), 1 / temperature
 
 
 def _scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = False) -> Tensor:
