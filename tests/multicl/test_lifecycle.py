@@ -209,43 +209,37 @@ def test_a_stop_whose_status_finds_no_room_is_a_stop(tmp_path: Path, monkeypatch
     assert steps(tmp_path / "run") == [1]
 
 
-def test_a_second_signal_ends_at_once_but_a_repeat_is_the_same() -> None:
-    code = (
-        "import hashlib\nfrom multicl.signals import Signals\n"
-        "with Signals() as signals:\n"
-        "    print('up', flush=True)\n"
-        "    print(signals.asked(within=60), signals.reason, flush=True)\n"
-        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 1 << 28)\n"  # as deep in one call as a long backward pass
-    )
+IN_TRAINING = """
+import hashlib
+from multicl.signals import Signals
+with Signals() as signals:
+    print("up", flush=True)
+    print(signals.asked(within=60), signals.reason, flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 28)  # as deep in one call as a long backward pass
+"""
+OUTSIDE = """
+import time
+from multicl.signals import interrupts
+with interrupts():
+    try:
+        print("up", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt as asked:
+        print(asked, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "first", "said"), [(IN_TRAINING, "SIGINT", "True SIGINT"), (OUTSIDE, "SIGTERM", "SIGTERM")]
+)
+def test_a_second_signal_ends_at_once_but_a_repeat_is_the_same(code: str, first: str, said: str) -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == "True SIGINT\n"
-        process.send_signal(signal.SIGINT)
-        time.sleep(1.2)
-        assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        try:
-            assert process.wait(timeout=20) == 128 + signal.SIGTERM
-        finally:
-            process.kill()
-
-
-def test_outside_of_training_a_signal_interrupts_once_and_a_later_one_ends_at_once() -> None:
-    code = (
-        "import time\nfrom multicl.signals import interrupts\n"
-        "with interrupts():\n"
-        "    try:\n        print('up', flush=True)\n        time.sleep(60)\n"
-        "    except KeyboardInterrupt as asked:\n        print(asked, flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.stdout.readline() == "SIGTERM\n"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.Signals[first])
+        assert process.stdout.readline() == f"{said}\n"
+        process.send_signal(signal.Signals[first])
         time.sleep(1.2)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
