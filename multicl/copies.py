@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
 from multicl.data import Data
 from multicl.equal_files import Files
@@ -25,8 +26,8 @@ def copies(columns: Mapping[str, bool], train: Rows, held: Rows) -> int:
         return 0
     ids = []
     for name, files in columns.items():
-        cells = train.resolved(name, files) + held.resolved(name, files)
-        ids.append(content_ids([cells], range(len(cells)), [Files() if files else None])[0].tolist())
+        cells = chain(train.found(name, files), held.found(name, files))
+        ids.append(content_ids([cells], range(len(train) + len(held)), [Files() if files else None])[0].tolist())
     rows = list(zip(*ids, strict=True))
     trained = set(rows[: len(train)])
     return sum(row in trained for row in rows[len(train) :])

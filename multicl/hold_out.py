@@ -47,9 +47,12 @@ class HoldOut(Data):
         if split not in (None, "held-out", self.split):
             _refuse_others(split, self.split, "rows are held out")
             return super().open(split)
-        held = self.held
-        chosen = held if split == "held-out" else ~held
-        return super().open().take(chosen.nonzero()[0].tolist())
+        chosen = self.held if split == "held-out" else ~self.held
+        return self._every.take(chosen.nonzero()[0].tolist())
+
+    @cached_property
+    def _every(self) -> Rows:
+        return super().open()
 
     @cached_property
     def held(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -58,16 +61,13 @@ class HoldOut(Data):
         Raises:
             InputError: see `open`.
         """
-        rows = super().open()
+        rows = self._every
         things = np.arange(len(rows)) if self.together is None else _things(rows, self.together)
         sizes = np.bincount(things)
+        if len(rows) < 2:
+            raise InputError(f"{rows.label} has {len(rows)} rows (columns {rows.names}): none can be kept back")
         if len(sizes) < 2:
-            what = (
-                f"{len(rows)} rows (columns {rows.names})"
-                if len(rows) < 2
-                else f"one thing in all cells of {self.together!r}"
-            )
-            raise InputError(f"{rows.label} has {what}: none can be kept back")
+            raise InputError(f"{rows.label} has one thing in all cells of {self.together!r}: none can be kept back")
         room = min(max(1, round(self.hold_out * len(rows))), len(rows) - 1)
         order = np.random.default_rng(self.hold_out_seed).permutation(len(sizes))
         chosen = np.zeros(len(sizes), dtype=bool)

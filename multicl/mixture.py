@@ -140,11 +140,11 @@ class Mixture(Rows):
         for rows in self.sets:
             yield from rows.cells(name) if rows.has(name) else repeat(None, len(rows))
 
-    def resolved(self, name: str, files: bool) -> list[Any]:
-        """As `Rows.resolved`; each set's paths beside its own table."""
+    def found(self, name: str, files: bool) -> Iterator[Any]:
+        """As `Rows.found`; each set's paths beside its own table."""
         self.resolve(name)
-        parts = (rows.resolved(name, files) if rows.has(name) else [None] * len(rows) for rows in self.sets)
-        return [cell for part in parts for cell in part]
+        for rows in self.sets:
+            yield from rows.found(name, files) if rows.has(name) else repeat(None, len(rows))
 
 
 @dataclass(frozen=True)

@@ -162,10 +162,14 @@ class Rows:
         names = getattr(features.get(self.resolve(name)), "names", None)
         return list(names) if names else None
 
-    def resolved(self, name: str, files: bool) -> list[Any]:
+    def found(self, name: str, files: bool) -> Iterator[Any]:
         """Every cell of a column, None where it is absent; `files`: relative paths are looked for beside the table."""
-        found = (resolve_path(cell, self.base, "files" if files else "values") for cell in self.column(name))
-        return [None if is_null(cell) else cell for cell in found]
+        for cell in self.cells(name):
+            yield None if is_null(cell) else resolve_path(cell, self.base, "files" if files else "values")
+
+    def resolved(self, name: str, files: bool) -> list[Any]:
+        """As `found`, in a list, which takes the memory of all that the cells hold."""
+        return list(self.found(name, files))
 
     def with_column(self, name: str, values: Sequence[Any]) -> Rows:
         """These rows with one more column.

@@ -127,9 +127,8 @@ def _executed(recipe: Run, trainer: Trainer, finished: Path | None) -> dict[str,
     if accelerator.is_main_process:
         if recipe.train.best is not None and recipe.train.best not in untrained:
             raise InputError(f"train.best is {recipe.train.best!r}, but the figures are {sorted(untrained)}")
-        if (
-            folder is not None and not resumed
-        ):  # only now: what cannot be measured leaves no run, and may be tried again
+        # only now: what cannot be measured leaves no run, and may be tried again
+        if folder is not None and not resumed:
             if (folder / "recipe.yaml").exists():
                 raise InputError(f"the run folder {folder} was taken meanwhile: give another --run")
             with writing(folder):
