@@ -145,10 +145,7 @@ class Reader:
 
     def _cells(self, node: str) -> Iterator[Any]:
         """Every cell of a node's column."""
-        cells = self.rows.cells(self.columns[node])
-        if not self._reads_files(node):
-            return cells
-        return (self._resolved(node, n, cell) for n, cell in zip(self.rows.numbers().tolist(), cells, strict=True))
+        return self.rows.found(self.columns[node], self._reads_files(node))
 
     @property
     def needed(self) -> list[str]:
