@@ -38,13 +38,42 @@ def paired_loss(a: Tensor, b: Tensor | None, scale: Tensor, both: bool = True) -
         Scalar in the type of a.
     """
     with torch.autocast(a.device.type, enabled=False):
-        loss: Tensor = _Paired.apply(a, b, scale, both and b is not None)  # type: ignore[no-untyped-call]
+        form = _Paired if b is None or both else _OneWay
+        loss: Tensor = form.apply(a, b, scale)  # type: ignore[no-untyped-call]
     return loss
 
 
-class _Paired(torch.autograd.Function):
+class _OneWay(torch.autograd.Function):
+    """From rows of a to rows of b alone: what a row of the matrix weighs, its vector can."""
+
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor | None, scale: Tensor, both: bool) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
+        e = ((a * scale) @ b.T).exp_()
+        place = e.diagonal()
+        inside = place.clone()
+        place.zero_()
+        others = e.sum(1)
+        place.sub_(others)  # what positives get, all others together, negated
+        ctx.save_for_backward(a, b, scale, e, others + inside)
+        return torch.log1p(others / inside).mean()  # log-sum-exp - logit would cancel near 0
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, scale, e, total = ctx.saved_tensors
+        with torch.no_grad():
+            weight = (scale * grads[0] / len(a) / total)[:, None]
+            da = (e @ b).mul_(weight)
+            d_scale = ((a * da).sum() / scale).view_as(scale) if ctx.needs_input_grad[2] else None
+            found = (da, e.T @ (a * weight), d_scale)
+        wants = next(z for z in (a, b, scale) if z.requires_grad)
+        return once(found, wants, "multicl.ops.plain.contrast can be")
+
+
+class _Paired(torch.autograd.Function):
+    """Both directions, or two views in one symmetric matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor | None, scale: Tensor) -> Tensor:
         x = a * scale
         e = x @ (a if b is None else b).T
         places = _positives(e, b is None)
@@ -54,11 +83,11 @@ class _Paired(torch.autograd.Function):
         inside = torch.cat(places) if len(places) > 1 else places[0].clone()
         for place in places:
             place.zero_()
-        others = [e.sum(dim) for dim in ((1, 0) if both else (1,))]
+        others = [e.sum(dim) for dim in ((1,) if b is None else (1, 0))]
         losses = [torch.log1p(other / inside).sum() for other in others]  # log-sum-exp - logit would cancel near 0
         ctx.symmetric = b is None
         ctx.save_for_backward(a, b, scale, x, e, *others, *(other + inside for other in others))
-        loss: Tensor = (losses[0] + losses[1] if both else losses[0]) / (len(a) * len(losses))
+        loss: Tensor = (losses[0] if b is None else losses[0] + losses[1]) / (len(a) * len(losses))
         return loss
 
     @staticmethod
@@ -69,12 +98,8 @@ class _Paired(torch.autograd.Function):
             each = grads[0] / (len(a) * len(totals))
             shares = [each / total for total in totals]  # what a row gives to each of its exponentials
             only = shares[0] * others[0]  # to its positive, negated: what all others get
-            column = shares[0] if ctx.symmetric else shares[1] if len(shares) > 1 else None
-            if ctx.symmetric:
-                only = only + only.roll(len(a) // 2)
-            elif column is not None:
-                only = only + column * others[1]
-            slope = e * (shares[0][:, None] if column is None else shares[0][:, None] + column)
+            only = only + (only.roll(len(a) // 2) if ctx.symmetric else shares[1] * others[1])
+            slope = e * (shares[0][:, None] + shares[-1])
             parts = only.neg_().chunk(2) if ctx.symmetric else (only.neg_(),)
             for place, value in zip(_positives(slope, ctx.symmetric), parts, strict=True):
                 place.copy_(value)
@@ -83,7 +108,7 @@ class _Paired(torch.autograd.Function):
             if ctx.needs_input_grad[2]:
                 d_scale = ((a * da).sum() / (2 if b is None else 1)).view_as(scale)
             db = None if b is None else slope.T @ x
-            found = (da.mul_(scale), db, d_scale, None)
+            found = (da.mul_(scale), db, d_scale)
         wants = next(z for z in (a, b, scale) if z is not None and z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
 

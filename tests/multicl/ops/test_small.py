@@ -90,13 +90,17 @@ def test_what_is_small() -> None:
 def test_a_loss_near_zero_keeps_its_digits(how: str) -> None:
     z = normalize(torch.randn(64, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), dim=1)
 
-    def loss(kind: torch.dtype) -> Tensor:
-        x, scale = z.to(kind), torch.full((1,), 33, dtype=kind)
-        return paired_loss(*((torch.cat([x, x]), None) if how == "symmetric" else (x, x)), scale, how == "both")
+    def asked(kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        x, scale = z.to(kind).requires_grad_(), torch.full((1,), 33, dtype=kind, requires_grad=True)
+        keys = x.detach()
+        loss = paired_loss(*((torch.cat([x, keys]), None) if how == "symmetric" else (x, keys)), scale, how == "both")
+        return loss, *torch.autograd.grad(loss, (x, scale))
 
-    exact, found = loss(torch.float64), loss(torch.float32)
-    assert 0 < exact < 1e-6
-    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=0)
+    exact, found = asked(torch.float64), asked(torch.float32)
+    assert 0 < exact[0] < 1e-6
+    torch.testing.assert_close(found[0].double(), exact[0], rtol=1e-4, atol=0)
+    for mine, theirs in zip(found[1:], exact[1:], strict=True):
+        assert (mine - theirs).norm() < 1e-4 * theirs.norm()
 
 
 def test_labelled_rows_of_one_positive_keep_their_digits() -> None:
@@ -120,7 +124,8 @@ def test_it_cannot_be_differentiated_twice_and_says_so() -> None:
     z = normalize(torch.randn(4, 3), dim=1).requires_grad_()
     one = torch.ones(1)
     labelled = labelled_loss(z, torch.tensor([0, 0, 1, 1]), one)
-    for loss in (paired_loss(z, None, one), paired_sigmoid(z, z, one, one), labelled):
+    paired = paired_loss(z, None, one), paired_loss(z, z, one, both=False), paired_sigmoid(z, z, one, one)
+    for loss in (*paired, labelled):
         (grad,) = torch.autograd.grad(loss, z, create_graph=True)
         with pytest.raises(RuntimeError, match="cannot be differentiated again"):
             grad.sum().backward()
