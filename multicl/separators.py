@@ -1,4 +1,7 @@
-"""What separates the cells of a table that is called .csv: spreadsheets write semicolons in much of the world."""
+"""How CSV is read: spreadsheets write semicolons in much of the world, and NA may be a word.
+
+`datasets` reads a folder's metadata.csv in a way of its own, which knows commas alone and takes words for missing.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+EMPTY_ALONE = {"keep_default_na": False, "na_values": [""]}
+"""Which cells of CSV are missing; for pandas the texts and labels NA, None, null, nan ... are, unless it is told."""
 LOOKED_AT = 1 << 16
 """Bytes of a file's beginning that are looked at."""
+AT_ONCE = 10_000
+"""Lines of metadata.csv that are read at a time."""
 OTHERS = (";", "\t", "|")
 OPENERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -42,6 +49,42 @@ def separator(files: Sequence[Path]) -> str | None:
         if len(rows) > 1 and {len(row) for row in rows} == {len(rows[0])} and len(rows[0]) > 1:
             return other
     return None
+
+
+def captions(builder: Any) -> dict[str, Any]:
+    """Let a folder of media read its metadata.csv as any table is read, and hand back what it must be made anew with.
+
+    Args:
+        builder: of `datasets`, of local files; any other than a folder's with such a file is left as it is.
+
+    Returns:
+        Options that change nothing but the name under which `datasets` keeps what was read: rows that its own way
+        found may be there. Empty: nothing to read.
+    """
+    from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
+
+    if not isinstance(builder, FolderBasedBuilder) or builder.config.metadata_filenames:
+        return {}
+    files = [Path(str(file)) for part in (builder.config.data_files or {}).values() for file in part]
+    found = any(file.name == "metadata.csv" and file.is_file() for file in files)
+    return {"metadata_filenames": builder.METADATA_FILENAMES} if found else {}
+
+
+def read_captions(builder: Any) -> None:
+    """Let a builder that was made with `captions` read metadata.csv so."""
+    other = builder._read_metadata
+
+    def read(file: str, metadata_ext: str = "") -> Iterator[Any]:
+        if metadata_ext != ".csv":
+            yield from other(file, metadata_ext)
+            return
+        import pandas
+        import pyarrow
+
+        with pandas.read_csv(file, sep=separator([Path(file)]) or ",", chunksize=AT_ONCE, **EMPTY_ALONE) as frames:
+            yield from (pyarrow.Table.from_pandas(frame) for frame in frames if len(frame))
+
+    builder._read_metadata = read
 
 
 def _plain(file: Path) -> Any:

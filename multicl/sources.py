@@ -15,15 +15,13 @@ from textwrap import shorten
 from typing import Any
 
 from multicl.folders import PACKED, refuse_links, refuse_mixed
-from multicl.separators import separator
+from multicl.separators import EMPTY_ALONE, captions, read_captions, separator
 from multicl.types import InputError
 
 TABLES = {
     ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv",
     ".txt": "text", ".arrow": "arrow", ".tar": "webdataset",
 }  # fmt: skip
-EMPTY_ALONE = {"keep_default_na": False, "na_values": [""]}
-"""Which cells of CSV are missing; for pandas the texts and labels NA, None, null, nan ... are, unless it is told."""
 
 
 def open_named(name: str, split: str, config: str | None, streaming: bool) -> tuple[Any, Path | None, str]:
@@ -93,7 +91,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
 def _builder(what: str, options: Mapping[str, Any]) -> Any:
     """What `datasets` reads a set with.
 
-    Of CSV only empty cells are missing, unless the set's card says otherwise; local files may have other separators.
+    Of CSV only empty cells are missing, unless the set's card says otherwise; local files may have other separators,
+    and a local folder's metadata.csv is read alike.
     """
     import datasets
     from datasets.packaged_modules.csv.csv import CsvConfig
@@ -104,15 +103,17 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
         if not datasets.config.HF_HUB_OFFLINE:
             raise
         return datasets.load_dataset_builder(what, **options, **EMPTY_ALONE)  # as CSV that was downloaded is kept
-    config = builder.config
+    config, changes = builder.config, captions(builder)
     if isinstance(config, CsvConfig):
-        changes: dict[str, Any] = {}
         if config.keep_default_na and config.na_values is None:
             changes |= EMPTY_ALONE
         files = [Path(str(file)) for part in (config.data_files or {}).values() for file in part]
         if config.sep == "," and config.delimiter is None and (found := separator(files)):
             changes["sep"] = found
-        builder = datasets.load_dataset_builder(what, **(dict(options) | changes)) if changes else builder
+    if changes:
+        builder = datasets.load_dataset_builder(what, **(dict(options) | changes))
+    if "metadata_filenames" in changes:
+        read_captions(builder)
     return builder
 
 

@@ -10,10 +10,12 @@ import lzma
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
+import media
 import pytest
 
 from multicl.rows import open_rows
-from multicl.separators import LOOKED_AT, separator
+from multicl.separators import AT_ONCE, LOOKED_AT, separator
 
 ROWS = [("question", "answer"), *((f"what is, {i}", f'a line\nand "another"; {i} | {i}') for i in range(9))]
 
@@ -49,6 +51,30 @@ def test_a_packed_table_has_one_too(tmp_path: Path, end: str, packed: Callable[[
     if end == ".gz":
         assert [(row["question"], row["answer"]) for row in open_rows(tmp_path / "a.csv.gz")] == ROWS[1:]
     gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
+def test_captions_of_a_folder_are_read_as_a_table_is(tmp_path: Path, sep: str, streaming: bool) -> None:
+    words = ["NA", "null", f"one {'and' if sep == ',' else ','} two", "", "None"]
+    for i in range(len(words)):
+        (tmp_path / f"{i}.png").write_bytes(media.png(i))
+    lines = [("file_name", "text"), *((f"{i}.png", word) for i, word in enumerate(words))]
+    write(tmp_path / "metadata.csv", sep, lines, start="\ufeff" if sep == ";" else "")
+    if sep == ",":
+        datasets.load_dataset(str(tmp_path))  # which keeps what its own way of reading found
+    rows = open_rows(tmp_path, streaming=streaming)
+    assert [row["text"] for row in rows] == [word or None for word in words]
+    assert [row["image"]["path"] for row in rows] == [str(tmp_path / f"{i}.png") for i in range(len(words))]
+    gc.collect()
+
+
+def test_captions_beyond_what_is_read_at_once(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(media.png(0))
+    rows = [("file_name", "text"), *(("0.png", f"NA {i}") for i in range(AT_ONCE + 5))]
+    write(tmp_path / "metadata.csv", ";", rows)
+    assert open_rows(tmp_path).column("text") == [text for _, text in rows[1:]]
 
 
 @pytest.mark.parametrize(
