@@ -16,6 +16,7 @@ from typing import Any
 
 from multicl.folders import PACKED, refuse_links, refuse_mixed
 from multicl.separators import EMPTY_ALONE, captions, read_captions, separator
+from multicl.tars import columns_of
 from multicl.types import InputError
 
 TABLES = {
@@ -92,10 +93,11 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
     """What `datasets` reads a set with.
 
     Of CSV only empty cells are missing, unless the set's card says otherwise; local files may have other separators,
-    and a local folder's metadata.csv is read alike.
+    and a local folder's metadata.csv is read alike. Local tars have all columns that are found in many samples.
     """
     import datasets
     from datasets.packaged_modules.csv.csv import CsvConfig
+    from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
     try:
         builder = datasets.load_dataset_builder(what, **options)
@@ -104,10 +106,12 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
             raise
         return datasets.load_dataset_builder(what, **options, **EMPTY_ALONE)  # as CSV that was downloaded is kept
     config, changes = builder.config, captions(builder)
+    files = [Path(str(file)) for part in (config.data_files or {}).values() for file in part]
+    if isinstance(builder, WebDataset) and all(map(Path.is_file, files)) and (found := columns_of(files)):
+        changes["features"] = found
     if isinstance(config, CsvConfig):
         if config.keep_default_na and config.na_values is None:
             changes |= EMPTY_ALONE
-        files = [Path(str(file)) for part in (config.data_files or {}).values() for file in part]
         if config.sep == "," and config.delimiter is None and (found := separator(files)):
             changes["sep"] = found
     if changes:
