@@ -47,7 +47,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     Returns:
         Scalar: the mean over the 2N rows of this and every other rank.
     """
-    low, z = _low(z1, z2), _vectors(torch.cat(_sides(z1, z2, "dot")), similarity)
+    z, low = _vectors(torch.cat(_sides(z1, z2, "dot")), similarity), _low(z1, z2)
     scale, known = _scale(temperature, z)
     unit, world = similarity == "cosine", World.current()
     if unit and world.size == 1 and is_small(len(z), scale if known is None else known):
@@ -74,7 +74,7 @@ def info_nce(
     Returns:
         Scalar: the mean over rows of a->b, or of both directions.
     """
-    low, (a, b) = _low(a, b), _sides(a, b, similarity)
+    (a, b), low = _sides(a, b, similarity), _low(a, b)
     scale, known = _scale(temperature, a)
     unit, world = similarity == "cosine", World.current()
     if unit and extra_keys is None and world.size == 1 and is_small(len(a), scale if known is None else known):
@@ -108,7 +108,7 @@ def sup_con(
     Returns:
         Scalar: the mean over the rows that have a positive; 0 where none has.
     """
-    low, z = _low(z), _vectors(z, similarity)
+    z, low = _vectors(z, similarity), _low(z)
     side = _side(z)
     label = _column(labels, "labels", "integers", z)
     if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
@@ -226,7 +226,7 @@ def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor, *, similarity
 def _against_negatives(
     z1: Tensor, z2: Tensor, temperature: float | Tensor, rows: RowLoss, similarity: Similarity
 ) -> Tensor:
-    low, z = _low(z1, z2), torch.cat(_sides(z1, z2, similarity))
+    z, low = torch.cat(_sides(z1, z2, similarity)), _low(z1, z2)
     relation, unit = _two_views(z), similarity == "cosine"
     scale, known = _scale(temperature, z)
     stats = contrast(
@@ -269,7 +269,8 @@ def _column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) -
         plain = isinstance(values, Tensor | list | tuple)
         found = torch.as_tensor(values if plain else np.array(values), device=z.device)
     except (TypeError, ValueError, RuntimeError) as error:
-        given = next((v for v in values if not isinstance(v, int | float)), values)
+        cells = values if np.iterable(values) else [values]
+        given = next((v for v in cells if not isinstance(v, int | float)), values)
         raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {given!r} among them") from error
     if found.shape != z.shape[:1]:
         raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {list(found.shape)} {found.dtype}")
