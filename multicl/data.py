@@ -29,6 +29,7 @@ from multicl.choices import check_choices
 from multicl.mixture import Batches, Mixture, Order
 from multicl.reader import Reader, sources_of
 from multicl.rows import Rows, open_rows
+from multicl.signals import HANGUP
 from multicl.slice import Skipped, Slice
 from multicl.sources import TABLES
 from multicl.stream import StreamSteps, packed
@@ -250,10 +251,13 @@ def _main_unseen() -> Iterator[None]:
 def _begin_loader(worker: int) -> None:
     """In a loader process: it lives as long as the run's process does, and no shorter.
 
-    Ctrl-C reaches every process of a terminal, but the run ends its step and needs its loaders until then. Where the
-    run is killed, the server that forked its loaders stays as long as they do, and torch's own watch looks at that one.
+    Ctrl-C, and the end of a terminal, reach every process of it, but the run ends its step and needs its loaders until
+    then. Where the run is killed, the server that forked its loaders stays as long as they do, and torch's own watch
+    looks at that one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if HANGUP:
+        signal.signal(HANGUP, signal.SIG_IGN)
     run = multiprocessing.parent_process()
     assert run is not None
 

@@ -177,8 +177,8 @@ def _executed(recipe: Run, trainer: Trainer, finished: Path | None) -> dict[str,
 def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = None, program: str | None = None) -> None:
     """Run a recipe from the command line; the last line printed is `RESULT {json}`.
 
-    A mistake of the user's ends with a message and exit code 2, without a traceback; a run that SIGTERM or SIGINT
-    asked to stop, before its first step and after its last one, too, saves and ends with
+    A mistake of the user's ends with a message and exit code 2, without a traceback; a run that SIGTERM, SIGINT or
+    SIGHUP asked to stop, before its first step and after its last one, too, saves and ends with
     `multicl.signals.EXIT_STOPPED`, 75. Launchers hide codes: a run's status.json says the same. Several seeds,
     `--train.seed 0,1,2`, are a run each, and their mean and deviation (`repeats`).
 

@@ -1,4 +1,5 @@
-"""SIGTERM and SIGINT (Ctrl-C) ask a run to stop: it ends its step, saves, and leaves with a code of its own.
+"""SIGTERM, SIGINT (Ctrl-C) and SIGHUP (a closed terminal) ask a run to stop: it ends its step, saves, and leaves with a
+code of its own.
 
 Outside of training there is nothing to save: what is computed there is left as it stands, and the code is the same.
 """
@@ -6,6 +7,7 @@ Outside of training there is nothing to save: what is computed there is left as 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -16,7 +18,8 @@ from types import FrameType
 
 EXIT_STOPPED = 75
 """The exit code of a run that was asked to stop, has saved, and can go on: EX_TEMPFAIL of sysexits.h."""
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *([HANGUP] if HANGUP else []))
 SAME = 1.0
 """Seconds within which a repeat counts as the same signal: launchers, and `timeout`, hand one over twice."""
 
@@ -37,7 +40,7 @@ class Signals:
     """While entered, the first signal is noted and a second one ends the process at once.
 
     A thread listens, for Python itself hears nothing in the midst of a long backward pass. Outside the main thread,
-    where no handler can be set, signals do what they did.
+    where no handler can be set, signals do what they did. So does SIGHUP where it is ignored, as by nohup.
     """
 
     def __init__(self) -> None:
@@ -55,7 +58,8 @@ class Signals:
             self._ear, self._mouth = socket.socketpair()
             self._mouth.setblocking(False)
             self._fd = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
-            self._leave = [(number, signal.signal(number, _noted)) for number in SIGNALS]
+            taken = [number for number in SIGNALS if number != HANGUP or not _ignored(number)]
+            self._leave = [(number, signal.signal(number, _noted)) for number in taken]
             threading.Thread(target=self._listen, name="signals", daemon=True).start()
         return self
 
@@ -75,14 +79,15 @@ class Signals:
                     continue
                 if not self._asked.is_set():
                     first, self.reason = time.monotonic(), signal.Signals(heard[0]).name
+                    _outlive_terminal(heard[0])
                     self._asked.set()
-                elif time.monotonic() - first > SAME:
+                elif _repeated(heard[0], first):
                     os._exit(128 + heard[0])
 
 
 @contextmanager
 def interrupts() -> Iterator[None]:
-    """While entered, SIGTERM ends what the main thread does as Ctrl-C does: by a KeyboardInterrupt, with its name.
+    """While entered, SIGTERM and SIGHUP end what the main thread does as Ctrl-C does: by a KeyboardInterrupt, named so.
 
     As in `Signals`, which take over within it, a second one ends the process at once, and a repeat is the same. Signals
     that are ignored stay so.
@@ -93,19 +98,42 @@ def interrupts() -> Iterator[None]:
     first: list[float] = []
 
     def heard(number: int, frame: FrameType | None) -> None:
-        if first and time.monotonic() - first[0] > SAME:
+        if first and _repeated(number, first[0]):
             os._exit(128 + number)
         if not first:
             first.append(time.monotonic())
+            _outlive_terminal(number)
             raise KeyboardInterrupt(signal.Signals(number).name)
 
-    taken = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    taken = [number for number in SIGNALS if not _ignored(number)]
     before = [(number, signal.signal(number, heard)) for number in taken]
     try:
         yield
     finally:
         for number, handler in before:
             signal.signal(number, handler)
+
+
+def _ignored(number: int) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def _repeated(number: int, first: float) -> bool:
+    """Whether somebody is impatient; a terminal's end is told by kernel and shell, each in its time."""
+    return number != HANGUP and time.monotonic() - first > SAME
+
+
+def _outlive_terminal(number: int) -> None:
+    """After SIGHUP, what is printed to a terminal that is gone goes nowhere: it would raise, and nothing be saved."""
+    if number != HANGUP:
+        return
+    for fd in (1, 2):
+        look = select.poll()
+        look.register(fd, select.POLLOUT)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in look.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, fd)
+            os.close(nowhere)
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

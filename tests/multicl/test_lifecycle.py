@@ -30,7 +30,7 @@ from multicl.files import alone
 from multicl.finite import Finite
 from multicl.lifecycle import read_status
 from multicl.memory import Memory
-from multicl.signals import EXIT_STOPPED, Signals, Stopped
+from multicl.signals import EXIT_STOPPED, HANGUP, SIGNALS, Signals, Stopped, interrupts
 from multicl.towers import Towers
 
 NAN = float("nan")
@@ -113,9 +113,9 @@ def test_status_says_how_a_run_ended(tmp_path: Path) -> None:
     assert read_status(tmp_path / "none") == {}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_step_saves_and_leaves(tmp_path: Path, number: signal.Signals) -> None:
-    run, before = tmp_path / "run", signal.getsignal(number)
+    run, outside = tmp_path / "run", signal.signal(number, signal.SIG_DFL)  # whatever the tests were started by
     t = trainer(run)
     step = t._step
 
@@ -126,8 +126,12 @@ def test_a_signal_ends_the_step_saves_and_leaves(tmp_path: Path, number: signal.
         return step(wrapped, part, at)
 
     t._step = asked  # type: ignore[method-assign]
-    with pytest.raises(Stopped) as stopped:
-        t.fit()
+    try:
+        with pytest.raises(Stopped) as stopped:
+            t.fit()
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, outside)
     assert stopped.value.code == EXIT_STOPPED == 75
     assert (stopped.value.step, stopped.value.reason) == (5, number.name)
     assert status(run) == {
@@ -135,7 +139,6 @@ def test_a_signal_ends_the_step_saves_and_leaves(tmp_path: Path, number: signal.
     }  # fmt: skip
     assert steps(run) == [3, 5]
     assert not (run / "model").exists()
-    assert signal.getsignal(number) == before
     (run / "status.json").write_text(json.dumps({**read_status(run), "seconds": 1000.0}))
     trainer(run, resume=True).fit()
     assert 1000 < read_status(run)["seconds"] < 2000  # with the part before
@@ -241,12 +244,65 @@ def test_a_second_signal_ends_at_once_but_a_repeat_is_the_same(code: str, first:
         assert process.stdout.readline() == f"{said}\n"
         process.send_signal(signal.Signals[first])
         time.sleep(1.2)
+        if HANGUP:  # kernel and shell tell of a terminal's end, each in its time
+            process.send_signal(HANGUP)
+            time.sleep(0.2)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         try:
             assert process.wait(timeout=20) == 128 + signal.SIGTERM
         finally:
             process.kill()
+
+
+IN_A_TERMINAL = """
+import fcntl, sys, termios, time
+from multicl.signals import Signals, interrupts
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # its session's own: the end of the terminal is told
+with {within} as signals:
+    try:
+        print("up", flush=True)
+        if signals:
+            signals.asked(within=60)
+            asked = signals.reason
+        else:
+            time.sleep(60)
+    except KeyboardInterrupt as interrupt:
+        asked = str(interrupt)
+    for stream in sys.stdout, sys.stderr:
+        print("what is said here raised an OSError", file=stream, flush=True)
+sys.exit(75 if asked == "SIGHUP" else 1)
+"""
+
+
+@pytest.mark.skipif(HANGUP is None, reason="there is no such signal")
+@pytest.mark.parametrize("within", ["Signals()", "interrupts()"])
+def test_a_closed_terminal_asks_for_a_stop_and_hears_no_more(within: str) -> None:
+    terminal, ours = os.openpty()
+    code = [sys.executable, "-c", IN_A_TERMINAL.format(within=within)]
+    with subprocess.Popen(code, stdin=ours, stdout=ours, stderr=ours, start_new_session=True) as process:
+        os.close(ours)
+        try:
+            with os.fdopen(terminal) as said:
+                assert said.readline() == "up\n"
+            assert process.wait(timeout=20) == 75
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(HANGUP is None, reason="there is no such signal")
+@pytest.mark.parametrize("within", [Signals, interrupts])
+def test_a_hang_up_that_is_ignored_stays_so(within: Any) -> None:
+    """As `nohup` has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with within() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            assert not (signals and signals.asked(within=0.1))
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_without_a_folder_signals_do_what_they_did() -> None:

@@ -23,6 +23,7 @@ from multicl.files import write_whole
 from multicl.model import Model
 from multicl.recipe_names import name_of
 from multicl.run import Run, execute, launch, parse, recipe_class
+from multicl.signals import SIGNALS
 from multicl.types import InputError
 
 RECIPE = '''"""Toy (arXiv:0000.00000): two looks at one vector.
@@ -497,7 +498,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "SIGINT: stopped; to go on: --run r --resume auto" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize(("look", "step", "told"), [(1, 0, "before the first step"), (2, 20, "saved at step 20")])
 def test_a_signal_while_the_model_is_measured(
     home: Path, recipe: type[Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -513,15 +514,15 @@ def test_a_signal_while_the_model_is_measured(
             signal.raise_signal(number)
         return measure(self, model)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    before = signal.signal(number, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
     try:
         with monkeypatch.context() as patch:
             patch.setattr(recipe, "measure", asked)
             with pytest.raises(SystemExit) as stopped:
                 launch(recipe, argv)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(number) is signal.default_int_handler
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
     assert stopped.value.code == 75
     assert f"{number.name}: {told}; to go on: --run r --resume auto" in capsys.readouterr().err
     status = json.loads(Path("r/status.json").read_text())
