@@ -15,6 +15,7 @@ from textwrap import shorten
 from typing import Any
 
 from multicl.folders import PACKED, refuse_links, refuse_mixed
+from multicl.json_lists import chosen, field_options, lists_in, only_lists
 from multicl.separators import EMPTY_ALONE, captions, read_captions, separator
 from multicl.tars import columns_of
 from multicl.types import InputError
@@ -33,7 +34,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     """
     if streaming and "[" in split:
         raise InputError(f"a stream has no slices: split {split!r} needs the data without streaming")
-    path, url = Path(name).expanduser(), "://" in name
+    path, url, part = Path(name).expanduser(), "://" in name, split
     files = _files(name, path, url)
     suffix = _suffix(files[0] if files else path)
     if files or (url and suffix in TABLES):
@@ -42,7 +43,9 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             raise InputError(
                 f"{name}: a data file must end in one of {sorted(TABLES)}, or be a folder of media{unpack}"
             )
-        if set(re.sub(r"\[[^]]*\]", "", split).split("+")) != {"train"}:
+        key = chosen(lists_in(files[0]), split, name) if len(files) == 1 else None
+        part = "train" + "".join(split.partition("[")[1:]) if key else split
+        if set(re.sub(r"\[[^]]*\]", "", part).split("+")) != {"train"}:
             raise InputError(
                 f"{name} is one file, all of it split 'train': it has no split {split!r}. Give a folder that holds "
                 "train.parquet and test.parquet, the path of another file (--data.test other.parquet), or parts of "
@@ -57,7 +60,9 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             options["sep"] = "\t"
         elif suffix == ".txt":
             options["encoding"] = "utf-8-sig"  # or the mark with which Windows begins a file is of the first text
-        what, label, base = TABLES[suffix], name, files[0].parent if files else None
+        elif key:
+            options |= field_options(key)
+        what, label, base = TABLES[suffix], f"{name} ({key})" if key else name, files[0].parent if files else None
     else:
         base = path if path.is_dir() else None
         what, label, options = str(path.resolve()) if base else name, f"{name} ({split})", {"name": config}
@@ -71,7 +76,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             builder = _builder(what, options)
             if not streaming:
                 builder.download_and_prepare()
-            data = undecoded((builder.as_streaming_dataset if streaming else builder.as_dataset)(split=split))
+            data = undecoded((builder.as_streaming_dataset if streaming else builder.as_dataset)(split=part))
     except InputError:
         raise
     except Exception as error:  # datasets raises many kinds; all of them mean that this source cannot be read
@@ -97,6 +102,7 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
     """
     import datasets
     from datasets.packaged_modules.csv.csv import CsvConfig
+    from datasets.packaged_modules.json.json import JsonConfig
     from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
     try:
@@ -109,6 +115,8 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
     files = [Path(str(file)) for part in (config.data_files or {}).values() for file in part]
     if isinstance(builder, WebDataset) and all(map(Path.is_file, files)) and (found := columns_of(files)):
         changes["features"] = found
+    if isinstance(config, JsonConfig) and config.field is None:
+        changes |= only_lists(config.data_files or {})
     if isinstance(config, CsvConfig):
         if config.keep_default_na and config.na_values is None:
             changes |= EMPTY_ALONE
