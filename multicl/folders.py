@@ -1,15 +1,19 @@
-"""What `datasets` would pass over in a folder without a word: links to folders, and files of a second kind."""
+"""What `datasets` would pass over in a folder without a word: links to folders, files of a second kind or unknown."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from multicl.types import InputError
 
+FOLDERS = ("imagefolder", "audiofolder")
+"""What `datasets` calls its readers of folders of pictures and sounds."""
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 _ZIPS = "zip archives"
 _KINDS = {
@@ -18,6 +22,15 @@ _KINDS = {
     ".zip": _ZIPS,
 }  # fmt: skip
 _MEDIA = {"pictures", "sounds"}
+_UNREAD = {
+    "pictures": (".heic", ".heif", ".avif", ".jxl", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf"),
+    "sounds": (".m4a", ".aac", ".aif", ".aifc", ".oga", ".amr", ".ac3", ".mp2", ".mka", ".ape", ".wv", ".spx"),
+}
+"""Ends of pictures and sounds that are no rows of a folder for `datasets`."""
+_WAYS_OUT = {
+    "pictures": "write them as .png or .jpg (ImageMagick: mogrify -format png FILES; in Python pillow-heif)",
+    "sounds": "write them as .flac (ffmpeg -i FILE FILE.flac)",
+}
 
 
 def refuse_links(folder: Path) -> None:
@@ -82,6 +95,34 @@ def passed_over(folder: Path, rows: int | None) -> list[str]:
     if rows is not None and files > rows:
         lines.append(f"{files - rows} of {files} files have no line in {metadata}, and are left out")
     return lines
+
+
+def unread(folder: Path) -> list[str]:
+    """The pictures and the sounds in a folder that are no rows, a line each: how many, and the way out."""
+    kinds = {end: kind for kind, ends in _UNREAD.items() for end in ends if end not in _kinds()}
+    found: dict[str, list[str]] = {kind: [] for kind in _UNREAD}
+    for file in _walk(folder):
+        if (kind := kinds.get(_end(file))) and not file.rpartition(os.sep)[2].startswith((".", "__")):
+            found[kind].append(file)
+    lines = []
+    for kind, files in found.items():
+        ends = Counter(map(_end, files))
+        counts = " and ".join(f"{count} {end}" for end, count in ends.most_common())
+        lines += [f"{counts} are left out ({min(files)} ...): {_WAYS_OUT[kind]}"] if files else []
+    return lines
+
+
+def _end(file: str) -> str:
+    return "." + file.rpartition(".")[2].lower()
+
+
+def unread_beside(data: Any, base: Path | None) -> list[str]:
+    """The same of the folder of pictures or sounds that these data are; where metadata.csv names the rows, nothing."""
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    if base is None or getattr(getattr(data, "info", None), "builder_name", None) not in FOLDERS:
+        return []
+    return [] if any((base / name).exists() for name in ImageFolder.METADATA_FILENAMES) else unread(base)
 
 
 def _clash(kinds: Iterable[str]) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ from multicl import ids as identity
 from multicl.cells import blamed, is_null, resolve_path
 from multicl.classes import class_numbers
 from multicl.equal_files import Files
+from multicl.folders import unread_beside
 from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
 from multicl.rows import Row, Rows
 from multicl.scores import Scores
@@ -74,7 +75,8 @@ class Reader:
         for target in self.targets:
             self.label_columns[target.name] = rows.resolve(target.column, f", the labels of target {target.name!r}")
         self.scores = Scores(rows, self.pairs)
-        self.notes: list[str] = []
+        sets: list[Rows] = getattr(rows, "sets", [rows])
+        self.notes = [line for part in sets for line in unread_beside(part.data, part.base)]
         self.ids = {} if rows.streaming else self._all_ids()
         self.cache: dict[tuple[str, int], Sample | Skipped | None] = {}
         """(source, row) -> what its cell came to: a sample, none, or why it was skipped."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from multicl.folders import PACKED, refuse_links, refuse_mixed
+from multicl.folders import FOLDERS, PACKED, refuse_links, refuse_mixed, unread
 from multicl.json_lists import chosen, field_options, lists_in, only_lists
 from multicl.separators import EMPTY_ALONE, captions, read_captions, separator
 from multicl.tars import columns_of
@@ -86,8 +86,9 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             why = "`datasets` takes *, ? and [ in a folder's path for a pattern: give the folder another name"
         if base and not files:
             refuse_links(base)
+            why = "; ".join([why, *unread(base)])
         raise InputError(f"cannot read {name!r} (split {split!r}): {why}") from error
-    if base and not files and data.info.builder_name in ("imagefolder", "audiofolder"):
+    if base and not files and data.info.builder_name in FOLDERS:
         refuse_links(base)
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")

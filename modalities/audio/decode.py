@@ -172,7 +172,8 @@ def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None, chann
         if isinstance(error, BadSample):
             raise
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
-        raise BadSample(f"not a readable sound: {reason}") from error
+        way_out = "; ffmpeg makes .flac of most sounds" if "Format not recognised" in reason else ""
+        raise BadSample(f"not a readable sound: {reason.rstrip('.')}{way_out}") from error
     if len(samples) == 0 or len(samples) < count - slack:
         raise BadSample(f"truncated: {len(samples)} of {count} samples could be read")
     return _mixed(samples, channel), rate

@@ -21,7 +21,7 @@ from multicl.files import check_writable
 from multicl.fit.columns import columns_of
 from multicl.fit.plan import Plan, plan
 from multicl.fit.write import viewed, write_recipe
-from multicl.folders import passed_over
+from multicl.folders import FOLDERS, passed_over, unread_beside
 from multicl.hold_out import HoldOut
 from multicl.repeats import several_seeds
 from multicl.report_run import report
@@ -181,9 +181,9 @@ def _apart(data: Data, chosen: Plan, wanted: int) -> HoldOut | None:
 
 def _cautions(chosen: Plan, data: Data, rows: Rows, held: Rows) -> list[str]:
     """What of a folder is not read, and what figures of these held-out rows would not tell."""
-    said = []
+    said = unread_beside(rows.data, rows.base)
     reader, folder = getattr(getattr(rows.data, "info", None), "builder_name", None), Path(data.path or "").expanduser()
-    if reader in ("imagefolder", "audiofolder") and folder.is_dir():
+    if reader in FOLDERS and folder.is_dir():
         whole = isinstance(data, HoldOut) and data.split == "train"
         said += passed_over(folder, len(rows) + len(held) if whole else None)
     if len(held) < FEW and (chosen.crossings or viewed(chosen)):

@@ -5,12 +5,16 @@ import re
 import zipfile
 from pathlib import Path
 
+import media
 import pytest
-from PIL import Image
+from PIL import Image as Pillow
 
-from multicl import InputError
-from multicl.folders import passed_over, refuse_mixed
-from multicl.rows import open_rows
+from multicl import InputError, Pair
+from multicl.folders import passed_over, refuse_mixed, unread
+from multicl.mixture import Mixture
+from multicl.modalities.image import Image
+from multicl.reader import Reader
+from multicl.rows import Rows, open_rows
 
 
 def put(folder: Path, *names: str) -> Path:
@@ -71,7 +75,7 @@ def test_one_kind_of_two_is_read_by_its_pattern(tmp_path: Path) -> None:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_classes_in_an_archive_alone(tmp_path: Path, streaming: bool) -> None:
     picture = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(picture, "PNG")
+    Pillow.new("RGB", (4, 4)).save(picture, "PNG")
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for name in ("cat/1.png", "dog/1.png"):
             archive.writestr(name, picture.getvalue())
@@ -97,3 +101,40 @@ def test_what_of_a_folder_is_not_read(tmp_path: Path, names: list[str], rows: in
     found = passed_over(tmp_path, rows)
     assert len(found) == len(told)
     assert all(re.search(wanted, line) for wanted, line in zip(told, found, strict=True))
+
+
+def pets(folder: Path, *more: str) -> Rows:
+    """A folder of pictures by class, and files that are no pictures for `datasets`."""
+    for name in ("cat/1.png", "dog/2.png", *more):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(media.png(1))
+    return open_rows(folder)
+
+
+def test_pictures_and_sounds_that_are_no_rows_are_counted_and_named(tmp_path: Path) -> None:
+    rows = pets(tmp_path, "cat/b.HEIC", "cat/a.heic", "dog/c.avif", "dog/d.m4a", "dog/.e.heic", "dog/f.xyz")
+    assert len(rows) == 2
+    pictures, sounds = unread(tmp_path)
+    assert pictures.startswith(
+        f"2 .heic and 1 .avif are left out ({tmp_path / 'cat' / 'a.heic'} ...): write them as .png"
+    )
+    assert sounds.startswith(f"1 .m4a are left out ({tmp_path / 'dog' / 'd.m4a'} ...): write them as .flac")
+    pair = [Pair("image", "image")]
+    both = Mixture([rows, pets(tmp_path / "other")])
+    for found in (rows, rows.take([1]), open_rows(tmp_path, streaming=True), both):
+        assert Reader(found, {"image": Image()}, pair).notes == [pictures, sounds]
+    assert Reader(both.sets[1], {"image": Image()}, pair).notes == []
+
+
+def test_what_a_table_names_is_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.avif"}\n')
+    assert len(pets(tmp_path, "a.avif")) == 1
+    assert Reader(open_rows(tmp_path), {"image": Image()}, [Pair("image", "image")]).notes == []
+    (tmp_path / "pictures.csv").write_text("image\na.avif\n")
+    assert Reader(open_rows(tmp_path / "pictures.csv"), {"image": Image()}, [Pair("image", "image")]).notes == []
+
+
+def test_a_folder_of_such_files_alone_says_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "a.m4a").write_bytes(b"a sound")
+    with pytest.raises(InputError, match=r"1 \.m4a are left out .*: write them as \.flac \(ffmpeg"):
+        open_rows(tmp_path)

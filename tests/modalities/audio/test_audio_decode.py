@@ -147,7 +147,7 @@ def cut(form, subtype, share):
 
 BAD = {
     "empty": (b"", "no bytes"),
-    "junk": (b"not a sound at all" * 20, "not a readable sound"),
+    "junk": (b"not a sound at all" * 20, r"^not a readable sound: Format not recognised; ffmpeg makes \.flac of most"),
     "no length": (encode(TONE[:0]), "no length"),
     "cut wav": (cut("WAV", "PCM_16", 0.6), "truncated"),
     "cut flac": (cut("FLAC", "PCM_16", 0.6), "not a readable sound|truncated"),
