@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from multicl.files import write_whole
 from multicl.named import named, narrowed, spelt_out
+from multicl.synonyms import hints as of_others
 from multicl.types import InputError
 
 T = TypeVar("T")
@@ -186,7 +187,7 @@ def parse_arguments(
     import tyro
 
     words, file = _take_config(argv)
-    words = spelt_out(cls, words)
+    words = spelt_out(cls, list(map(_dashed, words)))
     kwargs: dict[str, Any] = {}
     if file is not None:
         kwargs["default"] = from_plain(cls, {k: v for k, v in read_yaml(file).items() if k not in skip})
@@ -212,7 +213,8 @@ def parse_arguments(
             if isinstance(cause, InputError):  # its line says all that tyro's box around it says
                 raise cause from None
             cause = cause.__context__
-        print(errors.getvalue(), end="", file=sys.stderr, flush=True)
+        lines = [] if quiet or not stop.code else of_others(cls, words)
+        print(errors.getvalue(), *(f"{line}\n" for line in lines), sep="", end="", file=sys.stderr, flush=True)
         raise
     return settings
 
@@ -259,6 +261,12 @@ def _registry() -> Any:
         )
 
     return registry
+
+
+def _dashed(word: str) -> str:
+    """--batch_size as --batch-size: tyro takes both, but looks for what is near to an unknown flag in dashes alone."""
+    flag, equals, value = word.partition("=")
+    return (flag.replace("_", "-") if flag.startswith("--") else flag) + equals + value
 
 
 def _take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:

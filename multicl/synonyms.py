@@ -1,0 +1,78 @@
+"""What other libraries call a setting: an unknown `--learning-rate` leads on to `--train.lr`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, get_type_hints
+
+from multicl.named import narrowed
+
+NAMES = {
+    "train.lr": "learning-rate base-lr",
+    "train.batch-size": "per-device-train-batch-size bs",
+    "train.epochs": "max-epochs num-epochs num-train-epochs n-epochs",
+    "train.steps": "max-steps num-steps total-steps iterations",
+    "train.chunk-size": "accum-freq gradient-accumulation-steps accumulate-grad-batches mini-batch-size",
+    "train.mixed-precision": "fp16 bf16 amp precision half",
+    "train.checkpoint-every": "save-steps save-every save-frequency save-freq save-strategy",
+    "train.keep": "save-total-limit",
+    "train.log-every": "logging-steps log-every-n-steps log-every-n-iters log-freq print-freq",
+    "train.evaluate-every": "eval-steps val-frequency eval-freq eval-strategy",
+    "train.trackers": "wandb tensorboard report-to logger log-with",
+    "train.patience": "early-stopping early-stopping-patience",
+    "train.sync-batch-norm": "sync-bn sync-batchnorm",
+    "optim.name": "opt optim optimizer optimiser",
+    "optim.warmup": "warmup warmup-steps warmup-ratio warmup-epochs num-warmup-steps",
+    "optim.schedule": "scheduler lr-scheduler lr-scheduler-type lr-schedule",
+    "optim.weight-decay": "wd",
+    "optim.clip": "max-grad-norm grad-clip-norm clip-grad gradient-clip-val grad-clip",
+    "data.path": "data data-path data-dir data-root dataset dataset-name root train-data train-dir train-file",
+    "data.test": "val-data val-dir test-data test-file eval-data validation-file",
+    "data.workers": "num-workers dataloader-num-workers n-workers",
+    "objective.temperature": "tau temp",
+    "objective": "loss criterion",
+    "head.dim": "dim embed-dim embedding-dim embedding-size out-dim projection-dim proj-dim proj-output-dim moco-dim",
+    "head.hidden": "hidden-dim proj-hidden-dim projection-hidden-dim",
+    "momentum.rate": "ema momentum-encoder moco-m base-tau base-tau-momentum",
+    "queue": "queue-size moco-k memory-bank-size memory-size",
+    "run": "out-dir output output-dir save-dir log-dir logs logs-dir checkpoint-dir exp-name experiment run-name",
+    "resume": "resume-from-checkpoint auto-resume",
+    "checkpoint": "pretrained-model init-from",
+    "image.size": "image-size img-size crop-size input-size resolution force-image-size",
+    "encoder": "arch architecture backbone model model-name model-name-or-path",
+    "text.max-tokens": "max-length max-seq-length context-length",
+}
+"""A flag of ours, or the end of several (`encoder` is image's and text's) -> how others call it, in words."""
+LAUNCH = "gpus num-gpus n-gpus devices device ngpus nproc-per-node num-processes world-size dist-url local-rank"
+"""What is Accelerate's to say."""
+
+
+def hints(cls: type, words: Sequence[str]) -> list[str]:
+    """For each flag of a command line that others have and the settings class has not, a line that leads on."""
+    known, lines = list(_flags(cls)), []
+    for word in words:
+        flag = word.partition("=")[0].replace("_", "-")
+        name = flag.removeprefix("--").lower()
+        if not flag.startswith("--") or name in known:
+            continue
+        ours = [f"--{k}" for end, names in NAMES.items() if name in names.split() for k in known if _ends(k, end)]
+        if ours:
+            lines.append(f"{flag} is here {', '.join(ours)}")
+        elif name in LAUNCH.split():
+            lines.append(f"{flag} is of `accelerate launch`, as in `accelerate launch --num_processes 2 recipe.py ...`")
+    return lines
+
+
+def _ends(flag: str, end: str) -> bool:
+    return flag == end or ("." not in end and flag.endswith(f".{end}"))
+
+
+def _flags(cls: Any, before: str = "") -> Iterator[str]:
+    """The flags of a settings class without their dashes, and those of its groups: "train", "train.batch-size"."""
+    types = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        flag = before + field.name.rstrip("_").replace("_", "-")
+        yield flag
+        if dataclasses.is_dataclass(kind := narrowed(types[field.name], field)):
+            yield from _flags(kind, f"{flag}.")
