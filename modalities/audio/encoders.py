@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from multicl.modalities.audio.mel import LogMel, covered, spec_augment, within
 from multicl.modalities.audio.parts import change, equal_parts
+from multicl.modalities.probing import probing
 from multicl.types import Batch, InputError
 
 
@@ -154,21 +155,16 @@ class Custom(nn.Module):
         y: Tensor = self.net(x)
         return y.flatten(2).mean(2) if y.ndim > 2 else y
 
-    @torch.no_grad()
     def _dry_run(self, rate: int) -> int:
         parameter = next(self.net.parameters(), torch.empty(0))
         wave = torch.zeros(2, rate)
         x = wave if self.front is None else self.front(wave, torch.tensor([rate, rate]))[0]
-        was_training = {module: module.training for module in self.net.modules()}
-        self.net.eval()
         what = f"the audio encoder {type(self.net).__name__}, called with {list(x.shape)} float32,"
         try:
-            y = self._pooled(x.to(parameter.device))
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+            with probing(self.net):
+                y = self._pooled(x.to(parameter.device))
+        except Exception as error:  # the user's code, which may raise anything
             raise InputError(f"{what} raised {type(error).__name__}: {error}") from error
-        finally:
-            for module, training in was_training.items():
-                module.training = training
         if y.ndim != 2 or len(y) != 2:
             raise InputError(f"{what} returned {list(y.shape)}; expected [2, width] or [2, width, ...]")
         return y.shape[1]

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from multicl.modalities import pretrained
 from multicl.modalities.audio.mel import covered, within
+from multicl.modalities.probing import probing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -93,17 +94,14 @@ class WaveModel(nn.Module):
         states: Tensor = self.model(wave, attention_mask=mask.long()).last_hidden_state
         return mean_of_frames(states, self._frames(lengths))
 
-    @torch.no_grad()
     def _feels_padding(self) -> bool:
         """Whether a clip has another vector beside a longer one than alone."""
         long = 16 * self.shortest
         wave = torch.arange(long, device=self.model.device).mul(0.3).sin().repeat(2, 1)
         lengths = torch.tensor([long // 2, long], device=wave.device)
-        training = self.training
-        self.eval()
-        alone = self._encode(wave[:1, : long // 2], lengths[:1])[0]
-        beside = self._encode(wave.masked_fill(~within(lengths, long), 0), lengths)[0]
-        self.train(training)
+        with probing(self):
+            alone = self._encode(wave[:1, : long // 2], lengths[:1])[0]
+            beside = self._encode(wave.masked_fill(~within(lengths, long), 0), lengths)[0]
         return bool((alone - beside).norm() > PADDING * alone.norm())
 
     def _frames(self, lengths: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from multicl.modalities.image.huggingface import huggingface_net, is_huggingface
 from multicl.modalities.image.named import timm_net, torchvision_net
 from multicl.modalities.image.resample import to_float
 from multicl.modalities.image.small import Small
+from multicl.modalities.probing import probing
 from multicl.types import Batch, InputError
 
 if TYPE_CHECKING:
@@ -86,12 +87,10 @@ class ImageEncoder(nn.Module):
 
     def _measure(self, shape: tuple[int, int]) -> int:
         """Width of the features, seen on two black pictures."""
-        modes = [(module, module.training) for module in self.modules()]
         device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
         black = torch.zeros(2, CHANNELS[self.channels], *shape, device=device)
-        self.eval()
         try:
-            with torch.no_grad():
+            with probing(self):
                 h = self.net(black)
         except Exception as error:  # whatever the net makes of a size that it was not made for
             asked = f"{CHANNELS[self.channels]} x {shape[0]} x {shape[1]}"
@@ -99,9 +98,6 @@ class ImageEncoder(nn.Module):
                 f"the encoder {self.name} cannot take pictures of {asked} (channels, height, width): {error}; "
                 "give it another size=, local_size= or channels="
             ) from error
-        finally:
-            for module, training in modes:
-                module.training = training
         if not isinstance(h, Tensor) or h.ndim < 2 or len(h) != 2 or not h.is_floating_point():
             got = f"{list(h.shape)} {h.dtype}" if isinstance(h, Tensor) else type(h).__name__
             raise InputError(f"the encoder {self.name} must give float [B, W] or [B, W, ...]; for B = 2 it gave {got}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multicl.modalities import lora, pretrained
+from multicl.modalities.probing import probing
 from multicl.modalities.text import hub, sentence, tokens
 from multicl.types import Batch, InputError
 
@@ -172,10 +173,8 @@ class OwnEncoder(nn.Module):
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
         ids = torch.full((1, length), tokens.BYTES - 1, device=device)
         batch = Batch({"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)})
-        training = self.module.training
-        self.module.eval()
         try:
-            with torch.no_grad():
+            with probing(self.module):
                 return int(self(batch).shape[1])
         except InputError:
             raise
@@ -184,8 +183,6 @@ class OwnEncoder(nn.Module):
                 f"your text encoder {type(self.module).__name__} fails on (ids, mask) of [1, {length}], with ids in "
                 f"[0, {tokens.BYTES}): {type(error).__name__}: {error}"
             ) from error
-        finally:
-            self.module.train(training)
 
 
 def _small(settings: Text, dropout: float) -> PreTrainedModel:
@@ -278,16 +275,13 @@ def _set_dropout(module: nn.Module, dropout: float) -> None:
             part.p = float(dropout)
 
 
-@torch.no_grad()
 def _check_padding(encoder: TransformerEncoder, tokenizer: tokens.Tokenizer, name: str) -> None:
     """A short text has one vector, alone or beside a long one."""
     texts = [torch.as_tensor(tokenizer(text), dtype=torch.int64) for text in ("a", "a text of some more words")]
     ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=tokenizer.pad)
     mask = torch.arange(ids.shape[1]) < torch.tensor([[len(text)] for text in texts])
-    training = encoder.training
-    encoder.eval()
-    alone, beside = encoder.pooled(texts[0][None], mask[:1, : len(texts[0])])[0], encoder.pooled(ids, mask)[0]
-    encoder.train(training)
+    with probing(encoder):
+        alone, beside = encoder.pooled(texts[0][None], mask[:1, : len(texts[0])])[0], encoder.pooled(ids, mask)[0]
     if (alone - beside).norm() > PADDING * alone.norm():
         raise InputError(
             f"text encoder {name!r}: what it makes of a text depends on how far the batch is padded; give fill=True "

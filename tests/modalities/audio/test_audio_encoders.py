@@ -308,6 +308,11 @@ class Net(nn.Module):
         return (x.flatten(1).mean(1) * self.scale).view(-1, *[1] * len(self.shape)).expand(-1, *self.shape)
 
 
+class Fails(nn.Module):
+    def forward(self, x):
+        return {"waves": x}["bands"]
+
+
 @pytest.mark.parametrize("shape", [(6,), (6, 3), (6, 3, 2)])
 def test_a_module_of_ones_own(shape):
     net = Net(shape)
@@ -336,6 +341,8 @@ def test_a_module_on_waves_saving_and_refusals(tmp_path):
         Audio(nn.Linear(3, 4), rate=RATE).build()
     with pytest.raises(InputError, match="returned"):
         Audio(nn.Flatten(0), rate=RATE).build()
+    with pytest.raises(InputError, match=r"Fails.* raised KeyError: 'bands'"):
+        Audio(Fails(), rate=RATE).build()
 
 
 def test_small_saves_nothing(tmp_path):

@@ -152,8 +152,11 @@ def test_words_learn_in_seconds() -> None:
 
 def test_own_module_keeps_its_mode_and_takes_dropout() -> None:
     module = Own().train()
+    module.embed.eval()  # a part that is frozen
     encoder = Text(module, dropout=0.3).build()
     assert module.training
+    assert module.drop.training
+    assert not module.embed.training
     assert module.drop.p == 0.3
     assert encoder.width == 12
 
