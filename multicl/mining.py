@@ -25,6 +25,7 @@ from multicl.distributed import World
 from multicl.files import writing
 from multicl.model import Model
 from multicl.norms import average_statistics
+from multicl.ops.hardest import dots
 from multicl.ops.nearest import Nearest, tiles
 from multicl.pairs import Pair
 from multicl.reader import Reader
@@ -136,10 +137,9 @@ class Miner:
         none = ids.new_zeros(0, mine.negatives)
         table = self._from_all(torch.cat([none, *found])).masked_fill(~(has_a & has_b)[:, None], -1)
         there = table >= 0
-        near = (za[:, None] * zb[table.clamp(min=0)]).sum(2)[there].mean() if there.any() else positive.new_zeros(())
         self.note(
             f"pair {pair.name!r}, step {step}: {int(there.sum())} hard negatives of {int(there.any(1).sum())} rows; "
-            f"mean similarity {near:.3f}, of positives {positive[has_a & has_b].mean():.3f}"
+            f"mean similarity {mean_similarity(za, zb, table):.3f}, of positives {positive[has_a & has_b].mean():.3f}"
         )
         return table.cpu()
 
@@ -235,6 +235,16 @@ def highest(mine: Mine, positive: Tensor) -> Tensor:
     if mine.relative_margin is not None:
         limit = limit.minimum(positive - mine.relative_margin * positive.abs())
     return limit
+
+
+def mean_similarity(za: Tensor, zb: Tensor, table: Tensor) -> Tensor:
+    """Of rows and their negatives, whose vectors are not all gathered at once: they are [N, k, D]. 0 if there are none.
+
+    Args:
+        za, zb: [N, D]. table: [N, k] int64 places of zb's rows; -1 where there is none.
+    """
+    row, at = (table >= 0).nonzero(as_tuple=True)
+    return dots(za, zb, row, table[row, at]).mean() if len(row) else za.new_zeros(())
 
 
 def near_negatives(

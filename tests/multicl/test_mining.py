@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 from toys import Vectors, rows
 
 import multicl
 from multicl import Data, Head, InfoNCE, InputError, Mine, Optim, Pair, Sigmoid, Train, Trainer
-from multicl.mining import Miner, highest, near_negatives
+from multicl.mining import Miner, highest, mean_similarity, near_negatives
 
 
 def trainer(terms: list[Pair], data: Any = None, **options: Any) -> Trainer:
@@ -85,6 +86,26 @@ def test_limits_by_the_positives_similarity() -> None:
     torch.testing.assert_close(highest(Mine(relative_margin=0.05), positive), torch.tensor([0.76, -0.42]))
     both = Mine(absolute_margin=0.0, relative_margin=0.05, max_similarity=0.5)
     torch.testing.assert_close(highest(both, positive), torch.tensor([0.5, -0.42]))
+
+
+def test_the_mean_similarity_of_negatives_takes_no_matrix_of_all_their_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multicl.ops.hardest.PAIRS", 16)
+    g = torch.Generator().manual_seed(0)
+    za, zb = torch.randn(20, 8, generator=g), torch.randn(20, 8, generator=g)
+    table = torch.randint(-1, 20, (20, 6), generator=g)
+    each = [float(za[i] @ zb[j]) for i, line in enumerate(table.tolist()) for j in line if j >= 0]
+    made: list[int] = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **kwargs or {})
+            made.extend(t.numel() for t in (found if isinstance(found, tuple) else [found]) if isinstance(t, Tensor))
+            return found
+
+    with Sizes():
+        assert float(mean_similarity(za, zb, table)) == pytest.approx(sum(each) / len(each), rel=1e-5)
+    assert max(made) < 20 * 6 * 8 / 4
+    assert mean_similarity(za, zb, torch.full((20, 6), -1)) == 0
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
