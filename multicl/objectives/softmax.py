@@ -165,19 +165,20 @@ class SoftmaxObjective(TemperedModule):
         z, row, ids = (torch.cat([getattr(side, name) for side in sides]) for name in ("z", "row", "id"))
         lse = sums.lse
         for extra in context.extra_a:
-            if extra.same_row == "negative":
-                i, j = own_rows(row, ids, extra)
-                own, theirs = (unit(x) if self.settings.similarity == "cosine" else x for x in (z[i], extra.z[j]))
-                share = (scale * (own * theirs).sum(1) - lse[0, i]).exp()  # of the negative in its row's sum
-                lse = lse.index_add(1, i, torch.log1p((self.own_negative - 1) * share)[None])
+            if extra.same_row == "negative" and len(extra.row):
+                at, brings = own_negatives(row, ids, extra)
+                own, theirs = (unit(x) if self.settings.similarity == "cosine" else x for x in (z, extra.z[at]))
+                logit = (scale * (own * theirs).sum(1)).masked_fill(~brings, -torch.inf)
+                share = (logit - lse[0]).exp()  # of the negative in its row's sum
+                lse = lse + torch.log1p((self.own_negative - 1) * share)
         return replace(sums, lse=lse)
 
 
-def own_rows(row: Tensor, ids: Tensor, extra: Extra) -> tuple[Tensor, Tensor]:
-    """Places of queries, and of the explicit negative that each brings; one that is not ignored, and at most one."""
-    if not len(extra.row):
-        return row[:0], row[:0]
+def own_negatives(row: Tensor, ids: Tensor, extra: Extra) -> tuple[Tensor, Tensor]:
+    """[N] the place among one or more explicit negatives of that which each query brings, and [N] bool: it brings one.
+
+    One of the query's own id is ignored, and counts as none. No GPU is waited for.
+    """
     order = extra.row.argsort()
     at = order[torch.searchsorted(extra.row[order], row).clamp(max=len(order) - 1)]
-    (i,) = ((extra.row[at] == row) & (extra.id[at] != ids)).nonzero(as_tuple=True)
-    return i, at[i]
+    return at, (extra.row[at] == row) & (extra.id[at] != ids)

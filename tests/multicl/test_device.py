@@ -115,11 +115,7 @@ CASES = {
         two(InstanceNCE(negatives=4)),
         {f"multicl/bank.py:Bank.{name}" for name in ("_draws", "meet", "_look")},  # all but _draws in an epoch alone
     ),
-    "explicit negatives": Case(
-        BESIDE,
-        [Pair("image", "text", InfoNCE(own_negative=2.0), negatives="negative")],
-        {"multicl/objectives/softmax.py:own_rows"},
-    ),
+    "explicit negatives": Case(BESIDE, two(InfoNCE(own_negative=2.0), negatives="negative")),
     "target": Case(ONE, [*one(), Target("image", "label")]),
     "three": Case(THREE, ALL),
     "three, chunks": Case(THREE, ALL, chunk=5),
