@@ -21,8 +21,9 @@ LARGEST = 2**20
 
 def is_small(rows: int, scale: Tensor | float) -> bool:
     """Whether `paired_loss` takes unit vectors of that many rows (of a symmetric matrix: of both views) and scale."""
-    value = float(scale.detach()) if isinstance(scale, Tensor) else scale
-    return 0 < rows * rows <= LARGEST and abs(value) <= NARROW
+    if not 0 < rows * rows <= LARGEST:
+        return False  # before a look at the scale, for which a GPU is waited
+    return abs(float(scale.detach() if isinstance(scale, Tensor) else scale)) <= NARROW
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

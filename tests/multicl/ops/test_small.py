@@ -80,6 +80,7 @@ def test_what_is_small() -> None:
     assert is_small(1024, one)
     assert LARGEST < 1025**2
     assert not is_small(1025, one)
+    assert not is_small(1025, torch.ones(2))  # large ones are told without a look at the scale
     assert not is_small(0, one)
     assert is_small(9, 40 * one)
     assert not is_small(9, 41 * one)  # exponentials would leave float32's range
