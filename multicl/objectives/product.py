@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from multicl.objectives.bilinear import Bilinear
-from multicl.objectives.softmax import contrast_views, info_nce_loss, mean_positive
+from multicl.objectives.softmax import contrast_views, info_nce_loss, told_of
 from multicl.objectives.tempered import TemperedModule
 from multicl.types import Context, Embedded
 
@@ -26,18 +26,15 @@ class BilinearObjective(TemperedModule):
         self.product = nn.Parameter(nn.init.xavier_uniform_(torch.empty(dims)))
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss", "temperature" and "confidence", the positives' mean share of the soft-max."""
+        """Give "loss" and, where it is looked at, what `told_of` has."""
         context.refuse_extras("Bilinear")
         scale = self.scale(context, a.z)
         sides = self.factors(a, b)
         apart = replace(context, symmetric=False)  # W is no symmetric matrix: crops of one node stand on two sides
         both = self.both_directions and context.both
-        stats, _ = contrast_views(*sides, scale, apart, "dot", both=both)
-        with torch.no_grad():
-            share = (mean_positive(stats.a) - stats.a.lse[0]).exp()
-            confidence = context.world.mean(share, stats.a.valid)
+        stats, _ = contrast_views(*sides, scale, apart, "dot", both=both, known_scale=self.known_scale(context))
         loss = info_nce_loss(stats, context.world)
-        return {"loss": loss, "temperature": 1 / scale.detach().squeeze(), "confidence": confidence}
+        return {"loss": loss, **(told_of(stats, scale, context.world) if context.told else {})}
 
     def factors(self, a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:
         """The two sides [N, Db] and [M, Db] whose dot products are the similarities."""

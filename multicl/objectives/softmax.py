@@ -68,6 +68,13 @@ def mean_positive(sums: Sums) -> Tensor:
     return sums.positive / sums.positives.clamp(min=1)
 
 
+@torch.no_grad()
+def told_of(stats: Stats, scale: Tensor, world: World) -> dict[str, Tensor]:
+    """ "temperature" and "confidence": the positives' mean share of the soft-max, a to b; chance is about 1 / batch."""
+    share = (mean_positive(stats.a) - stats.a.first).exp()
+    return {"temperature": 1 / scale.squeeze(), "confidence": world.mean(share, stats.a.valid)}
+
+
 def _direction(sums: Sums, world: World) -> Tensor:
     rows = torch.addcdiv(sums.first, sums.positive, sums.positives.clamp(min=1), value=-1)
     return world.mean(rows, sums.valid)
@@ -137,10 +144,7 @@ class SoftmaxObjective(TemperedModule):
         self.both_directions, self.one_node, self.hardest = both_directions, one_node, hardest
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss" and, where they are `told`, "temperature" and "confidence".
-
-        The last is the positives' mean share of the soft-max; chance is about 1 / batch.
-        """
+        """Give "loss" and, where it is looked at, what `told_of` has."""
         if self.one_node and not context.symmetric:
             raise InputError(f"{type(self.settings).__name__} compares two views of one node; for two, use InfoNCE")
         scale = self.scale(context, a.z)
@@ -152,12 +156,7 @@ class SoftmaxObjective(TemperedModule):
         if self.own_negative != 1:
             stats = replace(stats, a=self._weighted(stats.a, a, b, scale, context))
         loss = info_nce_loss(stats, context.world)
-        if not context.told:
-            return {"loss": loss}
-        with torch.no_grad():
-            share = (mean_positive(stats.a) - stats.a.lse[0]).exp()
-            confidence = context.world.mean(share, stats.a.valid)
-        return {"loss": loss, "temperature": 1 / scale.detach().squeeze(), "confidence": confidence}
+        return {"loss": loss, **(told_of(stats, scale, context.world) if context.told else {})}
 
     def _weighted(self, sums: Sums, a: Embedded, b: Embedded, scale: Tensor, context: Context) -> Sums:
         """The sums of rows that bring negatives, each of which counts `own_negative` times in its row's."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -36,13 +38,16 @@ def test_loss_and_gradients_are_the_plain_form_s(bounded: bool, both: bool, symm
     module = Bilinear(0.7, both_directions=both, bounded=bounded).build((a.z.shape[1], b.z.shape[1])).double()
     (w,) = module.parameters()
     leaves = [a.z.requires_grad_(), b.z.requires_grad_(), w]
-    found = module(a, b, Context(World(), symmetric=symmetric))["loss"]
+    found = module(a, b, context := Context(World(), symmetric=symmetric))["loss"]
     logits, truth = plain(a.z, b.z, w, bounded) / 0.7, torch.arange(6)
     cross_entropy = torch.nn.functional.cross_entropy
     wanted = cross_entropy(logits, truth)
     if both:
         wanted = (wanted + cross_entropy(logits.T, truth)) / 2
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)  # T is a float32
+    values = module(a, b, context)
+    torch.testing.assert_close(values["confidence"], logits.softmax(1).diagonal().mean(), rtol=1e-6, atol=0)
+    assert module(a, b, replace(context, told=False)).keys() == {"loss"}
     for got, right in zip(torch.autograd.grad(found, leaves), torch.autograd.grad(wanted, leaves), strict=True):
         torch.testing.assert_close(got, right, rtol=1e-6, atol=1e-9)
 
