@@ -7,13 +7,14 @@ Dimensions: B rows of a batch, D width of a projection, W width of an encoder's 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from multicl.batch import Batch as Batch  # one of the nouns: adapters import it from here
 
 if TYPE_CHECKING:  # torch is imported by whoever computes, so that `multicl --help` stays instant
-    import torch
     from torch import Tensor, nn
 
     from multicl.bank import Bank
@@ -33,89 +34,6 @@ class InputError(ValueError):
 
 class BadSample(InputError):
     """One cell cannot be read (corrupt file, empty string). The row is counted and left out, or stops the run."""
-
-
-class Batch:
-    """Named tensors that share their first dimension: the rows of one modality that are present.
-
-    Args:
-        tensors: name -> [B, ...]. The name `lengths` is reserved for [B] int64 valid lengths.
-        row: [B] int64, the stable row of the data set (set number in the high bits), never a batch position.
-            Left out by adapters (`collate` does not know it): the loader fills it in; it defaults to 0..B-1.
-        padded: names of the tensors [B, T, ...] that hold a row up to its length and padding beyond it, T being the
-            same for all of them. What is named here may be cut (`trimmed`); nothing else is.
-
-    Raises:
-        ValueError: no tensor, or first dimensions that differ; `padded` names what is not there.
-    """
-
-    __slots__ = ("padded", "row", "tensors")
-
-    def __init__(self, tensors: Mapping[str, Tensor], row: Tensor | None = None, padded: Sequence[str] = ()) -> None:
-        import torch
-
-        sizes = {name: t.shape[0] for name, t in tensors.items()}
-        if len(set(sizes.values())) != 1:
-            raise ValueError(f"a Batch needs tensors that share their first dimension, got {sizes}")
-        size = next(iter(sizes.values()))
-        self.tensors: dict[str, Tensor] = dict(tensors)
-        self.row: Tensor = torch.arange(size) if row is None else row
-        if self.row.shape != (size,):
-            raise ValueError(f"row must be [{size}], got {list(self.row.shape)}")
-        self.padded = tuple(padded)
-        if unknown := set(self.padded) - set(self.tensors):
-            raise ValueError(f"padded names {sorted(unknown)}, but the tensors are {sorted(self.tensors)}")
-
-    def __len__(self) -> int:
-        return int(self.row.shape[0])
-
-    def __getitem__(self, index: slice | Tensor) -> Batch:
-        """The rows at `index` (a slice, or a mask or positions as a tensor), in that order."""
-        return Batch({name: t[index] for name, t in self.tensors.items()}, self.row[index], self.padded)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def get(self, name: str) -> Tensor:
-        """The tensor of that name, [B, ...]; KeyError names those there are."""
-        if name not in self.tensors:
-            raise KeyError(f"no tensor {name!r} in this batch; it has {sorted(self.tensors)}")
-        return self.tensors[name]
-
-    def replace(self, **tensors: Tensor) -> Batch:
-        """The same rows with some tensors replaced or added."""
-        return Batch({**self.tensors, **tensors}, self.row, self.padded)
-
-    def trimmed(self) -> Batch:
-        """The same rows without the padding that none of them needs: `padded` tensors end with the longest row."""
-        if self.lengths is None or not self.padded:
-            return self
-        longest = int(self.lengths.max())
-        return self.replace(**{name: self.tensors[name][:, :longest].contiguous() for name in self.padded})
-
-    @property
-    def lengths(self) -> Tensor | None:
-        """[B] int64 valid lengths (tokens, samples), or None where rows are all of one length."""
-        return self.tensors.get("lengths")
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return next(iter(self.tensors.values())).device
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same rows on a device."""
-        moved = {name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()}
-        return Batch(moved, self.row.to(device, non_blocking=non_blocking), self.padded)
-
-    def pin_memory(self) -> Self:
-        """Page-lock the tensors, in place, for fast copies to a GPU."""
-        self.tensors = {name: t.pin_memory() for name, t in self.tensors.items()}
-        self.row = self.row.pin_memory()
-        return self
-
-    def __repr__(self) -> str:
-        return f"Batch({', '.join(f'{name}={list(t.shape)}' for name, t in self.tensors.items())})"
 
 
 @dataclass(frozen=True)

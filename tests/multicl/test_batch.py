@@ -1,3 +1,5 @@
+"""What a batch is, as adapters import it."""
+
 from __future__ import annotations
 
 import pickle
