@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from multicl.config import flat, read_yaml
 from multicl.figures import figures_table, to_json
+from multicl.finished import lacks_figures
 from multicl.repeats import runs_of
 from multicl.types import InputError
 
@@ -81,11 +81,9 @@ def _settings(run: Path) -> dict[str, Any]:
 def _result(run: Path) -> dict[str, Any]:
     if not (runs_of(run)[0] / "recipe.yaml").is_file():
         raise InputError(f"{run} is no run: it has no recipe.yaml")
-    try:
-        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{run} has no figures yet: finish it with --run {quote(str(run))} --resume auto") from None
-    return dict(result)
+    if why := lacks_figures(run):
+        raise InputError(why)
+    return dict(json.loads((run / "result.json").read_text(encoding="utf-8")))
 
 
 def _figures(result: Mapping[str, Any]) -> dict[str, float]:

@@ -1,9 +1,10 @@
-"""Whether a run that is resumed has nothing left to do."""
+"""Whether a run that is resumed has nothing left to do, and whether a run has the figures of its last step."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from multicl.checkpoint import check_fits, checkpoints, read_state
@@ -48,3 +49,20 @@ def finished_run(trainer: Trainer) -> Path | None:
             "another --run"
         )
     return run
+
+
+def lacks_figures(run: Path) -> str | None:
+    """Why a run, or a folder of several seeds, has no figures, and what brings them; None where it has.
+
+    A run that went on for longer, and was killed in its last evaluation, still has those of its first end.
+    """
+    way_out = f"finish it with --run {quote(str(run))} --resume auto"
+    try:
+        steps = json.loads((run / "result.json").read_text(encoding="utf-8")).get("steps")
+    except (OSError, ValueError, AttributeError):
+        return f"{run} has no figures yet: {way_out}"
+    status = read_status(run)
+    step = status.get("step")
+    if status.get("state") != "finished" and step is not None and step == status.get("total") and step != steps:
+        return f"{run} has no figures yet of its {step} steps, only of {steps}: {way_out}"
+    return None

@@ -2,9 +2,10 @@
 
     {"state": "running", "step": 500, "total": 1000, "reason": null, "best_step": 400, "seconds": 81.3}
 
-`state` is running, stopped (a signal asked for it), finished, or failed; `reason` says why. `step` is that of the last
-checkpoint, from which --resume auto goes on; metrics.jsonl may know more. `seconds` are of all parts of a run that was
-broken off and resumed, as far as checkpoints know them. A run that was killed still says "running".
+`state` is running, stopped (a signal asked for it), finished (of a recipe: its figures are there, too), or failed;
+`reason` says why. `step` is that of the last checkpoint, from which --resume auto goes on; metrics.jsonl may know more.
+`seconds` are of all parts of a run that was broken off and resumed, as far as checkpoints know them. A run that was
+killed still says "running".
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Lifecycle:
     def __init__(self, folder: Path | None, resume: bool, train: Train, accelerator: Accelerator) -> None:
         self.folder, self.resume, self.train, self.accelerator = folder, resume, train, accelerator
         self.signals = Signals()
+        self.figures_follow = False
+        """Whether a trained run is measured before it is finished: see `measuring`."""
         self.step = 0
         self.best_step: int | None = None
         self._began, self._before = time.perf_counter(), 0.0
@@ -99,7 +102,7 @@ class Lifecycle:
             with self.signals:
                 yield self.signals
             with writing(self.folder):
-                self._tell("finished", total)
+                self._tell("running" if self.figures_follow else "finished", total)
         except Stopped as stopped:
             with suppress(OSError):  # what counts is saved
                 self._tell("stopped", total, stopped.reason)
@@ -111,6 +114,32 @@ class Lifecycle:
                 with writing(self.folder):
                     raise
             raise
+
+    @contextmanager
+    def measuring(self, total: int) -> Iterator[None]:
+        """The last evaluation, at whose end the run is finished: one that is killed within it says "running" still.
+
+        Raises:
+            InputError: as `under_way`.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.folder is not None:
+                with suppress(OSError):
+                    self._tell("failed", total, str(error) or type(error).__name__)
+            raise
+        if self.folder is not None:
+            with writing(self.folder):
+                self._tell("finished", total)
+
+    def measured_again(self) -> None:
+        """A run that had its figures has nothing left to do, though a kill kept status.json from saying so."""
+        assert self.folder is not None
+        status = read_status(self.folder)
+        if status and status.get("state") != "finished":
+            with writing(self.folder):
+                self._write({**status, "state": "finished", "reason": None})
 
     def _own(self, error: OSError) -> bool:
         """Whether it is of what the run writes: others are of what is read. A write that fails names no file."""

@@ -16,6 +16,7 @@ from multicl.data import Data
 from multicl.evaluation.figure import intervals
 from multicl.figures import rounded
 from multicl.files import check_writable
+from multicl.finished import lacks_figures
 from multicl.lifecycle import read_status
 from multicl.model import load
 from multicl.pairs import Pair
@@ -59,6 +60,9 @@ def report(
     check_writable(path, "or give another --out")
     rows, notes = _held_out(recipe)
     figures = _headlines(run, recipe if data or test else None, model)
+    if not (data or test) and (why := lacks_figures(run)):
+        print(why)
+        notes.append(why)
     nodes = Subject(model, rows).nodes()
     kept = max(1, min(len(rows), points // max(1, len(nodes))))
     if kept < len(rows):

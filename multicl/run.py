@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
@@ -143,34 +144,38 @@ def _executed(recipe: Run, trainer: Trainer, finished: Path | None) -> dict[str,
         model = load(finished, modalities=recipe.modalities(), device=device)
         trainer.lifecycle.step = read_status(finished).get("step", trainer.total)
     else:
+        trainer.lifecycle.figures_follow = True
         model = trainer.fit()
-    found = measured(recipe.measure, model, trainer.world)
-    if accelerator.is_main_process:
-        trained, spans = rounded(found), intervals(found)
-        if folder is not None and not finished:
-            with writing(folder):
-                _record(recipe, folder)
-                model.describe(folder / "model", trained)
-    accelerator.wait_for_everyone()
-    result = {
-        "recipe": name_of(type(recipe)), **trained, "untrained": untrained, "baseline": baseline,
-        "intervals": spans, "steps": trainer.lifecycle.step, "skipped": len(trainer.skipped),
-        "seconds": round(trainer.lifecycle.seconds, 1),
-    }  # fmt: skip
-    if finished:
-        before = json.loads((finished / "result.json").read_text(encoding="utf-8"))
-        result |= {name: before[name] for name in ("skipped", "seconds") if name in before}
-    if accelerator.is_main_process:
-        columns = {"baseline": baseline, "untrained": untrained, "trained": trained}
-        if trainer.validation.best_step is not None and trainer.validation.last:
-            columns = {"baseline": baseline, "base": untrained, "last": trainer.validation.last, "best": trained}
-        if table := figures_table(columns, spans):
-            print(table)
-        if folder is not None:
-            if not finished:
+    with nullcontext() if finished else trainer.lifecycle.measuring(trainer.total):
+        found = measured(recipe.measure, model, trainer.world)
+        if accelerator.is_main_process:
+            trained, spans = rounded(found), intervals(found)
+            if folder is not None and not finished:
                 with writing(folder):
-                    write_whole(folder / "result.json", to_json(result, indent=2) + "\n")
-            print(f"model and figures: {folder}")
+                    _record(recipe, folder)
+                    model.describe(folder / "model", trained)
+        accelerator.wait_for_everyone()
+        result = {
+            "recipe": name_of(type(recipe)), **trained, "untrained": untrained, "baseline": baseline,
+            "intervals": spans, "steps": trainer.lifecycle.step, "skipped": len(trainer.skipped),
+            "seconds": round(trainer.lifecycle.seconds, 1),
+        }  # fmt: skip
+        if finished:
+            before = json.loads((finished / "result.json").read_text(encoding="utf-8"))
+            result |= {name: before[name] for name in ("skipped", "seconds") if name in before}
+        if accelerator.is_main_process:
+            columns = {"baseline": baseline, "untrained": untrained, "trained": trained}
+            if trainer.validation.best_step is not None and trainer.validation.last:
+                columns = {"baseline": baseline, "base": untrained, "last": trainer.validation.last, "best": trained}
+            if table := figures_table(columns, spans):
+                print(table)
+            if folder is not None:
+                if not finished:
+                    with writing(folder):
+                        write_whole(folder / "result.json", to_json(result, indent=2) + "\n")
+                print(f"model and figures: {folder}")
+    if finished:
+        trainer.lifecycle.measured_again()
     return result
 
 

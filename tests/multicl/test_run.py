@@ -19,7 +19,9 @@ from toys import rows
 from multicl import cli
 from multicl import run as runs
 from multicl.adapters import import_file
+from multicl.comparing import compare
 from multicl.files import write_whole
+from multicl.finished import lacks_figures
 from multicl.model import Model
 from multicl.recipe_names import name_of
 from multicl.run import Run, execute, launch, parse, recipe_class
@@ -312,6 +314,66 @@ def test_a_longer_run_that_is_killed_before_its_model_is_saved_is_not_finished(
     launch(recipe, longer)
     assert json.loads(Path("r/result.json").read_text())["steps"] == 24
     assert Path("r/model/model.safetensors").read_bytes() != short
+
+
+class Killed(BaseException):
+    """As SIGKILL: the run itself sees nothing of it."""
+
+
+def end_in_its_last_evaluation(recipe: type[Run], argv: list[str], error: BaseException) -> None:
+    looks, measure = [], recipe.measure
+
+    def ends(self: Run, model: Any) -> Any:
+        looks.append(1)
+        if len(looks) == 2:
+            raise error
+        return measure(self, model)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(recipe, "measure", ends)
+        launch(recipe, argv)
+
+
+def test_a_run_that_is_killed_in_its_last_evaluation_is_not_finished(
+    home: Path, recipe: type[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*DATA, "--run", "r", "--resume", "auto"]
+    launch(recipe, [*DATA, "--run", "whole"])
+    end_in_its_last_evaluation(recipe, argv, Killed())
+    status = json.loads(Path("r/status.json").read_text())
+    assert (status["state"], status["step"], status["total"]) == ("running", 20, 20)
+    way_out = "finish it with --run r --resume auto"
+    with pytest.raises(InputError, match=f"r has no figures yet: {way_out}"):
+        compare([Path("r"), Path("whole")])
+    launch(recipe, argv)
+    assert json.loads(Path("r/status.json").read_text())["state"] == "finished"
+    assert capsys.readouterr().out.count("resumed at step 20 of 20") == 1
+    results = [json.loads(Path(run, "result.json").read_text()) for run in ("r", "whole")]
+    for result in results:
+        result.pop("seconds")
+    assert results[0] == results[1]
+
+    end_in_its_last_evaluation(recipe, [*argv, "--train.steps", "24"], Killed())
+    with pytest.raises(InputError, match=f"r has no figures yet of its 24 steps, only of 20: {way_out}"):
+        compare([Path("r"), Path("whole")])
+    launch(recipe, [*argv, "--train.steps", "24"])
+    assert lacks_figures(Path("r")) is None
+
+
+def test_a_run_whose_last_evaluation_fails_is_not_finished(home: Path, recipe: type[Run]) -> None:
+    end_in_its_last_evaluation(recipe, [*DATA, "--run", "r"], ArithmeticError("no mean of nothing"))
+    status = json.loads(Path("r/status.json").read_text())
+    assert (status["state"], status["step"], status["reason"]) == ("failed", 20, "no mean of nothing")
+
+
+def test_a_run_that_was_killed_when_it_had_its_figures_is_finished_once_it_is_resumed(
+    home: Path, recipe: type[Run]
+) -> None:
+    launch(recipe, [*DATA, "--run", "r"])
+    status = json.loads(Path("r/status.json").read_text())
+    Path("r/status.json").write_text(json.dumps({**status, "state": "running"}))
+    launch(recipe, [*DATA, "--run", "r", "--resume", "auto"])
+    assert json.loads(Path("r/status.json").read_text()) == status
 
 
 def test_more_patience_lets_a_run_that_ended_early_go_on(

@@ -73,6 +73,11 @@ def test_a_run_on_rows_held_back_ends_with_its_page_and_is_measured_again(
     main(["eval", str(run)])
     again = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
     assert again["image_knn_1"] == json.loads((run / "result.json").read_text(encoding="utf-8"))["image_knn_1"]
+    (run / "result.json").unlink()  # as of a run that is killed in its last evaluation
+    report(run)
+    lacks = f"{run} has no figures yet: finish it with --run {run} --resume auto"
+    assert lacks in capsys.readouterr().out
+    assert lacks in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_pictures_without_labels_are_measured_by_their_views(
