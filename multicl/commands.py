@@ -30,6 +30,7 @@ from multicl.types import InputError, Kind, Modality, Shows
 
 LOOKED_AT = 1000
 """Rows among which `views` looks for some that have a column."""
+NO_FIGURES = "{run}: its recipe measures nothing on these data; --measure and --pairs do (multicl eval --help)"
 
 
 def opened(
@@ -88,7 +89,7 @@ def evaluate(
         measured = recipe.measure(model)
     figures, spans = rounded(measured), intervals(measured)
     if is_main():
-        print(figures_table({"trained": figures}, spans))
+        print(figures_table({"trained": figures}, spans) or NO_FIGURES.format(run=run))
         found = {"run": str(run), "space": model.space or "features", **figures, "intervals": spans}
         print("RESULT " + to_json(found), flush=True)
     return figures
@@ -110,7 +111,8 @@ def evaluate_all(runs: Sequence[Path], *args: Any) -> Figures:
     mean = rounded({name: s.mean for name, s in over.items()})
     deviation = rounded({name: s.deviation for name, s in over.items()})
     if is_main():
-        print(figures_table({"mean": mean, "deviation": deviation}))
+        if over:
+            print(figures_table({"mean": mean, "deviation": deviation}))
         print("RESULT " + to_json({"runs": list(each), "mean": mean, "deviation": deviation, "each": each}), flush=True)
     return mean
 

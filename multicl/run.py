@@ -239,7 +239,8 @@ def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any
     if is_main():
         means = {name: result[name] for name in result["deviation"]}
         columns = {"baseline": result["baseline"], "untrained": result["untrained"], "mean": means}
-        print(figures_table({**columns, "deviation": result["deviation"]}))
+        if table := figures_table({**columns, "deviation": result["deviation"]}):
+            print(table)
         with writing(settings.run):
             write_whole(settings.run / "result.json", to_json(result, indent=2) + "\n")
     return result

@@ -91,8 +91,13 @@ def fit(
             raise InputError(f"{there} exists: to go on, {again}; else give another --run")
     check_writable(file, "or give another --run")
     chosen = replace(chosen, why=(*chosen.why, *_cautions(chosen, data, rows, held)))
+    told = chosen.why
+    if again := copies({node.column: adapter(node.kind)().files for node in chosen.nodes}, rows, held):
+        chosen = replace(chosen, why=(*told, caution(again, len(held))))
+    if dry_run:  # the run that follows says it of its own held-out rows
+        told = chosen.why
     print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))
-    print("".join(f"  {line}\n" for line in chosen.why), end="", flush=True)
+    print("".join(f"  {line}\n" for line in told), end="", flush=True)
     write_recipe(file, chosen, data, TRIED, source)
     try:
         recipe = recipe_class(str(file))
@@ -193,8 +198,6 @@ def _cautions(chosen: Plan, data: Data, rows: Rows, held: Rows) -> list[str]:
         said.append(f"{len(held)} held-out rows are few: figures are rough")
     if not (chosen.label or chosen.crossings or viewed(chosen)):
         said.append("nothing is measured: texts alone have nothing to find; a second column or one of labels would do")
-    if again := copies({node.column: adapter(node.kind)().files for node in chosen.nodes}, rows, held):
-        said.append(caution(again, len(held)))
     return said
 
 

@@ -13,7 +13,7 @@ import torch
 from toys import Vectors, rows
 
 from multicl import Head, Model, Pair, cli, load
-from multicl.commands import embed, evaluate
+from multicl.commands import embed, evaluate, evaluate_all
 from multicl.towers import Towers
 from multicl.types import InputError
 
@@ -274,6 +274,19 @@ def test_eval_measures_by_the_recipe_on_the_data_given(
     assert last == {"run": str(tmp_path), "space": "joint", "width": 9, "norm": 1.0, "intervals": {}}
     evaluate(tmp_path, data="other", test="held")
     assert f"reads {tmp_path} other held\n" in capsys.readouterr().out
+
+
+def test_eval_of_a_recipe_that_measures_nothing_says_what_does(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "silent_recipe.py").write_text(MEASURED.partition("    def measure")[0])
+    (tmp_path / "recipe.yaml").write_text(f"recipe: {tmp_path / 'silent_recipe.py'}\n")
+    assert evaluate(tmp_path) == {}
+    said, last = capsys.readouterr().out.splitlines()
+    assert said.startswith(f"{tmp_path}: its recipe measures nothing on these data; --measure and --pairs do")
+    assert json.loads(last.removeprefix("RESULT ")) == {"run": str(tmp_path), "space": "joint", "intervals": {}}
+    assert evaluate_all([tmp_path, tmp_path / ".." / tmp_path.name]) == {}
+    assert "" not in capsys.readouterr().out.splitlines()
 
 
 def test_eval_of_a_run_without_a_model_says_how_to_finish_it(tmp_path: Path) -> None:

@@ -329,9 +329,10 @@ def end_in_its_last_evaluation(recipe: type[Run], argv: list[str], error: BaseEx
             raise error
         return measure(self, model)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "measure", ends)
-        launch(recipe, argv)
+        with pytest.raises(type(error)):
+            launch(recipe, argv)
 
 
 def test_a_run_that_is_killed_in_its_last_evaluation_is_not_finished(
