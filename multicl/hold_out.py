@@ -89,7 +89,7 @@ class LeaveOut(Data):
     """
 
     group: str | None = None
-    """The column of groups; None: there are none, and this is plain `Data`."""
+    """The column of groups, which every row has; None: there are none, and this is plain `Data`."""
     left_out: str | None = None
     """The group whose rows training does not see, as its cells are written; None: it sees all."""
 
@@ -104,7 +104,8 @@ class LeaveOut(Data):
         """As `Data.open`; the training split lacks the rows that the split "left-out" has.
 
         Raises:
-            InputError: no such group, or no other; with a group left out another slice of the training split.
+            InputError: no such group, or no other; rows without one; with a group left out another slice of the training
+                split.
         """
         if self.group is None or split not in (None, "left-out", self.split):
             if self.left_out is not None:
@@ -113,7 +114,12 @@ class LeaveOut(Data):
         rows = super().open()
         groups: dict[str, list[int]] = {}
         for number, cell in enumerate(rows.column(self.group)):
-            groups.setdefault(str(cell), []).append(number)
+            groups.setdefault("" if label_key(cell) is None else str(cell), []).append(number)
+        if alone := groups.get(""):  # of whom nobody knows whether they are of the group left out
+            raise InputError(
+                f"column {self.group!r} of {rows.label} names no group in {len(alone)} of {len(rows)} rows, first row "
+                f"{alone[0]}: give them one, or take them out of the data"
+            )
         if split == "left-out" and self.left_out is None:
             raise InputError("no group is left out: name it with --data.left-out")
         if self.left_out is not None and (self.left_out not in groups or len(groups) < 2):

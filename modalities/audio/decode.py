@@ -15,6 +15,7 @@ import soundfile
 import torch
 from torchaudio.transforms import Resample
 
+from multicl.modalities.paths import refuse_long
 from multicl.types import BadSample
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 RATES = range(1000, 768_001)
 FORMS = 'bytes, a path, {"bytes", "path"}, {"array", "sampling_rate"} or (array, rate)'
-LONGEST = 1024  # characters of a string that may be a path
 MP3_SLACK = 4608  # an MP3's length is counted in frames of 1152 samples, and decoders differ at the ends
 PLAYABLE = {"FLAC": "audio/flac", "OGG": "audio/ogg", "MP3": "audio/mpeg", "WAV": "audio/wav"}
 PLAYABLE_PCM = {"PCM_U8", "PCM_16", "PCM_24"}
@@ -51,8 +51,7 @@ def read(raw: Any, max_seconds: float, rng: random.Random | None, channel: str =
         wave, rate = _decode(io.BytesIO(raw), max_seconds, rng, channel)
     elif isinstance(raw, str | os.PathLike):
         path = Path(raw)
-        if len(str(raw)) > LONGEST:
-            raise BadSample(f"a text of {len(str(raw))} characters, {str(raw)[:40]!r} ...; base64 must be decoded")
+        refuse_long(raw)
         try:
             with path.open("rb") as file:
                 wave, rate = _decode(file, max_seconds, rng, channel)

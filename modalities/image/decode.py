@@ -17,12 +17,11 @@ from torch import Tensor
 from multicl.modalities.image import jpeg
 from multicl.modalities.image.presets import SMALL
 from multicl.modalities.image.quiet import quiet
+from multicl.modalities.paths import refuse_long
 from multicl.types import BadSample
 
 MAX_PIXELS = 100_000_000
 """A picture of more pixels is refused before it is decoded: 300 MB of memory, and likely an attack."""
-LONGEST = 1024
-"""Characters of a string that may be a path."""
 _ORIENTATION = 0x0112  # the EXIF tag
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
@@ -112,8 +111,7 @@ def read(raw: Any, hint: int | None = None) -> Image.Image:
         return _open(io.BytesIO(raw), hint)
     if isinstance(raw, str | Path):
         if not os.path.isfile(raw):  # noqa: PTH113 - Path's own raises where a text is too long for a name
-            if len(str(raw)) > LONGEST:
-                raise BadSample(f"a text of {len(str(raw))} characters, {str(raw)[:40]!r} ...; base64 must be decoded")
+            refuse_long(raw)
             raise BadSample(f"no such file: {str(raw)!r}")
         return _open(raw, hint)
     if isinstance(raw, Image.Image):

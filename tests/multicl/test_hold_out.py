@@ -179,6 +179,16 @@ def test_what_cannot_be_left_out(spoken: Path) -> None:
         LeaveOut(path=str(spoken), group="speaker").open("left-out")
 
 
+@pytest.mark.parametrize("cells", [["a", None, "b", None], [1, -1, 2, -1], ["a", "", "b", " "]])
+@pytest.mark.parametrize("options", [{}, {"left_out": "a"}, {"batches": "one"}])
+def test_rows_of_no_group_are_refused(tmp_path: Path, cells: list[Any], options: dict[str, Any]) -> None:
+    """They were a group called None, and might be of the one left out."""
+    path = tmp_path / "spoken.jsonl"
+    path.write_text("".join(json.dumps({"word": f"w{i}", "speaker": cell}) + "\n" for i, cell in enumerate(cells)))
+    with pytest.raises(InputError, match=r"column 'speaker' of .* names no group in 2 of 4 rows, first row 1: give"):
+        LeaveOut(path=str(path), group="speaker", **options).open()
+
+
 def test_no_split_brings_back_what_is_held_out(table: Path, spoken: Path) -> None:
     data = HoldOut(path=str(table))
     assert data.open("train").column("word") == data.open().column("word")
