@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from multicl.choices import check_choices
 from multicl.lars import LARS
+from multicl.pairs import tower_of
 from multicl.towers import Towers
 from multicl.types import InputError
 
@@ -34,7 +36,7 @@ class Optim:
     clip: float | None = 1.0
     """Largest norm of the gradient; None: any."""
     tower_lr: dict[str, float] = field(default_factory=dict)
-    """Tower -> factor of the learning rate of its encoder; 0 freezes it."""
+    """Tower, or a node that has it -> factor of the learning rate of its encoder; 0 freezes it."""
 
     def __post_init__(self) -> None:
         check_choices(self, "optim.")
@@ -59,11 +61,10 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = F
         scaled: a gradient scaler will step it; a fused optimiser would leave steps out without Accelerate's knowledge.
 
     Raises:
-        InputError: `tower_lr` names no tower.
+        InputError: `tower_lr` names no tower, or gives one two factors.
     """
-    if unknown := set(settings.tower_lr) - set(towers.encoders):
-        raise InputError(f"optim.tower_lr names {sorted(unknown)}, but the towers are {sorted(towers.encoders)}")
-    for tower, factor in settings.tower_lr.items():
+    factors = _by_tower(towers, settings.tower_lr)
+    for tower, factor in factors.items():
         if factor == 0:
             towers.encoders[tower].requires_grad_(False)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -71,7 +72,7 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = F
         if not p.requires_grad:
             continue
         kind, _, rest = name.partition(".")
-        factor = settings.tower_lr.get(rest.partition(".")[0], 1.0) if kind == "encoders" else 1.0
+        factor = factors.get(rest.partition(".")[0], 1.0) if kind == "encoders" else 1.0
         groups.setdefault((factor, p.ndim > 1), []).append(p)
     params: list[dict[str, Any]] = [
         {
@@ -91,6 +92,20 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = F
     if settings.name == "sgd":
         return torch.optim.SGD(params, lr=lr, momentum=settings.momentum, **fast)
     return torch.optim.AdamW(params, lr=lr, betas=(settings.momentum, settings.beta2), **fast)
+
+
+def _by_tower(towers: Towers, given: Mapping[str, float]) -> dict[str, float]:
+    """Names of towers, or of nodes, whose towers may have been given other names since -> factors of towers."""
+    of = {node: tower_of(node, modality) for node, modality in towers.modalities.items()}
+    of |= {tower: tower for tower in towers.encoders}
+    if unknown := set(given) - set(of):
+        raise InputError(f"optim.tower_lr names {sorted(unknown)}, but the towers are {sorted(towers.encoders)}")
+    factors: dict[str, float] = {}
+    for name, factor in given.items():
+        if factors.setdefault(of[name], factor) != factor:
+            same = sorted(other for other in given if of[other] == of[name])
+            raise InputError(f"optim.tower_lr names {same}, which are one tower, {of[name]!r}: give it one factor")
+    return factors
 
 
 def warmup_steps(settings: Optim, steps: int) -> float:
