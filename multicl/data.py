@@ -108,8 +108,11 @@ def open_data(data: Any, columns: Mapping[str, str] | None = None) -> tuple[Rows
     A list of paths, Data, data sets or DataFrames is several sets; a list of dicts or tuples is one.
 
     Raises:
-        InputError: see `open_rows`; a stream among several sets.
+        InputError: see `open_rows`; a stream among several sets; columns for Data, which have their own.
     """
+    parts = data if isinstance(data, list) else [data]
+    if columns and parts and all(isinstance(part, Data) for part in parts):
+        raise InputError(f"columns={dict(columns)} is for data that are not Data: write Data(columns=...)")
     if isinstance(data, Data):
         return data.open(), data
     own = Data(columns=dict(columns or {}))

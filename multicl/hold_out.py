@@ -104,8 +104,7 @@ class LeaveOut(Data):
         """As `Data.open`; the training split lacks the rows that the split "left-out" has.
 
         Raises:
-            InputError: no such group, or no other; rows without one; with a group left out another slice of the training
-                split.
+            InputError: no such group, or no other; rows of no group; with one left out another slice of the split.
         """
         if self.group is None or split not in (None, "left-out", self.split):
             if self.left_out is not None:

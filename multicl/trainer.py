@@ -15,6 +15,7 @@ from multicl.accelerator import accelerator_of
 from multicl.adapters import adapter_name
 from multicl.chunk_size import find_chunk_size
 from multicl.classes import with_classes
+from multicl.columns import check_columns
 from multicl.config import to_plain
 from multicl.data import Reader, open_data, slices, sources_of
 from multicl.distributed import World
@@ -56,7 +57,7 @@ class Trainer:
         modalities: node -> adapter. terms: pairs and targets.
         data: a path, a hub name, a `datasets` Dataset, a DataFrame, a torch Dataset of dicts, a list of dicts, or Data;
             or a list of several of these, of any columns, which are trained in one run (`Data.weight`, `Data.batches`).
-        columns: name of a node -> column of the data, where they differ.
+        columns: name of a node, or what else is asked of the data (`Pair.ids`, ...) -> column, where they differ.
         run: folder for metrics, checkpoints and the model; None: nothing is written.
         resume: go on from the folder's last whole checkpoint, if there is one.
         space: what the model gives unless told otherwise, a pair's; None: the encoders' features, all there is of a
@@ -90,6 +91,8 @@ class Trainer:
         self.run = Path(run) if run is not None else None
         self.space = space
         self.rows, self.settings = open_data(data, columns)
+        if columns:
+            check_columns(columns, modalities, terms, self.rows.names)
         self.accelerator = accelerator_of(self.train, self.run)
         self.world = World.current()
         if self.run:  # a model that could not be saved is refused before it is trained

@@ -61,8 +61,8 @@ def test_a_factor_of_0_freezes_the_encoder_alone() -> None:
 def test_a_node_stands_for_its_tower_whatever_that_is_called() -> None:
     """A recipe's own factor outlives a name that the user gives the tower."""
     module = Towers({"a": Vectors(tower="ears"), "b": Vectors(width=5)}, [Pair("a", "b")], Head(dim=4))
-    for given in ({"a": 0.1}, {"ears": 0.1}, {"a": 0.1, "ears": 0.1}):
-        for name, group in groups(build_optimizer(module, Optim(tower_lr=given), 1e-2), module).items():
+    for factors in ({"a": 0.1}, {"ears": 0.1}, {"a": 0.1, "ears": 0.1}):
+        for name, group in groups(build_optimizer(module, Optim(tower_lr=factors), 1e-2), module).items():
             assert group["factor"] == (0.1 if name.startswith("encoders.ears.") else 1.0)
     with pytest.raises(InputError, match=r"tower_lr names \['a', 'ears'\], which are one tower, 'ears': give it one"):
         build_optimizer(module, Optim(tower_lr={"a": 0.1, "ears": 0.2}), 1e-2)
