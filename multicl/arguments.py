@@ -138,6 +138,13 @@ def _add_fit(commands: Any) -> None:
         fit.add_argument("--minutes", type=float, default=10.0, help="about so long training may take; default: 10"),
         fit.add_argument("--split", default="train", help="split to train on; default: train"),
         fit.add_argument("--config", help="the hub set's configuration"),
+        fit.add_argument(
+            "--as-text",
+            action="append",
+            default=[],
+            metavar="COLUMN",
+            help="its texts are to learn from, though they repeat as labels do; may be given again",
+        ),
         fit.add_argument("--pretrained", action="store_true", help="begin with encoders from the hub"),
         fit.add_argument("--dry-run", action="store_true", help="write the recipe and stop"),
         fit.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py"),

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
                 fit_own(
                     options.data, options.run, minutes=options.minutes, split=options.split, config=options.config,
-                    pretrained=options.pretrained, dry_run=options.dry_run, flags=more,
+                    pretrained=options.pretrained, dry_run=options.dry_run, texts=options.as_text, flags=more,
                 )  # fmt: skip
                 return
             if options.command in SEARCH:

@@ -50,16 +50,20 @@ class Column:
     """Different labels, of the cells that were looked at; 0: these are no labels."""
     odd: Odd | None = None
     """Why no adapter reads it, where that is known."""
+    asked: bool = False
+    """The user says that it holds texts."""
 
 
-def columns_of(rows: Rows, held: Rows | None = None) -> list[Column]:
+def columns_of(rows: Rows, held: Rows | None = None, texts: Sequence[str] = ()) -> list[Column]:
     """Every column, in the data's order, but for a format's own: WebDataset's `__key__` and `__url__`.
 
     Args:
         rows: to train on. held: to be measured by: labels that none of these has are of no use.
+        texts: columns whose strings are texts to learn from, however often they repeat.
 
     Raises:
-        InputError: a stream; or a column is called as a picture or sound that is there, as the first line is a row.
+        InputError: a stream; no column of `texts`, or one that holds no strings; or a column is called as a picture or
+            sound that is there, as the first line is a row.
     """
     if rows.streaming:
         raise InputError(
@@ -72,7 +76,12 @@ def columns_of(rows: Rows, held: Rows | None = None) -> list[Column]:
             + ",".join(("image", "caption", "label", *(f"other_{i}" for i in range(len(names))))[: len(names)])
         )
     seen = rows.fetch(_spread(len(rows), LOOKED_AT), names)
-    columns = [_column(name, [row.get(name) for row in seen], rows) for name in names]
+    for name in texts:
+        if name not in names:
+            raise InputError(f"--as-text {name}: {rows.label} has no such column; it has {names}")
+        if not any(isinstance(row.get(name), str) for row in seen):
+            raise InputError(f"--as-text {name}: column {name!r} of {rows.label} holds no texts")
+    columns = [_column(name, [row.get(name) for row in seen], rows, name in texts) for name in names]
     return [
         replace(column, classes=0, odd=Odd("labels, which no held-out row has"))
         if column.classes and held is not None and not _labelled(held, column.name)
@@ -106,9 +115,9 @@ def _spread(rows: int, most: int) -> list[int]:
     return places
 
 
-def _column(name: str, raw: list[Any], rows: Rows) -> Column:
+def _column(name: str, raw: list[Any], rows: Rows, text: bool) -> Column:
     cells = [cell for cell in raw if not (is_null(cell) or (isinstance(cell, str) and not cell.strip()))]
-    if classes := _classes(name, cells, rows):
+    if classes := 0 if text else _classes(name, cells, rows):
         return Column(name, None, tuple(cells), sum(label_key(cell) is not None for cell in cells) / len(raw), classes)
     present = len(cells) / len(raw)
     if not cells or constant(cells):
@@ -119,7 +128,7 @@ def _column(name: str, raw: list[Any], rows: Rows) -> Column:
         found = [resolve_path(cell, rows.base, "files") for cell in some]
         if why := odd(some, found, lambda media: _owner(media, rows, files=True) is not None):
             return Column(name, None, tuple(cells), present, odd=why)
-    return Column(name, owner, tuple(cells), present)
+    return Column(name, owner, tuple(cells), present, asked=text)
 
 
 def _classes(name: str, cells: list[Any], rows: Rows) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
@@ -112,7 +113,8 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
 
 
 def _caption(found: Sequence[Column]) -> Column:
-    """The column that describes: by its name, else the one with the longest texts."""
+    """The column that describes: one that the user names, or by its name, else the one with the longest texts."""
+    found = [column for column in found if column.asked] or found
     named = [column for column in found if column.name.lower() in CAPTIONS]
     if named:
         return min(named, key=lambda column: CAPTIONS.index(column.name.lower()))
@@ -171,7 +173,9 @@ def _said(column: Column, chosen: dict[str, list[Column]], label: Column | None)
     """What a column was taken for."""
     if label is not None and column.name == label.name:
         where = "" if column.present == 1 else f", in {column.present:.0%} of the rows"
-        return f"column {column.name}: {column.classes} labels{where}, for the figures alone"
+        may_be_texts = "text" not in chosen and any(isinstance(cell, str) for cell in column.cells)
+        other = f" (--as-text {shlex.quote(column.name)}: texts to learn from)" if may_be_texts else ""
+        return f"column {column.name}: {column.classes} labels{where}, for the figures alone{other}"
     if any(column is each for found in chosen.values() for each in found):
         return f"column {column.name}: {column.adapter}"
     return f"column {column.name}: left alone ({_left_alone(column, 'no adapter reads it')})"

@@ -48,6 +48,7 @@ def fit(
     config: str | None = None,
     pretrained: bool = False,
     dry_run: bool = False,
+    texts: Sequence[str] = (),
     flags: Sequence[str] = (),
 ) -> Path:
     """Train on data of one's own, with nothing but their path: a recipe is chosen, written, and launched.
@@ -55,8 +56,9 @@ def fit(
     Args:
         source: a file, a folder or a hub name. run: the run's folder; default: runs/fit-NAME-TIME.
         minutes: about so long training may take. pretrained: begin with encoders from the hub.
-        dry_run: write the recipe and stop. flags: more of the recipe's own, as "--train.lr 1e-4"; steps are timed with
-            them, and they count when it is launched, but are not written into it.
+        dry_run: write the recipe and stop. texts: columns whose strings are texts to learn from, though they repeat.
+        flags: more of the recipe's own, as "--train.lr 1e-4"; steps are timed with them, and they count when it is
+            launched, but are not written into it.
 
     Returns:
         The recipe's file, RUN.py.
@@ -79,10 +81,10 @@ def fit(
         raise InputError(
             f"{rows.label}: {len(rows)} to train on and {len(held)} held out: two rows of each are the fewest"
         )
-    chosen = plan(rows, columns_of(rows, held), torch.cuda.is_available(), pretrained)
+    chosen = plan(rows, columns_of(rows, held, texts), torch.cuda.is_available(), pretrained)
     if apart := _apart(data, chosen, len(held)):
         data, rows, held = apart, apart.open(), apart.open(apart.test)
-        chosen = plan(rows, columns_of(rows, held), torch.cuda.is_available(), pretrained)
+        chosen = plan(rows, columns_of(rows, held, texts), torch.cuda.is_available(), pretrained)
     folder = run or Path("runs") / f"fit-{Path(source).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     file = folder.with_name(f"{folder.name}.py")
     for there in (folder, file):

@@ -10,6 +10,7 @@ import media
 import pytest
 
 from multicl import InputError
+from multicl.cli import main
 from multicl.fit.columns import Column, columns_of, labels_among
 from multicl.fit.plan import plan
 from multicl.rows import open_rows
@@ -99,3 +100,32 @@ def test_what_is_called_label_may_be_long_and_rare() -> None:
     assert column(cells, "Label").classes == 20
     assert column(cells, "remark").adapter == "text"
     assert column([f"one of a kind, and called at length, {i}" for i in range(60)], "label").adapter == "text"
+
+
+def test_short_texts_that_repeat_are_labels_unless_they_are_said_to_be_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"image": media.png(i, i), "the word": media.COLORS[i % 8], "n": i % 2} for i in range(120)]
+    data = open_rows(rows)
+    made = plan(data, columns_of(data), accelerator=False)
+    assert made.label == "the word"
+    assert "column the word: 8 labels, for the figures alone (--as-text 'the word': texts to learn from)" in made.why
+    found = columns_of(data, texts=["the word"])
+    assert [column.adapter for column in found] == ["image", "text", None]
+    made = plan(data, found, accelerator=False)
+    assert {(edge.a, edge.b) for edge in made.edges} == {("image", "text"), ("image", "image")}
+    assert made.label == "n"
+    assert "column n: 2 labels, for the figures alone" in made.why
+    other = open_rows([{**row, "caption": f"thing {i} at length"} for i, row in enumerate(rows)])
+    assert {n.column for n in plan(other, columns_of(other), accelerator=False).nodes} == {"image", "caption"}
+    made = plan(other, columns_of(other, texts=["the word"]), accelerator=False)
+    assert {node.column for node in made.nodes} == {"image", "the word"}
+    for name, why in (("word", r"no such column; it has \['image', 'the word', 'n'\]"), ("n", "holds no texts")):
+        with pytest.raises(InputError, match=f"--as-text {name}: .*{why}"):
+            columns_of(data, texts=[name])
+
+    monkeypatch.setattr("multicl.fit.run.seconds_a_step", lambda recipe: 3.0)
+    table = tmp_path / "a.csv"
+    table.write_text("word,about\n" + "".join(f"{media.COLORS[i % 8]},the {i} of them\n" for i in range(120)))
+    main(["fit", str(table), "--run", str(tmp_path / "run"), "--dry-run", "--as-text", "word"])
+    assert "pairs: word and about" in capsys.readouterr().out
