@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from multicl.equal_files import Files, bytes_key, file_key
-from multicl.seeds import hash62
+from multicl.seeds import hash62, hashes62
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 SET_BITS = 48
@@ -49,7 +49,7 @@ def row_id(row: int) -> int:
 
 def row_ids(rows: Iterable[int]) -> Ids:
     """[N] ids of rows that are each their own."""
-    return np.fromiter((row_id(int(r)) for r in rows), dtype=np.int64)
+    return hashes62("row", rows)
 
 
 def label_ids(values: Iterable[Any], rows: Iterable[int]) -> Ids:
@@ -84,10 +84,10 @@ def content_ids(
     numbers = np.fromiter(rows, dtype=np.int64)
     first = first_of_content(columns, len(numbers), files)
     shared = np.bincount(first, minlength=len(numbers))[first] > 1
-    ids = [
-        hash62("content", numbers[r]) if s else row_id(int(n)) for n, r, s in zip(numbers, first, shared, strict=True)
-    ]
-    return np.array(ids, dtype=np.int64), int(shared.sum())
+    ids = np.empty(len(numbers), dtype=np.int64)
+    ids[~shared] = row_ids(numbers[~shared].tolist())
+    ids[shared] = hashes62("content", numbers[first[shared]].tolist())
+    return ids, int(shared.sum())
 
 
 def first_of_content(columns: Sequence[Iterable[Any]], rows: int, files: Sequence[Files | None] = ()) -> Ids:

@@ -109,7 +109,8 @@ class Reader:
     def _ids_of_all(self, pair: Pair, files: Files) -> tuple[identity.Ids, identity.Ids]:
         """[N] ids of every row, and of the explicit negatives that rows bring, which are about something else."""
         rows = len(self.rows)
-        numbers, others = self.rows.numbers().tolist(), list(range(-rows, 0))  # which are no row's
+        numbers = self.rows.numbers().tolist()
+        others = list(range(-rows, 0)) if pair.negatives else []  # which are no row's
         if pair.ids:
             return identity.label_ids(self.rows.cells(self.label_columns[pair.name]), numbers), identity.row_ids(others)
         if pair.symmetric or pair.target:
@@ -130,9 +131,9 @@ class Reader:
 
     def _demand(self, pair: Pair) -> Any:
         if pair.ids:
-            return ("label", self.label_columns[pair.name])
+            return ("label", self.label_columns[pair.name], bool(pair.negatives))
         if pair.symmetric or pair.target:
-            return None
+            return bool(pair.negatives)
         nodes = [pair.a, pair.b, *([pair.negatives] if pair.negatives else [])]
         columns = [(self.columns[node], self._reads_files(node)) for node in nodes]
         return tuple(columns if pair.negatives else sorted(columns))  # their order matters for negatives alone

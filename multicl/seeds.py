@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,15 @@ _ODD = 0x9E3779B97F4A7C15 - (1 << 64)  # 2^64 / golden ratio as a signed 64-bit 
 
 def hash62(*what: Any) -> int:
     """A 62-bit hash (blake2b) of the texts of `what`: the same in every process, on every machine."""
-    digest = hashlib.blake2b("\0".join(str(x) for x in what).encode("utf-8", "surrogatepass"), digest_size=8)
+    digest = hashlib.blake2b("\0".join(map(str, what)).encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "little") >> 2
+
+
+def hashes62(what: str, numbers: Iterable[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """[N] `hash62(what, number)` of each, in a quarter of the time: a table may have millions of rows."""
+    start = what.encode() + b"\0%d"
+    digests = b"".join(hashlib.blake2b(start % number, digest_size=8).digest() for number in numbers)
+    return (np.frombuffer(digests, dtype="<u8") >> np.uint64(2)).astype(np.int64)
 
 
 def row_seeds(row: Tensor, *what: Any) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multicl.seeds import Draws, epoch_order, hash62, row_seeds, seed_everything
+from multicl.seeds import Draws, epoch_order, hash62, hashes62, row_seeds, seed_everything
 
 few = settings(deadline=None, max_examples=25)
 
@@ -24,6 +24,14 @@ def test_hashes_are_the_same_on_every_machine_and_for_ever() -> None:
 def test_a_hash_has_62_bits(what: list[object]) -> None:
     assert 0 <= hash62(*what) < 1 << 62
     assert hash62(*what) == hash62(*what)
+
+
+@given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=9))
+def test_hashes_of_numbers_are_those_of_each(numbers: list[int]) -> None:
+    for given_as in (numbers, iter(numbers), np.array(numbers, dtype=np.int64)):
+        found = hashes62("röw", given_as)
+        assert found.dtype == np.int64
+        assert found.tolist() == [hash62("röw", number) for number in numbers]
 
 
 def test_parts_of_a_hash_do_not_run_together() -> None:
