@@ -1,4 +1,4 @@
-"""Batch norm that can train on a single row."""
+"""Batch norm that can train on a single row, or on none."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 class BatchNorm(nn.BatchNorm1d):
     """torch's of [B, D] rows; one row alone, which has no variance, is normalised by the running statistics.
 
-    They stay as they are then. A batch may have a single row of a modality that most rows lack.
+    They stay as they are then, and where there is no row at all. A batch may have a single row of a modality that most
+    rows lack.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, D] -> [B, D]."""
-        if not self.training or len(x) != 1 or self.running_mean is None or self.running_var is None:
+        if not self.training or len(x) > 1 or self.running_mean is None or self.running_var is None:
             return super().forward(x)
         before = self.running_mean.clone(), self.running_var.clone()  # more rows may move them before backward
         return nn.functional.batch_norm(x, *before, self.weight, self.bias, False, 0.0, self.eps)

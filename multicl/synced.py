@@ -29,7 +29,10 @@ class SyncedBatchNorm(_BatchNorm):
             return out
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         dims = [d for d in range(x.ndim) if d != 1]
-        var, mean = torch.var_mean(wide, dims, correction=0)
+        if len(x):
+            var, mean = torch.var_mean(wide, dims, correction=0)
+        else:  # nothing to give, but the others' gradients are waited for, as theirs wait for this rank's
+            var = mean = wide.sum(dims)
         count = mean.new_tensor([x.numel() / x.shape[1]])
         every = World.current().gather(torch.cat([mean, var, count])[None])  # [W, 2 C + 1]
         means, variances, counts = every.split([x.shape[1], x.shape[1], 1], 1)

@@ -25,7 +25,9 @@ class PredictedObjective(nn.Module):
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
         """Give "loss" and what the objective logs. `context.both` is False: b holds keys alone."""
         assert not context.both, "a pair refuses predictors where keys are not a momentum tower's"
-        # without rows still with a gradient, as what is differentiated must have one
-        predicted: Tensor = self.predictor(a.z) if len(a) else a.z @ a.z.new_zeros(a.z.shape[1], b.z.shape[1])
+        if any(context.world.agree(len(a) > 0)):  # a synchronised norm waits for ranks that have none, too
+            predicted: Tensor = self.predictor(a.z)
+        else:  # with a gradient all the same, as what is differentiated must have one
+            predicted = a.z @ a.z.new_zeros(a.z.shape[1], b.z.shape[1])
         told: dict[str, Tensor] = self.objective(replace(a, z=predicted), b, context)
         return told

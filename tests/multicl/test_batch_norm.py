@@ -1,4 +1,4 @@
-"""Batch norm where one row is alone."""
+"""Batch norm where one row is alone, or none is there."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ def test_one_row_is_normalised_by_the_running_statistics_which_stay(affine: bool
     norm(torch.randn(9, 4, generator=torch.Generator().manual_seed(2)))  # moves them
     (grad,) = torch.autograd.grad(found.sum(), x)
     torch.testing.assert_close(grad, 1 / scale[None])
+
+
+def test_no_row_gives_none_and_the_statistics_stay() -> None:
+    norm, x = BatchNorm(4), torch.zeros(0, 4, requires_grad=True)
+    before = {name: t.clone() for name, t in norm.state_dict().items()}
+    found = norm(x)
+    assert found.shape == (0, 4)
+    grads = torch.autograd.grad(found.sum(), [x, *norm.parameters()])
+    assert [g.abs().sum().item() for g in grads] == [0, 0, 0]
+    assert all(torch.equal(t, before[name]) for name, t in norm.state_dict().items())
 
 
 @pytest.mark.parametrize("chunk", [None, 3])

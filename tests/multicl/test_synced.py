@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from ranked_synced import NORMS, inputs, lacking, layers, trained
+from ranked_synced import NORMS, both, inputs, lacking, layers, trained
 from ranks import run_ranks
 from torch import nn
 from toys import rows
@@ -43,11 +43,17 @@ def test_a_norm_over_ranks_is_that_of_the_whole_batch(counts: list[int]) -> None
 @pytest.mark.parametrize("world", [2, 3])
 def test_a_run_of_several_processes_is_that_of_one(world: int) -> None:
     data = rows(36)
-    (alone,) = run_ranks(trained, 1, True, data)
-    together = run_ranks(trained, world, True, data)
-    for each in together:
+    some = [{**row, ("label", "a", "b")[i % 3]: None} for i, row in enumerate(rows(40))]
+    ((alone, predicted),) = run_ranks(both, 1, True, data, some)
+    together = run_ranks(both, world, True, data, some)
+    for each, guessed in together:
         for name, x in alone.items():
             torch.testing.assert_close(torch.tensor(each[name]), torch.tensor(x), rtol=1e-4, atol=1e-5, msg=name)
+        for name, x in predicted.items():
+            if name != "least":
+                torch.testing.assert_close(torch.tensor(guessed[name]), torch.tensor(x), rtol=1e-4, atol=1e-5, msg=name)
+    assert predicted["least"] > 1
+    assert min(guessed["least"] for _, guessed in together) == 0  # of a rank whose rows have a or b, none has both
     apart = run_ranks(trained, world, False, data)[0]
     weight = next(name for name in alone if name.endswith("0.weight"))
     assert (torch.tensor(apart[weight]) - torch.tensor(alone[weight])).abs().max() > 1e-3
