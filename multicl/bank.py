@@ -203,6 +203,8 @@ class Banks:
     def push(self, pair: Pair, side: Callable[[View], Embedded]) -> None:
         """After the loss: move the slots of this step's rows, all ranks', towards what they are now.
 
+        A bank whose Z is not known yet, as no row had both sides so far, stays as it began: Z is of that.
+
         Args:
             side: this rank's embeddings of a view.
         """
@@ -213,8 +215,9 @@ class Banks:
             for view in (call.a, call.b) if call.both else (call.b,):
                 views.setdefault(view.node, {})[view] = None
         for node, drawn in views.items():
-            every = self._every([side(view) for view in drawn])
-            self.banks[pair.name, node].update(every, pair.objective.momentum)
+            bank = self.banks[pair.name, node]
+            if bank.log_norm is not None:
+                bank.update(self._every([side(view) for view in drawn]), pair.objective.momentum)
 
     def state(self) -> dict[str, Tensor]:
         """All of them, for a checkpoint."""

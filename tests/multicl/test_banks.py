@@ -130,6 +130,29 @@ def test_ranks_learn_what_one_process_does(chunk: int | None) -> None:
             torch.testing.assert_close(torch.tensor(rank[name]), torch.tensor(values), rtol=1e-3, atol=2e-5, msg=name)
 
 
+def test_a_first_batch_in_which_no_row_has_both_sides_leaves_the_banks_as_they_began() -> None:
+    """Z is of the banks as they begin: it waits for a batch that has some."""
+    seed_everything("test")
+    towers = Towers({"a": Vectors(), "b": Vectors()}, [Pair("a", "b", InstanceNCE(T, negatives=K))], Head(dim=7))
+    memory = Memory(towers, sizes=[20])
+    began = {name: t.clone() for name, t in memory.state().items()}
+    found = []
+    for batches in (
+        {"a": part(0, 0), "b": part(6, 1)},
+        {"a": part(0, 0), "b": None},
+        {"a": part(6, 0), "b": part(6, 1)},
+    ):
+        assert all(torch.equal(t, began[name]) or name.endswith("norm") for name, t in memory.state().items())
+        outcome = exact_step(
+            towers, towers, looks(towers, batches), Ids(), lambda pair, call: Context(World()), Tensor.backward,
+            memory=memory,
+        )  # fmt: skip
+        found.append(outcome.loss.item())
+    assert found[:2] == [0, 0]
+    assert found[2] > 0
+    assert all(len(bank) == 6 for bank in memory.banks.banks.values())
+
+
 def test_training_resumes_with_its_banks_bit_for_bit(tmp_path: Path) -> None:
     whole = banked(data(), run=tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
