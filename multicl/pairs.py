@@ -268,8 +268,15 @@ def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Term]) -> No
     """Refuse a graph that cannot be trained.
 
     Raises:
-        InputError: no term; one that names an unknown node; two of one name; a node in none.
+        InputError: no term, or one in place of a list; one that names an unknown node; two of one name; a node in none,
+            or that is an encoder without its adapter.
     """
+    if isinstance(terms, Pair | Target):
+        raise InputError(f"terms must be a list, as [{type(terms).__name__}(...)], got {terms.name!r} alone")
+    for node, modality in modalities.items():
+        if not callable(getattr(modality, "build", None)):
+            kind = repr(modality) if isinstance(modality, str) else type(modality).__name__
+            raise InputError(f"node {node!r} is {kind}; give an encoder to its adapter, as Image(...) or Text(...)")
     if not terms:
         raise InputError("there is nothing to train: terms is empty; give at least one Pair or Target")
     for node in modalities:

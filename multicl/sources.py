@@ -45,7 +45,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             )
         key = chosen(lists_in(files[0]), split, name) if len(files) == 1 else None
         part = "train" + "".join(split.partition("[")[1:]) if key else split
-        if set(re.sub(r"\[[^]]*\]", "", part).split("+")) != {"train"}:
+        if set(_splits(part)) != {"train"}:
             raise InputError(
                 f"{name} is one file, all of it split 'train': it has no split {split!r}. Give a folder that holds "
                 "train.parquet and test.parquet, the path of another file (--data.test other.parquet), or parts of "
@@ -76,6 +76,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             builder = _builder(what, options)
             if not streaming:
                 builder.download_and_prepare()
+                _check_split(name, part, list(builder.info.splits or ()))
             data = undecoded((builder.as_streaming_dataset if streaming else builder.as_dataset)(split=part))
     except InputError:
         raise
@@ -93,6 +94,21 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")
     return data, base, label
+
+
+def _splits(split: str) -> list[str]:
+    """The names in "train[:90%]+test"."""
+    return re.sub(r"\[[^]]*\]", "", split).split("+")
+
+
+def _check_split(name: str, split: str, there: list[str]) -> None:
+    """InputError unless the data, which are no single file, have every split that is asked for."""
+    missing = [part for part in _splits(split) if part not in {*there, "all"}]
+    if there and missing:
+        raise InputError(
+            f"{name} has no split {missing[0]!r}; it has {there}. Give the path of other data (--data.test PATH), or "
+            f"parts of these, in their order (--data.split '{there[0]}[:90%]' --data.test '{there[0]}[90%:]')"
+        )
 
 
 def _builder(what: str, options: Mapping[str, Any]) -> Any:

@@ -29,7 +29,7 @@ from multicl.mining import Miner
 from multicl.mixture import Order
 from multicl.norms import average_statistics, refuse_synced, set_statistics, statistics
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr, warmup_steps
-from multicl.pairs import Call, Term
+from multicl.pairs import Call, Term, check_graph
 from multicl.recompute import recompute_layers
 from multicl.seeds import seed_everything
 from multicl.settings import Momentum, Train
@@ -87,6 +87,7 @@ class Trainer:
         evaluate: Evaluate | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
+        check_graph(modalities, terms)
         self.train, self.optim, self.momentum = train or Train(), optim or Optim(), momentum
         self.run = Path(run) if run is not None else None
         self.space = space

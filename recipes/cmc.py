@@ -62,7 +62,7 @@ class Recipe(multicl.Run):
 
     def probe(self, embed: held_out.Embed, *nodes: str) -> dict[str, float]:
         """Of each node's features, and of all side by side: nearest neighbours and a linear probe, held-out split."""
-        rows = self.data.open().first(self.bank), self.data.open(self.data.test)
+        rows = held_out.bank(self.data.open(), self.bank, self.label), self.data.open(self.data.test)
         return held_out.probes(embed, self.modalities(), nodes, *rows, self.label)
 
     def measure(self, model: multicl.Model) -> dict[str, float]:

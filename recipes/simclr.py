@@ -17,13 +17,13 @@ from typing import ClassVar
 
 import multicl
 from multicl import Data, Head, InfoNCE, Modality, Optim, Pair, Train
-from multicl.evaluation import held_out
+from multicl.evaluation import held_out, own_views
 from multicl.modalities.image import Image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(multicl.Run):
-    """SimCLR on pictures with labels for the probe."""
+    """SimCLR on pictures, with labels for the probe if there are any."""
 
     image: Image = Image("resnet18", stem="cifar", pretrained=False, size=32)
     objective: InfoNCE = InfoNCE(0.5)
@@ -31,8 +31,8 @@ class Recipe(multicl.Run):
     train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
     optim: Optim = Optim(weight_decay=1e-4)
     head: Head = Head(dim=128, layers=2, norm="batch")
-    label: str = "label"
-    """Column of the labels that the probe knows."""
+    label: str | None = "label"
+    """Column of the labels that the probe knows; None: there are none, and views look for others of their picture."""
     bank: int = 50_000
     """Training pictures among which the probe looks for neighbours."""
 
@@ -48,16 +48,21 @@ class Recipe(multicl.Run):
 
     def probe(self, embed: held_out.Embed) -> dict[str, float]:
         """Nearest neighbours and a linear probe on the held-out split."""
-        bank, test = self.data.open().first(self.bank), self.data.open(self.data.test)
+        assert self.label is not None
+        bank, test = held_out.bank(self.data.open(), self.bank, self.label), self.data.open(self.data.test)
         return held_out.probes(embed, self.modalities(), ["image"], bank, test, self.label)
+
+    def find_views(self, embed: own_views.EmbedBatch) -> dict[str, float]:
+        """Views of held-out pictures, for want of labels."""
+        return own_views.own_views(embed, self.modalities(), "image", self.data.open(self.data.test))
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
         """Of the model."""
-        return self.probe(held_out.of_model(model))
+        return self.probe(held_out.of_model(model)) if self.label else self.find_views(own_views.of_model(model))
 
     def baseline(self) -> dict[str, float]:
         """Of raw pixels."""
-        return self.probe(held_out.of_raw(self.modalities()))
+        return self.probe(held_out.of_raw(self.modalities())) if self.label else self.find_views(own_views.of_raw())
 
 
 if __name__ == "__main__":

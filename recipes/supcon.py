@@ -23,6 +23,8 @@ class Recipe(simclr.Recipe):
     """SimCLR with labels as ids; rows without a label (null, -1) are each their own class: semi-supervision."""
 
     objective: SupCon = SupCon(0.1)  # type: ignore[assignment]  # in place of InfoNCE
+    label: str = "label"
+    """Column of the labels that training and the probe know."""
 
     def terms(self) -> list[Pair]:
         """Two strong views; rows of equal label are positives of each other (the paper's L_out)."""

@@ -121,6 +121,8 @@ class Audio:
         require(self.parts in ("time", "change"), "parts", self.parts, '"time" or "change"')
         require(isinstance(self.stride, int) and 1 <= self.stride <= 16, "stride", self.stride, "a number, 1 to 16")
         require(isinstance(self.depth, int) and 0 <= self.depth <= 32, "depth", self.depth, "a whole number, 0 to 32")
+        for name in ("strong", "weak"):
+            require(isinstance(getattr(self, name), Augment), name, getattr(self, name), "an Augment(...)")
         require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
         if self.noises is not None:
             require(self.noises != "", "noises", self.noises, "a folder")

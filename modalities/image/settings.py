@@ -97,6 +97,9 @@ class Image:
             isinstance(self.crop_pct, int | float) and 0 < self.crop_pct <= 1, "crop_pct", self.crop_pct, "in (0, 1]"
         )
         require(self.crop_mode in get_args(CropMode), "crop_mode", self.crop_mode, f"one of {get_args(CropMode)}")
+        for name in ("strong", "weak", "local"):
+            wanted = "an Augment, as SIMCLR of multicl.modalities.image"
+            require(isinstance(getattr(self, name), Augment), name, getattr(self, name), wanted)
         names = get_args(Interpolation)
         require(self.interpolation in names, "interpolation", self.interpolation, f"one of {names}")
         require(self.fields in range(1, 17), "fields", self.fields, "a whole number, 1 to 16")

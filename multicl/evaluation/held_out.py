@@ -63,6 +63,27 @@ def of_raw(modalities: dict[str, Modality]) -> Embed:
     return embed
 
 
+def bank(rows: Rows, count: int, label: str) -> Rows:
+    """So many rows with labels for a probe: the first, or from all over the data where the first lack classes.
+
+    Folders of classes, and many tables, are in the order of their classes. A stream gives its first rows.
+
+    Raises:
+        InputError: no such column of labels.
+    """
+    if not rows.has(label):
+        raise InputError(
+            f"{rows.label} has no column {label!r} of labels; it has {rows.names}. --label COLUMN names another one, "
+            "--label None measures without labels, in recipes that can"
+        )
+    if rows.streaming or count >= len(rows):
+        return rows.first(count)
+    labels = _keys(rows.column(label))
+    if len({*map(str, labels[:count])}) == len({*map(str, labels)}):
+        return rows.first(count)
+    return rows.take([at * len(rows) // count for at in range(count)])
+
+
 def knn(
     embed: Embed,
     modalities: dict[str, Modality],

@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from torch import nn
 from toys import Vectors
 
-from multicl import InfoNCE, InputError, NTXent, Pair
+from multicl import InfoNCE, InputError, NTXent, Pair, Trainer
 from multicl.pairs import Call, View, check_graph, column_of, core_view, full_graph, requested_views, tower_of
 
 
@@ -54,6 +55,19 @@ def test_a_weight_below_zero_is_refused(weight: float) -> None:
 def test_an_objective_that_is_no_settings_is_refused(objective: Any, name: str) -> None:
     with pytest.raises(InputError, match=rf"pair 'a-b': objective must be settings .*as InfoNCE\(\), got {name}$"):
         Pair("a", "b", objective)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"), [("resnet18", "'resnet18'"), (nn.Linear(2, 2), "Linear"), (object, "type")]
+)
+def test_an_encoder_in_place_of_its_adapter_is_refused(encoder: Any, said: str) -> None:
+    with pytest.raises(InputError, match=rf"^node 'a' is {said}; give an encoder to its adapter"):
+        Trainer({"a": encoder}, [Pair("a", "a")], [{"a": [1.0] * 6}])
+
+
+def test_one_pair_in_place_of_a_list_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^terms must be a list, as \[Pair\(...\)\], got 'a-a' alone$"):
+        Trainer({"a": Vectors()}, Pair("a", "a"), [{"a": [1.0] * 6}])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("field", ["name", "space"])

@@ -339,6 +339,20 @@ def test_every_recipe_understands_the_same_flags(name: str, recipe_of: Callable[
     assert [get(settings) for _, _, get in FLAGS.values()] == [value for _, value, _ in FLAGS.values()]
 
 
+@pytest.mark.parametrize("name", ["simclr", "instdisc"])
+def test_pictures_without_labels_are_measured_by_their_views(
+    name: str, launched: Any, data: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "test"):
+        table = pq.read_table(data / f"{split}.parquet", columns=["image"])
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    assert "--label None" in launched(name, path=tmp_path).refusal
+    result = launched(name, "--label", "None", path=tmp_path).result
+    figures = {"image_view_recall@1", "image_view_recall@10"}
+    assert set(result["baseline"]) == figures
+    assert figures <= set(result)
+
+
 @pytest.mark.parametrize("name", ["simclr", "clip"])
 def test_a_recorded_mapping_of_columns_can_be_replaced(
     name: str, recipe_of: Callable[[str], type[Run]], tmp_path: Path

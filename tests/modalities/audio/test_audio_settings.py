@@ -55,6 +55,7 @@ def test_hints_resolve_and_import_is_light():
         (lambda: Audio(max_seconds=-1), "max_seconds"),
         (lambda: Audio(trim_db=0), "trim_db"),
         (lambda: Audio(mels=0), "mels"),
+        (lambda: Audio(strong="cola"), "strong"),
         (lambda: Audio(window_ms=0), "window_ms"),
         (lambda: Audio(hop_ms=26), "hop_ms"),
         (lambda: Audio(pooling="mean"), "pooling"),

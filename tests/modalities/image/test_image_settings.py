@@ -35,6 +35,7 @@ def test_it_is_a_modality():
         {"local_size": 0}, {"local_size": (8, 2.5)},
         {"crop_pct": 0.0}, {"crop_pct": 1.1}, {"crop_pct": "all"}, {"interpolation": "cubic"},
         {"channels": "Lab"}, {"stem": "imagenet"}, {"fields": 0}, {"encoder": ""}, {"encoder": 3},
+        {"strong": "simclr"}, {"weak": None},
     ],
     ids=str,
 )  # fmt: skip

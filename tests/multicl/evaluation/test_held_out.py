@@ -104,3 +104,23 @@ def test_a_list_is_no_label() -> None:
     data = open_rows([{**row, "label": [1, 2]} for row in rows(8)])
     with pytest.raises(InputError, match="flat"):
         held_out.knn(raw, {"a": Vectors()}, ["a"], data, data, "label")
+
+
+@pytest.mark.parametrize(
+    ("labels", "count", "wanted"),
+    [
+        ("abab", 2, [0, 1]),  # the first have all classes
+        ("aabbcc", 3, [0, 2, 4]),  # in order of classes: from all over
+        ("aaabbb", 5, [0, 1, 2, 3, 4]),
+        ("aaaabbbb", 3, [0, 2, 5]),
+        ("ab", 9, [0, 1]),
+    ],
+)
+def test_a_bank_has_all_classes_of_data_in_their_order(labels: str, count: int, wanted: list[int]) -> None:
+    data = open_rows([{"label": label, "at": at} for at, label in enumerate(labels)])
+    assert held_out.bank(data, count, "label").column("at") == wanted
+
+
+def test_a_bank_without_labels_says_what_else_there_is() -> None:
+    with pytest.raises(InputError, match=r"no column 'label' of labels; it has \['at'\].*--label None"):
+        held_out.bank(open_rows([{"at": 1}]), 1, "label")
