@@ -614,7 +614,7 @@ def test_explicit_negatives_are_about_something_else_unless_they_repeat_a_rows_t
     pair = Pair("q", "t", negatives="n")
     labelled = Pair("q", "t", negatives="n", ids="q", name="labelled")
     within = Pair("q", "q", negatives="n")
-    without = [Pair("q", "q", name="alone"), Pair("q", "t", ids="q", name="labels alone")]
+    without = [Pair("q", "q", name="alone"), Pair("q", "t", ids="q", name="labels-alone")]
     made = Reader(open_rows(cells), nodes, [*without, pair, labelled, within])
     rows, negatives = made.ids["q-t"].tolist(), made.ids["q-t/negatives"].tolist()
     assert negatives[1] == rows[0]
