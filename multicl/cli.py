@@ -80,12 +80,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 heavy.export(options.run, options.to, options.out, options.node, options.space)
             elif options.command == "views":
                 from multicl.run import parse, recipe_class
+                from multicl.views_command import views
 
                 flags = more if options.data is None else ["--data.path", options.data, *more]
                 file, is_file, _ = options.recipe.rpartition(".py")  # FILE.py:NAME, too
                 its_own = shlex.quote(f"{file}.py") if is_file else f"-m multicl.recipes.{options.recipe}"
                 recipe = parse(recipe_class(options.recipe), flags, f"python {its_own}")
-                heavy.views(recipe, options.out, rows=options.rows, draws=options.draws)
+                views(recipe, options.out, rows=options.rows, draws=options.draws)
             else:
                 heavy.embed(
                     options.run, options.data, options.out, split=options.split, nodes=options.nodes,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from multicl.commands import opened, view_sections
+from multicl.commands import opened
 from multicl.data import Data
 from multicl.evaluation.figure import intervals
 from multicl.figures import rounded
@@ -29,6 +29,7 @@ from multicl.rows import Rows, open_rows
 from multicl.run import Run, is_main
 from multicl.subject import Subject
 from multicl.types import InputError
+from multicl.views_command import view_sections
 
 PACKAGES = ("multicl", "torch", "transformers", "datasets", "accelerate", "plotly")
 MOST_BYTES = 8_000_000

@@ -12,7 +12,7 @@ import pytest
 from toys import Vectors, rows
 
 import multicl
-from multicl import Data, InfoNCE, Pair, cli, commands
+from multicl import Data, InfoNCE, Pair, cli, views_command
 from multicl.run import recipe_class
 from multicl.seeds import row_seeds
 from multicl.types import Batch, InputError, Modality
@@ -66,8 +66,8 @@ def test_every_source_in_the_kinds_that_the_graph_asks_for(tmp_path: Path, monke
     data = rows(20)
     data[1]["a"], data[2]["a"] = None, [1.0]
     written: dict[str, Any] = {}
-    monkeypatch.setattr(commands, "write_gallery", lambda path, **given: written.update(given))
-    commands.views(Toy(given=data), tmp_path / "v.html", rows=3, draws=2)
+    monkeypatch.setattr(views_command, "write_gallery", lambda path, **given: written.update(given))
+    views_command.views(Toy(given=data), tmp_path / "v.html", rows=3, draws=2)
     a, b = written["sections"]
     assert (a.title, a.columns) == ("a", ["as it is", "strong 0", "strong 1", "weak 0", "weak 1"])
     assert [name for name, _ in a.rows] == ["0", "3", "4"]  # what is absent or cannot be read is passed by
@@ -84,15 +84,15 @@ def test_every_source_in_the_kinds_that_the_graph_asks_for(tmp_path: Path, monke
 def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
     empty: list[dict[str, Any]] = [{"a": None, "b": None}] * 4
     with pytest.raises(InputError, match="null in every row"):
-        commands.views(Toy(given=empty), tmp_path / "v.html")
+        views_command.views(Toy(given=empty), tmp_path / "v.html")
     with pytest.raises(InputError, match="nothing to show in its first rows"):
-        commands.views(Toy(given=empty * (commands.LOOKED_AT // 4) + rows(1)), tmp_path / "v.html")
+        views_command.views(Toy(given=empty * (views_command.LOOKED_AT // 4) + rows(1)), tmp_path / "v.html")
     with pytest.raises(InputError, match="--rows and --draws"):
-        commands.views(Toy(given=rows(4)), tmp_path / "v.html", rows=0)
+        views_command.views(Toy(given=rows(4)), tmp_path / "v.html", rows=0)
     with pytest.raises(InputError, match="is a stream"):
-        commands.views(Toy(given=Endless()), tmp_path / "v.html")
+        views_command.views(Toy(given=Endless()), tmp_path / "v.html")
     with pytest.raises(InputError, match=r"cannot be written.* or give another --out"):
-        commands.views(Toy(given=rows(4)), tmp_path)
+        views_command.views(Toy(given=rows(4)), tmp_path)
 
 
 def test_the_command_takes_the_recipes_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,4 +113,4 @@ def test_why_nothing_can_be_shown(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": null}\n' + '{"text": 7}\n' * 20)
     recipe = recipe_class(str(tmp_path / "toy.py"))(data=Data(path=str(tmp_path / "t.jsonl")))
     with pytest.raises(InputError, match="nothing to show in its first rows: row 1, column 'text': a text must be"):
-        commands.view_sections(recipe)
+        views_command.view_sections(recipe)
