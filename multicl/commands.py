@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from multicl.cells import blamed
 from multicl.config import from_plain, read_yaml
@@ -151,23 +154,22 @@ def embed(
     embedded: dict[str, Any] = {}
     for node in chosen:
         vectors, skipped = _embed_column(model, rows, node, space, batch_size, on_error)
-        width = next((len(v) for v in vectors if v is not None), 1)
-        embedded[f"{node}_vector"] = pa.array(vectors, pa.list_(pa.float32(), width))
-        done = sum(v is not None for v in vectors)
+        embedded[f"{node}_vector"] = vectors
+        done = len(rows) - vectors.null_count
         print(f"{node}: {done} of {len(rows)} rows embedded" + (f", {len(skipped)} cells left out" if skipped else ""))
         for line in skipped[:5]:
             print(f"  left out: {line}")
-    table: dict[str, Any] = {"row": pa.array(range(len(rows)))}
     used = {rows.resolve(column_of(node, model.towers.modalities[node])) for node in chosen}
-    for column in (c for c in rows.names or [] if c not in used):
-        if column in table or column in embedded:
-            print(f"the data's own column {column!r} is not carried along: a column of that name is written")
-        elif (cells := _plain_column(rows.column(column))) is not None:
-            table[column] = cells
-    beside = out.with_suffix(".new")
-    with writing(out, "or give another --out"):
-        pq.write_table(pa.table({**table, **embedded}), beside)
-        beside.replace(out)
+    carried = _carried(rows, used, {"row", *embedded})
+    beside = out.with_name(f".{out.name}.new")
+    try:
+        with writing(out, "or give another --out"):
+            pq.write_table(pa.table({"row": pa.array(range(len(rows))), **carried, **embedded}), beside)
+            beside.replace(out)
+    except InputError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
     print(f"written: {out}")
     return out
 
@@ -186,6 +188,17 @@ def export(name: str, to: Form, out: Path | None = None, node: str | None = None
 def _space(named: str | None) -> str | None:
     """A space as `Model` takes it."""
     return DEFAULT if named is None else None if named == "features" else named
+
+
+def _carried(rows: Rows, used: set[str], written: set[str]) -> dict[str, Any]:
+    """The plain columns of the data but those used, as Arrow arrays; says which give way to a written one's name."""
+    carried: dict[str, Any] = {}
+    for column in (c for c in rows.names or [] if c not in used):
+        if column in written:
+            print(f"the data's own column {column!r} is not carried along: a column of that name is written")
+        elif (cells := _plain_column(rows.column(column))) is not None:
+            carried[column] = cells
+    return carried
 
 
 def _plain_column(cells: list[Any]) -> Any:
@@ -225,17 +238,22 @@ def _nodes(model: Model, rows: Rows, wanted: Sequence[str] | None) -> list[str]:
 
 def _embed_column(
     model: Model, rows: Rows, node: str, space: str | None, batch_size: int, on_error: str
-) -> tuple[list[list[float] | None], list[str]]:
+) -> tuple[Any, list[str]]:
+    """An Arrow array of the rows' vectors, null where there is none, and what of each cell that was left out."""
+    import pyarrow as pa
+
     modality = model.towers.modalities[node]
     column = column_of(node, modality)
     cells = rows.resolved(column, modality.files)
     present = [i for i, cell in enumerate(cells) if cell is not None]
     bad: dict[int, str] = {}
-    vectors: list[list[float] | None] = [None] * len(cells)
+    vectors = np.zeros((len(cells), 1), np.float32)
     if present:
         z = model.embed_node(node, [cells[i] for i in present], space=_space(space), batch_size=batch_size, skipped=bad)
-        for at, i in enumerate(present):
-            vectors[i] = None if at in bad else z[at].tolist()
+        vectors = np.zeros((len(cells), z.shape[1]), np.float32)
+        vectors[present] = z.numpy()
+    missing = np.ones(len(cells), bool)
+    missing[[i for at, i in enumerate(present) if at not in bad]] = False
     why = {present[at]: reason for at, reason in sorted(bad.items())}
     skipped = [
         f"row {i}, column {rows.resolve(column)!r}: {blamed(cells[i], modality.files, reason)}"
@@ -243,4 +261,5 @@ def _embed_column(
     ]
     if skipped and on_error == "raise":
         raise InputError(f"{rows.label}: {skipped[0]} (--on-error skip leaves such rows out)")
-    return vectors, skipped
+    array = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1], mask=pa.array(missing))
+    return array, skipped

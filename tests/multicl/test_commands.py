@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -303,3 +304,23 @@ def test_vectors_that_cannot_be_written_are_not_computed(
     with pytest.raises(InputError, match=r"cannot be written.* or give another --out"):
         embed(str(saved), table, tmp_path / "file" / "v.parquet")
     assert "rows embedded" not in capsys.readouterr().out
+
+
+def test_a_file_beside_is_left_alone_and_nothing_is_left_of_one_that_could_not_be_written(
+    saved: Path, table: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, beside = tmp_path / "out" / "v.parquet", tmp_path / "out" / "v.new"
+    out.parent.mkdir()
+    beside.write_text("somebody's")
+    embed(str(saved), table, out)
+    before = out.read_bytes()
+
+    def full(table: Any, path: Path) -> None:
+        path.write_bytes(b"PAR1")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(InputError, match=r"no room on the disk of .*v\.parquet"):
+        embed(str(saved), table, out)
+    assert sorted(out.parent.iterdir()) == [beside, out]
+    assert (beside.read_text(), out.read_bytes()) == ("somebody's", before)
