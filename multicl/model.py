@@ -102,22 +102,20 @@ class Model:
         width = self.towers.width(node) if chosen is None else self.towers.dim(node, chosen)
         out = torch.zeros(len(values), width, dtype=torch.float32)
         window = 16 * batch_size  # so many are sorted by length among themselves
-        device = next(self.towers.parameters()).device
         samples_of = loaded(modality, values, most=2 * batch_size)
         with evaluating(self.towers), torch.no_grad(), closing(samples_of):
             numbered = enumerate(samples_of)
             for _ in range(0, len(values), window):
                 for samples in _batches(islice(numbered, window), batch_size, node, skipped):
-                    batch = modality.view(modality.collate(list(samples.values())).to(device), None, "weak")
+                    batch = modality.view(modality.collate(list(samples.values())).to(self.towers.device), None, "weak")
                     (z,) = self.towers.embed(node, batch, [chosen])
-                    out[list(samples)] = z.float().cpu()
+                    out[list(samples)] = z.cpu()
         return torch.nn.functional.normalize(out, dim=1) if normalize else out
 
     def embed_batch(self, node: str, batch: Batch) -> Tensor:
         """[B, D] of rows as a node's adapter gives them (`collate`, `view`), in the default space, not normalised."""
-        device = next(self.towers.parameters()).device
         with evaluating(self.towers), torch.no_grad():
-            (z,) = self.towers.embed(node, batch.to(device), [self.space])
+            (z,) = self.towers.embed(node, batch.to(self.towers.device), [self.space])
         return z
 
     def predict(self, target: str | None = None, *, batch_size: int = 128, **cells: Any) -> list[str]:

@@ -55,13 +55,14 @@ class Optim:
 
 
 def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = False) -> torch.optim.Optimizer:
-    """Groups by (tower, decayed or not); each group keeps its rate's factor as `factor`.
+    """Groups by (tower, decayed or not); each group keeps its rate's factor as `factor`. Towers of factor 0 are frozen.
 
     Args:
-        scaled: a gradient scaler will step it; a fused optimiser would leave steps out without Accelerate's knowledge.
+        lr: what groups' factors are of. scaled: a gradient scaler will step it; a fused optimiser would leave steps out
+            without Accelerate's knowledge.
 
     Raises:
-        InputError: `tower_lr` names no tower, or gives one two factors.
+        InputError: `tower_lr` names no tower, or gives one two factors; no parameter is left to train.
     """
     factors = _by_tower(towers, settings.tower_lr)
     for tower, factor in factors.items():
@@ -109,12 +110,12 @@ def _by_tower(towers: Towers, given: Mapping[str, float]) -> dict[str, float]:
 
 
 def warmup_steps(settings: Optim, steps: int) -> float:
-    """Steps of `steps` in which the rate rises."""
+    """In how many of `steps` the rate rises; not rounded."""
     return settings.warmup * steps if settings.warmup < 1 else settings.warmup
 
 
 def lr_factor(settings: Optim, step: int, steps: int) -> float:
-    """Factor of the learning rate at 0-based `step` of `steps`: linear warm-up, then a half cosine to 0."""
+    """Factor of the learning rate, in [0, 1], at 0-based `step` of `steps`: a linear warm-up, then the schedule's."""
     warmup = warmup_steps(settings, steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)

@@ -215,20 +215,20 @@ def requested_views(terms: Sequence[Term], momentum: bool = False) -> dict[View,
         momentum: the views that the momentum towers embed, instead of those that train.
     """
     spaces: dict[View, dict[str | None, None]] = {}
-    for pair in terms:
-        if isinstance(pair, Target):
+    for term in terms:
+        if isinstance(term, Target):
             if not momentum:
-                spaces.setdefault(target_view(pair, terms), {})[None] = None
+                spaces.setdefault(target_view(term, terms), {})[None] = None
             continue
-        for call in pair.calls:
+        for call in term.calls:
             if not momentum:
-                spaces.setdefault(call.a, {})[pair.space] = None
+                spaces.setdefault(call.a, {})[term.space] = None
             if momentum == call.momentum:
-                spaces.setdefault(call.b, {})[pair.space] = None
-        if pair.negatives and not momentum:
-            spaces.setdefault(negatives_view(pair), {})[pair.space] = None
-        if pair.mine and not momentum:
-            spaces.setdefault(mined_view(pair), {})[pair.space] = None
+                spaces.setdefault(call.b, {})[term.space] = None
+        if term.negatives and not momentum:
+            spaces.setdefault(negatives_view(term), {})[term.space] = None
+        if term.mine and not momentum:
+            spaces.setdefault(mined_view(term), {})[term.space] = None
     return {view: tuple(names) for view, names in spaces.items()}
 
 

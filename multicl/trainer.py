@@ -58,6 +58,7 @@ class Trainer:
         data: a path, a hub name, a `datasets` Dataset, a DataFrame, a torch Dataset of dicts, a list of dicts, or Data;
             or a list of several of these, of any columns, which are trained in one run (`Data.weight`, `Data.batches`).
         columns: name of a node, or what else is asked of the data (`Pair.ids`, ...) -> column, where they differ.
+        train, optim, momentum: settings; None: their defaults. head: one for all spaces, or one for each; None: Head().
         run: folder for metrics, checkpoints and the model; None: nothing is written.
         resume: go on from the folder's last whole checkpoint, if there is one.
         space: what the model gives unless told otherwise, a pair's; None: the encoders' features, all there is of a

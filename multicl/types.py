@@ -81,7 +81,9 @@ class Context:
     """What an objective may know beside its two views."""
 
     world: World
+    """The ranks, over whose rows together means are taken."""
     step: int = 0
+    """From 0 on."""
     progress: float = 0.0
     """Share of the run that is done, in [0, 1], for schedules."""
     symmetric: bool = False
@@ -89,6 +91,7 @@ class Context:
     both: bool = True
     """Either side's rows ask; False: b holds keys alone (a momentum encoder's, or whole views beside local ones)."""
     equal_ids: Literal["positive", "ignore"] = "positive"
+    """What rows of equal id are to each other; "ignore": neither positive nor negative."""
     extra_a: tuple[Extra, ...] = ()
     """More keys for the rows of a; where the views are symmetric, for both."""
     extra_b: tuple[Extra, ...] = ()

@@ -17,6 +17,7 @@ from multicl.ops.hardest import contrast_hardest
 from multicl.types import Context, Embedded, Extra, InputError
 
 SHORTEST = 1e-6
+"""Norm below which a row has no direction."""
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -26,5 +26,5 @@ def _is_able(device: torch.device) -> bool:
 
 
 def on(device: torch.device) -> AbstractContextManager[object]:
-    """Kernels are launched on the current device."""
+    """Within it the device is the current one, on which kernels are launched."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
