@@ -118,7 +118,7 @@ class Trainer:
         self.sources = sources_of(modalities)
         mined = self.run / "mined" if self.run else None
         self.miner = Miner(self.towers, self.reader, self.world, self.train.seed, mined, self.accelerator.print)
-        self.total = self._total_steps()
+        self.total, self.epoch_steps = self._total_steps()
         given = {"modalities": modalities, "terms": terms, "train": self.train, "optim": self.optim, "head": head}
         self.config = to_plain(given) if config is None else config
         self.most = -(-self.train.batch_size // self.world.size) * self.miner.most
@@ -156,15 +156,7 @@ class Trainer:
             return self._fit()
 
     def _fit(self) -> Model:
-        device = self.accelerator.device
-        self.towers.to(device).train()
-        scaled = self.accelerator.scaler is not None
-        optimizer = build_optimizer(self.towers, self.optim, self.train.lr, scaled)
-        for encoder in self.towers.encoders.values():
-            if not any(p.requires_grad for p in encoder.parameters()):
-                encoder.eval()  # a frozen tower neither drops out nor moves its statistics
-        sizes = None if self.rows.streaming else self.rows.sizes
-        self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast, sizes, self.train.seed)
+        optimizer = self._begin()
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
         watch = Watch(self.towers.pairs, warmup_steps(self.optim, self.total), self.world.size)
@@ -194,13 +186,7 @@ class Trainer:
                 outcome = self._step(wrapped, part, step)
                 norm = self._clip(step + 1)
                 taken = self.finite.takes(step + 1, outcome.loss, norm, part.row)
-                if taken:
-                    prepared.step()
-                prepared.zero_grad()
-                if taken and not self.accelerator.optimizer_step_was_skipped:
-                    self.memory.follow(self.towers, (step + 1) / self.total)
-                self.finite.remember()
-                self.finite.look(now=self.logbook.due(step + 1))
+                self._move(prepared, taken, step + 1)
                 self.logbook.step(step + 1, outcome, lr, norm, waited)
                 part, waited = self._load(stream, signals)
                 (stop,) = self.world.agree(signals.asked() or (part is None and step + 1 < self.total))
@@ -221,6 +207,28 @@ class Trainer:
         self.towers.eval()
         self.accelerator.wait_for_everyone()
         return self.model
+
+    def _begin(self) -> torch.optim.Optimizer:
+        """Towers on the device, in the modes in which they train, their optimiser, and the memory beside them."""
+        self.towers.to(self.accelerator.device).train()
+        scaled = self.accelerator.scaler is not None
+        optimizer = build_optimizer(self.towers, self.optim, self.train.lr, scaled)
+        for encoder in self.towers.encoders.values():
+            if not any(p.requires_grad for p in encoder.parameters()):
+                encoder.eval()  # a frozen tower neither drops out nor moves its statistics
+        sizes = None if self.rows.streaming else self.rows.sizes
+        self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast, sizes, self.train.seed)
+        return optimizer
+
+    def _move(self, prepared: Any, taken: bool, step: int) -> None:
+        """The end of a step, where it is `taken`: parameters move by their gradients, momentum towers after them."""
+        if taken:
+            prepared.step()
+        prepared.zero_grad()
+        if taken and not self.accelerator.optimizer_step_was_skipped:
+            self.memory.follow(self.towers, step / self.total)
+        self.finite.remember()
+        self.finite.look(now=self.logbook.due(step))
 
     def _stop(self, step: int, signals: Signals) -> NoReturn:
         """All ranks leave; `step` steps are done and saved."""
@@ -332,14 +340,12 @@ class Trainer:
         world = self.world
         return slices(self.reader, self.settings, self.train.batch_size, world.rank, world.size, start, self.total, pin)
 
-    def _total_steps(self) -> int:
-        size = self.train.batch_size
+    def _total_steps(self) -> tuple[int, int]:
+        """Steps of the run and of an epoch; a stream's run is one."""
+        steps = self.train.steps
         if self.rows.streaming:
-            if self.train.steps is None:
+            if steps is None:
                 raise InputError("a stream has no length: give train.steps instead of epochs")
-            self.epoch_steps = self.train.steps
-            return self.train.steps
-        self.epoch_steps = Order(self.rows, size, self.train.seed).epoch_steps
-        if self.train.steps is not None:
-            return self.train.steps
-        return max(1, round(self.train.epochs * self.epoch_steps))
+            return steps, steps
+        epoch = Order(self.rows, self.train.batch_size, self.train.seed).epoch_steps
+        return (max(1, round(self.train.epochs * epoch)) if steps is None else steps), epoch
