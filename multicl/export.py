@@ -69,6 +69,7 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists: give --out another name")
     model = load(name, device="cpu")
+    model.towers.float()  # what a user saved in 16 bits, too: not every form can hold those
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     with writing(folder, "or give another --out"):

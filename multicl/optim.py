@@ -12,6 +12,7 @@ from torch import nn
 
 from multicl.choices import check_choices
 from multicl.lars import LARS
+from multicl.narrow import refuse_narrow
 from multicl.pairs import tower_of
 from multicl.towers import Towers
 from multicl.types import InputError
@@ -62,12 +63,13 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = F
             without Accelerate's knowledge.
 
     Raises:
-        InputError: `tower_lr` names no tower, or gives one two factors; no parameter is left to train.
+        InputError: `tower_lr` names no tower, or gives one two factors; no parameter is left to train, or one of 16 bits.
     """
     factors = _by_tower(towers, settings.tower_lr)
     for tower, factor in factors.items():
         if factor == 0:
             towers.encoders[tower].requires_grad_(False)
+    refuse_narrow(towers)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, p in towers.named_parameters():
         if not p.requires_grad:

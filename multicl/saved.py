@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -17,6 +18,7 @@ from torch import nn
 import multicl.objectives as objectives
 from multicl.adapters import adapter, adapter_name
 from multicl.config import from_plain, to_plain
+from multicl.narrow import NARROW
 from multicl.pairs import Pair, Term
 from multicl.repeats import check_one
 from multicl.settings import Mine
@@ -141,7 +143,7 @@ def _objective(entry: dict[str, Any]) -> Objective:
 
 
 def load_weights(towers: Towers, path: Path) -> None:
-    """Put a file's weights into towers.
+    """Put a file's weights into towers; those of 16 bits stay so, and embed as they did when they were saved.
 
     Raises:
         InputError: it cannot be read, or a tensor is missing, is too many or has another shape.
@@ -160,6 +162,9 @@ def load_weights(towers: Towers, path: Path) -> None:
     if wrong:
         more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
         raise InputError(f"{path} does not fit its config.json: {wrong[0]!r}{more}")
+    for name, kept_here in chain(towers.named_parameters(remove_duplicate=False), towers.named_buffers()):
+        if name in found and found[name].dtype in NARROW:
+            kept_here.data = kept_here.data.to(found[name].dtype)
     towers.load_state_dict({n: t for n, t in found.items() if n in own and t.shape == own[n].shape}, strict=False)
 
 

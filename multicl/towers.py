@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from multicl.batch_norm import BatchNorm
 from multicl.choices import check_choices
+from multicl.narrow import as_wide_as
 from multicl.objectives.bilinear import Bilinear
 from multicl.objectives.wrapper import layers
 from multicl.pairs import Term, View, check_graph, pairs_of, requested_views, targets_of, tower_of
@@ -169,7 +170,8 @@ class Towers(nn.Module):
             InputError: an encoder whose batch norm is to train on one value, or that gives something else than [B, W].
         """
         try:
-            h = self.encoders[self.towers[node]](batch)
+            with as_wide_as(encoder := self.encoders[self.towers[node]]) as narrow:
+                h = encoder(batch)
         except ValueError as error:
             if len(batch) > 1 or "more than 1 value per channel" not in str(error):
                 raise
@@ -181,12 +183,16 @@ class Towers(nn.Module):
         if not isinstance(h, Tensor) or list(h.shape) != wanted:  # rows that are missing would be others' unnoticed
             got = list(h.shape) if isinstance(h, Tensor) else type(h).__name__
             raise InputError(f"the encoder of {node!r} must give [rows, width], here {wanted}, got {got}")
-        return self.project(node, h, spaces)
+        return self.project(node, h.float() if narrow else h, spaces)
 
     def project(self, node: str, h: Tensor, spaces: Sequence[str | None]) -> list[Tensor]:
         """Features [B, W] of a node -> [B, D] float32 for each space; None: the features themselves."""
-        zs = [h if space is None else self.heads[_head_name(self.towers[node], space)](h) for space in spaces]
-        return [z.float() for z in zs]
+        zs = []
+        for space in spaces:
+            head = nn.Identity() if space is None else self.heads[_head_name(self.towers[node], space)]
+            with as_wide_as(head):
+                zs.append(head(h).float())
+        return zs
 
     def forward(self, requests: Sequence[Request]) -> Embeddings:
         """Embed every view, each from its own seed; a view without rows gives [0, D]."""

@@ -94,8 +94,8 @@ def fit(
     check_writable(file, "or give another --run")
     chosen = replace(chosen, why=(*chosen.why, *_cautions(chosen, data, rows, held)))
     told = chosen.why
-    if twice := copies({node.column: adapter(node.kind)().files for node in chosen.nodes}, rows, held):
-        chosen = replace(chosen, why=(*told, caution(twice, len(held))))
+    if copied := copies({node.column: adapter(node.kind)().files for node in chosen.nodes}, rows, held):
+        chosen = replace(chosen, why=(*told, caution(copied, len(held))))
     if dry_run:  # the run that follows says it of its own held-out rows
         told = chosen.why
     print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))

@@ -14,6 +14,7 @@ import hf
 import pytest
 import torch
 import two_tower_models
+from safetensors.torch import load_file
 from torch.nn.functional import normalize
 from toys import Vectors
 from transformers import AutoModel, AutoTokenizer
@@ -52,6 +53,15 @@ def bert(tmp_path: Path, **settings: Any) -> Text:
 
 def gpt2(tmp_path: Path, **settings: Any) -> Text:
     return Text(str(hf.gpt2(tmp_path / "gpt2")), max_tokens=16, **settings)
+
+
+@pytest.mark.parametrize("to", ["transformers", "sentence-transformers"])
+def test_a_model_of_16_bits_is_exported_in_32(saved: Saved, tmp_path: Path, to: Any) -> None:
+    model = load(saved(SMALL), device="cpu")
+    model.towers.bfloat16()
+    folder = export(model.save(tmp_path / "narrow"), to, tmp_path / "out")
+    for path in folder.rglob("*.safetensors"):
+        assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float32}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")

@@ -1,0 +1,41 @@
+"""Modules whose parameters a user made 16 bits wide: they compute, frozen or to embed with, and do not train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from multicl.types import InputError
+
+NARROW = (torch.bfloat16, torch.float16)
+
+
+@contextmanager
+def as_wide_as(module: nn.Module) -> Iterator[bool]:
+    """Within it, a module of 16-bit parameters takes what is wider, by autocast; whether it needed that.
+
+    Where a run has an autocast of its own, that one decides.
+    """
+    p = next((p for p in module.parameters() if p.is_floating_point()), None)
+    if p is None or p.dtype not in NARROW or torch.is_autocast_enabled(p.device.type):
+        yield False
+        return
+    with torch.autocast(p.device.type, dtype=p.dtype):
+        yield True
+
+
+def refuse_narrow(module: nn.Module) -> None:
+    """Refuse to train 16-bit parameters: steps of less than half of a weight's last bit, as AdamW's at 1e-5, are lost.
+
+    Raises:
+        InputError: the first that trains.
+    """
+    for name, p in module.named_parameters():
+        if p.requires_grad and p.dtype in NARROW:
+            raise InputError(
+                f"{name} is {str(p.dtype).removeprefix('torch.')}, in which small steps are lost: call .float() on its "
+                "module, and train with --train.mixed-precision bf16; or freeze it (requires_grad_(False))"
+            )
