@@ -155,8 +155,13 @@ class _Dots(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, y, i, j = ctx.saved_tensors
         with torch.no_grad():
-            dx, dy = torch.zeros_like(x), torch.zeros_like(y)
+            dx, dy = (
+                torch.zeros_like(z) if wanted else None
+                for z, wanted in zip((x, y), ctx.needs_input_grad[:2], strict=True)
+            )
             for p, q, slope in zip(i.split(PAIRS), j.split(PAIRS), grads[0].split(PAIRS), strict=True):
-                dx.index_add_(0, p, slope[:, None] * y[q])
-                dy.index_add_(0, q, slope[:, None] * x[p])
+                if dx is not None:
+                    dx.index_add_(0, p, slope[:, None] * y[q])
+                if dy is not None:
+                    dy.index_add_(0, q, slope[:, None] * x[p])
         return once((dx, dy, None, None), x if x.requires_grad else y, "InfoNCE's, of multicl.ops.plain, can be")

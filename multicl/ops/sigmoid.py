@@ -1,7 +1,7 @@
 """sigmoid_loss: SigLIP's loss (arXiv:2303.15343) and its gradients in one walk over tiles of the logits.
 
 The matrix is never written out: memory is O((N + K) D). A tile is made once, for loss and gradients together: three
-matrix products in all, the least that there can be.
+matrix products in all, the least that there can be; two where the keys want no gradient.
 
 Dimensions: N local rows, K rows of all ranks on the other side, D width.
 """
@@ -58,7 +58,8 @@ class _Sigmoid(torch.autograd.Function):
         block = Block(a * scale, keys, relation.a, key, relation.equal_ids)
         wanted = wanted and any(ctx.needs_input_grad)
         loss = a.new_zeros(len(a))
-        grad_a, grad_keys, grad_bias = torch.zeros_like(a), torch.zeros_like(keys), torch.zeros_like(bias)
+        grad_a, grad_bias = torch.zeros_like(a), torch.zeros_like(bias)
+        grad_keys = torch.zeros_like(keys) if ctx.needs_input_grad[1] else None
         if len(a) and len(keys):
             block.find_few()
             for tile, logits, positive, _ in block.walk(buffers(block, several=False)[0]):
@@ -73,12 +74,16 @@ class _Sigmoid(torch.autograd.Function):
                     if positive is not None:
                         slope[positive.places] = -torch.sigmoid(-own)
                     grad_a[tile.rows].addmm_(slope, keys[tile.columns])
-                    grad_keys[tile.columns].addmm_(slope.T, a[tile.rows])
+                    if grad_keys is not None:
+                        grad_keys[tile.columns].addmm_(slope.T, a[tile.rows])
                     grad_bias += slope.sum()
         if wanted:
             grad_scale = (grad_a * a).sum(1).double().sum().to(scale.dtype).reshape(1)  # sum_ij slope_ij cos_ij
             wants = next(x for x in (a, keys, scale, bias) if x.requires_grad)
-            ctx.save_for_backward(grad_a.mul_(scale), grad_keys.mul_(scale), grad_scale, grad_bias, wants)
+            for grad in (grad_a, grad_keys):
+                if grad is not None:
+                    grad.mul_(scale)
+            ctx.save_for_backward(grad_a, grad_keys, grad_scale, grad_bias, wants)
         return loss.sum()
 
     @staticmethod
@@ -86,5 +91,5 @@ class _Sigmoid(torch.autograd.Function):
         """Scale what forward left."""
         *saved, wants = ctx.saved_tensors
         with torch.no_grad():
-            found = (*(grads[0] * grad for grad in saved), None, None, None)
+            found = (*(None if grad is None else grads[0] * grad for grad in saved), None, None, None)
         return once(found, wants, "it is formed on the way there, without a graph")

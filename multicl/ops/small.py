@@ -65,7 +65,8 @@ class _OneWay(torch.autograd.Function):
             weight = (scale * grads[0] / len(a) / total)[:, None]
             da = (e @ b).mul_(weight)
             d_scale = ((a * da).sum() / scale).view_as(scale) if ctx.needs_input_grad[2] else None
-            found = (da, e.T @ (a * weight), d_scale)
+            db = e.T @ (a * weight) if ctx.needs_input_grad[1] else None
+            found = (da, db, d_scale)
         wants = next(z for z in (a, b, scale) if z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
 
@@ -108,7 +109,7 @@ class _Paired(torch.autograd.Function):
             d_scale = None
             if ctx.needs_input_grad[2]:
                 d_scale = ((a * da).sum() / (2 if b is None else 1)).view_as(scale)
-            db = None if b is None else slope.T @ x
+            db = slope.T @ x if ctx.needs_input_grad[1] else None
             found = (da.mul_(scale), db, d_scale)
         wants = next(z for z in (a, b, scale) if z is not None and z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
@@ -223,7 +224,8 @@ class _PairedSigmoid(torch.autograd.Function):
             d_scale = ((a * da).sum() * each).view_as(scale) if ctx.needs_input_grad[2] else None
             d_bias = (slope.sum() * each).view_as(bias) if ctx.needs_input_grad[3] else None
             shared = scale * each
-            found = (da.mul_(shared), (slope.T @ a).mul_(shared), d_scale, d_bias)
+            db = (slope.T @ a).mul_(shared) if ctx.needs_input_grad[1] else None
+            found = (da.mul_(shared), db, d_scale, d_bias)
         wants = next(z for z in (a, b, scale, bias) if z.requires_grad)
         return once(found, wants, "the form over ranks and tiles cannot be either")
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.utils._python_dispatch import TorchDispatchMode
 from toys import Vectors, rows
+from watched import Watched
 
 import multicl
 from multicl import Data, Head, InfoNCE, InputError, Mine, Optim, Pair, Sigmoid, Train, Trainer
@@ -94,17 +94,9 @@ def test_the_mean_similarity_of_negatives_takes_no_matrix_of_all_their_vectors(m
     za, zb = torch.randn(20, 8, generator=g), torch.randn(20, 8, generator=g)
     table = torch.randint(-1, 20, (20, 6), generator=g)
     each = [float(za[i] @ zb[j]) for i, line in enumerate(table.tolist()) for j in line if j >= 0]
-    made: list[int] = []
-
-    class Sizes(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            found = func(*args, **kwargs or {})
-            made.extend(t.numel() for t in (found if isinstance(found, tuple) else [found]) if isinstance(t, Tensor))
-            return found
-
-    with Sizes():
+    with Watched() as watch:
         assert float(mean_similarity(za, zb, table)) == pytest.approx(sum(each) / len(each), rel=1e-5)
-    assert max(made) < 20 * 6 * 8 / 4
+    assert watch.elements < 20 * 6 * 8 / 4
     assert mean_similarity(za, zb, torch.full((20, 6), -1)) == 0
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from contrasts import CASES, Case, compute, inputs
 from torch import Tensor
+from watched import Watched
 
 from multicl.ops import blocks, hardest, plain
 from multicl.ops.hardest import contrast_hardest
@@ -169,3 +170,17 @@ def test_memory_does_not_grow_with_the_square(monkeypatch: pytest.MonkeyPatch) -
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         contrast_hardest(a, None, torch.ones(1), Relation(side, side), k=8)
     assert max(seen) <= 2500 * 8
+
+
+def test_keys_that_want_no_gradient_get_no_room_for_one() -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(6, 4, generator=g).requires_grad_(), torch.randn(9, 4, generator=g)
+    relation = Relation(Side(torch.arange(6), torch.arange(6)), Side(torch.arange(9), torch.arange(9)))
+    grads, calls = [], []
+    for keys in (b.clone().requires_grad_(), b):
+        total = contrast_hardest(a, keys, torch.ones(1), relation, k=2, both=False).a.lse.sum()
+        with Watched() as watch:
+            grads.append(torch.autograd.grad(total, a)[0])
+        calls.append(watch.calls["index_add_"])
+    assert torch.equal(*grads)
+    assert calls[0] == 2 * calls[1] > 0

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from watched import Watched
 
 from multicl.ops import blocks
 from multicl.ops.contrast import Relation, Side
@@ -78,24 +78,11 @@ def inputs(n: int, d: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, 
     return a, b, Relation(side, side)
 
 
-class Largest(TorchDispatchMode):
-    """Watches how large a tensor is made."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(x, Tensor):
-                self.elements = max(self.elements, x.numel())
-        return out
-
-
 def test_no_tensor_is_larger_than_a_tile_or_the_rows() -> None:
     a, b, relation = inputs(2000, 8)
     scale, bias = (torch.tensor([x], requires_grad=True) for x in (10.0, -10.0))
     leaves = [a.requires_grad_(), b.requires_grad_(), scale, bias]
-    with Largest() as largest:
+    with Watched() as largest:
         torch.autograd.grad(sigmoid_loss(*leaves, relation), leaves)
     tile = blocks.tile_size(a.device)
     assert 2000 * 8 <= largest.elements <= tile * (tile + blocks.APART) < 2000**2 / 2
@@ -155,3 +142,15 @@ def test_a_compiled_model_may_use_it() -> None:
     (found,) = torch.autograd.grad(compiled(x, y), model.weight)
     (wanted,) = torch.autograd.grad(step(x, y), model.weight)
     torch.testing.assert_close(found, wanted)
+
+
+def test_keys_that_want_no_gradient_cost_no_product() -> None:
+    a, b, relation = inputs(40, 8)
+    a.requires_grad_()
+    scale, bias = torch.ones(1), torch.zeros(1)
+    grads = []
+    for keys, products in ((b.requires_grad_(), 3), (b.detach(), 2)):
+        with Watched() as watch:
+            grads.append(torch.autograd.grad(sigmoid_loss(a, keys, scale, bias, relation), a)[0])
+        assert watch.products == products
+    assert torch.equal(*grads)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
+from watched import Watched
 
 from multicl.ops.plain import contrast
 from multicl.ops.relation import Relation, Side
@@ -73,6 +74,21 @@ def test_the_sigmoid_loss_is_its_formula(n: int, d: int, seed: int, scale: float
     torch.testing.assert_close(found, wanted)
     for mine, theirs in zip(*(torch.autograd.grad(loss, (a, b, s, t)) for loss in (found, wanted)), strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("loss", ["one", "both", "sigmoid"])
+def test_keys_that_want_no_gradient_cost_no_product(loss: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b = (normalize(torch.randn(6, 4, generator=g), dim=1) for _ in range(2))
+    a.requires_grad_()
+    s, t = torch.full((1,), 5.0), torch.zeros(1)
+    grads = []
+    for keys in (b.clone().requires_grad_(), b):
+        with Watched() as watch:
+            value = paired_sigmoid(a, keys, s, t) if loss == "sigmoid" else paired_loss(a, keys, s, loss == "both")
+            grads.append(torch.autograd.grad(value, a)[0])
+        assert watch.products == 2 + keys.requires_grad
+    assert torch.equal(*grads)
 
 
 def test_what_is_small() -> None:
