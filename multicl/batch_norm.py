@@ -1,6 +1,8 @@
-"""Batch norm that can train on a single row, or on none."""
+"""Batch norm that can train on a single row, or on none, and the norms that heads and predictors may have."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -18,3 +20,7 @@ class BatchNorm(nn.BatchNorm1d):
             return super().forward(x)
         before = self.running_mean.clone(), self.running_var.clone()  # more rows may move them before backward
         return nn.functional.batch_norm(x, *before, self.weight, self.bias, False, 0.0, self.eps)
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {"none": nn.Identity, "batch": BatchNorm, "layer": nn.LayerNorm}
+"""Name, as settings have it -> what makes the norm of a width."""

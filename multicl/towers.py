@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from multicl.batch_norm import BatchNorm
+from multicl.batch_norm import NORMS, BatchNorm
 from multicl.choices import check_choices
 from multicl.narrow import as_wide_as
 from multicl.objectives.bilinear import Bilinear
@@ -52,8 +52,7 @@ class Head:
         hidden = self.hidden or width
         steps: list[nn.Module] = []
         for _ in range(self.layers - 1):
-            norms = {"none": nn.Identity(), "batch": BatchNorm(hidden), "layer": nn.LayerNorm(hidden)}
-            steps += [nn.Linear(width, hidden), norms[self.norm], nn.ReLU()]
+            steps += [nn.Linear(width, hidden), NORMS[self.norm](hidden), nn.ReLU()]
             width = hidden
         steps.append(nn.Linear(width, self.dim, bias=self.bias))
         if self.centred:

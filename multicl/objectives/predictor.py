@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from multicl.batch_norm import BatchNorm
+from multicl.batch_norm import NORMS
 from multicl.objectives.predicted import Predicted
 from multicl.types import Context, Embedded
 
@@ -16,9 +16,8 @@ class PredictedObjective(nn.Module):
 
     def __init__(self, settings: Predicted, dims: tuple[int, int]) -> None:
         super().__init__()
-        norms = {"none": nn.Identity, "batch": BatchNorm, "layer": nn.LayerNorm}
         a, b = dims
-        norm = norms[settings.norm](settings.hidden)
+        norm = NORMS[settings.norm](settings.hidden)
         self.predictor = nn.Sequential(nn.Linear(a, settings.hidden), norm, nn.ReLU(), nn.Linear(settings.hidden, b))
         self.objective = settings.objective.build((b, b))
 
