@@ -105,33 +105,40 @@ class Towers(nn.Module):
         self.spaces = tuple(dict.fromkeys(pair.space for pair in self.pairs))
         self.head_settings = _per_space(heads or Head(), self.spaces)
         self.towers = {node: tower_of(node, m) for node, m in modalities.items()}
-        self.encoders = nn.ModuleDict()
+        self.encoders = self._build_encoders(weights)
+        self.heads = self._build_heads()
+        self.objectives = self._build_objectives()
+
+    def _build_encoders(self, weights: bool) -> nn.ModuleDict:
+        encoders = nn.ModuleDict()
         first: dict[str, str] = {}
-        for node, modality in modalities.items():
+        for node, modality in self.modalities.items():
             tower = self.towers[node]
             if tower in first:
-                _check_shared(tower, first[tower], node, modalities)
+                _check_shared(tower, first[tower], node, self.modalities)
                 continue
             first[tower] = node
-            self.encoders[tower] = modality.build(weights)
-        self.heads = nn.ModuleDict()
-        dims: dict[tuple[str, str], int] = {}
+            encoders[tower] = modality.build(weights)
+        return encoders
+
+    def _build_heads(self) -> nn.ModuleDict:
+        heads = nn.ModuleDict()
         for pair in self.pairs:
             for node in filter(None, (pair.a, pair.b, pair.negatives)):
-                tower = self.towers[node]
-                if (tower, pair.space) not in dims:
-                    head, dim = self.head_settings[pair.space].build(self.width(node))
-                    self.heads[_head_name(tower, pair.space)] = head
-                    dims[tower, pair.space] = dim
-        self.objectives = nn.ModuleDict()
+                name = _head_name(self.towers[node], pair.space)
+                if name not in heads:
+                    heads[name], _ = self.head_settings[pair.space].build(self.width(node))
+        return heads
+
+    def _build_objectives(self) -> nn.ModuleDict:
+        objectives = nn.ModuleDict()
         for pair in self.pairs:
-            sides = dims[self.towers[pair.a], pair.space], dims[self.towers[pair.b], pair.space]
-            self.objectives[pair.name] = pair.objective.build(sides)
+            objectives[pair.name] = pair.objective.build((self.dim(pair.a, pair.space), self.dim(pair.b, pair.space)))
         for target in self.targets:
             if not target.classes:
                 raise InputError(f"target {target.name!r} knows no classes: give classes=(...)")
-            dims_of = self.width(target.node), len(target.classes)
-            self.objectives[target.name] = target.objective.build(dims_of)
+            objectives[target.name] = target.objective.build((self.width(target.node), len(target.classes)))
+        return objectives
 
     @property
     def notes(self) -> list[str]:
