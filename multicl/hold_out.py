@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from multicl.cells import resolve_path
+from multicl.cells import file_of, resolve_path
 from multicl.data import Data
 from multicl.equal_files import Files
 from multicl.ids import Ids, first_of_content, label_key
 from multicl.mixture import Mixture
 from multicl.rows import Rows
 from multicl.types import InputError
+
+LOOKED_AT = 1000
+"""Cells of `together`, from the first to the last, by which it holds paths of files or, where none is one, texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +140,22 @@ class LeaveOut(Data):
 
 def _things(rows: Rows, column: str) -> Ids:
     """[N] which thing a row's cell is, numbered as they first come."""
-    numbered = zip(rows.numbers().tolist(), rows.cells(column), strict=True)
+    every, column = rows.numbers(), rows.resolve(column)
+    some = every[np.linspace(0, len(every) - 1, min(len(every), LOOKED_AT)).astype(int)].tolist()
+    looked_at = zip(some, (row.get(column) for row in rows.fetch(some, [column])), strict=True)
+    files = any(_names_file(resolve_path(cell, rows.base_of(number), "files")) for number, cell in looked_at)
+    numbered = zip(every.tolist(), rows.cells(column), strict=True)
     cells = (resolve_path(_compared(cell), rows.base_of(number), "files") for number, cell in numbered)
-    things: Ids = np.unique(first_of_content([cells], len(rows), [Files()]), return_inverse=True)[1]
+    things: Ids = np.unique(first_of_content([cells], len(rows), [Files() if files else None]), return_inverse=True)[1]
     return things
+
+
+def _names_file(cell: Any) -> bool:
+    """Whether a cell, or anything in a list, is the path of a file that is there."""
+    if isinstance(cell, list):
+        return any(map(_names_file, cell))
+    name = file_of(cell, files=True)
+    return name is not None and os.path.isfile(name)  # noqa: PTH113 - of a text, pathlib raises
 
 
 def _compared(cell: Any) -> Any:

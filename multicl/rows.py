@@ -13,6 +13,7 @@ import numpy as np
 
 from multicl.cells import is_null, resolve_path
 from multicl.sources import open_named, reason, records, undecoded
+from multicl.taken import cells_of
 from multicl.types import InputError
 
 PEEK = 16
@@ -146,8 +147,7 @@ class Rows:
         """Every cell of a column, undecoded, in the order of the rows."""
         column = self.resolve(name)
         if _is_table(self.data):
-            for batch in self.data.select_columns([column]).iter(batch_size=1000):
-                yield from batch[column]
+            yield from cells_of(self.data, column)
         else:
             for row in self:
                 yield row.get(column)

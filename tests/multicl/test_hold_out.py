@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multicl import HoldOut, InputError, LeaveOut
+from multicl.equal_files import Files
 from multicl.mixture import Order
 
 
@@ -125,6 +126,22 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "pairs.csv"
     path.write_text("image,caption\n" + "".join(f"{name},c{i}\n" for i, name in enumerate(names)))
     return path
+
+
+def test_texts_are_not_looked_for_on_the_disk(
+    table: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Files] = []
+    monkeypatch.setattr("multicl.hold_out.Files", lambda: made.append(Files()) or made[-1])
+    cells = ["some words", "x" * 5000, "nul\0", "", None, "more words"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"cell": cell}) + "\n" for cell in cells))
+    assert HoldOut(path=str(tmp_path / "a.jsonl"), together="cell").held.sum() == 1
+    assert not made
+    assert HoldOut(path=str(pictures), together="image").held.any()
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"cell": [cell, "a.jsonl"]}) + "\n" for cell in "abc"))
+    with pytest.raises(InputError, match="one thing in all cells"):
+        HoldOut(path=str(tmp_path / "b.jsonl"), together="cell").open()
+    assert len(made) == 2
 
 
 def test_what_cannot_be() -> None:

@@ -1,0 +1,36 @@
+"""The cells of a column of a table of which some rows were taken: `datasets` gathers each by itself, in 5 us."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+BATCH = 1000
+"""Rows that are read at once."""
+
+
+def cells_of(data: Any, column: str) -> Iterator[Any]:
+    """Every cell, undecoded, in the order of the rows.
+
+    Where most rows of the table were taken, in their order (all but those held out, say), it is read from end to end.
+
+    Args:
+        data: a `datasets.Dataset` without a format.
+    """
+    from datasets import Dataset
+
+    data = data.select_columns([column])
+    taken = data._indices
+    places = np.arange(0) if taken is None else taken.column(0).to_numpy().astype(np.int64)
+    if taken is None or 2 * len(places) < len(data.data) or (np.diff(places) <= 0).any():
+        for batch in data.iter(batch_size=BATCH):
+            yield from batch[column]
+        return
+    whole = Dataset(data.data, info=data.info)
+    for number, batch in enumerate(whole.iter(batch_size=BATCH)):
+        start = number * BATCH
+        first, end = np.searchsorted(places, (start, start + BATCH))
+        if first < end:
+            yield from map(list(batch[column]).__getitem__, (places[first:end] - start).tolist())
