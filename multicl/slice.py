@@ -52,12 +52,15 @@ class Slice:
 
     def scores_of(self, pair: Pair, row: Tensor) -> Tensor:
         """[B] float32 of some of the rows, in their order, on their device; of a pair that has a target."""
-        return self.scores[pair.name][self._places(row)].to(row.device)
+        scores = self.scores[pair.name]
+        return scores[self._places(row, len(scores))].to(row.device)
 
-    def _places(self, row: Tensor) -> Tensor:
-        order = torch.argsort(self.row)
-        at = order[torch.searchsorted(self.row[order], row.cpu())]
-        assert torch.equal(self.row[at], row.cpu()), "rows of another slice"
+    def _places(self, row: Tensor, among: int | None = None) -> Tensor:
+        """Where some of the rows stand; `among` the first so many: behind them a mined row may come again."""
+        mine = self.row[:among]
+        order = torch.argsort(mine)
+        at = order[torch.searchsorted(mine[order], row.cpu())]
+        assert torch.equal(mine[at], row.cpu()), "rows of another slice"
         return at
 
     def pin_memory(self) -> Slice:

@@ -14,7 +14,7 @@ from toys import Vectors, rows
 from watched import Watched
 
 import multicl
-from multicl import Data, Head, InfoNCE, InputError, Mine, Optim, Pair, Sigmoid, Train, Trainer
+from multicl import CoSENT, Data, Head, InfoNCE, InputError, Mine, Optim, Pair, Sigmoid, Train, Trainer
 from multicl.mining import Miner, highest, mean_similarity, near_negatives
 
 
@@ -142,6 +142,19 @@ def test_a_batch_brings_the_rows_that_the_table_names() -> None:
         asked = torch.tensor([21, 30, 7])
         assert torch.equal(brought.ids_of(pair, asked), ids[asked])
     assert brought.batches is part.batches
+
+
+def test_beside_them_rows_keep_the_scores_of_another_pair() -> None:
+    """A mined row may be one of the batch, too, which has its score once."""
+    data: list[dict[str, Any]] = [{**row, "score": i / 40} for i, row in enumerate(rows(40))]
+    graded = Pair("a", "b", CoSENT(), target="score", name="graded")
+    made = trainer([mined_pair(Mine(negatives=5)), graded], data)
+    made.miner.refresh(0)
+    part = made.miner.bring(made.reader.slice(list(range(30, 10, -1)), 0))
+    assert set(part.row[20:].tolist()) & set(range(11, 31))
+    asked = torch.tensor([12, 30, 21])
+    torch.testing.assert_close(part.scores_of(graded, asked), asked / 40)
+    made.fit()
 
 
 @pytest.mark.parametrize("chunk", [None, 3])
