@@ -43,7 +43,8 @@ class Data:
     """Where rows come from."""
 
     path: str | None = None
-    """A table (.parquet, .jsonl, .csv, .tar), a folder of tables, images or sounds, or a hub name."""
+    """A table (.parquet, .jsonl, .csv, .tar; "shards-*.tar" is several), whose paths begin at its folder; a folder of
+    tables, images or sounds; or a hub name."""
     config: str | None = None
     """The hub set's configuration."""
     split: str = "train"

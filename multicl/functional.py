@@ -108,6 +108,11 @@ def sup_con(
     Returns:
         Scalar: the mean over the rows that have a positive; 0 where none has.
     """
+    if isinstance(z, Tensor) and z.ndim == 3:
+        raise InputError(
+            f"each view is a row: of [N, V, D], here {list(z.shape)}, sup_con(z.flatten(0, 1), "
+            f"labels.repeat_interleave({z.shape[1]}))"
+        )
     z, low = _vectors(z, similarity), _low(z)
     side = _side(z)
     label = _column(labels, "labels", "integers", z)

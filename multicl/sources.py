@@ -160,7 +160,8 @@ def _files(name: str, path: Path, url: bool) -> list[Path]:
     is_path = name.startswith((".", "/", "~")) or name.endswith("/")
     looks_local = wild or inside or _suffix(path) in TABLES or is_path or name.count("/") > 1
     if not name or (looks_local and not url and not files and not path.is_dir()):
-        raise InputError(f"no such file or folder: {name or repr(name)}")
+        braces = "; {0..9} is not spelt out: write * or ? in its place" if "{" in name else ""
+        raise InputError(f"no such file or folder: {name or repr(name)}{braces}")
     return files
 
 

@@ -58,13 +58,15 @@ def crossing(
     if not kept:
         seen_all = ", but for what training saw" if there else ""
         raise InputError(f"{rows.label}: no row has both {a!r} and {b!r}{seen_all}")
+    skipped: dict[int, str] = {}
     of_a, of_b = (
-        side(embed, node, modalities[node], [cell if i in kept else None for i, cell in enumerate(c)])
+        side(embed, node, modalities[node], [cell if i in kept else None for i, cell in enumerate(c)], skipped)
         for node, c in zip((a, b), cells, strict=True)
     )
     za, zb, ta, tb = shared(of_a, of_b, values)
     if not len(za):
-        raise InputError(f"{rows.label}: no row has both {a!r} and {b!r} in a form that can be read")
+        why = f": {next(iter(skipped.values()))}" if skipped else ""
+        raise InputError(f"{rows.label}: no row has both {a!r} and {b!r} in a form that can be read{why}")
     found = both_ways(a, b, za, zb, ta, tb, ks)
     told = (*(f"recall@{k}" for k in ks), "median_rank", f"map@{ks[-1]}")
     figures = {f"{way}_{name}": found[f"{way}_{name}"] for way in (f"{a}_to_{b}", f"{b}_to_{a}") for name in told}
@@ -75,11 +77,13 @@ Side = tuple[Tensor, list[int]]
 """[M, D] of all that a column's cells stand for, and which row each is of, in the order of the rows."""
 
 
-def side(embed: Embed, node: str, modality: Modality, cells: Sequence[Any]) -> Side:
+def side(
+    embed: Embed, node: str, modality: Modality, cells: Sequence[Any], skipped: dict[int, str] | None = None
+) -> Side:
     """What is searched of a node: each of several captions of a cell on its own; None and what cannot be read is not.
 
     Args:
-        cells: of every row.
+        cells: of every row. skipped: gets why cells cannot be read.
     """
     every: list[Any] = []
     whose: list[int] = []
@@ -88,9 +92,11 @@ def side(embed: Embed, node: str, modality: Modality, cells: Sequence[Any]) -> S
             parts = modality.each(cell) if isinstance(modality, Several) else [cell]
             every += parts
             whose += [row] * len(parts)
-    skipped: dict[int, str] = {}
-    z = embed(node, every, skipped) if every else torch.zeros(0, 1)
-    good = [at for at in range(len(every)) if at not in skipped]
+    lost: dict[int, str] = {}
+    z = embed(node, every, lost) if every else torch.zeros(0, 1)
+    good = [at for at in range(len(every)) if at not in lost]
+    if skipped is not None:
+        skipped |= lost
     return z[good], [whose[at] for at in good]
 
 

@@ -329,6 +329,7 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
         ("sup_con", (THREE, [0, None, 1]), "labels must be 3 integers, one a row, got None among them"),
         ("sup_con", (THREE, np.array(["a", "a", "b"])), "labels must be 3 integers, one a row, got .*'a'.* among them"),
         ("sup_con", (THREE, np.array([2**63, 1, 1], dtype=np.uint64)), r"labels must be below 2\*\*63"),
+        ("sup_con", (torch.ones(3, 2, 4), [0, 0, 1]), r"\[N, V, D\], here \[3, 2, 4\], .*repeat_interleave\(2\)"),
         ("sup_con", (np.ones((3, 2)), [0, 0, 1]), r"a float tensor \[N, D\] is needed, got ndarray"),
         ("nt_xent", (THREE, np.ones((3, 2))), r"two tensors \[N, D\] are needed, got Tensor and ndarray"),
         ("nt_xent", ([[1.0]], [[1.0]]), "two tensors .* are needed, got list and list"),

@@ -232,6 +232,13 @@ def test_a_missing_file_or_folder_is_named(tmp_path: Path, name: str, monkeypatc
         open_rows(name)
 
 
+def test_braces_of_a_shell_lead_on_to_a_star(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s").mkdir()
+    with pytest.raises(InputError, match=r"s/\{00\.\.07\}\.tar; \{0\.\.9\} is not spelt out: write \* or \?"):
+        open_rows("s/{00..07}.tar")
+
+
 def test_a_path_inside_a_folder_that_exists_is_no_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)

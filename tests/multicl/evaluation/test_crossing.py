@@ -112,6 +112,18 @@ def test_a_text_column_of_none_is_named() -> None:
         crossing(embed, NODES, "image", "text", open_rows([{"image": picture(1, 0, 0, 0), "text": None}]))
 
 
+@pytest.mark.parametrize(("text", "why"), [(["red"], "be read: no such file: x.png$"), ([" "], "be read$")])
+def test_cells_of_which_none_can_be_read_say_why(text: list[str], why: str) -> None:
+    def blind(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
+        if node == "image" and text == ["red"]:
+            skipped |= {at: f"no such file: {cell}" for at, cell in enumerate(cells)}
+        return torch.ones(len(cells), 4)
+
+    rows = [{"image": "x.png", "text": text}, {"image": "y.png", "text": text}]
+    with pytest.raises(InputError, match=why):
+        crossing(blind, NODES, "image", "text", Rows(rows, {}, None, "the data"))
+
+
 def test_pairs_are_asked_for_by_name() -> None:
     nodes = dict.fromkeys(("a", "a-b", "c"), Text("words"))
     assert named("a-b-c", nodes) == ("a-b", "c")
