@@ -63,7 +63,8 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = F
             without Accelerate's knowledge.
 
     Raises:
-        InputError: `tower_lr` names no tower, or gives one two factors; no parameter is left to train, or one of 16 bits.
+        InputError: `tower_lr` names no tower, or gives one two factors; no parameter is left to train; one that trains
+            has 16 bits.
     """
     factors = _by_tower(towers, settings.tower_lr)
     for tower, factor in factors.items():
