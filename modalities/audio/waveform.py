@@ -60,8 +60,10 @@ class WaveModel(nn.Module):
         if not self.feels_padding:
             return self._encode(wave, lengths)
         order = lengths.argsort(stable=True)
-        counts = lengths[order].unique_consecutive(return_counts=True)[1].tolist()
-        parts = [self._encode(wave[rows, : int(lengths[rows[0]])], lengths[rows]) for rows in order.split(counts)]
+        equal = lengths[order].unique_consecutive(return_counts=True)
+        longs, counts = torch.stack(equal).tolist()  # at once: a GPU is waited for at every look
+        groups = zip(longs, order.split(counts), strict=True)
+        parts = [self._encode(wave[rows, :long], lengths[rows]) for long, rows in groups]
         return torch.cat(parts)[order.argsort()]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

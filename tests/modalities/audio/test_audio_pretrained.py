@@ -166,6 +166,7 @@ def test_a_gpu_hears_the_same_and_what_waits_for_it_is_known(folders, name, gpu)
     known |= {"whisper": {"SpectrogramModel._features"}}
     apart = {"WaveModel.forward"} if name in ("data2vec", "wav2vec2 adapter") else set()
     assert waits == known.get(name, {"WaveModel._encode", *apart})
+    assert sum(count for place, count in gpu.waits.items() if "WaveModel.forward" in place) == 2 * len(apart)
 
 
 @pytest.mark.parametrize("name", MODELS)
