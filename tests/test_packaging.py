@@ -88,6 +88,11 @@ def test_one_version_and_one_ruff(pyproject: dict[str, Any]) -> None:
     assert multicl.__version__ == pyproject["project"]["version"]
 
 
+def test_tab_completion_and_dir_know_every_public_name() -> None:
+    assert set(multicl.__all__) <= set(dir(multicl))
+    assert all(getattr(multicl, name).__name__ == name for name in multicl.__all__)
+
+
 def test_licences_ship_and_name_the_data(pyproject: dict[str, Any]) -> None:
     expression = set(pyproject["project"]["license"].split(" AND "))
     text = "".join((ROOT / name).read_text(encoding="utf-8") for name in pyproject["project"]["license-files"])
