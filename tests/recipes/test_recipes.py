@@ -346,8 +346,8 @@ def test_pictures_without_labels_are_measured_by_their_views(
     for split in ("train", "test"):
         table = pq.read_table(data / f"{split}.parquet", columns=["image"])
         pq.write_table(table, tmp_path / f"{split}.parquet")
-    assert "--label None" in launched(name, path=tmp_path).refusal
-    result = launched(name, "--label", "None", path=tmp_path).result
+    assert "--label None" in launched(name, "--run", str(tmp_path / "a"), path=tmp_path).refusal
+    result = launched(name, "--label", "None", "--run", str(tmp_path / "b"), path=tmp_path).result
     figures = {"image_view_recall@1", "image_view_recall@10"}
     assert set(result["baseline"]) == figures
     assert figures <= set(result)
