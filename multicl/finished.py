@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from multicl.checkpoint import check_fits, checkpoints, read_state
 from multicl.lifecycle import read_status
@@ -23,13 +23,13 @@ def finished_run(trainer: Trainer) -> Path | None:
             figures would be another model's.
     """
     run = trainer.run
-    if run is None or not trainer.lifecycle.resume or not (run / "result.json").is_file():
+    if run is None or not trainer.lifecycle.resume or (result := _result(run)) is None:
         return None
     whole = checkpoints(run / "checkpoints")
     step = whole[-1][0] if whole else 0
     if step > trainer.total:
         raise InputError(f"the run {run} has trained for {step} steps already, more than the {trainer.total} asked for")
-    if step != json.loads((run / "result.json").read_text(encoding="utf-8")).get("steps"):
+    if step != result.get("steps"):
         return None  # it is of fewer steps, and the run that went on from there was killed before its model was saved
     if not whole:
         return None
@@ -57,12 +57,19 @@ def lacks_figures(run: Path) -> str | None:
     A run that went on for longer, and was killed in its last evaluation, still has those of its first end.
     """
     way_out = f"finish it with --run {quote(str(run))} --resume auto"
-    try:
-        steps = json.loads((run / "result.json").read_text(encoding="utf-8")).get("steps")
-    except (OSError, ValueError, AttributeError):
+    if (result := _result(run)) is None:
         return f"{run} has no figures yet: {way_out}"
-    status = read_status(run)
+    status, steps = read_status(run), result.get("steps")
     step = status.get("step")
     if status.get("state") != "finished" and step is not None and step == status.get("total") and step != steps:
         return f"{run} has no figures yet of its {step} steps, only of {steps}: {way_out}"
     return None
+
+
+def _result(run: Path) -> dict[str, Any] | None:
+    """What result.json says; None where there is none that can be read."""
+    try:
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) else None

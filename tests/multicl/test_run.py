@@ -367,6 +367,19 @@ def test_a_run_whose_last_evaluation_fails_is_not_finished(home: Path, recipe: t
     assert (status["state"], status["step"], status["reason"]) == ("failed", 20, "no mean of nothing")
 
 
+@pytest.mark.parametrize("text", ["[1]", '{"recall": 1'])
+def test_a_result_that_cannot_be_read_is_measured_anew(home: Path, recipe: type[Run], text: str) -> None:
+    launch(recipe, [*DATA, "--run", "r"])
+    result = json.loads(Path("r/result.json").read_text())
+    Path("r/result.json").write_text(text)
+    with pytest.raises(InputError, match="r has no figures yet"):
+        compare([Path("r"), Path("other")])
+    launch(recipe, [*DATA, "--run", "r", "--resume", "auto"])
+    again = json.loads(Path("r/result.json").read_text())
+    assert result.pop("seconds") <= again.pop("seconds")
+    assert result == again
+
+
 def test_a_run_that_was_killed_when_it_had_its_figures_is_finished_once_it_is_resumed(
     home: Path, recipe: type[Run]
 ) -> None:
