@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics where a batch is computed in chunks, twice, and on several ranks.
+"""Norms' running statistics where a batch is computed in chunks, twice, and on several ranks.
 
 They move once a chunk, when it is first embedded, and hold still in its replay. Each rank keeps its own while it
 trains; where towers are evaluated or saved, they are the mean over ranks, and training goes on with a rank's own.
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from multicl.distributed import World
 from multicl.types import InputError
@@ -21,13 +22,15 @@ from multicl.types import InputError
 def statistics_held(module: nn.Module) -> Iterator[None]:
     """Norms that train use the statistics of what they see, as ever, and remember nothing of it."""
     norms = _moving(module)
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
+    instance = nn.ModuleList(norm for norm in norms if isinstance(norm, _InstanceNorm))
+    with statistics_kept(instance):  # these move theirs whatever `track_running_stats` says
         for norm in norms:
-            norm.track_running_stats = True
+            norm.track_running_stats = False
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.track_running_stats = True
 
 
 @contextmanager

@@ -263,6 +263,26 @@ def test_batch_norms_statistics_move_once_a_chunk_and_never_in_replay(size: int)
     assert norm.track_running_stats
 
 
+@pytest.mark.parametrize("size", [2, 8])
+def test_instance_norms_statistics_move_once_a_chunk_too(size: int) -> None:
+    def net() -> nn.Module:
+        norm = nn.InstanceNorm1d(2, momentum=0.25, track_running_stats=True)
+        return nn.Sequential(nn.Linear(6, 8), nn.Unflatten(1, (2, 4)), norm, nn.Flatten())
+
+    towers, seen = one_node(net)
+    linear, norm = towers.encoders["a"].net[0], towers.encoders["a"].net[2]  # type: ignore[index]
+    mean, var = torch.zeros(2), torch.ones(2)
+    with torch.no_grad():
+        for _ in towers.requests:
+            for start in range(0, 8, size):
+                h = linear(seen[0].batch.get("x")[start : start + size]).view(-1, 2, 4)  # type: ignore[union-attr]
+                mean, var = 0.75 * mean + 0.25 * h.mean((0, 2)), 0.75 * var + 0.25 * h.var(2).mean(0)
+    step(towers, seen, size)
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, var)
+    assert norm.track_running_stats
+
+
 def test_its_gradient_is_that_of_the_same_chunks() -> None:
     towers, seen = normed()
     wanted = kept(towers, seen, 4)[1]
