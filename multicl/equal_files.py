@@ -10,9 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tqdm import tqdm
-
-from multicl.distributed import World
+from multicl.waiting import Waiting
 
 PIECE = 1 << 14
 """Bytes from the middle of a file, by which nearly all of equal size are told apart: formats begin and end alike."""
@@ -20,8 +18,6 @@ THREADS = 16
 """Looks at once: over a network each waits for an answer."""
 BLOCK = 256
 """Files that a thread is given at once."""
-PATIENCE = 3.0
-"""Seconds after which a bar shows how far it is."""
 
 
 def bytes_key(content: bytes | bytearray | memoryview) -> int:
@@ -69,9 +65,7 @@ class Files:
         known = self._known.setdefault(look, {})
         new = [path for path in paths if path not in known]
         blocks = [new[at : at + BLOCK] for at in range(0, len(new), BLOCK)]
-        hidden = None if World.current().rank == 0 else True  # None: where nobody watches
-        bar = tqdm(total=len(new), desc=f"files' {what}", unit="file", leave=False, delay=PATIENCE, disable=hidden)
-        with bar, ThreadPoolExecutor(THREADS) as threads:
+        with Waiting(len(new), f"files' {what}", "file") as bar, ThreadPoolExecutor(THREADS) as threads:
             for block, found in zip(blocks, threads.map(lambda block: [*map(look, block)], blocks), strict=True):
                 known.update(zip(block, found, strict=True))
                 bar.update(len(block))

@@ -21,6 +21,7 @@ from multicl.predict import probabilities, target_of
 from multicl.saved import FORMAT, built, card, config_of, described, folder_of, load_weights
 from multicl.towers import Towers
 from multicl.types import BadSample, Batch, InputError, Modality, Sample, Single
+from multicl.waiting import Waiting
 
 DEFAULT = "the recipe's choice"
 """Stands for the space that the model's recipe chose; no space can have this name."""
@@ -103,13 +104,19 @@ class Model:
         out = torch.zeros(len(values), width, dtype=torch.float32)
         window = 16 * batch_size  # so many are sorted by length among themselves
         samples_of = loaded(modality, values, most=2 * batch_size)
-        with evaluating(self.towers), torch.no_grad(), closing(samples_of):
+        with (
+            evaluating(self.towers),
+            torch.no_grad(),
+            closing(samples_of),
+            Waiting(len(values), node, "row") as waiting,
+        ):
             numbered = enumerate(samples_of)
             for _ in range(0, len(values), window):
                 for samples in _batches(islice(numbered, window), batch_size, node, skipped):
                     batch = modality.view(modality.collate(list(samples.values())).to(self.towers.device), None, "weak")
                     (z,) = self.towers.embed(node, batch, [chosen])
                     out[list(samples)] = z.cpu()
+                    waiting.update(len(samples))
         return torch.nn.functional.normalize(out, dim=1) if normalize else out
 
     def embed_batch(self, node: str, batch: Batch) -> Tensor:

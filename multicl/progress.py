@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-LINE_EVERY = 15.0  # seconds between lines where stderr is a file
+from multicl.waiting import LINE_EVERY
+
 WAIT_SHARE, WAIT_SECONDS = 0.3, 10.0  # waiting for data is worth a word from this share and time on
 
 

@@ -19,6 +19,7 @@ from multicl.evaluation.sts import sts_mean_spearman, sts_spearman
 from multicl.evaluation.triplets import triplet_accuracy
 from multicl.ids import label_key
 from multicl.types import BadSample, InputError, Modality
+from multicl.waiting import Waiting
 
 if TYPE_CHECKING:
     from multicl.model import Model
@@ -49,14 +50,16 @@ def of_raw(modalities: dict[str, Modality]) -> Embed:
 
     def embed(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> Tensor:
         modality, rows = modalities[node], []
-        for i, cell in enumerate(cells):
-            try:
-                batch = modality.view(modality.collate([modality.load(cell, None)]), None)
-            except BadSample as error:
-                skipped[i] = str(error)
-                rows.append(torch.zeros(0))
-                continue
-            rows.append(next(iter(batch.tensors.values())).flatten().float())
+        with Waiting(len(cells), f"raw {node}", "row") as waiting:
+            for i, cell in enumerate(cells):
+                waiting.update(1)
+                try:
+                    batch = modality.view(modality.collate([modality.load(cell, None)]), None)
+                except BadSample as error:
+                    skipped[i] = str(error)
+                    rows.append(torch.zeros(0))
+                    continue
+                rows.append(next(iter(batch.tensors.values())).flatten().float())
         size = max((len(r) for r in rows), default=0)
         return torch.stack([r if len(r) else torch.zeros(size) for r in rows])
 

@@ -1,0 +1,47 @@
+"""How far something is for which people wait: a bar, or a line now and then where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+from multicl.distributed import World
+
+PATIENCE = 3.0
+"""Seconds after which a bar shows how far it is."""
+LINE_EVERY = 15.0
+"""Seconds between lines where stderr is a file."""
+
+
+class Waiting:
+    """Counts what is done of so much; of several ranks the first one shows it, on stderr.
+
+    Args:
+        what: is counted: "files' sizes". unit: one of them: "file".
+    """
+
+    def __init__(self, total: int, what: str, unit: str) -> None:
+        self.total, self.what, self.unit, self.done = total, what, unit, 0
+        self._first = World.current().rank == 0
+        hidden = None if self._first else True  # None: where nobody watches
+        self._bar = tqdm(total=total, desc=what, unit=unit, leave=False, delay=PATIENCE, disable=hidden)
+        self._said = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.close()
+
+    def update(self, count: int) -> None:
+        """So many more are done."""
+        self.done += count
+        self._bar.update(count)
+        now = time.perf_counter()
+        if self._first and self._bar.disable and now - self._said > LINE_EVERY:
+            self._said = now
+            print(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}s", file=sys.stderr, flush=True)

@@ -1,0 +1,48 @@
+"""What people see who wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multicl import waiting
+from multicl.waiting import Waiting
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_where_nobody_watches_a_line_tells_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "LINE_EVERY", 0.0)
+    with Waiting(2000, "image", "row") as bar:
+        bar.update(1500)
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "image: 1,500 of 2,000 rows\n")
+
+
+def test_what_is_quick_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Waiting(2, "image", "row") as bar:
+        bar.update(2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_where_somebody_watches_a_bar_does(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+    monkeypatch.setattr(waiting, "LINE_EVERY", 0.0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Waiting(2, "image", "row") as bar:
+        bar.update(1)
+    err = capsys.readouterr().err
+    assert "image:   0%" in err
+    assert "rows" not in err
+
+
+def test_of_several_ranks_the_first_one_tells(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(waiting.World, "current", lambda: waiting.World(1, 2))
+    with Waiting(2, "image", "row") as bar:
+        bar.update(1)
+    assert capsys.readouterr().err == ""
