@@ -201,9 +201,9 @@ def full_graph(*nodes: str, objective: Objective | None = None) -> list[Pair]:
     return [Pair(a, b, objective or InfoNCE()) for a, b in combinations(nodes, 2)]
 
 
-def core_view(core: str, *, of: Sequence[str], objective: Objective | None = None) -> list[Pair]:
-    """The core paired with each other node (CMC's core view)."""
-    return [Pair(core, other, objective or InfoNCE()) for other in of]
+def core_view(core: str, *, of: str | Sequence[str], objective: Objective | None = None) -> list[Pair]:
+    """The core paired with each other node, or with one (CMC's core view)."""
+    return [Pair(core, other, objective or InfoNCE()) for other in ([of] if isinstance(of, str) else of)]
 
 
 def requested_views(terms: Sequence[Term], momentum: bool = False) -> dict[View, tuple[str | None, ...]]:

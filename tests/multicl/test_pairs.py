@@ -41,6 +41,7 @@ def test_the_full_graph_and_the_core_view() -> None:
         ("rgb", "audio"),
         ("depth", "audio"),
     ]
+    assert core_view("image", of="text") == core_view("image", of=["text"])
     star = core_view("image", of=("text", "audio"), objective=sharp)
     assert [(p.a, p.b, p.objective) for p in star] == [("image", "text", sharp), ("image", "audio", sharp)]
 
