@@ -41,7 +41,7 @@ class Optim:
 
     def __post_init__(self) -> None:
         check_choices(self, "optim.")
-        if not (self.weight_decay >= 0 and self.warmup >= 0):
+        if not (0 <= self.weight_decay < math.inf and 0 <= self.warmup < math.inf):
             raise InputError(
                 f"optim.weight_decay and optim.warmup must be 0 or more, got {self.weight_decay} and {self.warmup}"
             )
@@ -51,7 +51,7 @@ class Optim:
         if self.clip is not None and not self.clip > 0:
             raise InputError(f"optim.clip must be above 0, or none, got {self.clip}")
         for tower, factor in self.tower_lr.items():
-            if not factor >= 0:
+            if not 0 <= factor < math.inf:
                 raise InputError(f"optim.tower_lr of {tower!r} must be 0 or more, got {factor}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -67,7 +68,7 @@ class Pair:
         if isinstance(self.objective, type) or not hasattr(self.objective, "build"):
             name = getattr(self.objective, "__name__", repr(self.objective))
             raise InputError(f"pair {self.name!r}: objective must be settings with `build`, as InfoNCE(), got {name}")
-        if not self.weight >= 0:
+        if not 0 <= self.weight < math.inf:
             raise InputError(f"pair {self.name!r}: weight must be 0 or more, got {self.weight}")
         if self.queue < 0:
             raise InputError(f"pair {self.name!r}: queue must be 0 or more, got {self.queue}")

@@ -136,5 +136,5 @@ class Train:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"train.{name} must be above 0, got {value}")
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise InputError(f"train.lr must be above 0, got {self.lr}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from multicl.objectives.cross_entropy import CrossEntropy
@@ -32,7 +33,7 @@ class Target:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         if not self.name:
             object.__setattr__(self, "name", f"{self.node}-{self.column}")
-        if not self.weight >= 0:
+        if not 0 <= self.weight < math.inf:
             raise InputError(f"target {self.name!r}: weight must be 0 or more, got {self.weight}")
         if not self.name.replace("-", "_").isidentifier():
             raise InputError(f"target name {self.name!r}: use letters, digits, _ and - (give it a name=)")

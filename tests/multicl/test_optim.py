@@ -85,6 +85,8 @@ def test_a_run_with_nothing_to_train_is_refused() -> None:
         ({"weight_decay": -1.0}, "optim.weight_decay"),
         ({"warmup": -0.1}, "optim.warmup"),
         ({"warmup": float("nan")}, "optim.warmup"),
+        ({"weight_decay": float("inf")}, "optim.weight_decay"),
+        ({"tower_lr": {"a": float("inf")}}, "optim.tower_lr"),
         ({"momentum": 1.0}, r"optim\.momentum must be in \[0, 1\), got 1\.0"),
         ({"beta2": -0.1}, "optim.beta2"),
         ({"clip": 0.0}, r"optim\.clip must be above 0"),

@@ -46,7 +46,7 @@ def test_the_full_graph_and_the_core_view() -> None:
     assert [(p.a, p.b, p.objective) for p in star] == [("image", "text", sharp), ("image", "audio", sharp)]
 
 
-@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
 def test_a_weight_below_zero_is_refused(weight: float) -> None:
     with pytest.raises(InputError, match="weight must be 0 or more, got"):
         Pair("a", "b", weight=weight)
