@@ -31,7 +31,7 @@ from multicl.reader import Reader, sources_of
 from multicl.rows import Rows, open_rows
 from multicl.signals import HANGUP
 from multicl.slice import Skipped, Slice
-from multicl.sources import TABLES
+from multicl.sources.tables import TABLES
 from multicl.stream import StreamSteps, packed
 from multicl.types import InputError
 

@@ -19,12 +19,12 @@ from multicl import ids as identity
 from multicl.cells import blamed, is_null, resolve_path
 from multicl.classes import class_numbers
 from multicl.equal_files import Files
-from multicl.folders import unread_beside
 from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
 from multicl.rows import Row, Rows
 from multicl.scores import Scores
 from multicl.seeds import Draws
 from multicl.slice import Skipped, Slice, negatives_of
+from multicl.sources.folders import unread_beside
 from multicl.types import BadSample, Batch, InputError, Modality, Sample
 
 SLOW = 2e-3

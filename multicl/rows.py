@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from multicl.cells import is_null, resolve_path
-from multicl.sources import open_named, reason, records, undecoded
-from multicl.taken import cells_of
+from multicl.sources.named import open_named
+from multicl.sources.reasons import reason
+from multicl.sources.taken import cells_of
+from multicl.sources.undecoded import records, undecoded
 from multicl.types import InputError
 
 PEEK = 16

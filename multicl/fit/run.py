@@ -21,12 +21,12 @@ from multicl.files import check_writable
 from multicl.fit.columns import columns_of
 from multicl.fit.plan import Plan, plan
 from multicl.fit.write import viewed, write_recipe
-from multicl.folders import FOLDERS, passed_over, unread_beside
 from multicl.hold_out import HoldOut
 from multicl.repeats import several_seeds
 from multicl.report_run import report
 from multicl.rows import Rows
 from multicl.run import Run, launch, parse, recipe_class
+from multicl.sources.folders import FOLDERS, passed_over, unread_beside
 from multicl.types import InputError
 
 HELD_OUT = ("test", "validation", "val", "valid", "dev")

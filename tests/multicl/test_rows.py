@@ -26,7 +26,7 @@ from PIL import Image
 from multicl import InputError
 from multicl.cells import blamed, file_of, is_null, resolve_path
 from multicl.rows import Rows, open_rows
-from multicl.sources import reason
+from multicl.sources.reasons import reason
 
 CELLS = [{"name": "x", "n": 1}, {"name": "y", "n": 2}, {"name": None, "n": 3}]
 

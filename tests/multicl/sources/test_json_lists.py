@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from multicl import Data, InputError
-from multicl.json_lists import lists_in
 from multicl.rows import open_rows
+from multicl.sources.json_lists import lists_in
 
 ROWS: list[dict[str, Any]] = [
     {"text": "007", "n": 1, "nested": {"a": [1, 2]}},

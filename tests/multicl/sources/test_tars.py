@@ -13,9 +13,9 @@ import media
 import pytest
 
 from multicl import InputError
-from multicl import tars as module
 from multicl.rows import open_rows
-from multicl.tars import columns_of
+from multicl.sources import tars as module
+from multicl.sources.tars import columns_of
 
 Sample = Mapping[str, bytes]
 

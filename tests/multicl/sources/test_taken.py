@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from multicl.rows import Rows
-from multicl.taken import BATCH, cells_of
+from multicl.sources.taken import BATCH, cells_of
 
 ROWS = 3 * BATCH + 7
 DATA = datasets.Dataset.from_dict(

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image as Pillow
 
 from multicl import InputError, Pair
-from multicl.folders import passed_over, refuse_mixed, unread
 from multicl.mixture import Mixture
 from multicl.modalities.image import Image
 from multicl.reader import Reader
 from multicl.rows import Rows, open_rows
+from multicl.sources.folders import passed_over, refuse_mixed, unread
 
 
 def put(folder: Path, *names: str) -> Path:

@@ -15,7 +15,7 @@ import media
 import pytest
 
 from multicl.rows import open_rows
-from multicl.separators import AT_ONCE, LOOKED_AT, separator
+from multicl.sources.separators import AT_ONCE, LOOKED_AT, separator
 
 ROWS = [("question", "answer"), *((f"what is, {i}", f'a line\nand "another"; {i} | {i}') for i in range(9))]
 

@@ -1,0 +1,1 @@
+"""Where rows are read from: tables, folders, archives and hub sets, by `datasets`."""

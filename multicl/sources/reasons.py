@@ -1,0 +1,26 @@
+"""What is wrong, in a line: `datasets` wraps it in words that say nothing."""
+
+from __future__ import annotations
+
+import re
+from textwrap import shorten
+
+
+def reason(error: BaseException) -> str:
+    """The first line that tells something at the bottom of an error."""
+    while error.__cause__ is not None and type(error).__module__.startswith("datasets."):
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0] == "An error occurred while generating the dataset":
+        del lines[0]
+    if isinstance(error, UnicodeDecodeError):
+        return f"{error}: its text is not UTF-8; write it as UTF-8 (iconv -f LATIN1 -t UTF-8; a spreadsheet: CSV UTF-8)"
+    if lines and lines[0].endswith(("corresponds to no data!", "No columns to parse from file", "at least one table")):
+        return "it has no rows"
+    if lines and (twice := re.match(r"Multiple matches for FieldRef\.Name\((.*?)\) in ", lines[0])):
+        return f"two columns are called {twice[1]!r}: give one of them another name"
+    if lines and lines[0].startswith("Invalid string class label"):  # it is the archive's own name or folder
+        return f"{lines[0]}: `datasets` finds no classes in zip archives; unpack them"
+    if lines and (lines[0].rstrip().endswith(":") or lines[0] == "Couldn't cast"):  # what, the next ones say
+        return shorten(" ".join(lines), 300)
+    return lines[0] if lines else type(error).__name__
