@@ -11,11 +11,8 @@ one-process gradient.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,16 +23,15 @@ from multicl.objectives.margin import check_margin
 from multicl.objectives.negatives import DecoupledRows, HardRows, RowLoss, negatives_loss
 from multicl.objectives.ordered import order_loss
 from multicl.objectives.softmax import info_nce_loss
-from multicl.objectives.softmax import unit as unit_rows
 from multicl.ops.contrast import Extra, Relation, Side, contrast, is_low
 from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
 from multicl.ops.small import LARGEST, is_small, labelled_loss, paired_loss, paired_sigmoid
 from multicl.types import InputError
+from multicl.vectors import Similarity, check_shapes, column, inverse, scalar, sides, vectors
 
 __all__ = [
     "co_sent", "decoupled", "hard_negative", "info_nce", "margin_contrastive", "nt_xent", "sigmoid_loss", "sup_con",
 ]  # fmt: skip
-Similarity = Literal["cosine", "dot"]
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, similarity: Similarity = "cosine") -> Tensor:
@@ -47,8 +43,8 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     Returns:
         Scalar: the mean over the 2N rows of this and every other rank.
     """
-    z, low = _vectors(torch.cat(_sides(z1, z2, "dot")), similarity), _low(z1, z2)
-    scale, known = _scale(temperature, z)
+    z, low = vectors(torch.cat(sides(z1, z2, "dot")), similarity), _low(z1, z2)
+    scale, known = inverse(temperature, z)
     unit, world = similarity == "cosine", World.current()
     if unit and world.size == 1 and is_small(len(z), scale if known is None else known):
         loss: Tensor = paired_loss(z, None, scale)
@@ -74,17 +70,17 @@ def info_nce(
     Returns:
         Scalar: the mean over rows of a->b, or of both directions.
     """
-    (a, b), low = _sides(a, b, similarity), _low(a, b)
-    scale, known = _scale(temperature, a)
+    (a, b), low = sides(a, b, similarity), _low(a, b)
+    scale, known = inverse(temperature, a)
     unit, world = similarity == "cosine", World.current()
     if unit and extra_keys is None and world.size == 1 and is_small(len(a), scale if known is None else known):
         loss: Tensor = paired_loss(a, b, scale, both_directions)
         return loss
     side, extra = _side(a), []
     if extra_keys is not None:
-        _check_shapes(extra_keys, a, equal_rows=False)
+        check_shapes(extra_keys, a, equal_rows=False)
         nobody = torch.full((len(extra_keys),), -1, device=a.device)
-        extra = [Extra(_vectors(extra_keys, similarity), nobody, nobody)]
+        extra = [Extra(vectors(extra_keys, similarity), nobody, nobody)]
     stats = contrast(
         a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=unit, known_scale=known, low=low,
         world=world,
@@ -113,9 +109,9 @@ def sup_con(
             f"each view is a row: of [N, V, D], here {list(z.shape)}, sup_con(z.flatten(0, 1), "
             f"labels.repeat_interleave({z.shape[1]}))"
         )
-    z, low = _vectors(z, similarity), _low(z)
+    z, low = vectors(z, similarity), _low(z)
     side = _side(z)
-    label = _column(labels, "labels", "integers", z)
+    label = column(labels, "labels", "integers", z)
     if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
         raise InputError(f"labels must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
     unsigned, label = label.dtype == torch.uint64, label.long()
@@ -123,7 +119,7 @@ def sup_con(
         raise InputError("labels must be below 2**63: as int64 those above would be negative, unlabelled")
     ids = torch.where(label < 0, -1 - side.row, label)
     relation = Relation(Side(side.row, ids), Side(side.row, ids))
-    scale, known = _scale(temperature, z)
+    scale, known = inverse(temperature, z)
     unit, world = similarity == "cosine", World.current()
     alone = world.size == 1 and z.device.type == "cpu"  # a GPU would be waited for
     if unit and alone and is_small(len(z), scale if known is None else known):
@@ -144,8 +140,8 @@ def sigmoid_loss(
     Returns:
         Scalar; B is the number of rows of all ranks.
     """
-    a, b = _sides(a, b, similarity)
-    scale, bias = _scalar(scale, "scale", a), _scalar(bias, "bias", a, any_sign=True)
+    a, b = sides(a, b, similarity)
+    scale, bias = scalar(scale, "scale", a), scalar(bias, "bias", a, any_sign=True)
     if World.current().size == 1 and 0 < len(a) ** 2 <= LARGEST:
         small: Tensor = paired_sigmoid(a, b, scale, bias)
         return small
@@ -164,8 +160,8 @@ def margin_contrastive(a: Tensor, b: Tensor, similar: Tensor | Sequence[bool], m
         Scalar: the mean over rows of D^2 / 2 where similar, max(0, margin - D)^2 / 2 elsewhere.
     """
     check_margin(margin)
-    a, b = _sides(a, b, "dot")
-    near = _column(similar, "similar", "booleans", a)
+    a, b = sides(a, b, "dot")
+    near = column(similar, "similar", "booleans", a)
     if len(a) and near.dtype != torch.bool:
         raise InputError(f"similar must be {len(a)} booleans, one a row, got {list(near.shape)} {near.dtype}")
     loss, _ = margin_rows(a, b, near.bool(), margin)
@@ -188,9 +184,9 @@ def co_sent(
     Returns:
         Scalar over the rows of all ranks; 0 where no two scores differ. Memory is linear in N.
     """
-    a, b = _sides(a, b, similarity)
-    scale = _scalar(scale, "scale", a)
-    score = _column(scores, "scores", "numbers", a).to(torch.float64)  # whose order would not outlive rounding
+    a, b = sides(a, b, similarity)
+    scale = scalar(scale, "scale", a)
+    score = column(scores, "scores", "numbers", a).to(torch.float64)  # whose order would not outlive rounding
     return order_loss(scale * (a * b).sum(1), score, World.current())
 
 
@@ -231,9 +227,9 @@ def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor, *, similarity
 def _against_negatives(
     z1: Tensor, z2: Tensor, temperature: float | Tensor, rows: RowLoss, similarity: Similarity
 ) -> Tensor:
-    z, low = torch.cat(_sides(z1, z2, similarity)), _low(z1, z2)
+    z, low = torch.cat(sides(z1, z2, similarity)), _low(z1, z2)
     relation, unit = _two_views(z), similarity == "cosine"
-    scale, known = _scale(temperature, z)
+    scale, known = inverse(temperature, z)
     stats = contrast(
         z, None, scale, relation, tilts=rows.tilts, positives_in_sum=False, unit=unit, known_scale=known, low=low
     )
@@ -246,78 +242,9 @@ def _two_views(z: Tensor) -> Relation:
     return Relation(Side(row, row), Side(row, row))
 
 
-def _sides(a: Tensor, b: Tensor, similarity: Similarity) -> tuple[Tensor, Tensor]:
-    _check_shapes(a, b, equal_rows=True)
-    a, b = _vectors(a, similarity), _vectors(b, similarity)
-    kind = torch.promote_types(a.dtype, b.dtype)
-    return a.to(kind), b.to(kind)
-
-
-def _vectors(z: Tensor, similarity: Similarity) -> Tensor:
-    """[N, D] in float32 or better, unit vectors where the similarity is the cosine."""
-    if similarity not in ("cosine", "dot"):
-        raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
-    if not isinstance(z, Tensor):
-        raise InputError(f"a float tensor [N, D] is needed, got {type(z).__name__}")
-    if z.ndim != 2 or not z.is_floating_point():
-        raise InputError(f"a float tensor [N, D] is needed, got {list(z.shape)} {z.dtype}")
-    return unit_rows(z) if similarity == "cosine" else z.to(torch.promote_types(z.dtype, torch.float32))
-
-
-def _column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) -> Tensor:
-    """[N] a value for each row of z, on its device: of a tensor, an array, a pandas Series or a list.
-
-    Raises:
-        InputError: there are not as many, or they are no numbers.
-    """
-    try:  # torch by itself reads no Series whose index begins elsewhere, and no array backwards
-        plain = isinstance(values, Tensor | list | tuple)
-        found = torch.as_tensor(values if plain else np.array(values), device=z.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        cells = values if np.iterable(values) else [values]
-        given = next((v for v in cells if not isinstance(v, int | float)), values)
-        raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {given!r} among them") from error
-    if found.shape != z.shape[:1]:
-        raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {list(found.shape)} {found.dtype}")
-    return found
-
-
-def _check_shapes(a: Tensor, b: Tensor, equal_rows: bool) -> None:
-    if any(not isinstance(z, Tensor) for z in (a, b)):
-        raise InputError(f"two tensors [N, D] are needed, got {type(a).__name__} and {type(b).__name__}")
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or (equal_rows and len(a) != len(b)):
-        raise InputError(f"two [N, D] tensors are needed, got {list(a.shape)} and {list(b.shape)}")
-
-
 def _low(*given: Tensor) -> bool | None:
     """Whether the rows were given in bf16 or half; None: what autocast says decides."""
     return all(is_low(z.dtype) for z in given) or None
-
-
-def _scale(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | None]:
-    """1 / temperature, and again as a number where it is one: a look at a tensor waits for its device."""
-    value = _scalar(temperature, "temperature", like)
-    if isinstance(temperature, Tensor):
-        return value.reciprocal(), None
-    return value.fill_(1 / temperature), 1 / temperature
-
-
-def _scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = False) -> Tensor:
-    """[1] of the dtype and on the device of `like`.
-
-    Raises:
-        InputError: more than one element; not a number; 0 or below, unless any sign will do. A tensor on a GPU is not
-            looked into: that would wait for the device.
-    """
-    if isinstance(value, Tensor) and value.numel() != 1:
-        raise InputError(f"{name} must be one number, got a tensor {list(value.shape)}")
-    if not isinstance(value, Tensor) or value.device.type == "cpu":
-        number = float(value.detach() if isinstance(value, Tensor) else value)
-        if not (math.isfinite(number) if any_sign else 0 < number < math.inf):
-            raise InputError(f"{name} must be {'finite' if any_sign else 'above 0'}, got {number}")
-    if isinstance(value, Tensor):
-        return value.to(like).reshape(1)
-    return torch.full((1,), number, dtype=like.dtype, device=like.device)
 
 
 def _side(z: Tensor) -> Side:

@@ -323,6 +323,7 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
         ("info_nce", (THREE, THREE, 0.0), "temperature must be above 0, got 0.0"),
         ("nt_xent", (THREE, THREE, torch.tensor(-1.0)), "temperature must be above 0, got -1.0"),
         ("nt_xent", (THREE, THREE, math.nan), "temperature must be above 0, got nan"),
+        ("nt_xent", (THREE, THREE, None), "temperature must be a number, got None"),
         ("decoupled", (THREE, THREE, torch.ones(3)), r"temperature must be one number, got a tensor \[3\]"),
         ("sup_con", (THREE, [0, 1]), r"labels must be 3 integers, one a row, got \[2\]"),
         ("sup_con", (THREE, torch.ones(3)), r"labels must be 3 integers, one a row, got \[3\] torch.float32"),

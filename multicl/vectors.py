@@ -1,0 +1,90 @@
+"""What plain functions of tensors are given: rows, a column beside them, a temperature; checked, and of one type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multicl.objectives.softmax import unit
+from multicl.types import InputError
+
+Similarity = Literal["cosine", "dot"]
+
+
+def sides(a: Tensor, b: Tensor, similarity: Similarity) -> tuple[Tensor, Tensor]:
+    """`vectors` of two sides of as many rows, in one type."""
+    check_shapes(a, b, equal_rows=True)
+    a, b = vectors(a, similarity), vectors(b, similarity)
+    kind = torch.promote_types(a.dtype, b.dtype)
+    return a.to(kind), b.to(kind)
+
+
+def vectors(z: Tensor, similarity: Similarity) -> Tensor:
+    """[N, D] in float32 or better, unit vectors where the similarity is the cosine."""
+    if similarity not in ("cosine", "dot"):
+        raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
+    if not isinstance(z, Tensor):
+        raise InputError(f"a float tensor [N, D] is needed, got {type(z).__name__}")
+    if z.ndim != 2 or not z.is_floating_point():
+        raise InputError(f"a float tensor [N, D] is needed, got {list(z.shape)} {z.dtype}")
+    return unit(z) if similarity == "cosine" else z.to(torch.promote_types(z.dtype, torch.float32))
+
+
+def column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) -> Tensor:
+    """[N] a value for each row of z, on its device: of a tensor, an array, a pandas Series or a list.
+
+    Raises:
+        InputError: there are not as many, or they are no numbers.
+    """
+    try:  # torch by itself reads no Series whose index begins elsewhere, and no array backwards
+        plain = isinstance(values, Tensor | list | tuple)
+        found = torch.as_tensor(values if plain else np.array(values), device=z.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        cells = values if np.iterable(values) else [values]
+        given = next((v for v in cells if not isinstance(v, int | float)), values)
+        raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {given!r} among them") from error
+    if found.shape != z.shape[:1]:
+        raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {list(found.shape)} {found.dtype}")
+    return found
+
+
+def check_shapes(a: Tensor, b: Tensor, equal_rows: bool) -> None:
+    """InputError unless both are [N, D] tensors of one D and, if asked for, of one N."""
+    if any(not isinstance(z, Tensor) for z in (a, b)):
+        raise InputError(f"two tensors [N, D] are needed, got {type(a).__name__} and {type(b).__name__}")
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or (equal_rows and len(a) != len(b)):
+        raise InputError(f"two [N, D] tensors are needed, got {list(a.shape)} and {list(b.shape)}")
+
+
+def inverse(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | None]:
+    """1 / temperature, and again as a number where it is one: a look at a tensor waits for its device."""
+    value = scalar(temperature, "temperature", like)
+    if isinstance(temperature, Tensor):
+        return value.reciprocal(), None
+    return value.fill_(1 / temperature), 1 / temperature
+
+
+def scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = False) -> Tensor:
+    """[1] of the dtype and on the device of `like`.
+
+    Raises:
+        InputError: more than one element; not a number; 0 or below, unless any sign will do. A tensor on a GPU is not
+            looked into: that would wait for the device.
+    """
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise InputError(f"{name} must be one number, got a tensor {list(value.shape)}")
+    if not isinstance(value, Tensor) or value.device.type == "cpu":
+        try:
+            number = float(value.detach() if isinstance(value, Tensor) else value)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name} must be a number, got {value!r}") from error
+        if not (math.isfinite(number) if any_sign else 0 < number < math.inf):
+            raise InputError(f"{name} must be {'finite' if any_sign else 'above 0'}, got {number}")
+    if isinstance(value, Tensor):
+        return value.to(like).reshape(1)
+    return torch.full((1,), number, dtype=like.dtype, device=like.device)
