@@ -26,7 +26,7 @@ def test_views_wait_once_for_their_longest_row(settings: dict[str, Any], gpu: Gp
     text = Text("small", **settings)
     batch, seeds = batch_of(text), torch.arange(6) * 1000
     found = text.view(batch.to("cuda", non_blocking=True), seeds)
-    assert dict(gpu.waits) == {"multicl/types.py:Batch.trimmed": 1}
+    assert dict(gpu.waits) == {"multicl/batch.py:Batch.trimmed": 1}
     wanted = text.view(batch, seeds)
     for name in wanted:
         same(found.get(name), wanted.get(name))
