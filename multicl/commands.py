@@ -21,7 +21,7 @@ from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.files import check_writable, writing
 from multicl.model import DEFAULT, Model, load
 from multicl.pairs import column_of
-from multicl.repeats import check_one
+from multicl.repeats import check_one, no_run
 from multicl.rows import Rows, open_rows
 from multicl.run import Run, is_main, recipe_class
 from multicl.types import InputError
@@ -43,7 +43,7 @@ def opened(
     """
     check_one(run)
     if not (run / "recipe.yaml").is_file():
-        raise InputError(f"{run} is no run: it has no recipe.yaml")
+        raise InputError(no_run(run))
     plain = read_yaml(run / "recipe.yaml")
     if not isinstance(name := plain.pop("recipe", None), str):
         raise InputError(f"{run / 'recipe.yaml'} names no recipe")

@@ -10,7 +10,7 @@ from typing import Any
 from multicl.config import flat, read_yaml
 from multicl.figures import figures_table, to_json
 from multicl.finished import lacks_figures
-from multicl.repeats import runs_of
+from multicl.repeats import no_run, runs_of
 from multicl.types import InputError
 
 
@@ -80,7 +80,7 @@ def _settings(run: Path) -> dict[str, Any]:
 
 def _result(run: Path) -> dict[str, Any]:
     if not (runs_of(run)[0] / "recipe.yaml").is_file():
-        raise InputError(f"{run} is no run: it has no recipe.yaml")
+        raise InputError(no_run(run))
     if why := lacks_figures(run):
         raise InputError(why)
     return dict(json.loads((run / "result.json").read_text(encoding="utf-8")))

@@ -79,3 +79,10 @@ def check_one(folder: Path) -> None:
     first, *_ = runs_of(folder)
     if first != folder:
         raise InputError(f"{folder} holds runs of several seeds: name one of them, as {first}")
+
+
+def no_run(folder: Path) -> str:
+    """What is said of a folder that is no run: the runs in it, the latest first, if it holds some."""
+    inside = sorted(folder.glob("*/recipe.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
+    names = ", ".join(str(file.parent) for file in inside[:3]) + (", ..." if inside[3:] else "")
+    return f"{folder} is no run: it has no recipe.yaml" + (f"; name one of the runs in it: {names}" if names else "")

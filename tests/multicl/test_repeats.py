@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from multicl import cli, load
-from multicl.repeats import averaged, several_seeds
+from multicl.repeats import averaged, no_run, several_seeds
 from multicl.types import InputError
 
 
@@ -60,3 +61,12 @@ def test_a_folder_of_several_seeds_is_no_run_and_the_refusal_names_one(
         with pytest.raises(SystemExit):
             cli.main([words[0], str(tmp_path), *words[1:]])
         assert capsys.readouterr().err == f"multicl: {told}\n"
+
+
+def test_a_folder_of_runs_names_the_latest(tmp_path: Path) -> None:
+    assert no_run(tmp_path) == f"{tmp_path} is no run: it has no recipe.yaml"
+    for at, name in enumerate(["old", "c", "b", "a"]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").touch()
+        os.utime(tmp_path / name / "recipe.yaml", (at, at))
+    assert no_run(tmp_path).endswith(f"; name one of the runs in it: {tmp_path}/a, {tmp_path}/b, {tmp_path}/c, ...")
