@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from multicl.batch_norm import NORMS
+from multicl.batch_norm import NORMS, BatchNorm
 from multicl.objectives.predicted import Predicted
 from multicl.types import Context, Embedded
 
@@ -21,10 +22,16 @@ class PredictedObjective(nn.Module):
         self.predictor = nn.Sequential(nn.Linear(a, settings.hidden), norm, nn.ReLU(), nn.Linear(settings.hidden, b))
         self.objective = settings.objective.build((b, b))
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether its norm was synchronised: that waits for every rank, those without rows, too."""
+        norm = self.predictor[1]
+        return isinstance(norm, _BatchNorm) and not isinstance(norm, BatchNorm)
+
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
         """Give "loss" and what the objective logs. `context.both` is False: b holds keys alone."""
         assert not context.both, "a pair refuses predictors where keys are not a momentum tower's"
-        if any(context.world.agree(len(a) > 0)):  # a synchronised norm waits for ranks that have none, too
+        if any(context.world.agree(len(a) > 0)) if self.is_synced else len(a):
             predicted: Tensor = self.predictor(a.z)
         else:  # with a gradient all the same, as what is differentiated must have one
             predicted = a.z @ a.z.new_zeros(a.z.shape[1], b.z.shape[1])

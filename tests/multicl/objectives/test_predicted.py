@@ -14,6 +14,7 @@ from toys import Vectors, rows
 from multicl import Head, InfoNCE, InputError, Model, NTXent, Pair, Predicted, load
 from multicl.distributed import World
 from multicl.memory import Memory
+from multicl.synced import synchronise
 from multicl.towers import Towers
 from multicl.types import Context, Embedded
 
@@ -42,6 +43,20 @@ def test_is_the_objective_of_the_predictions(norm: str) -> None:
     got, right = (torch.autograd.grad(loss, (a.z, first.weight), retain_graph=True) for loss in (found, wanted))
     torch.testing.assert_close(got, right)
     assert all(g.abs().sum() > 0 for g in got)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+def test_other_ranks_are_asked_where_a_synchronised_norm_waits_for_them(
+    monkeypatch: pytest.MonkeyPatch, norm: str
+) -> None:
+    asked: list[tuple[bool, ...]] = []
+    monkeypatch.setattr(World, "agree", lambda self, *flags: asked.append(flags) or list(flags))
+    module = Predicted(InfoNCE(0.2), hidden=7, norm=norm).build((6, 4)).double()  # type: ignore[arg-type]
+    module(view(0, 6), view(1, 4), Context(World(), both=False))
+    assert not asked
+    synchronise(module)
+    module(view(0, 6), view(1, 4), Context(World(), both=False))
+    assert asked == ([(True,)] if norm == "batch" else [])
 
 
 def test_momentum_towers_have_none_and_a_loaded_model_embeds_without_it(tmp_path: Path) -> None:
