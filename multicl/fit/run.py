@@ -96,10 +96,9 @@ def fit(
     told = chosen.why
     if copied := copies({node.column: adapter(node.kind)().files for node in chosen.nodes}, rows, held):
         chosen = replace(chosen, why=(*told, caution(copied, len(held))))
-    if dry_run:  # the run that follows says it of its own held-out rows
-        told = chosen.why
     print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))
-    print("".join(f"  {line}\n" for line in told), end="", flush=True)
+    said = chosen.why if dry_run else told  # of copies, the run that follows tells
+    print("".join(f"  {line}\n" for line in said), end="", flush=True)
     write_recipe(file, chosen, data, TRIED, source)
     try:
         recipe = recipe_class(str(file))
