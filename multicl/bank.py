@@ -24,8 +24,8 @@ from torch.nn.functional import normalize
 from multicl.distributed import World
 from multicl.ids import SET_BITS
 from multicl.objectives.instance_nce import InstanceNCE
-from multicl.objectives.softmax import unit
 from multicl.ops.nce import mean_exp
+from multicl.ops.unit import unit
 from multicl.pairs import Call, Pair, View
 from multicl.seeds import hash62, row_seeds
 from multicl.towers import Towers

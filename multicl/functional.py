@@ -70,7 +70,7 @@ def info_nce(
     Returns:
         Scalar: the mean over rows of a->b, or of both directions.
     """
-    (a, b), low = sides(a, b, similarity), _low(a, b)
+    (a, b), low = sides(a, b, similarity, as_given=True), _low(a, b)
     scale, known = inverse(temperature, a)
     unit, world = similarity == "cosine", World.current()
     if unit and extra_keys is None and world.size == 1 and is_small(len(a), scale if known is None else known):
@@ -80,7 +80,7 @@ def info_nce(
     if extra_keys is not None:
         check_shapes(extra_keys, a, equal_rows=False)
         nobody = torch.full((len(extra_keys),), -1, device=a.device)
-        extra = [Extra(vectors(extra_keys, similarity), nobody, nobody)]
+        extra = [Extra(vectors(extra_keys, similarity, as_given=True), nobody, nobody)]
     stats = contrast(
         a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=unit, known_scale=known, low=low,
         world=world,
@@ -109,7 +109,7 @@ def sup_con(
             f"each view is a row: of [N, V, D], here {list(z.shape)}, sup_con(z.flatten(0, 1), "
             f"labels.repeat_interleave({z.shape[1]}))"
         )
-    z, low = vectors(z, similarity), _low(z)
+    z, low = vectors(z, similarity, as_given=True), _low(z)
     side = _side(z)
     label = column(labels, "labels", "integers", z)
     if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
@@ -249,5 +249,6 @@ def _low(*given: Tensor) -> bool | None:
 
 def _side(z: Tensor) -> Side:
     """Row numbers that are distinct over all ranks, and as ids the same."""
-    row = torch.arange(len(z), device=z.device) + (World.current().rank << 40)
+    row, rank = torch.arange(len(z), device=z.device), World.current().rank
+    row = row + (rank << 40) if rank else row
     return Side(row, row)

@@ -10,29 +10,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multicl.objectives.softmax import unit
+from multicl.ops.unit import unit
 from multicl.types import InputError
 
 Similarity = Literal["cosine", "dot"]
 
 
-def sides(a: Tensor, b: Tensor, similarity: Similarity) -> tuple[Tensor, Tensor]:
+def sides(a: Tensor, b: Tensor, similarity: Similarity, as_given: bool = False) -> tuple[Tensor, Tensor]:
     """`vectors` of two sides of as many rows, in one type."""
     check_shapes(a, b, equal_rows=True)
-    a, b = vectors(a, similarity), vectors(b, similarity)
+    a, b = vectors(a, similarity, as_given), vectors(b, similarity, as_given)
     kind = torch.promote_types(a.dtype, b.dtype)
     return a.to(kind), b.to(kind)
 
 
-def vectors(z: Tensor, similarity: Similarity) -> Tensor:
-    """[N, D] in float32 or better, unit vectors where the similarity is the cosine."""
+def vectors(z: Tensor, similarity: Similarity, as_given: bool = False) -> Tensor:
+    """[N, D] in float32 or better, unit vectors where the similarity is the cosine.
+
+    Args:
+        as_given: for products their type may stay, as `contrast` sees to it.
+    """
     if similarity not in ("cosine", "dot"):
         raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
     if not isinstance(z, Tensor):
         raise InputError(f"a float tensor [N, D] is needed, got {type(z).__name__}")
     if z.ndim != 2 or not z.is_floating_point():
         raise InputError(f"a float tensor [N, D] is needed, got {list(z.shape)} {z.dtype}")
-    return unit(z) if similarity == "cosine" else z.to(torch.promote_types(z.dtype, torch.float32))
+    if similarity == "cosine":
+        u: Tensor = unit(z)
+        return u
+    return z if as_given else z.to(_kind(z))
 
 
 def column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) -> Tensor:
@@ -70,7 +77,7 @@ def inverse(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | 
 
 
 def scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = False) -> Tensor:
-    """[1] of the dtype and on the device of `like`.
+    """[1] of the dtype of `like`, but float32 at least, and on its device.
 
     Raises:
         InputError: more than one element; not a number; 0 or below, unless any sign will do. A tensor on a GPU is not
@@ -86,5 +93,10 @@ def scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = Fals
         if not (math.isfinite(number) if any_sign else 0 < number < math.inf):
             raise InputError(f"{name} must be {'finite' if any_sign else 'above 0'}, got {number}")
     if isinstance(value, Tensor):
-        return value.to(like).reshape(1)
-    return torch.full((1,), number, dtype=like.dtype, device=like.device)
+        return value.to(like.device, _kind(like)).reshape(1)
+    return torch.full((1,), number, dtype=_kind(like), device=like.device)
+
+
+def _kind(z: Tensor) -> torch.dtype:
+    """Float32 or better."""
+    return torch.promote_types(z.dtype, torch.float32)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from multicl.distributed import World
 from multicl.objectives.distance import aligned
 from multicl.objectives.prototypes import SwAV
-from multicl.objectives.softmax import unit
+from multicl.ops.unit import unit
 from multicl.types import Context, Embedded, Extra, InputError
 
 

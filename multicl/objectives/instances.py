@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from multicl.objectives.instance_nce import InstanceNCE
-from multicl.objectives.softmax import unit
 from multicl.ops.nce import nce
+from multicl.ops.unit import unit
 from multicl.types import Context, Embedded, InputError
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from multicl.objectives.sigmoid import Sigmoid
-from multicl.objectives.softmax import unit
 from multicl.objectives.tempered import TemperedModule
 from multicl.ops.contrast import Relation, Side
 from multicl.ops.sigmoid import sigmoid_loss
+from multicl.ops.unit import unit
 from multicl.types import Context, Embedded
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from multicl.distributed import World
 from multicl.objectives.co_sent import CoSENT
 from multicl.objectives.distance import aligned
-from multicl.objectives.softmax import unit
+from multicl.ops.unit import unit
 from multicl.types import Context, Embedded
 
 

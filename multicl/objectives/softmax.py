@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,55 +12,22 @@ from multicl.distributed import World
 from multicl.objectives.temperature import Tempered
 from multicl.objectives.tempered import TemperedModule
 from multicl.ops.contrast import Relation, Side, Stats, Sums, contrast
+from multicl.ops.finish import mean_loss
 from multicl.ops.hardest import contrast_hardest
+from multicl.ops.launch import runs_on
+from multicl.ops.unit import unit
 from multicl.types import Context, Embedded, Extra, InputError
-
-SHORTEST = 1e-6
-"""Norm below which a row has no direction."""
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def unit(z: Tensor) -> Tensor:
-    """[N, D] -> unit rows in float32 or better; a row of norm below 1e-6 becomes zero, with zero gradient."""
-    u: Tensor = _Unit.apply(z)[0]  # type: ignore[no-untyped-call]
-    return u
-
-
-class _Unit(torch.autograd.Function):
-    """One pass each way; as a function of its own, less than half of the work of `normalize` and a mask.
-
-    It gives the inverse norms [N, 1], too: its gradient is made of its outputs alone and can be differentiated again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:
-        x = z.to(torch.promote_types(z.dtype, torch.float32))
-        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        inverse = norm.reciprocal().masked_fill_(norm < SHORTEST, 0.0)
-        u: Tensor = x * inverse
-        ctx.kind = z.dtype
-        ctx.save_for_backward(u, inverse)
-        ctx.set_materialize_grads(False)
-        return u, inverse
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Tensor:
-        (u, inverse), (of_u, of_inverse) = ctx.saved_tensors, grads
-        of_u = torch.zeros_like(u) if of_u is None else of_u
-        along = (of_u * u).sum(1, keepdim=True)
-        if of_inverse is not None:  # in second derivatives alone
-            along = along + of_inverse * inverse
-        grad = torch.addcmul(of_u, along, u, value=-1)
-        grad = grad * inverse if grad.requires_grad else grad.mul_(inverse)  # in place: rows are what takes memory here
-        return grad.to(ctx.kind)
 
 
 def info_nce_loss(stats: Stats, world: World) -> Tensor:
     """Mean over the rows that have positives of log-sum-exp - mean positive logit; mean of the two directions."""
-    loss = _direction(stats.a, world)
-    if stats.b is None:
+    sides = [stats.a] if stats.b is None else [stats.a, stats.b]
+    lse = stats.a.first
+    if world.size == 1 and lse.dtype == torch.float32 and runs_on(lse.device):
+        loss: Tensor = mean_loss(*((sums.first, sums.positive, sums.positives) for sums in sides))
         return loss
-    return (loss + _direction(stats.b, world)) / 2
+    losses = [_direction(sums, world) for sums in sides]
+    return losses[0] if len(losses) == 1 else (losses[0] + losses[1]) / 2
 
 
 def mean_positive(sums: Sums) -> Tensor:

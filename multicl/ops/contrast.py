@@ -12,6 +12,7 @@ Dimensions: Na, Nb local rows of the two sides; Ka, Kb rows of all ranks; X extr
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from multicl.ops import fused
 from multicl.ops.blocks import Block
 from multicl.ops.once import once
 from multicl.ops.relation import Extra, Relation, Side, Stats, Sums
-from multicl.ops.running import NARROW, Running
+from multicl.ops.running import NARROW
 
 __all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "contrast"]
 ROWS = 16384
@@ -77,10 +78,12 @@ def contrast(
         kind = torch.promote_types(a.dtype, torch.float32)
         extras = [("a", extra) for extra in extra_a]
         extras += [("b", extra) for extra in extra_b if both and b is not None]
-        given = (None if z is None else z.to(kind) for z in (a, b, scale, *(extra.z for _, extra in extras)))
         form = fused.form(a.device, kind, tilts, low)
+        rows = (
+            z if z is None or form.reads(z.dtype) else z.to(kind) for z in (a, b, *(extra.z for _, extra in extras))
+        )
         call = _Call(relation, tuple(extras), tuple(tilts), positives_in_sum, both, unit, known_scale, world, form)
-        found = _Contrast.apply(call, *given)  # type: ignore[no-untyped-call]
+        found = _Contrast.apply(call, next(rows), next(rows), scale.to(kind), *rows)  # type: ignore[no-untyped-call]
     sides = [Sums(*found[at : at + 3]) for at in range(0, len(found), 3)]
     return Stats(sides[0], sides[1] if len(sides) > 1 else None)
 
@@ -145,7 +148,8 @@ class _Contrast(torch.autograd.Function):
         own = [slice(start, start + len(mine))]
         if b is not None:
             own = [slice(0, before), *own][: 1 + call.both]
-        running = Running(shared.stop if b is None or call.both else before, call.tilts, call.positives_in_sum, wide, a)
+        size = shared.stop if b is None or call.both else before
+        running = call.form.running(size, call.tilts, call.positives_in_sum, wide, scale)
         walks = _walks(call, a, b, scale, extras, counts, shared.start)
         for walk in walks:
             call.form.forward(walk.block, running)
@@ -178,15 +182,12 @@ class _Contrast(torch.autograd.Function):
         walks = [walk.filled(held) for walk in ctx.walks]
         _, wants_a, wants_b, wants_scale, *wants_extras = ctx.needs_input_grad
         sizes = [own.stop - own.start for own in ctx.own]  # a loss may leave one of the two alone
-        lse = [a.new_zeros(len(call.tilts), n) if z is None else z for z, n in zip(grads[::3], sizes, strict=True)]
-        positive = [a.new_zeros(n) if z is None else z for z, n in zip(grads[1::3], sizes, strict=True)]
+        lse = [scale.new_zeros(len(call.tilts), n) if z is None else z for z, n in zip(grads[::3], sizes, strict=True)]
+        positive = [scale.new_zeros(n) if z is None else z for z, n in zip(grads[1::3], sizes, strict=True)]
         if world.size > 1 and (b is None or call.both):
             every = world.all_rows(torch.cat([lse[-1], positive[-1][None]]).T.contiguous(), counts).T
             lse[-1], positive[-1] = every[:-1], every[-1]
-        several = len(lse) > 1
-        slopes = ctx.running.slopes(
-            torch.cat(lse, 1) if several else lse[0], torch.cat(positive) if several else positive[0]
-        )
+        slopes = ctx.running.slopes(lse, positive)
         wanted: dict[str | int, bool] = dict(enumerate(wants_extras))
         wanted["keys"] = wants_a if b is None else wants_b
         home: dict[str | int, Tensor] = {}
@@ -194,7 +195,8 @@ class _Contrast(torch.autograd.Function):
         for block, x, y, y_at in walks:
             dx, dy = call.form.backward(block, slopes, block.symmetric or wanted[y])
             if wants_scale:
-                share = _inner(b if x == "b" else a, dx) / (2 if block.symmetric else 1)
+                share = _inner(b if x == "b" else a, dx)
+                share = share / 2 if block.symmetric else share
                 d_scale = share if d_scale is None else d_scale + share
             dx *= scale
             home[x] = home[x].add_(dx) if x in home else dx
@@ -228,7 +230,7 @@ def _walks(
     key = Side(world.all_rows(side.row, counts), world.all_rows(side.id, counts))
     keys = world.all_rows(a if b is None else b, counts)
     start = before + sum(counts[: world.rank])
-    x = a.detach() * scale.detach()
+    x, keys = call.form.queries(a.detach(), scale.detach()), call.form.keys(keys)
     walks = []
     if b is None:
         for at, rank in _half_way_round(world, counts):
@@ -241,10 +243,11 @@ def _walks(
         walks.append(_Walk(block, "a", "keys"))
     for number, ((name, extra), z) in enumerate(zip(call.extras, extras, strict=True)):
         of_b = name == "b" and b is not None
-        queries = b.detach() * scale.detach() if of_b and b is not None else x
+        queries = call.form.queries(b.detach(), scale.detach()) if of_b and b is not None else x
         query, rows = (relation.b, start) if of_b else (relation.a, start if b is None else 0)
         key = Side(extra.row, extra.id)
-        walks.append(_Walk(Block(queries, z.detach(), query, key, equal_ids, extra.same_row, rows), name, number))
+        block = Block(queries, call.form.keys(z.detach()), query, key, equal_ids, extra.same_row, rows)
+        walks.append(_Walk(block, name, number))
     return walks
 
 
@@ -260,7 +263,7 @@ def _half_way_round(world: World, counts: Sequence[int]) -> Iterator[tuple[slice
 def _inner(x: Tensor, y: Tensor) -> Tensor:
     """sum_ij x_ij y_ij, rows' sums added in float64; of many rows without a matrix of all products."""
     if len(x) <= ROWS:
-        return (x * y).sum(1).double().sum()
+        return (x * y).sum(1).sum(dtype=torch.float64)
     return torch.stack([_inner(*each) for each in zip(x.split(ROWS), y.split(ROWS), strict=True)]).sum()
 
 
@@ -268,7 +271,10 @@ def _bound(call: _Call, rows: Iterable[Tensor | None], scale: Tensor) -> float:
     """What no logit exceeds, on any rank."""
     longest = 1.0
     if not call.unit:
-        norms = [torch.linalg.vector_norm(z.detach(), dim=1).max() for z in rows if z is not None and len(z)]
-        most = torch.stack(norms).max() if norms else scale.new_zeros(())
+        kind = scale.dtype  # of low ones, too: a bound that is rounded may be none
+        norms = [
+            torch.linalg.vector_norm(z.detach(), dim=1, dtype=kind).max() for z in rows if z is not None and len(z)
+        ]
+        most = functools.reduce(torch.maximum, norms) if norms else scale.new_zeros(())
         longest = float(call.world.max(most))
     return abs(float(scale) if call.known_scale is None else call.known_scale) * longest * longest

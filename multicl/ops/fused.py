@@ -27,6 +27,7 @@ from torch import Tensor
 
 from multicl.ops import blocks, tiled
 from multicl.ops.blocks import Block, Tile
+from multicl.ops.finish import RunningOnGpu, two
 from multicl.ops.launch import on, runs_on
 from multicl.ops.relation import Side
 from multicl.ops.running import Running, Slopes
@@ -37,6 +38,19 @@ PROGRAMS = 1024
 
 class Form(Protocol):
     """How a block is walked, there and back; see `multicl.ops.tiled`, which is one."""
+
+    @property
+    def running(self) -> type[Running]:
+        """What keeps the statistics."""
+
+    def reads(self, kind: torch.dtype) -> bool:
+        """Whether rows of less than float32 are read as they are."""
+
+    def queries(self, z: Tensor, scale: Tensor) -> Tensor:
+        """[n, D] rows times the scale, as blocks hold them."""
+
+    def keys(self, z: Tensor) -> Tensor:
+        """[k, D] rows as blocks hold them."""
 
     def forward(self, block: Block, running: Running) -> None:
         """Add a block's logits to the statistics."""
@@ -111,12 +125,26 @@ class Fused:
     """What products are made of: bfloat16, or float32 (three of TF32 each in the kernels, exact to some 2^-21). Sums
     are float32 in any case."""
 
+    running = RunningOnGpu
+
+    def reads(self, kind: torch.dtype) -> bool:
+        """Those that its products are made of."""
+        return kind == self.products
+
+    def queries(self, z: Tensor, scale: Tensor) -> Tensor:
+        """Rounded once, from float32, and what is kept for the way back."""
+        return torch.mul(z, scale, out=z.new_empty(z.shape, dtype=self.products))
+
+    def keys(self, z: Tensor) -> Tensor:
+        """Rounded once, too."""
+        return z.to(self.products).contiguous()
+
     def forward(self, block: Block, running: Running) -> None:
         """As `tiled.forward`."""
         if not (len(block.x) and len(block.y)):
             return
         atomic = running.shift is None and not torch.are_deterministic_algorithms_enabled()
-        x, y = self._cast(block.x), self._cast(block.y)
+        x, y = block.x, block.y
         columns = block.columns if atomic else None
         own = "counts" if not block.symmetric else "half" if columns is not None else "left out"
         with on(x.device):
@@ -135,7 +163,7 @@ class Fused:
 
         n, k, tilts, cut = len(x), len(y), len(running.tilts), self._plan(x.device)
         grids = [_spans(n, k, sizes.BM, cut.mark[1]) for sizes in (cut.sums, cut.special)]
-        parts = x.new_zeros(sum(spans for _, spans, _ in grids), 2 * tilts + 2, n, dtype=torch.float32)
+        parts = x.new_empty(sum(spans for _, spans, _ in grids), 2 * tilts + 2, n, dtype=torch.float32)
         shifts = parts if running.shift is None else parts.new_empty(len(parts), n)
         at = slice(column or 0, None)
         sums_of_columns = (running.others[:, at], running.inside[:, at], running.positive[at], running.count[at])
@@ -143,7 +171,7 @@ class Fused:
         for special, sizes, (down, spans, span) in zip((False, True), (cut.sums, cut.special), grids, strict=True):
             kernels.sums[down, spans](
                 x, y, query.row, query.id, key.row, key.id, marks, parts[done:], shifts[done:], *sums_of_columns,
-                n, k, marks.shape[1], running.others.shape[1], span, *_two(running.tilts),
+                n, k, marks.shape[1], running.others.shape[1], span, *two(running.tilts),
                 SPECIAL=special, WIDE=running.shift is not None, COLUMNS=column is not None,
                 INSIDE=running.positives_in_sum, SELF=own, MM=cut.mark[0], MN=cut.mark[1],
                 **self._settings(block, tilts, sizes),
@@ -168,21 +196,20 @@ class Fused:
         tiles = list(block.tiles(most))
         add = len(tiles) > 1  # else the only product is written over what is there
         make = torch.zeros_like if add or not tiles else torch.empty_like
-        dx = make(block.x)
-        dy = dx if block.symmetric else make(block.y)
+        dx = make(block.x, dtype=torch.float32)
+        dy = dx if block.symmetric else make(block.y, dtype=torch.float32)
         if not tiles:
             return dx, dy
-        x, y = self._cast(block.x), self._cast(block.y)
+        x, y = block.x, block.y
         left = y if block.symmetric else x
         marks = block.marks
         assert marks is not None, "forward comes first"
         stride = -(-min(most, len(y)) // 16) * 16  # so that rows are aligned for the products
         held = x.new_empty(min(most, len(x)), stride)
-        whole = Slopes(slopes.tilts, *(None if z is None else z.contiguous() for z in _tensors(slopes)))  # type: ignore[arg-type]
         for tile in tiles:
             panel = held[: tile.rows.stop - tile.rows.start, : tile.columns.stop - tile.columns.start]
             with on(x.device):
-                self._write_weights(block, tile, x, y, marks, whole, panel)
+                self._write_weights(block, tile, x, y, marks, slopes, panel)
             _add_product(dx[tile.rows], panel, y[tile.columns], add)
             if wants_y and not tile.diagonal:
                 _add_product(dy[tile.columns], panel.T, left[tile.rows], add)
@@ -205,7 +232,7 @@ class Fused:
                 x[tile.rows], y[tile.columns], query.row, query.id, key.row, key.id, marks, panel,
                 sums, sums if lse is None else lse, positive, positive if only is None else only, single,
                 n, k, marks.stride(0), panel.stride(0), len(slopes.positive), rows,
-                columns[0] if columns else 0, *_two(slopes.tilts),
+                columns[0] if columns else 0, *two(slopes.tilts),
                 SPECIAL=special, WIDE=lse is not None, COLUMNS=bool(columns), INSIDE=only is not None,
                 SELF="left out" if tile.diagonal else "counts", SPAN=span, MM=cut.mark[0], MN=cut.mark[1],
                 **self._settings(block, len(slopes.tilts), sizes),
@@ -213,9 +240,6 @@ class Fused:
 
     def _plan(self, device: torch.device) -> Plan:
         return plan(self.products, _is_roomy(device))
-
-    def _cast(self, z: Tensor) -> Tensor:
-        return z.to(self.products).contiguous()
 
     def _settings(self, block: Block, tilts: int, sizes: Sizes) -> dict[str, Any]:
         """What both kernels are compiled for."""
@@ -248,10 +272,6 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor, add: bool) -> None:
         torch.addmm(total, a, b, beta=int(add), out_dtype=total.dtype, out=total)
     else:  # float32; or interpreted, where products are cast
         torch.addmm(total, a.to(total.dtype), b.to(total.dtype), beta=int(add), out=total)
-
-
-def _two(tilts: tuple[float, ...]) -> tuple[float, float]:
-    return float(tilts[0]), float(tilts[-1])
 
 
 def _tensors(slopes: Slopes) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:

@@ -197,12 +197,11 @@ def sums(
     tl.store(out, others_0, rows < n)
     if TILTS == 2:
         tl.store(out + n, others_1, rows < n)
-    if SPECIAL:
-        tl.store(out + TILTS * n, inside_0, rows < n)
-        if TILTS == 2:
-            tl.store(out + 3 * n, inside_1, rows < n)
-        tl.store(out + 2 * TILTS * n, sum_positive, rows < n)
-        tl.store(out + (2 * TILTS + 1) * n, number, rows < n)
+    tl.store(out + TILTS * n, inside_0, rows < n)  # zeros, where there is nothing special
+    if TILTS == 2:
+        tl.store(out + 3 * n, inside_1, rows < n)
+    tl.store(out + 2 * TILTS * n, sum_positive, rows < n)
+    tl.store(out + (2 * TILTS + 1) * n, number, rows < n)
     if WIDE:
         tl.store(shifts + part * n + rows, shift, rows < n)
 

@@ -27,4 +27,5 @@ def _is_able(device: torch.device) -> bool:
 
 def on(device: torch.device) -> AbstractContextManager[object]:
     """Within it the device is the current one, on which kernels are launched."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    elsewhere = device.type == "cuda" and device.index not in (None, torch.cuda.current_device())
+    return torch.cuda.device(device) if elsewhere else nullcontext()

@@ -76,8 +76,14 @@ class Running:
         log.masked_fill_(total == 0, 0.0)
         return log
 
-    def slopes(self, lse: Tensor, positive: Tensor) -> Slopes:
-        """Gradients of a loss with respect to lse [T, N] and the sums of positives [N] -> its slopes."""
+    def slopes(self, lse: list[Tensor], positive: list[Tensor]) -> Slopes:
+        """Gradients of a loss with respect to lse [T, n] and the sums of positives [n] -> its slopes.
+
+        Of one part of the rows or of two: these and those after them.
+        """
+        return self._slopes(*((torch.cat(z, -1) if len(z) > 1 else z[0]) for z in (lse, positive)))
+
+    def _slopes(self, lse: Tensor, positive: Tensor) -> Slopes:
         total = self.total()
         empty = total == 0
         tilted = self._tilted(lse)

@@ -12,6 +12,9 @@ from torch import Tensor
 from multicl.ops.blocks import LOG2_E, Block, End, Walked, buffers, shaped
 from multicl.ops.running import Running, Slopes
 
+running: type[Running] = Running
+"""What keeps the statistics."""
+
 
 def forward(block: Block, running: Running) -> None:
     """Add a block's logits to the statistics of its queries and, where it has columns, of its keys."""
@@ -65,6 +68,21 @@ def forward(block: Block, running: Running) -> None:
         if small:
             kept.append(walked)
     block.kept = kept
+
+
+def reads(kind: torch.dtype) -> bool:
+    """Whether rows of less than float32 are read as they are."""
+    return False
+
+
+def queries(z: Tensor, scale: Tensor) -> Tensor:
+    """[n, D] rows times the scale, as blocks hold them."""
+    return z * scale
+
+
+def keys(z: Tensor) -> Tensor:
+    """[k, D] rows as blocks hold them."""
+    return z
 
 
 def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from multicl.functional import co_sent
-from multicl.objectives.softmax import unit
 from multicl.ops import plain
 from multicl.ops.contrast import Relation, Side
+from multicl.ops.unit import unit
 
 
 def test_unit_rows_are_differentiated_any_number_of_times() -> None:

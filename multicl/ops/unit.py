@@ -1,0 +1,91 @@
+"""unit: rows of length one, and rows without a direction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multicl.ops.launch import on, runs_on
+
+SHORTEST = 1e-6
+"""Norm below which a row has no direction."""
+WIDEST = 8192
+"""Of a row that a kernel holds whole."""
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def unit(z: Tensor) -> Tensor:
+    """[N, D] -> unit rows in float32 or better; a row of norm below 1e-6 becomes zero, with zero gradient."""
+    u: Tensor = _Unit.apply(z)[0]  # type: ignore[no-untyped-call]
+    return u
+
+
+class _Unit(torch.autograd.Function):
+    """One pass each way; as a function of its own, less than half of the work of `normalize` and a mask.
+
+    It gives the inverse norms [N, 1], too: its gradient is made of its outputs alone and can be differentiated again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+        kind = torch.promote_types(z.dtype, torch.float32)
+        if _by_kernel(z, kind):
+            u, inverse = _kernel(z)
+        else:
+            x = z.to(kind)
+            norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+            inverse = norm.reciprocal().masked_fill_(norm < SHORTEST, 0.0)
+            u = x * inverse
+        ctx.kind = z.dtype
+        ctx.save_for_backward(u, inverse)
+        ctx.set_materialize_grads(False)
+        return u, inverse
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Tensor:
+        (u, inverse), (of_u, of_inverse) = ctx.saved_tensors, grads
+        of_u = torch.zeros_like(u) if of_u is None else of_u
+        if of_inverse is None and not torch.is_grad_enabled() and _by_kernel(u, of_u.dtype):
+            return _kernel_back(of_u.contiguous(), u, inverse, ctx.kind)
+        along = (of_u * u).sum(1, keepdim=True)
+        if of_inverse is not None:  # in second derivatives alone
+            along = along + of_inverse * inverse
+        grad = torch.addcmul(of_u, along, u, value=-1)
+        grad = grad * inverse if grad.requires_grad else grad.mul_(inverse)  # in place: rows are what takes memory here
+        return grad.to(ctx.kind)
+
+
+def _by_kernel(z: Tensor, kind: torch.dtype) -> bool:
+    return kind == torch.float32 and runs_on(z.device) and z.numel() > 0 and z.shape[1] <= WIDEST and z.stride(1) == 1
+
+
+def _sizes(n: int, width: int) -> tuple[tuple[int], dict[str, int]]:
+    """Programs, and the settings of both kernels: rows of some 4,096 numbers a program."""
+    room = 1 << (width - 1).bit_length()
+    rows = max(1, min(64, 4096 // room))
+    return (-(-n // rows),), {"WIDTH": width, "ROOM": room, "BLOCK": rows}
+
+
+def _kernel(z: Tensor) -> tuple[Tensor, Tensor]:
+    from multicl.ops import row_kernels
+
+    u, inverse = (
+        torch.empty_like(z, dtype=torch.float32, memory_format=torch.contiguous_format),
+        z.new_empty(len(z), 1, dtype=torch.float32),
+    )
+    programs, settings = _sizes(*z.shape)
+    with on(z.device):
+        row_kernels.unit[programs](z, u, inverse, len(z), z.stride(0), SHORTEST, **settings)
+    return u, inverse
+
+
+def _kernel_back(of_u: Tensor, u: Tensor, inverse: Tensor, kind: torch.dtype) -> Tensor:
+    from multicl.ops import row_kernels
+
+    out = torch.empty_like(u, dtype=kind)
+    programs, settings = _sizes(*u.shape)
+    with on(u.device):
+        row_kernels.unit_slopes[programs](of_u, u, inverse, out, len(u), **settings)
+    return out
