@@ -163,8 +163,11 @@ class Fused:
 
         n, k, tilts, cut = len(x), len(y), len(running.tilts), self._plan(x.device)
         grids = [_spans(n, k, sizes.BM, cut.mark[1]) for sizes in (cut.sums, cut.special)]
-        parts = x.new_empty(sum(spans for _, spans, _ in grids), 2 * tilts + 2, n, dtype=torch.float32)
-        shifts = parts if running.shift is None else parts.new_empty(len(parts), n)
+        if column is None:
+            parts = running.sums.new_empty(sum(spans for _, spans, _ in grids), 2 * tilts + 2, n)
+            shifts = parts if running.shift is None else parts.new_empty(len(parts), n)
+        else:  # atomics for rows, too: nothing to add up, and nothing is to be the same from run to run
+            parts = shifts = running.sums[:, row:]
         at = slice(column or 0, None)
         sums_of_columns = (running.others[:, at], running.inside[:, at], running.positive[at], running.count[at])
         done = 0
@@ -176,8 +179,9 @@ class Fused:
                 INSIDE=running.positives_in_sum, SELF=own, MM=cut.mark[0], MN=cut.mark[1],
                 **self._settings(block, tilts, sizes),
             )  # fmt: skip
-            done += spans
-        _merge(running, parts, shifts, slice(row, row + n))
+            done += spans if column is None else 0
+        if column is None:
+            _merge(running, parts, shifts, slice(row, row + n))
 
     def _mark(self, query: Side, key: Side, own: str, own_row: str) -> Tensor:
         """[row tiles, column tiles] int8: 1 where a tile holds more than negatives."""

@@ -139,12 +139,21 @@ def _sum(values, columns, k, total, COLUMNS: tl.constexpr, SPECIAL: tl.constexpr
     return tl.sum(values, 1)
 
 
+@triton.jit
+def _put(places, values, here, ADD: tl.constexpr):
+    if ADD:
+        tl.atomic_add(places, values, here, sem="relaxed")
+    else:
+        tl.store(places, values, here)
+
+
 @triton.jit(do_not_specialize=["n", "k", "size", "span", "across"])
 def sums(
     x, y, x_row, x_id, y_row, y_id,
     marks,  # [row tiles, across]
     parts, shifts,  # [spans, 2 * TILTS + 2, n] others, inside, positive, count; [spans, n] where WIDE
-    others, inside, positive, count,  # of the columns, in rows of `size`: the sums are added to them where COLUMNS
+    others, inside, positive, count,  # of the columns, in rows of `size`: the sums are added to them where COLUMNS, and
+    # those of the rows to `parts`, which is then [2 * TILTS + 2, size]
     n, k, across, size, span, tilt_0, tilt_1,
     SPECIAL: tl.constexpr, WIDTH: tl.constexpr, TILTS: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr,
     SELF: tl.constexpr, INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr, PRECISION: tl.constexpr,
@@ -193,15 +202,19 @@ def sums(
             if TILTS == 2:
                 others_1 += _sum(_exp(tilt_1, logits, shift, WIDE), columns, k, others + size, COLUMNS, SPECIAL)
         first_column += BN
-    out = parts + part * (2 * TILTS + 2) * n + rows
-    tl.store(out, others_0, rows < n)
+    if COLUMNS:
+        out, each = parts + rows, size
+    else:
+        out, each = parts + part * (2 * TILTS + 2) * n + rows, n
+    _put(out, others_0, rows < n, COLUMNS)
     if TILTS == 2:
-        tl.store(out + n, others_1, rows < n)
-    tl.store(out + TILTS * n, inside_0, rows < n)  # zeros, where there is nothing special
-    if TILTS == 2:
-        tl.store(out + 3 * n, inside_1, rows < n)
-    tl.store(out + 2 * TILTS * n, sum_positive, rows < n)
-    tl.store(out + (2 * TILTS + 1) * n, number, rows < n)
+        _put(out + each, others_1, rows < n, COLUMNS)
+    if SPECIAL or not COLUMNS:  # else zeros
+        _put(out + TILTS * each, inside_0, rows < n, COLUMNS)
+        if TILTS == 2:
+            _put(out + 3 * each, inside_1, rows < n, COLUMNS)
+        _put(out + 2 * TILTS * each, sum_positive, rows < n, COLUMNS)
+        _put(out + (2 * TILTS + 1) * each, number, rows < n, COLUMNS)
     if WIDE:
         tl.store(shifts + part * n + rows, shift, rows < n)
 
