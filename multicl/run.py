@@ -37,7 +37,7 @@ from multicl.recipe_names import name_of, new_folder
 from multicl.repeats import averaged, several_seeds
 from multicl.settings import Momentum, Train
 from multicl.shared import measured
-from multicl.signals import EXIT_STOPPED, Stopped, interrupts
+from multicl.signals import EXIT_STOPPED, Stopped, interrupts, readers_may_leave
 from multicl.towers import Head
 from multicl.trainer import Trainer
 
@@ -219,8 +219,9 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
 
 
 def _say_how_to_go_on(settings: Run | None, told: str) -> None:
-    if settings is not None and is_main():
-        print(f"\n{told}; to go on: --run {quote(str(settings.run))} --resume auto", file=sys.stderr, flush=True)
+    with readers_may_leave(lambda within: True):
+        if settings is not None and is_main():
+            print(f"\n{told}; to go on: --run {quote(str(settings.run))} --resume auto", file=sys.stderr, flush=True)
 
 
 def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any]:

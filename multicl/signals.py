@@ -10,11 +10,13 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import Any
 
 EXIT_STOPPED = 75
 """The exit code of a run that was asked to stop, has saved, and can go on: EX_TEMPFAIL of sysexits.h."""
@@ -41,6 +43,7 @@ class Signals:
 
     A thread listens, for Python itself hears nothing in the midst of a long backward pass. Outside the main thread,
     where no handler can be set, signals do what they did. So does SIGHUP where it is ignored, as by nohup.
+    Of `... | tee log` Ctrl-C ends tee as well: see `readers_may_leave`.
     """
 
     def __init__(self) -> None:
@@ -48,6 +51,7 @@ class Signals:
         """Name of the signal that asked for a stop."""
         self._asked = threading.Event()
         self._leave: list[tuple[signal.Signals, object]] = []
+        self._streams = ExitStack()
 
     def asked(self, within: float = 0.0) -> bool:
         """Whether a stop is asked for, or will be within some seconds."""
@@ -61,9 +65,11 @@ class Signals:
             taken = [number for number in SIGNALS if number != HANGUP or not _ignored(number)]
             self._leave = [(number, signal.signal(number, _noted)) for number in taken]
             threading.Thread(target=self._listen, name="signals", daemon=True).start()
+            self._streams.enter_context(readers_may_leave(self.asked))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._streams.close()
         if self._leave:
             for number, before in self._leave:
                 signal.signal(number, before)  # type: ignore[arg-type]
@@ -114,6 +120,50 @@ def interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def readers_may_leave(asked: Callable[[float], bool]) -> Iterator[None]:
+    """While entered, what is printed to a pipe that nobody reads any more goes nowhere, once a stop is asked for.
+
+    Args:
+        asked: whether it is, or will be within some seconds: the reader may have heard of it first. Where it is not, a
+            broken pipe is the error that it always was.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (stream and _Outliving(stream, asked) for stream in before)
+    try:
+        yield
+    finally:
+        if asked(0.0):
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()  # or Python does at its end, which then has a code of its own
+        sys.stdout, sys.stderr = before
+
+
+class _Outliving:
+    """A stream that outlives its reader."""
+
+    def __init__(self, stream: Any, asked: Callable[[float], bool]) -> None:
+        self._stream, self._asked = stream, asked
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._outlive(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._outlive(self._stream.flush)
+
+    def _outlive(self, call: Callable[..., object], *words: str) -> None:
+        try:
+            call(*words)
+        except BrokenPipeError:
+            if not self._asked(SAME):
+                raise
+            _to_nowhere(self._stream.fileno())
+
+
 def _ignored(number: int) -> bool:
     return signal.getsignal(number) is signal.SIG_IGN
 
@@ -131,9 +181,13 @@ def _outlive_terminal(number: int) -> None:
         look = select.poll()
         look.register(fd, select.POLLOUT)
         if any(event & (select.POLLERR | select.POLLHUP) for _, event in look.poll(0)):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, fd)
-            os.close(nowhere)
+            _to_nowhere(fd)
+
+
+def _to_nowhere(fd: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, fd)
+    os.close(nowhere)
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

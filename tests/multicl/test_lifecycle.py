@@ -290,6 +290,35 @@ def test_a_closed_terminal_asks_for_a_stop_and_hears_no_more(within: str) -> Non
             process.kill()
 
 
+IN_A_PIPE = """
+import os, signal, sys, threading
+from multicl.signals import Signals
+sys.stdin.readline()  # the reader is gone
+with Signals() as signals:
+    if {asked}:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()  # tee may have heard of it before
+    for stream in sys.stdout, sys.stderr:
+        print("what is said here raised a BrokenPipeError", file=stream, flush=True)
+    print("and this, at Python's end, made the exit code 120")
+sys.exit(75)
+"""
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_pipe_whose_reader_the_same_signal_ended_hears_no_more(asked: bool) -> None:
+    """Without a signal it breaks, as for any program."""
+    pipe, ours = os.pipe()
+    command = [sys.executable, "-c", IN_A_PIPE.format(asked=asked)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=ours, stderr=ours) as process:
+        os.close(ours)
+        os.close(pipe)
+        try:
+            process.communicate(b"\n", timeout=20)
+            assert (process.returncode == 75) is asked
+        finally:
+            process.kill()
+
+
 @pytest.mark.skipif(HANGUP is None, reason="there is no such signal")
 @pytest.mark.parametrize("within", [Signals, interrupts])
 def test_a_hang_up_that_is_ignored_stays_so(within: Any) -> None:

@@ -609,6 +609,33 @@ def test_a_signal_while_the_model_is_measured(
     assert json.loads(Path("r/status.json").read_text())["state"] == "finished"
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_ctrl_c_that_ends_tee_as_well(home: Path, training: bool) -> None:
+    """The run saves and leaves with its code, though nobody reads what it says: `2>&1 | tee log`."""
+    slow = 'import time; print("up", flush=True); time.sleep(60)'
+    (home / "toy_recipe.py").write_text(RECIPE if training else RECIPE.replace('return {"recall": 1 / 3}', slow))
+    with start("--run", "r", "--train.steps", "100000") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            if training:
+                while not Path("r/metrics.jsonl").exists():
+                    time.sleep(0.01)
+                    assert process.poll() is None
+            else:
+                assert process.stdout.readline() == "up\n"
+            process.stdout.close()
+            process.stderr.close()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 75
+        finally:
+            process.kill()
+    if training:
+        status = json.loads(Path("r/status.json").read_text())
+        assert status["state"] == "stopped"
+        assert Path(f"r/checkpoints/step-{status['step']}").is_dir()
+
+
 def test_a_signal_before_a_resumed_run_trains_leaves_its_status_as_it_was(
     home: Path, recipe: type[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
