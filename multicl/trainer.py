@@ -27,6 +27,7 @@ from multicl.looks import Look, looks_of
 from multicl.memory import Memory
 from multicl.mining import Miner
 from multicl.mixture import Order
+from multicl.modes import train as set_training
 from multicl.norms import average_statistics, refuse_synced, set_statistics, statistics
 from multicl.optim import Optim, build_optimizer, lr_factor, set_lr, warmup_steps
 from multicl.pairs import Call, Term, check_graph
@@ -54,7 +55,9 @@ class Trainer:
         Trainer({"image": Image(), "text": Text()}, [Pair("image", "text")], data="pairs.parquet").fit()
 
     Args:
-        modalities: node -> adapter. terms: pairs and targets.
+        modalities: node -> adapter. terms: pairs and targets. An encoder's parts that want no gradient and are in
+            evaluation, within a part in training, stay so (batch norms after `norm.requires_grad_(False).eval()`);
+            all of it is, where none of it wants one. `fit` leaves all in evaluation: say so anew before another.
         data: a path, a hub name, a `datasets` Dataset, a DataFrame, a torch Dataset of dicts, a list of dicts, or Data;
             or a list of several of these, of any columns, which are trained in one run (`Data.weight`, `Data.batches`).
         columns: name of a node, or what else is asked of the data (`Pair.ids`, ...) -> column, where they differ.
@@ -210,7 +213,7 @@ class Trainer:
 
     def _begin(self) -> torch.optim.Optimizer:
         """Towers on the device, in the modes in which they train, their optimiser, and the memory beside them."""
-        self.towers.to(self.accelerator.device).train()
+        set_training(self.towers.to(self.accelerator.device))
         scaled = self.accelerator.scaler is not None
         optimizer = build_optimizer(self.towers, self.optim, self.train.lr, scaled)
         for encoder in self.towers.encoders.values():

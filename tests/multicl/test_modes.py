@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toys import Vectors
 
 from multicl import Head, Model, Pair
-from multicl.modes import evaluating
+from multicl.modes import evaluating, train
 from multicl.towers import Towers
 
 BEGUN, SECOND_BEGUN, FIRST_DONE = (threading.Event() for _ in range(3))
@@ -71,3 +71,24 @@ def test_every_module_is_as_it_was_also_after_an_error() -> None:
             fail()
         assert not net[0].training
     assert [net.training, net[0].training, net[1].training] == [True, True, False]
+
+
+def test_what_is_frozen_and_put_in_evaluation_by_hand_does_not_train() -> None:
+    def block() -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Sequential(nn.Linear(2, 2), nn.Dropout()), nn.Dropout()
+        )
+
+    net = nn.Sequential(block(), block().eval(), block(), nn.BatchNorm1d(2, affine=False))
+    by_hand, as_loaded, trained = net[0], net[1], net[2]
+    for norm in (by_hand[1], as_loaded[1], trained[1]):
+        norm.requires_grad_(False)
+    by_hand[1].eval()
+    by_hand[2].requires_grad_(False).eval()
+    by_hand[3].eval()  # has nothing that could be frozen
+    by_hand[2][1].train()  # within what is kept, each as it was
+    trained[0].eval()
+    net[3].eval()
+    train(net)
+    still = {name for name, module in net.named_modules() if not module.training}
+    assert still == {"0.1", "0.2", "0.2.0", "3"}

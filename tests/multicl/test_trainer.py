@@ -235,6 +235,19 @@ def test_epochs_count_whole_batches() -> None:
     assert trainer(train=Train(batch_size=64, epochs=3, steps=2)).total == 2  # steps win
 
 
+def test_a_frozen_norm_in_evaluation_keeps_its_statistics() -> None:
+    t = trainer()
+    encoder = t.towers.encoders["a"]
+    encoder.norm, encoder.other = torch.nn.BatchNorm1d(8), torch.nn.BatchNorm1d(8)
+    forward = encoder.forward
+    encoder.forward = lambda batch: encoder.other(encoder.norm(forward(batch)))
+    encoder.norm.requires_grad_(False).eval()
+    t.fit()
+    assert encoder.norm.running_mean.eq(0).all()
+    assert encoder.norm.num_batches_tracked == 0
+    assert encoder.other.num_batches_tracked > 0
+
+
 def test_a_frozen_tower_keeps_its_weights_and_its_dropout_is_off() -> None:
     t = trainer(optim=Optim(tower_lr={"a": 0.0}))
     before = {name: p.detach().clone() for name, p in t.towers.encoders["a"].named_parameters()}
