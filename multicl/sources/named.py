@@ -12,7 +12,7 @@ from typing import Any
 
 from multicl.sources.folders import FOLDERS, refuse_links, refuse_mixed, unread
 from multicl.sources.hub import offline_if_unreachable
-from multicl.sources.json_lists import chosen, field_options, lists_in, only_lists
+from multicl.sources.json_lists import chosen, lines_of, lists_in, only_lists
 from multicl.sources.reasons import reason
 from multicl.sources.separators import EMPTY_ALONE, captions, read_captions, separator
 from multicl.sources.tables import TABLES, files_of, is_empty, is_torn, suffix_of
@@ -39,7 +39,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
                 f"{name}: a data file must end in one of {sorted(TABLES)}, or be a folder of media{unpack}"
             )
         key = chosen(lists_in(files[0]), split, name) if len(files) == 1 else None
-        part = "train" + "".join(split.partition("[")[1:]) if key else split
+        part = split if key is None else "train" + "".join(split.partition("[")[1:])
         if set(_splits(part)) != {"train"}:
             raise InputError(
                 f"{name} is one file, all of it split 'train': it has no split {split!r}. Give a folder that holds "
@@ -55,8 +55,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             options["sep"] = "\t"
         elif suffix == ".txt":
             options["encoding"] = "utf-8-sig"  # or the mark with which Windows begins a file is of the first text
-        elif key:
-            options |= field_options(key)
+        elif key is not None:
+            options |= lines_of({"train": files[0]}, key)
         what, label, base = TABLES[suffix], f"{name} ({key})" if key else name, files[0].parent if files else None
     else:
         base = path if path.is_dir() else None
