@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
@@ -51,7 +52,7 @@ class Run:
     run: Path | None = None
     """Folder of the run; default: runs/RECIPE-DATE-TIME."""
     resume: Literal["never", "auto"] = "never"
-    """auto: go on from the folder's last checkpoint, or start where there is none."""
+    """auto, or the flag alone: go on from the last checkpoint in the folder of --run, or start where there is none."""
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
     optim: Optim = field(default_factory=Optim)
@@ -197,6 +198,8 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
         with interrupts():
             seeds, argv = several_seeds(sys.argv[1:] if argv is None else argv)
             settings = parse(recipe, argv, program)
+            if settings.run is None and settings.resume == "auto":
+                raise InputError("--resume goes on with the run in the folder of --run: give --run DIR, too")
             if settings.run is None:
                 settings = replace(settings, run=new_folder(recipe))
             result = _of_seeds(settings, seeds, finish) if seeds else execute(settings)
@@ -269,6 +272,7 @@ def parse(recipe: type[R], argv: Sequence[str], program: str | None = None) -> R
         InputError: an unknown key in the file, or a setting that its class refuses.
         SystemExit: after --help, or a wrong flag; what is wrong, and what is near to it, is printed.
     """
+    argv = _resume_alone(argv)
     given = {word.partition("=")[0] for word in argv}
     if "--train.epochs" in given and "--train.steps" not in given:
         argv = [*argv, "--train.steps", "None"]
@@ -276,6 +280,22 @@ def parse(recipe: type[R], argv: Sequence[str], program: str | None = None) -> R
     return parse_arguments(
         recipe, argv, header=header.strip(), skip=("recipe", "run"), quiet=not is_main(), program=program
     )
+
+
+def _resume_alone(argv: Sequence[str]) -> list[str]:
+    """The words, where `--resume` without a value is `--resume auto`, as other tools have it.
+
+    Raises:
+        InputError: its value is a folder or file, as other tools have it, too.
+    """
+    words: list[str] = []
+    for word, value in pairwise([*argv, "--"]):
+        words.append(word)
+        if word == "--resume" and value.startswith("-"):
+            words.append("auto")
+        elif word == "--resume" and Path(value).exists():
+            raise InputError(f"--resume takes no folder: give that of the run, as in --run {quote(value)} --resume")
+    return words
 
 
 def recipe_class(name: str) -> type[Run]:

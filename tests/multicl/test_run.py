@@ -146,6 +146,27 @@ def test_every_recipe_understands_these_flags(recipe: type[Run]) -> None:
     assert parse(recipe, []) == recipe()
 
 
+@pytest.mark.parametrize(
+    "argv", ["--resume --run r", "--run r --resume", "--run r --resume auto", "--run=r --resume=auto"]
+)
+def test_resume_alone_is_auto(recipe: type[Run], argv: str) -> None:
+    found = parse(recipe, argv.split())
+    assert (found.run, found.resume) == (Path("r"), "auto")
+
+
+def test_resume_needs_a_run_and_takes_no_folder(recipe: type[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--resume"], ["--resume", "auto"]):
+        with pytest.raises(SystemExit, match="2"):
+            launch(recipe, argv)
+        assert "the folder of --run: give --run DIR, too" in capsys.readouterr().err
+    assert not Path("runs").exists()
+    Path("old run").mkdir()
+    with pytest.raises(InputError, match="as in --run 'old run' --resume"):
+        parse(recipe, ["--resume", "old run"])
+    with pytest.raises(SystemExit, match="2"):
+        parse(recipe, ["--resume", "atuo"])
+
+
 def test_help_shows_the_header_line_for_line(recipe: type[Run], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         parse(recipe, ["--help"])
