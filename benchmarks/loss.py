@@ -9,6 +9,8 @@ Forward and backward in float32 on a CPU, gradients to both inputs and to a temp
 (loss, implementation, B, D) has a process of its own. Its first full-size run gives the extra peak memory; then the
 processes of one (loss, B, D) take turns, a block of calls each, and every round starts with another one: drift of the
 machine meets all of them. Times are medians over rounds; "time / ours" is the median of the ratios within rounds.
+Where a process's memory happens to lie can decide its speed for as long as it lives: `--processes 3` repeats all that
+with new ones, and gives medians over the three.
 
 `floor` is the time of the bare products that a loss without a saved matrix needs, `floor-half` the same over half of a
 symmetric matrix (losses/floor.py names them). "loss off" and "gradient off" are relative differences from a float64
@@ -59,7 +61,25 @@ def plan(options: argparse.Namespace) -> list[Cell]:
 
 
 def measure(cell: Cell, options: argparse.Namespace, before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row an implementation; `before`: rows of this run, from which the time of larger ones is told."""
+    """A row an implementation: medians over sets of processes, where several are asked for.
+
+    Args:
+        before: rows of this run, from which the time of larger ones is told.
+    """
+    sets = [{row["implementation"]: row for row in _once(cell, options, before)} for _ in range(options.processes)]
+    rows = list(sets[0].values())
+    for row in rows if len(sets) > 1 else ():
+        every = [one[row["implementation"]] for one in sets]
+        for key in ("ms", "extra MB", "time / ours", "memory / ours"):
+            if all(one.get(key) is not None for one in every):
+                row[key] = median(one[key] for one in every)
+        if "ms" in row:
+            row["ms of processes"] = [round(one["ms"], 3) for one in every if "ms" in one]
+    return rows
+
+
+def _once(cell: Cell, options: argparse.Namespace, before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row an implementation, of a process each."""
     found: dict[str, dict[str, Any]] = {}
     workers: dict[str, Worker] = {}
     times: dict[str, list[float]] = {}
@@ -172,6 +192,7 @@ def options() -> argparse.Namespace:
     p.add_argument("--dim", nargs="+", type=int, help=f"widths; default {DIMS}")
     p.add_argument("--implementations", nargs="+", choices=names)
     p.add_argument("--quick", action="store_true", help="B = 256 and 1024, D = 128; results are not kept")
+    p.add_argument("--processes", type=int, default=1, help="of each implementation and size, one after another")
     p.add_argument("--threads", type=int, default=torch.get_num_threads())
     p.add_argument("--memory", type=float, default=memory, help="GB above which an implementation is not run")
     p.add_argument("--seconds", type=float, default=4.0, help="of an implementation's timed calls at one size, about")
