@@ -80,10 +80,11 @@ def _processor(image: Image, encoder: ImageEncoder) -> Any:
     from multicl.modalities.image.decode import scaled
 
     mean, std = _stats(encoder)
-    (height, width), (tall, wide) = image.shape, (scaled(side, image.crop_pct) for side in image.shape)
+    share, interpolation = image.whole
+    (height, width), (tall, wide) = image.shape, (scaled(side, share) for side in image.shape)
     size = {"height": tall, "width": wide} if image.crop_mode == "squash" else {"shortest_edge": min(tall, wide)}
     crop = {"height": height, "width": width}
-    how = Resampling[image.interpolation.upper()]
+    how = Resampling[interpolation.upper()]
     return CLIPImageProcessor(size=size, crop_size=crop, resample=how, image_mean=mean, image_std=std)
 
 
@@ -127,11 +128,8 @@ def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text())
     mean, std = _stats(encoder)
     shape = [len(mean), *image.shape]
-    read = {
-        "crop_pct": image.crop_pct,
-        "crop_mode": image.crop_mode,
-        "interpolation": image.interpolation,
-    }  # as `Image.load` does
+    share, how = image.whole
+    read = {"crop_pct": share, "crop_mode": image.crop_mode, "interpolation": how}  # as `Image.load` does
     config["pretrained_cfg"] |= {"mean": mean, "std": std, "input_size": shape, **read}
     for key in ("test_input_size", "test_crop_pct"):
         config["pretrained_cfg"].pop(key, None)

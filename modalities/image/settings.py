@@ -54,13 +54,15 @@ class Image:
     """What is done with pictures of another shape when they are looked at whole: they are scaled to cover the size, and
     their centre is cut out; or "squash": they are scaled to it, whatever their proportions, as SigLIP's (timm's
     names). Random crops are cut from anywhere; with "squash", from the squashed picture."""
-    crop_pct: float = 1.0
-    """Share of the height and width that is looked at in evaluation, about the centre, in (0, 1] (timm's name; its
-    models want 0.875 to 1). Training's crops show things larger than whole pictures do (arXiv:1906.06423): after
-    strong crops less than 1 may be better."""
-    interpolation: Interpolation = "bicubic"
+    crop_pct: float | None = None
+    """Share of the height and width that is looked at in evaluation, about the centre, in (0, 1] (timm's name).
+    Training's crops show things larger than whole pictures do (arXiv:1906.06423): after strong crops less than 1 may be
+    better. None: what a pretrained model of timm was evaluated with, 0.875 to 1; of others 1. Nodes of one column
+    whose values differ have views of their own."""
+    interpolation: Interpolation | None = None
     """How whole pictures are scaled, antialiased (Pillow's and timm's names); models of the hub want what they were
-    trained with, most often this, and some, as SigLIP 2, "bilinear"."""
+    trained with, most often "bicubic", and some, as SigLIP 2, "bilinear". None: a pretrained timm model's own; of
+    others "bicubic"."""
     channels: Channels = "rgb"
     """What the encoder looks at; "L", "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849), "a", "b": half of
     the latter; "Y", "CbCr": luma or colour as JPEG has them."""
@@ -93,15 +95,15 @@ class Image:
         for name in ("stored", "local_size"):
             if getattr(self, name) is not None:
                 height_width(name, getattr(self, name))
-        require(
-            isinstance(self.crop_pct, int | float) and 0 < self.crop_pct <= 1, "crop_pct", self.crop_pct, "in (0, 1]"
-        )
+        if self.crop_pct is not None:
+            right = isinstance(self.crop_pct, int | float) and 0 < self.crop_pct <= 1
+            require(right, "crop_pct", self.crop_pct, "in (0, 1]")
         require(self.crop_mode in get_args(CropMode), "crop_mode", self.crop_mode, f"one of {get_args(CropMode)}")
         for name in ("strong", "weak", "local"):
             wanted = "an Augment, as SIMCLR of multicl.modalities.image"
             require(isinstance(getattr(self, name), Augment), name, getattr(self, name), wanted)
         names = get_args(Interpolation)
-        require(self.interpolation in names, "interpolation", self.interpolation, f"one of {names}")
+        require(self.interpolation in (None, *names), "interpolation", self.interpolation, f"one of {names}")
         require(self.fields in range(1, 17), "fields", self.fields, "a whole number, 1 to 16")
         require(self.channels in get_args(Channels), "channels", self.channels, f"one of {get_args(Channels)}")
         require(self.stem in get_args(Stem), "stem", self.stem, f"one of {get_args(Stem)}")
@@ -130,10 +132,22 @@ class Image:
         return -(-height // 2), -(-width // 2)
 
     @property
+    def whole(self) -> tuple[float, Interpolation]:
+        """`crop_pct` and `interpolation` as they are settled: how whole pictures are looked at."""
+        share, how = self.crop_pct, self.interpolation
+        if self.pretrained and isinstance(self.encoder, str) and self.encoder.startswith("timm/"):
+            from multicl.modalities.image.named import timm_reading
+
+            own_share, own_how = timm_reading(self.encoder.removeprefix("timm/"), self.shape)
+            share = share or own_share
+            how = how or next((known for known in get_args(Interpolation) if known == own_how), None)
+        return share or 1.0, how or "bicubic"
+
+    @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
         shapes = self.shape, self.stored_shape, self.local_shape
-        return "image", *shapes, self.crop_mode, self.crop_pct, self.interpolation, self.strong, self.weak, self.local
+        return "image", *shapes, self.crop_mode, *self.whole, self.strong, self.weak, self.local
 
     @property
     def files(self) -> bool:
@@ -157,7 +171,8 @@ class Image:
 
         squash = self.crop_mode == "squash"
         if rng is None:
-            return decode.load(raw, *self.shape, self.crop_pct, squash, self.interpolation)
+            share, how = self.whole
+            return decode.load(raw, *self.shape, share, squash, how)
         pixels, (tall, wide) = decode.load_whole(raw, self.shape, self.stored_shape)
         return pixels, 1.0 if squash else (wide * self.shape[0]) / (tall * self.shape[1])
 
@@ -234,7 +249,8 @@ class Image:
                 "give it again when loading: modalities={...: Image(encoder=my_module)}"
             )
         encoder = str(folder) if (Path(folder) / "config.json").is_file() else self.encoder
-        return dataclasses.replace(self, encoder=encoder, pretrained=False)
+        plain, (share, how) = dataclasses.replace(self, encoder=encoder, pretrained=False), self.whole
+        return plain if plain.whole == (share, how) else dataclasses.replace(plain, crop_pct=share, interpolation=how)
 
     def forms(self, encoder: nn.Module) -> tuple[str, ...]:
         """The forms of `export` that can hold this encoder."""
