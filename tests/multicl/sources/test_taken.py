@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from multicl.rows import Rows
@@ -52,6 +53,34 @@ def test_cells_are_those_of_the_rows(places: Any) -> None:
     for again in (data, data.select([i for i in range(len(data)) if i % 5])):
         for column in again.column_names:
             assert list(cells_of(again, column)) == [row[column] for row in again]
+
+
+class Elsewhere:
+    """A data set that keeps its rows' places otherwise than is known here."""
+
+    def __init__(self, data: datasets.Dataset, places: Any) -> None:
+        self._data, self._places = data, places
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "_indices":
+            return getattr(self._data, name)
+        if self._places is None:
+            raise AttributeError(name)
+        return self._places
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def select_columns(self, names: list[str]) -> Elsewhere:
+        return Elsewhere(self._data.select_columns(names), self._places)
+
+
+@pytest.mark.parametrize(
+    "places", [None, [1, 2], pa.table({"places": ["a"] * (ROWS - 2)}), pa.table({"places": [0, 1]}), pa.table({})]
+)
+def test_places_that_are_kept_otherwise_are_left_to_datasets(places: Any) -> None:
+    data = DATA.select(range(0, ROWS, 2)) if places is None else DATA.select([*range(5), *range(7, ROWS)])
+    assert list(cells_of(Elsewhere(data, places), "text")) == [row["text"] for row in data]
 
 
 def test_a_table_of_which_most_rows_were_taken_is_read_at_once() -> None:
