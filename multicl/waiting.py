@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
@@ -15,10 +16,12 @@ PATIENCE = 3.0
 """Seconds after which a bar shows how far it is."""
 LINE_EVERY = 15.0
 """Seconds between lines where stderr is a file."""
+_WITHIN: ContextVar[bool] = ContextVar("within", default=False)
+"""Whether somebody waits already, in this thread."""
 
 
 class Waiting:
-    """Counts what is done of so much; of several ranks the first one shows it, on stderr.
+    """Counts what is done of so much; of several ranks the first one shows it, on stderr. One within another is silent.
 
     Args:
         what: is counted: "files' sizes". unit: one of them: "file".
@@ -26,15 +29,17 @@ class Waiting:
 
     def __init__(self, total: int, what: str, unit: str) -> None:
         self.total, self.what, self.unit, self.done = total, what, unit, 0
-        self._first = World.current().rank == 0
-        hidden = None if self._first else True  # None: where nobody watches
+        self._shown = World.current().rank == 0 and not _WITHIN.get()
+        hidden = None if self._shown else True  # None: where nobody watches
         self._bar = tqdm(total=total, desc=what, unit=unit, leave=False, delay=PATIENCE, disable=hidden)
         self._said = time.perf_counter()
 
     def __enter__(self) -> Self:
+        self._before = _WITHIN.set(True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        _WITHIN.reset(self._before)
         self._bar.close()
 
     def update(self, count: int) -> None:
@@ -42,6 +47,6 @@ class Waiting:
         self.done += count
         self._bar.update(count)
         now = time.perf_counter()
-        if self._first and self._bar.disable and now - self._said > LINE_EVERY:
+        if self._shown and self._bar.disable and now - self._said > LINE_EVERY:
             self._said = now
             print(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}s", file=sys.stderr, flush=True)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
-from tqdm import tqdm
 
 from multicl.cells import blamed, file_of, is_null, resolve_path
 from multicl.pairs import column_of
@@ -24,6 +23,7 @@ from multicl.rows import Row, Rows, open_rows
 from multicl.search.contents import plain_cells, plain_columns, row_content, unicode
 from multicl.search.database import ROWS, SOURCE, SPARE, file_column, kept_names, schema_of, table_names
 from multicl.types import BadSample, InputError
+from multicl.waiting import Waiting
 
 if TYPE_CHECKING:
     from multicl.search.index import Index
@@ -89,7 +89,7 @@ def add(index: Index, data: Any, split: str, columns: Mapping[str, str], batch_s
     mine = np.array_split(todo, world.size)[world.rank]
     skipped: list[str] = []
     kept = 0
-    with tqdm(total=len(mine), unit="row", disable=None if world.rank == 0 else True) as bar:
+    with Waiting(len(mine), "index", "row") as bar:
         for start in range(0, len(mine), CHUNK):
             numbers = mine[start : start + CHUNK].tolist()
             chunk = _embedded(index, plan, numbers, ids, table.schema, batch_size, skipped)

@@ -46,3 +46,16 @@ def test_of_several_ranks_the_first_one_tells(
     with Waiting(2, "image", "row") as bar:
         bar.update(1)
     assert capsys.readouterr().err == ""
+
+
+def test_of_one_within_another_the_outer_tells(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "LINE_EVERY", 0.0)
+    with Waiting(4, "index", "row") as outer:
+        with Waiting(2, "image", "row") as inner:
+            inner.update(2)
+        outer.update(2)
+    with Waiting(2, "text", "row") as after:
+        after.update(1)
+    assert capsys.readouterr().err == "index: 2 of 4 rows\ntext: 1 of 2 rows\n"

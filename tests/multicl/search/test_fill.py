@@ -48,6 +48,15 @@ def test_a_row_in_front_and_another_order_give_rows_their_new_numbers(model: Mod
     assert index.add(tmp_path / "a.csv").moved == 0
 
 
+def test_who_waits_is_told_of_rows_once_where_nobody_watches(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("multicl.waiting.LINE_EVERY", 0.0)
+    monkeypatch.setattr("multicl.search.fill.CHUNK", 2)
+    Index(tmp_path / "db", model).add([{"text": text} for text in ("red", "green", "blue")])
+    assert capsys.readouterr().err == "index: 2 of 3 rows\nindex: 3 of 3 rows\n"
+
+
 def test_a_renamed_file_is_found_under_its_new_name(model: Model, tmp_path: Path) -> None:
     (tmp_path / "pets").mkdir()
     for thing, name in enumerate("bcd"):
