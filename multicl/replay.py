@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,16 @@ Gradients = Mapping[tuple[View, str | None], Tensor]
 """(view, space) -> [B, D] float32: the loss's gradient with respect to the view's embeddings."""
 NoSync = Callable[[], AbstractContextManager[None]]
 """Within it, DDP adds up gradients and reduces nothing."""
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What goes home beside the views, once a step."""
+
+    own: list[tuple[nn.Parameter, Tensor]]
+    """The objectives' parameters with the loss's gradients."""
+    trained: list[nn.Parameter]
+    """All that train: reached this way, DDP counts them as done, and no tensor of zeros is made for each."""
 
 
 @torch.no_grad()
@@ -64,7 +76,7 @@ def replay(
     chunks: Sequence[Chunk],
     embedded: Embeddings,
     grads: Gradients,
-    rest: Tensor,
+    rest: Rest,
     backward: Callable[[Tensor], None],
     no_sync: NoSync,
 ) -> None:
@@ -87,9 +99,9 @@ def replay(
             with no_sync(), rows_alone(towers):
                 backward(surrogate(wrapped(_again(towers, chunk, embedded)), grads, chunk.rows_on(towers.device)))
         if last is None:  # this rank has nothing to send, but is waited for
-            backward(rest + surrogate(wrapped([]), grads))
+            backward(surrogate(wrapped([]), grads, rest=rest))
         else:
-            backward(rest + surrogate(wrapped(_again(towers, last, embedded)), grads, last.rows_on(towers.device)))
+            backward(surrogate(wrapped(_again(towers, last, embedded)), grads, last.rows_on(towers.device), rest))
 
 
 @contextmanager
@@ -119,10 +131,32 @@ def _grown(table: nn.Embedding | nn.EmbeddingBag) -> bool:
     return dense and not (table.sparse or unable)
 
 
-def surrogate(embedded: Embeddings, grads: Gradients, rows: slice | Tensor = slice(None)) -> Tensor:
-    """sum <z, dL/dz> over the views: its gradient is the loss's, and it needs no other rows."""
-    parts = [(z * grads[key][rows]).sum() for key, z in embedded.items()]
-    return torch.stack(parts).sum() if parts else torch.zeros(())
+def surrogate(
+    embedded: Embeddings, grads: Gradients, rows: slice | Tensor = slice(None), rest: Rest | None = None
+) -> Tensor:
+    """A number whose gradient with respect to the views' rows is the loss's; it needs no other rows."""
+    pulls = [(z, grads[key][rows]) for key, z in embedded.items()] + (rest.own if rest else [])
+    pulled: Tensor = _Pulled.apply(  # type: ignore[no-untyped-call]
+        [grad for _, grad in pulls], *(x for x, _ in pulls), *(rest.trained if rest else ())
+    )
+    return pulled
+
+
+class _Pulled(torch.autograd.Function):
+    """sum <x, dL/dx>, whose gradient is dL/dx and whose value nobody asks: it is 0. What comes behind is but reached.
+
+    Written out, products and sums would be launched that a GPU is held up by.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, grads: list[Tensor], *inputs: Tensor) -> Tensor:
+        ctx.grads = grads
+        return inputs[0].new_zeros((), dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, *scale: Tensor) -> tuple[Tensor | None, ...]:
+        found = [scale[0] * grad for grad in ctx.grads]
+        return None, *found, *[None] * (len(ctx.needs_input_grad) - 1 - len(found))
 
 
 def _kept(towers: Towers, request: Request) -> tuple[str | None, ...]:

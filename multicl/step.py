@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from multicl.graph_loss import Contexts, Ids, Outcome, Scores, Sides, graph_loss
 from multicl.looks import Look
 from multicl.memory import Memory
 from multicl.norms import statistics_kept
-from multicl.replay import NoSync, embed, replay, surrogate
+from multicl.replay import NoSync, Rest, embed, replay, surrogate
 from multicl.towers import Towers
 
 
@@ -63,27 +62,13 @@ def exact_step(
     sides = Sides(embedded, rows_of([*looks, *key_looks]), ids, keys, scores)
     found = graph_loss(towers, sides, contexts, memory, sampled)
     trained = [p for p in towers.parameters() if p.requires_grad]
-    rest: Tensor = _Reached.apply(*trained)  # type: ignore[no-untyped-call]
-    for p, grad in found.own:
-        rest = rest + (p * grad).sum()
+    rest = Rest(found.own, trained)
     with statistics_kept(towers) if towers.recomputes else nullcontext():
         if chunk is None:
-            backward(rest + surrogate(embedded, found.grads))
+            backward(surrogate(embedded, found.grads, rest=rest))
         else:
             replay(wrapped, towers, chunks, embedded, found.grads, rest, backward, no_sync)
     for p in trained:
         if p.grad is None:  # as DDP leaves it: an optimiser passes over what has no gradient at all
             p.grad = torch.zeros_like(p)
     return found.outcome
-
-
-class _Reached(torch.autograd.Function):
-    """Zero, by way of every parameter: DDP counts them all as done, and no tensor of zeros is made for each."""
-
-    @staticmethod
-    def forward(ctx: Any, *parameters: Tensor) -> Tensor:
-        return torch.zeros((), device=parameters[0].device)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
-        return (None,) * len(ctx.needs_input_grad)

@@ -43,7 +43,8 @@ from multicl.modalities.image import Image
 from multicl.modalities.text import Text
 from multicl.model import Model
 from multicl.optim import build_optimizer
-from multicl.pairs import Call, Term
+from multicl.pairs import Call, Term, View
+from multicl.replay import Rest, surrogate
 from multicl.seeds import seed_everything
 from multicl.step import exact_step
 from multicl.towers import Towers
@@ -235,3 +236,27 @@ def test_the_pretended_gpu_refuses_and_waits_as_one_does(gpu: Gpu) -> None:
     assert isinstance(net.weight.grad, OnGpu)
     assert not gpu.waits  # tests may wait
     assert gpu.launches > 5
+
+
+def test_a_gradient_is_sent_home_by_a_launch_a_view(gpu: Gpu) -> None:
+    views = [View("image", "strong", draw) for draw in range(3)]
+    z = {(view, "joint"): torch.ones(4, 2, device="cuda").requires_grad_() for view in views}
+    pulls = {key: torch.full((4, 2), 3.0 + i, device="cuda") for i, key in enumerate(z)}
+    own, reached = (torch.nn.Parameter(torch.ones(1, device="cuda")) for _ in range(2))
+    rest = Rest([(own, torch.full((1,), 2.0, device="cuda"))], [own, reached])
+    gpu.clear()
+    home = surrogate(z, pulls, rest=rest)
+    assert gpu.launches <= 1 + len(views)  # slices of the gradients count here, and are none on a GPU
+    gpu.clear()
+    home.backward(torch.full((), 0.5, device="cuda"))  # as fp16's scaler does
+    assert gpu.launches <= 2 * (len(views) + 1)  # a product each, and `detach`, which is none
+    assert [x.grad.held[0, 0].item() for x in z.values()] == [1.5, 2.0, 2.5]  # type: ignore[union-attr]
+    assert own.grad is not None
+    assert own.grad.tolist() == [1.0]
+    assert reached.grad is None
+
+
+def test_without_rows_a_gradient_reaches_all_that_train() -> None:
+    reached = torch.nn.Parameter(torch.ones(1))
+    surrogate({}, {}, rest=Rest([], [reached])).backward()  # type: ignore[no-untyped-call]
+    assert reached.grad is None
