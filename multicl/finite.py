@@ -20,8 +20,8 @@ FILE = "not-finite.jsonl"
 class Finite:
     """Looks at each step's loss and gradient norm; all ranks call every method, in the same order.
 
-    Where the run is to stop, flags stay where they are until `look` is called, at steps whose loss is read anyway: no
-    step waits for its flag, and what a bad one made of the weights is never saved.
+    Where the run is to stop, losses and norms stay where they are until `look` is called, at steps whose loss is read
+    anyway: no step waits for its own, and what a bad one made of the weights is never saved.
 
     Args:
         towers, memory: as training begins; what a step that is left out has changed of them (a running mean that met
@@ -45,7 +45,7 @@ class Finite:
         self.train, self.world, self.scaled = train, world, scaled
         self.in_a_row = in_a_row
         """Steps left out just now."""
-        self._unseen: list[tuple[int, Tensor, Tensor, Tensor]] = []
+        self._unseen: list[tuple[int, Tensor, Tensor | None, Tensor]] = []
         self._buffers_before: list[Tensor] = []
         self._kept_before: dict[str, Tensor] = {}
         self.remember()
@@ -59,10 +59,7 @@ class Finite:
         Raises:
             InputError: too many steps in a row are not finite.
         """
-        fine = torch.isfinite(loss)
-        if norm is not None and not self.scaled:
-            fine = fine & torch.isfinite(norm)
-        self._unseen.append((step, fine, loss, rows))
+        self._unseen.append((step, loss, None if self.scaled else norm, rows))
         if self.train.not_finite == "stop":
             return True
         bad = self._bad()
@@ -113,9 +110,10 @@ class Finite:
 
     def _bad(self) -> tuple[int, float, Tensor] | None:
         """The first step that is not finite on any rank, with its loss and this rank's rows; all are seen then."""
-        flags = torch.stack([~fine for _, fine, _, _ in self._unseen]).tolist()
+        pairs = [torch.stack([loss, loss if norm is None else norm]) for _, loss, norm, _ in self._unseen]
+        flags = torch.stack(pairs).isfinite().all(1).logical_not().tolist()
         found = None
-        for bad, (step, _, loss, rows) in zip(self.world.agree(*flags), self._unseen, strict=True):
+        for bad, (step, loss, _, rows) in zip(self.world.agree(*flags), self._unseen, strict=True):
             if bad and found is None:
                 found = step, loss.item(), rows
         self._unseen.clear()

@@ -19,6 +19,7 @@ from multicl import (
     HardNegative,
     Head,
     InfoNCE,
+    InputError,
     InstanceNCE,
     Margin,
     Matryoshka,
@@ -260,3 +261,18 @@ def test_without_rows_a_gradient_reaches_all_that_train() -> None:
     reached = torch.nn.Parameter(torch.ones(1))
     surrogate({}, {}, rest=Rest([], [reached])).backward()  # type: ignore[no-untyped-call]
     assert reached.grad is None
+
+
+def test_a_step_launches_nothing_to_learn_whether_it_is_finite(gpu: Gpu) -> None:
+    run = Run(Case(ONE, one()), "cuda")
+    given, rows = torch.tensor([1.0, float("nan"), 2.0, float("inf"), 3.0], device="cuda"), torch.arange(2)
+    losses = given.unbind()
+    gpu.clear()
+    for step, norm in enumerate((losses[0], None, losses[1]), 1):
+        assert run.finite.takes(step, losses[2], norm, rows)
+    assert (gpu.launches, gpu.waits) == (0, {})
+    with pytest.raises(InputError, match="the gradient is not finite at step 3"):
+        run.finite.look(now=True)
+    assert run.finite.takes(4, losses[3], losses[0], rows)
+    with pytest.raises(InputError, match="the loss is inf at step 4"):
+        run.finite.look(now=True)
