@@ -50,11 +50,13 @@ class Queue:
         size = len(self.z)
         if keys.z.shape[1:] != self.z.shape[1:]:
             raise InputError(f"a queue of width {self.z.shape[1]} takes no keys {list(keys.z.shape)}")
-        taken = slice(max(0, len(keys) - size), len(keys))
-        count = taken.stop - taken.start
-        places = (self.at + torch.arange(count, device=self.z.device)) % size
-        self.z[places] = keys.z[taken].to(self.z.dtype)
-        self.row[places], self.id[places] = keys.row[taken], keys.id[taken]
+        count = min(len(keys), size)
+        room = min(count, size - self.at)  # the rest goes to the front
+        for mine, theirs in ((self.z, keys.z), (self.row, keys.row), (self.id, keys.id)):
+            last = theirs[len(keys) - count :]
+            mine[self.at : self.at + room] = last[:room]
+            if room < count:
+                mine[: count - room] = last[room:]
         self.at = (self.at + count) % size
         self.filled = min(size, self.filled + count)
 

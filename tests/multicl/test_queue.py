@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,6 +9,9 @@ from hypothesis import strategies as st
 
 from multicl.queue import Queue
 from multicl.types import Embedded, InputError
+
+if TYPE_CHECKING:
+    from pretended import Gpu
 
 
 def keys(first: int, n: int, dim: int = 2) -> Embedded:
@@ -56,3 +61,18 @@ def test_what_does_not_fit_is_named() -> None:
         Queue(3, 3).push(keys(0, 2))
     with pytest.raises(InputError, match="1 key or more, got size 0"):
         Queue(0, 3)
+
+
+def test_keys_are_copied_in_one_piece_and_at_the_end_in_two(gpu: Gpu) -> None:
+    queue = Queue(6, 2, "cuda")
+    z, row = torch.ones(4, 2, device="cuda"), torch.arange(4, device="cuda")
+    launches = []
+    for _ in range(2):
+        gpu.clear()
+        queue.push(Embedded(z, row, row))
+        launches.append(gpu.launches)
+    # a copy of each tensor and piece, and slices of both sides, which count here and are none on a GPU
+    assert launches[0] <= 3 * (1 + 3)
+    assert launches[1] <= 3 * (2 + 5)
+    assert sorted(queue.keys().row.tolist()) == [0, 1, 2, 2, 3, 3]
+    assert not gpu.waits
