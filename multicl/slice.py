@@ -55,12 +55,14 @@ class Slice:
         scores = self.scores[pair.name]
         return scores[self._places(row, len(scores))].to(row.device)
 
-    def _places(self, row: Tensor, among: int | None = None) -> Tensor:
+    def _places(self, row: Tensor, among: int | None = None) -> Tensor | slice:
         """Where some of the rows stand; `among` the first so many: behind them a mined row may come again."""
-        mine = self.row[:among]
+        mine, row = self.row[:among], row.cpu()
+        if torch.equal(mine, row):  # as it mostly is
+            return slice(None)
         order = torch.argsort(mine)
-        at = order[torch.searchsorted(mine[order], row.cpu())]
-        assert torch.equal(mine[at], row.cpu()), "rows of another slice"
+        at = order[torch.searchsorted(mine[order], row)]
+        assert torch.equal(mine[at], row), "rows of another slice"
         return at
 
     def pin_memory(self) -> Slice:
