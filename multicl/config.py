@@ -17,6 +17,7 @@ from multicl.files import write_whole
 from multicl.named import named, narrowed, spelt_out
 from multicl.synonyms import hints as of_others
 from multicl.types import InputError
+from multicl.tyro_rules import rules
 
 T = TypeVar("T")
 
@@ -204,7 +205,7 @@ def parse_arguments(
                 description="",
                 config=(tyro.conf.AvoidSubcommands,),
                 console_outputs=not quiet,
-                registry=_registry(),
+                registry=rules(),
                 **kwargs,
             )
     except SystemExit as stop:
@@ -230,37 +231,6 @@ def _readers_may_leave() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush, Python's, fails
         raise SystemExit(0) from None
-
-
-def _registry() -> Any:
-    """tyro's rules, but for dictionaries: `--columns NAME VALUE NAME VALUE` replaces them, whatever they held.
-
-    tyro itself makes a flag of each key of a default that is not empty, and then takes no other keys.
-    """
-    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
-
-    registry = ConstructorRegistry()
-
-    @registry.primitive_rule
-    def mapping(info: Any) -> Any:
-        if get_origin(info.type) is not dict:
-            return None
-        key, value = get_args(info.type)
-
-        def from_words(words: list[str]) -> dict[Any, Any]:
-            if len(words) % 2:
-                raise ValueError(f"names and values in turn are needed, got {words}")
-            return {key(k): value(v) for k, v in zip(words[::2], words[1::2], strict=True)}
-
-        return PrimitiveConstructorSpec(
-            nargs="*",
-            metavar=f"[{key.__name__.upper()} {value.__name__.upper()} ...]",
-            instance_from_str=from_words,
-            is_instance=lambda x: isinstance(x, dict),
-            str_from_instance=lambda x: [str(part) for pair in x.items() for part in pair],
-        )
-
-    return registry
 
 
 def _dashed(word: str) -> str:
