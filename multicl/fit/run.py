@@ -144,6 +144,7 @@ def seconds_a_step(recipe: Run) -> float:
             trial.trainer().fit()
         return time.perf_counter() - began
 
+    seconds(1)  # imports, a cold disk, a library's first call: later trials do not pay for them
     one, more = seconds(1), seconds(1 + TRIED)
     if more <= one:  # a machine that has other things to do: the beginning counts, too
         return more / (1 + TRIED)

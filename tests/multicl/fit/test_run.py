@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import media
 import pytest
 
-from multicl import InputError
+from multicl import InputError, Train
 from multicl.cli import main
 from multicl.config import read_yaml
 from multicl.evaluation import held_out
-from multicl.fit.run import fit
+from multicl.fit.run import fit, seconds_a_step
 from multicl.report_run import report
 from multicl.run import recipe_class
 
@@ -130,6 +132,27 @@ def test_texts_alone_are_said_to_have_no_figures(
     for name, unmeasured in (("a.txt", True), ("b.csv", False)):
         fit(str(tmp_path / name), tmp_path / name[0], dry_run=True)
         assert ("nothing is measured: texts alone have nothing to find" in capsys.readouterr().out) == unmeasured
+
+
+def test_a_steps_time_is_that_of_a_process_that_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("multicl.fit.run.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    @dataclass(frozen=True)
+    class Timed:
+        """Three seconds to begin, 0.5 a step; the first call of all takes 1.5 more."""
+
+        train: Train
+        run: Path | None = None
+
+        def trainer(self) -> Any:
+            return SimpleNamespace(fit=self._fit)
+
+        def _fit(self) -> None:
+            assert self.train.steps is not None
+            clock[0] += 3.0 + 0.5 * self.train.steps + (0.0 if clock[0] else 1.5)
+
+    assert seconds_a_step(Timed(Train())) == pytest.approx(0.5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("flag", ["--minuts", "--minutess=3", "--dryrun", "--pre-trained"])
