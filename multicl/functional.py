@@ -27,11 +27,15 @@ from multicl.ops.contrast import Extra, Relation, Side, contrast, is_low
 from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
 from multicl.ops.small import LARGEST, is_small, labelled_loss, paired_loss, paired_sigmoid
 from multicl.types import InputError
-from multicl.vectors import Similarity, check_shapes, column, inverse, scalar, sides, vectors
+from multicl.vectors import Similarity, column, inverse, scalar, sides, vectors
 
 __all__ = [
     "co_sent", "decoupled", "hard_negative", "info_nce", "margin_contrastive", "nt_xent", "sigmoid_loss", "sup_con",
 ]  # fmt: skip
+
+
+NOBODY = -1
+"""The id and the row of extra keys, which no row has."""
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, similarity: Similarity = "cosine") -> Tensor:
@@ -60,12 +64,17 @@ def info_nce(
     both_directions: bool = True,
     extra_keys: Tensor | None = None,
     *,
+    ids: Tensor | Sequence[int] | None = None,
     similarity: Similarity = "cosine",
 ) -> Tensor:
     """InfoNCE (arXiv:1807.03748), CLIP's symmetric form by default: row i of a and of b belong together.
 
     Args:
-        a, b: [N, D]. extra_keys: [X, D] negatives for a's rows (a queue, mined ones). temperature: above 0.
+        a, b: [N, D]. temperature: above 0.
+        extra_keys: [X, D] negatives of every row of a (a queue, mined ones), of none of b; may want gradients. They are
+            not gathered: a queue is the same on every rank.
+        ids: [N] integers, what a row is about (a caption that repeats, a label): rows of equal id are positives of each
+            other, as in `sup_con`; below 0: a row of its own. None: all are.
 
     Returns:
         Scalar: the mean over rows of a->b, or of both directions.
@@ -73,14 +82,17 @@ def info_nce(
     (a, b), low = sides(a, b, similarity, as_given=True), _low(a, b)
     scale, known = inverse(temperature, a)
     unit, world = similarity == "cosine", World.current()
-    if unit and extra_keys is None and world.size == 1 and is_small(len(a), scale if known is None else known):
+    plain = extra_keys is None and ids is None
+    if unit and plain and world.size == 1 and is_small(len(a), scale if known is None else known):
         loss: Tensor = paired_loss(a, b, scale, both_directions)
         return loss
     side, extra = _side(a), []
+    if ids is not None:
+        side = _labelled(ids, "ids", a)
     if extra_keys is not None:
-        check_shapes(extra_keys, a, equal_rows=False)
-        nobody = torch.full((len(extra_keys),), -1, device=a.device)
-        extra = [Extra(vectors(extra_keys, similarity, as_given=True), nobody, nobody)]
+        keys = vectors(extra_keys, similarity, "extra_keys", a.shape[1], as_given=True)
+        nobody = torch.full((len(keys),), NOBODY, device=a.device)
+        extra = [Extra(keys, nobody, nobody)]
     stats = contrast(
         a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=unit, known_scale=known, low=low,
         world=world,
@@ -110,20 +122,13 @@ def sup_con(
             f"labels.repeat_interleave({z.shape[1]}))"
         )
     z, low = vectors(z, similarity, as_given=True), _low(z)
-    side = _side(z)
-    label = column(labels, "labels", "integers", z)
-    if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
-        raise InputError(f"labels must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
-    unsigned, label = label.dtype == torch.uint64, label.long()
-    if unsigned and bool((label < 0).any()):
-        raise InputError("labels must be below 2**63: as int64 those above would be negative, unlabelled")
-    ids = torch.where(label < 0, -1 - side.row, label)
-    relation = Relation(Side(side.row, ids), Side(side.row, ids))
+    side = _labelled(labels, "labels", z)
+    relation = Relation(side, side)
     scale, known = inverse(temperature, z)
     unit, world = similarity == "cosine", World.current()
     alone = world.size == 1 and z.device.type == "cpu"  # a GPU would be waited for
     if unit and alone and is_small(len(z), scale if known is None else known):
-        loss: Tensor = labelled_loss(z, ids, scale)
+        loss: Tensor = labelled_loss(z, side.id, scale)
         return loss
     stats = contrast(z, None, scale, relation, unit=unit, known_scale=known, low=low, world=world)
     return info_nce_loss(stats, world)
@@ -252,3 +257,18 @@ def _side(z: Tensor) -> Side:
     row, rank = torch.arange(len(z), device=z.device), World.current().rank
     row = row + (rank << 40) if rank else row
     return Side(row, row)
+
+
+def _labelled(values: Tensor | Sequence[int], name: str, z: Tensor) -> Side:
+    """Rows of z by their labels; of those below 0, each is a class of its own.
+
+    Raises:
+        InputError: they are no integers, or not one a row.
+    """
+    row, label = _side(z).row, column(values, name, "integers", z)
+    if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
+        raise InputError(f"{name} must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
+    unsigned, label = label.dtype == torch.uint64, label.long()
+    if unsigned and bool((label < 0).any()):
+        raise InputError(f"{name} must be below 2**63: as int64 those above would be negative, unlabelled")
+    return Side(row, torch.where(label < 0, NOBODY - 1 - row, label))

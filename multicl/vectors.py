@@ -18,24 +18,28 @@ Similarity = Literal["cosine", "dot"]
 
 def sides(a: Tensor, b: Tensor, similarity: Similarity, as_given: bool = False) -> tuple[Tensor, Tensor]:
     """`vectors` of two sides of as many rows, in one type."""
-    check_shapes(a, b, equal_rows=True)
-    a, b = vectors(a, similarity, as_given), vectors(b, similarity, as_given)
+    _check_shapes(a, b)
+    a, b = vectors(a, similarity, as_given=as_given), vectors(b, similarity, as_given=as_given)
     kind = torch.promote_types(a.dtype, b.dtype)
     return a.to(kind), b.to(kind)
 
 
-def vectors(z: Tensor, similarity: Similarity, as_given: bool = False) -> Tensor:
+def vectors(
+    z: Tensor, similarity: Similarity, name: str = "", width: int | None = None, *, as_given: bool = False
+) -> Tensor:
     """[N, D] in float32 or better, unit vectors where the similarity is the cosine.
 
     Args:
-        as_given: for products their type may stay, as `contrast` sees to it.
+        name: for messages. width: the D that it must have. as_given: for products their type may stay, as `contrast`
+            sees to it.
     """
     if similarity not in ("cosine", "dot"):
         raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
+    wanted = f"{name}{name and ': '}a float tensor [N, {width or 'D'}] is needed"
     if not isinstance(z, Tensor):
-        raise InputError(f"a float tensor [N, D] is needed, got {type(z).__name__}")
-    if z.ndim != 2 or not z.is_floating_point():
-        raise InputError(f"a float tensor [N, D] is needed, got {list(z.shape)} {z.dtype}")
+        raise InputError(f"{wanted}, got {type(z).__name__}")
+    if z.ndim != 2 or not z.is_floating_point() or width not in (None, z.shape[1]):
+        raise InputError(f"{wanted}, got {list(z.shape)} {z.dtype}")
     if similarity == "cosine":
         u: Tensor = unit(z)
         return u
@@ -60,12 +64,12 @@ def column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) ->
     return found
 
 
-def check_shapes(a: Tensor, b: Tensor, equal_rows: bool) -> None:
-    """InputError unless both are [N, D] tensors of one D and, if asked for, of one N."""
+def _check_shapes(a: Tensor, b: Tensor) -> None:
+    """InputError unless both are tensors of one shape [N, D]."""
     if any(not isinstance(z, Tensor) for z in (a, b)):
         raise InputError(f"two tensors [N, D] are needed, got {type(a).__name__} and {type(b).__name__}")
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or (equal_rows and len(a) != len(b)):
-        raise InputError(f"two [N, D] tensors are needed, got {list(a.shape)} and {list(b.shape)}")
+    if a.ndim != 2 or a.shape != b.shape:
+        raise InputError(f"two [N, D] tensors of one shape are needed, got {list(a.shape)} and {list(b.shape)}")
 
 
 def inverse(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | None]:

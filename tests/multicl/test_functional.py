@@ -284,6 +284,34 @@ def test_info_nce_one_way_with_extra_keys() -> None:
     torch.testing.assert_close(functional.info_nce(a, b, 0.1, both_directions=False, extra_keys=3 * keys), wanted)
 
 
+@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("extra", [0, 3])
+@pytest.mark.parametrize("n", [7, 700])  # within one tile of logits, and beyond
+def test_info_nce_with_ids_has_a_positive_in_each_row_of_its_id(both: bool, extra: int, n: int) -> None:
+    a, b, keys = (torch.randn(k, 4, dtype=torch.float64, requires_grad=True) for k in (n, n, extra))
+    ids = [i % (n // 2) - 1 for i in range(n)]
+    same = torch.tensor([[i == j or ids[i] == ids[j] >= 0 for j in range(n)] for i in range(n)]).double()
+    logits = slow.units(a) @ slow.units(b).T / 0.1
+    to_keys = slow.units(a) @ slow.units(keys).T / 0.1 if extra else a[:, :0]
+    there = torch.cat([logits, to_keys], 1).logsumexp(1) - (logits * same).sum(1) / same.sum(1)
+    back = logits.logsumexp(0) - (logits * same).sum(0) / same.sum(0)
+    wanted = (there.mean() + back.mean()) / 2 if both else there.mean()
+    leaves = [a, b, keys] if extra else [a, b]
+    loss = functional.info_nce(a, b, 0.1, both, keys if extra else None, ids=ids)
+    torch.testing.assert_close(loss, wanted)
+    found, right = torch.autograd.grad(loss, leaves), torch.autograd.grad(wanted, leaves)
+    for got, expected in zip(found, right, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_info_nce_of_ids_that_are_all_apart_is_that_without() -> None:
+    a, b = draw(6, 4, 0, 0.5)
+    for ids in (range(6), [-1] * 6):
+        torch.testing.assert_close(functional.info_nce(a, b, 0.1, ids=list(ids)), functional.info_nce(a, b, 0.1))
+    with pytest.raises(InputError, match=r"ids must be 6 integers, one a row, got \[2\]"):
+        functional.info_nce(a, b, ids=[0, 1])
+
+
 THREE, FOUR = torch.ones(3, 2), torch.ones(4, 2)
 
 
@@ -318,7 +346,9 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
     [
         ("info_nce", (THREE, FOUR, 0.1), r"\[3, 2\] and \[4, 2\]"),
         ("nt_xent", (torch.zeros(3), torch.zeros(3)), r"\[3\] and \[3\]"),
-        ("info_nce", (THREE, THREE, 0.1, True, torch.ones(4, 3)), r"\[4, 3\] and \[3, 2\]"),
+        ("info_nce", (THREE, THREE, 0.1, True, torch.ones(4, 3)), r"extra_keys: .* \[N, 2\] is needed, got \[4, 3\]"),
+        ("info_nce", (THREE, THREE, 0.1, True, torch.ones(3, 4, 2)), r"extra_keys: .* needed, got \[3, 4, 2\]"),
+        ("info_nce", (THREE, THREE, 0.1, True, [[1.0, 0.0]]), "extra_keys: .* needed, got list"),
         ("nt_xent", (THREE.long(), THREE.long()), r"a float tensor .* torch.int64"),
         ("info_nce", (THREE, THREE, 0.0), "temperature must be above 0, got 0.0"),
         ("nt_xent", (THREE, THREE, torch.tensor(-1.0)), "temperature must be above 0, got -1.0"),

@@ -65,6 +65,7 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
 FUNCTIONS = (
     "nt_xent",
     "info_nce",
+    "info_nce, ids",
     "sup_con",
     "sigmoid_loss",
     "margin_contrastive",
@@ -152,6 +153,8 @@ def _functions(counts: list[int]) -> dict[str, list[Any]]:
         if name == "sup_con":
             labels = torch.where(ids == 1, -1, ids)
             loss = functional.sup_con(torch.cat([a, b]), torch.cat([labels, labels]), number)
+        elif name == "info_nce, ids":
+            loss = functional.info_nce(a, b, number, ids=torch.where(ids == 1, -1, ids))
         elif name == "sigmoid_loss":
             bias = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
             leaves.append(bias)
