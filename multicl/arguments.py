@@ -74,18 +74,27 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_import(parser: argparse.ArgumentParser) -> argparse.Action:
+    return parser.add_argument(
+        "--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py",
+        help="a file with an adapter of your own, decorated with @multicl.register; may be given again",
+    )  # fmt: skip
+
+
 def _add_embed_and_export(commands: Any) -> None:
     embed = commands.add_parser("embed", help="embed a data set's columns into a Parquet file")
     embed.add_argument("run", metavar="RUN", help="folder of a run or model, or a hub name")
     embed.add_argument("--data", required=True, help="a table, a folder or a hub name")
-    embed.add_argument("--out", required=True, type=Path, metavar="FILE.parquet")
+    embed.add_argument("--out", required=True, type=Path, metavar="FILE.parquet", help="a row for each of the data's")
     embed.add_argument("--split", default="train", help="default: train")
     embed.add_argument("--nodes", nargs="+", help="nodes to embed; default: all whose column is in the data")
     embed.add_argument("--columns", nargs="+", default=[], metavar="NODE=COLUMN", help="columns of other names")
     embed.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
-    embed.add_argument("--batch-size", type=int, default=128)
-    embed.add_argument("--on-error", choices=["skip", "raise"], default="skip", help="of cells that cannot be read")
-    embed.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    embed.add_argument("--batch-size", type=int, default=128, help="cells computed at once; default: 128")
+    embed.add_argument(
+        "--on-error", choices=["skip", "raise"], default="skip", help="of cells that cannot be read; default: skip"
+    )
+    _add_import(embed)
     forms = "\n".join(f"  {form:<23}{holds}" for form, holds in TO.items())
     export = commands.add_parser(
         "export", help="a model's encoder, or a pair's two, as other libraries load it", epilog=f"forms:\n{forms}",
@@ -96,22 +105,24 @@ def _add_embed_and_export(commands: Any) -> None:
     export.add_argument("--out", type=Path, metavar="FOLDER", help="default: a folder of that name in RUN")
     export.add_argument("--node", help="whose encoder; default: the only one that fits")
     export.add_argument("--space", help="with the head of a space, or 'features'; default: the recipe's choice")
-    export.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    _add_import(export)
 
 
 def _add_recipes_and_views(commands: Any) -> None:
     recipes = commands.add_parser("recipes", help="list the recipes, show one, or copy one to edit")
-    recipes.add_argument("name", nargs="?", metavar="NAME")
-    recipes.add_argument("--copy", nargs="?", const=".", type=Path, metavar="TO", help="copy the recipe's file")
+    recipes.add_argument("name", nargs="?", metavar="NAME", help="of a recipe; none: the list")
+    recipes.add_argument(
+        "--copy", nargs="?", const=".", type=Path, metavar="TO", help="copy the recipe's file; default: here"
+    )
     views = commands.add_parser(
         "views", help="a page of a recipe's data and their random views", epilog="Other flags are the recipe's own.",
     )  # fmt: skip
     views.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or a file FILE.py")
     views.add_argument("--data", help="a table, a folder or a hub name; as --data.path")
-    views.add_argument("--out", type=Path, default=Path("views.html"), metavar="FILE.html")
-    views.add_argument("--rows", type=int, default=8, help="things of each modality")
-    views.add_argument("--draws", type=int, default=4, help="views of each")
-    views.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    views.add_argument("--out", type=Path, default=Path("views.html"), metavar="FILE.html", help="default: views.html")
+    views.add_argument("--rows", type=int, default=8, help="things of each modality; default: 8")
+    views.add_argument("--draws", type=int, default=4, help="views of each; default: 4")
+    _add_import(views)
 
 
 def _add_report_and_compare(commands: Any) -> None:
@@ -120,9 +131,9 @@ def _add_report_and_compare(commands: Any) -> None:
     report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html in RUN")
     report.add_argument("--data", help="other data than the run's: a path or hub name")
     report.add_argument("--test", help="the held-out split or file")
-    report.add_argument("--points", type=int, default=2000, help="things on the map at most")
+    report.add_argument("--points", type=int, default=2000, help="things on the map at most; default: 2000")
     report.add_argument("--label", help="column of labels; default: the first of label, class, category there is")
-    report.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    _add_import(report)
     compare = commands.add_parser("compare", help="figures of runs side by side, and where their recipes differ")
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
 
@@ -147,7 +158,7 @@ def _add_fit(commands: Any) -> None:
         ),
         fit.add_argument("--pretrained", action="store_true", help="begin with encoders from the hub"),
         fit.add_argument("--dry-run", action="store_true", help="write the recipe and stop"),
-        fit.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py"),
+        _add_import(fit),
     ]
     fit.set_defaults(own=[flag for action in own for flag in action.option_strings])
 
@@ -185,7 +196,7 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("--seed", type=int, help="of splits, choices of shots and resampling; default: 0")
     evaluate.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
     evaluate.add_argument("--batch-size", type=int, help="cells computed at once; default: 128")
-    evaluate.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+    _add_import(evaluate)
 
 
 def _add_search(commands: Any) -> None:
@@ -196,8 +207,10 @@ def _add_search(commands: Any) -> None:
     index.add_argument("--split", default="train", help="default: train")
     index.add_argument("--columns", nargs="+", default=[], metavar="NODE=COLUMN", help="columns of other names")
     index.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
-    index.add_argument("--batch-size", type=int, default=128)
-    index.add_argument("--on-error", choices=["skip", "raise"], default="skip", help="of cells that cannot be read")
+    index.add_argument("--batch-size", type=int, default=128, help="cells computed at once; default: 128")
+    index.add_argument(
+        "--on-error", choices=["skip", "raise"], default="skip", help="of cells that cannot be read; default: skip"
+    )
     index.add_argument(
         "--exact-below", type=int, metavar="N", help="vectors up to which search is exact; default: 50000"
     )
@@ -217,4 +230,4 @@ def _add_search(commands: Any) -> None:
     for parser in (search, serve):
         parser.add_argument("--model", metavar="RUN", help="where the model lies now, if not where it was")
     for parser in (index, search, serve):
-        parser.add_argument("--import", dest="imports", type=Path, action="append", default=[], metavar="FILE.py")
+        _add_import(parser)

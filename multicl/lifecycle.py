@@ -59,7 +59,8 @@ class Lifecycle:
             taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
             if taken and not resume:
                 raise InputError(
-                    f"the run folder {folder} exists: give another --run, or --resume auto to go on with it"
+                    f"the run folder {folder} exists: give another --run, or --resume auto (in Python resume=True) to "
+                    "go on with it"
                 )
             accelerator.wait_for_everyone()
             folder.mkdir(parents=True, exist_ok=True)

@@ -43,6 +43,14 @@ class Model:
             raise InputError(f"no space is named {space!r}; there are {list(towers.spaces)} and {AND_FEATURES}")
         self.towers, self.space = towers, space
 
+    def __repr__(self) -> str:
+        def told(node: str) -> str:
+            spaces = (None, *self.towers.spaces_of(node))
+            return f"{node}: " + ", ".join(f"{space or 'features'} {self.towers.dim(node, space)}" for space in spaces)
+
+        chosen = "the encoders' features" if self.space is None else f"the space {self.space!r}"
+        return f"Model({'; '.join(map(told, self.nodes))}; embeds into {chosen})"
+
     @property
     def nodes(self) -> list[str]:
         """The names that `embed` takes."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import multicl
 from multicl import cli
+from multicl.arguments import build_parser
 
 
 @pytest.fixture
@@ -29,6 +31,13 @@ def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         cli.main(argv)
     assert stop.value.code == 2
     return capsys.readouterr().err
+
+
+def test_help_says_of_every_argument_of_every_command_what_it_is() -> None:
+    (commands,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    told = {(name, a.dest): a.help for name, command in commands.choices.items() for a in command._actions}
+    assert ("export", "imports") in told
+    assert [where for where, text in told.items() if not text] == []
 
 
 def test_help_is_instant_because_nothing_heavy_is_imported() -> None:

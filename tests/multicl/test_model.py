@@ -55,6 +55,12 @@ class Sequences(Vectors):
 batches: list[int] = []
 
 
+def test_a_model_tells_what_it_embeds_and_how_wide() -> None:
+    nodes = "a: features 8, joint 4, own 4; b: features 5, joint 4"
+    assert repr(model()) == f"Model({nodes}; embeds into the space 'joint')"
+    assert repr(model(space=None)) == f"Model({nodes}; embeds into the encoders' features)"
+
+
 def test_the_same_call_gives_the_same_bits_and_leaves_the_mode_as_it_was() -> None:
     m = model()
     m.towers.train()

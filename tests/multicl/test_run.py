@@ -202,7 +202,7 @@ def test_a_near_miss_is_hinted_at(recipe: type[Run], capsys: pytest.CaptureFixtu
         (["--data.path", "no.jsonl"], "no such file or folder: no.jsonl"),
         (
             ["--run", "taken", *DATA],
-            "the run folder taken exists: give another --run, or --resume auto to go on with it",
+            "the run folder taken exists: give another --run, or --resume auto (in Python resume=True) to go on",
         ),
         (
             ["--run", "r", *DATA, "--train.batch-size", "99"],
