@@ -16,7 +16,8 @@ class Batch:
     Args:
         tensors: name -> [B, ...]. The name `lengths` is reserved for [B] int64 valid lengths.
         row: [B] int64, the stable row of the data set (set number in the high bits), never a batch position.
-            Left out by adapters (`collate` does not know it): the loader fills it in; it defaults to 0..B-1.
+            Left out by adapters (`collate` does not know it): the loader fills it in; it defaults to 0..B-1. It may
+            be on the CPU where the tensors are not.
         padded: names of the tensors [B, T, ...] that hold a row up to its length and padding beyond it, T being the
             same for all of them. What is named here may be cut (`trimmed`); nothing else is.
 
@@ -45,8 +46,12 @@ class Batch:
         return int(self.row.shape[0])
 
     def __getitem__(self, index: slice | Tensor) -> Batch:
-        """The rows at `index` (a slice, or a mask or positions as a tensor), in that order."""
-        return Batch({name: t[index] for name, t in self.tensors.items()}, self.row[index], self.padded)
+        """The rows at `index` (a slice, or a mask or positions as a tensor, on any device), in that order."""
+        there = row = index
+        if not isinstance(index, slice):
+            there = index.to(self.device, non_blocking=index.device.type == "cpu")
+            row = index.to(self.row.device, non_blocking=index.device.type == "cpu")
+        return Batch({name: t[there] for name, t in self.tensors.items()}, self.row[row], self.padded)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
@@ -84,8 +89,8 @@ class Batch:
         return Batch(moved, self.row.to(device, non_blocking=non_blocking), self.padded)
 
     def pin_memory(self) -> Self:
-        """Page-lock the tensors, in place, for fast copies to a GPU."""
-        self.tensors = {name: t.pin_memory() for name, t in self.tensors.items()}
+        """Page-lock the tensors, in place, for fast copies to a GPU; those that are there already stay."""
+        self.tensors = {name: t.pin_memory() if t.device.type == "cpu" else t for name, t in self.tensors.items()}
         self.row = self.row.pin_memory()
         return self
 

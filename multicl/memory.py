@@ -95,7 +95,7 @@ class Memory:
                     found |= embed(self.towers, [look], cut(look, max(1, len(look))), replayed=False)
                     continue
                 dice = torch.Generator().manual_seed(hash62("keys", *look.readers[0].seed))
-                order = torch.randperm(len(look), generator=dice).to(look.batch.device)
+                order = torch.randperm(len(look), generator=dice)
                 mixed = replace(look, batch=look.batch[order])
                 there = order.to(self.towers.device, non_blocking=self.towers.device.type != "cpu")
                 for key, z in embed(self.towers, [mixed], cut(mixed, chunk), replayed=False).items():

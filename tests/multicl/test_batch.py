@@ -6,6 +6,8 @@ import pickle
 
 import pytest
 import torch
+from pretended import Gpu, OnGpu
+from torch import Tensor
 
 from multicl.types import Batch
 
@@ -38,3 +40,13 @@ def test_what_is_padded_stays_known() -> None:
 def test_padded_names_tensors_that_are_there() -> None:
     with pytest.raises(ValueError, match=r"padded names \['idz'\], but the tensors are \['ids'\]"):
         Batch({"ids": torch.ones(2, 3)}, padded=("idz",))
+
+
+def test_rows_of_a_batch_on_the_gpu_are_taken_by_places_of_either_device(gpu: Gpu) -> None:
+    batch = Batch({"x": torch.arange(6.0, device="cuda")}, torch.arange(10, 16))
+    for places in (torch.tensor([4, 1]), torch.tensor([4, 1]).to("cuda"), slice(1, 3)):
+        some = batch[places]
+        assert isinstance(some.get("x"), OnGpu)
+        assert some.get("x").held.tolist() == ([1.0, 2.0] if isinstance(places, slice) else [4.0, 1.0])
+        assert type(some.row) is Tensor
+        assert some.row.tolist() == ([11, 12] if isinstance(places, slice) else [14, 11])
