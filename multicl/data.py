@@ -27,7 +27,7 @@ import torch
 from multicl.ahead import cores
 from multicl.choices import check_choices
 from multicl.mixture import Batches, Mixture, Order
-from multicl.reader import Reader, sources_of
+from multicl.reader import CPU, Reader, sources_of
 from multicl.rows import Rows, open_rows
 from multicl.signals import HANGUP
 from multicl.slice import Skipped, Slice
@@ -68,7 +68,8 @@ class Data:
     """Loader processes; None: one a core but one, where every epoch decodes slowly again, or what is decoded does not
     fit `cache_gb`. Of a stream they decode what the run itself reads."""
     cache_gb: float = 4.0
-    """Decoded samples that never change are kept in memory up to this size."""
+    """Decoded samples that never change are kept in memory up to this size; pictures that are all of one size on the
+    GPU, where they take no more than a sixteenth of its free memory."""
 
     def __post_init__(self) -> None:
         check_choices(self, "data.")
@@ -168,9 +169,14 @@ class _Guarded(torch.utils.data.Dataset[Any]):
 
 
 def slices(
-    reader: Reader, settings: Data, batch_size: int, rank: int, world: int, start: int, steps: int, pin: bool
-) -> Iterator[Slice]:
+    reader: Reader, settings: Data, batch_size: int, rank: int, world: int, start: int, steps: int, pin: bool,
+    device: torch.device = CPU,
+) -> Iterator[Slice]:  # fmt: skip
     """This rank's slices of steps start .. steps - 1, loaded ahead by workers where that helps.
+
+    Args:
+        pin: tensors of the CPU are to be page-locked. device: where samples that are all alike may lie, and their
+            batches with them, where nothing is loaded by workers.
 
     Raises:
         InputError: the batch is larger than the data; (while iterating) a loader process died.
@@ -199,7 +205,7 @@ def slices(
                 "class or a function of it defined inside a function?): give --data.workers 0"
             )
         workers = 0
-    reader.room = 0.0 if workers else room
+    reader.keep(0.0 if workers else room, device, pin)
     loader = torch.utils.data.DataLoader(
         data,
         batch_size=None,

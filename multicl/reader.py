@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from multicl import ids as identity
+from multicl.cache import UNREAD, Cache, Found, bytes_of
 from multicl.cells import blamed, is_null, resolve_path
 from multicl.classes import class_numbers
 from multicl.equal_files import Files
@@ -25,13 +25,16 @@ from multicl.scores import Scores
 from multicl.seeds import Draws
 from multicl.slice import Skipped, Slice, negatives_of
 from multicl.sources.folders import unread_beside
-from multicl.types import BadSample, Batch, InputError, Modality, Sample
+from multicl.store import Store
+from multicl.types import Alike, BadSample, Batch, InputError, Modality
 
 SLOW = 2e-3
 """Seconds to load a row, above which loader processes help."""
 READ_AGAIN = 1 << 24
 """Bytes of a stream's file up to which it is read to the end for its id: as a rule it is in memory still, and hashed in
 less time than it takes to decode. A longer recording, of which a window is read, goes by its path."""
+
+CPU = torch.device("cpu")
 
 
 def sources_of(modalities: Mapping[str, Modality]) -> dict[str, str]:
@@ -78,14 +81,24 @@ class Reader:
         sets: list[Rows] = getattr(rows, "sets", [rows])
         self.notes = [line for part in sets for line in unread_beside(part.data, part.base)]
         self.ids = {} if rows.streaming else self._all_ids()
-        self.cache: dict[tuple[str, int], Sample | Skipped | None] = {}
-        """(source, row) -> what its cell came to: a sample, none, or why it was skipped."""
-        self.room = 0.0
-        """Bytes that the cache may still take."""
+        self.cache = Cache(self.modalities)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What loader processes get: no cache, and no user's network, which may be large and need not pickle."""
-        return self.__dict__ | {"cache": {}, "modalities": {s: _without_module(m) for s, m in self.modalities.items()}}
+        """What loader processes get: nothing kept, and no user's network, which may be large and need not pickle."""
+        light = {source: _without_module(modality) for source, modality in self.modalities.items()}
+        return self.__dict__ | {"cache": Cache(light), "modalities": light}
+
+    def keep(self, room: float, device: torch.device = CPU, pin: bool = False) -> None:
+        """From now on keep samples that never change, in so many bytes; those that are all alike on the device.
+
+        Args:
+            pin: copies to the device go by page-locked memory.
+        """
+        self.cache.room = room
+        self.cache.stores.clear()
+        for source, modality in self.modalities.items():
+            if room and isinstance(modality, Alike):
+                self.cache.give(source, Store(modality, self.rows, self.columns[source], device, pin))
 
     def _all_ids(self) -> dict[str, identity.Ids]:
         """[N] ids of every row, for each pair, and of its explicit negatives; equal demands are computed once.
@@ -162,7 +175,7 @@ class Reader:
         fetched = self._fetch(numbers, sources) if rows is None else dict(zip(numbers, rows, strict=True))
         batches = {source: self._batch(source, numbers, epoch, fetched, skipped) for source in sources}
         ids = {name: torch.from_numpy(found) for name, found in self._ids(numbers, fetched).items()}
-        row = torch.tensor(list(numbers), dtype=torch.int64)
+        row = torch.from_numpy(np.array(numbers, dtype=np.int64))
         return Slice(batches, row, ids, tuple(skipped), epoch, scores=self.scores.of(numbers, fetched))
 
     def with_mined(self, part: Slice, wanted: Mapping[str, Sequence[int]]) -> Slice:
@@ -182,9 +195,22 @@ class Reader:
         self, source: str, numbers: Sequence[int], epoch: int, fetched: Mapping[int, Row], skipped: list[Skipped]
     ) -> Batch | None:
         """The rows that are present; what cannot be read is added to `skipped`."""
-        samples, present = [], []
-        for number in numbers:
-            found = self._sample(source, self.modalities[source], number, epoch, fetched)
+        if (store := self.cache.stores.get(source)) is not None:
+            new = {n: self._load(source, n, epoch, fetched) for n in store.unknown(numbers)}
+            lasting = all(lasts for _, lasts in new.values())
+            if lasting and store.fill({n: found for n, (found, _) in new.items()}, self.cache.left):
+                return store.batch(numbers, skipped)
+            del self.cache.stores[source]  # what it held is loaded again, beside what is unlike it
+            for number, (found, lasts) in new.items():
+                if lasts:
+                    self.cache.add(source, number, found)
+            fetched = {**self._fetch(numbers, [source]), **fetched}
+        samples, present, kept = [], [], self.cache.found[source]
+        for number, found in zip(numbers, map(kept.get, numbers, repeat(UNREAD)), strict=True):
+            if found is UNREAD:
+                found, lasts = self._load(source, number, epoch, fetched)
+                if lasts:
+                    self.cache.add(source, number, found)
             if isinstance(found, Skipped):
                 skipped.append(found)
             elif found is not None:
@@ -197,34 +223,26 @@ class Reader:
         return batch
 
     def _fetch(self, numbers: Sequence[int], sources: Sequence[str]) -> dict[int, Row]:
-        """The rows of which anything is not in the cache, in one read."""
-        wanted = [n for n in dict.fromkeys(numbers) if any((source, n) not in self.cache for source in sources)]
+        """The rows of which anything is not kept, in one read."""
+        wanted = list(dict.fromkeys(chain.from_iterable(self.cache.unknown(source, numbers) for source in sources)))
         columns = list(dict.fromkeys(self.columns[source] for source in sources))
         return dict(zip(wanted, self.rows.fetch(wanted, columns), strict=True)) if wanted else {}
 
-    def _sample(
-        self, source: str, modality: Modality, number: int, epoch: int, fetched: Mapping[int, Row]
-    ) -> Sample | Skipped | None:
-        if (source, number) in self.cache:
-            return self.cache[source, number]
-        column = self.columns[source]
+    def _load(self, source: str, number: int, epoch: int, fetched: Mapping[int, Row]) -> tuple[Found, bool]:
+        """What a cell comes to, and whether it is the same in every epoch."""
+        column, modality = self.columns[source], self.modalities[source]
         cell = fetched[number].get(column)
         draws = Draws(self.seed, epoch, number, source)
-        found: Sample | Skipped | None = None
-        if not is_null(cell):
-            cell = self._resolved(source, number, cell)
-            try:
-                found = modality.load(cell, draws)
-            except BadSample as error:
-                found = Skipped(number, column, blamed(cell, modality.files, str(error)))
-            except Exception as error:
-                error.add_note(f"while loading row {number}, column {column!r} of {self.rows.label}")
-                raise
-        size = _bytes_of(found)
-        if not draws.used and size <= self.room:
-            self.cache[source, number] = found
-            self.room -= size
-        return found
+        if is_null(cell):
+            return None, True
+        cell = self._resolved(source, number, cell)
+        try:
+            return modality.load(cell, draws), not draws.used
+        except BadSample as error:
+            return Skipped(number, column, blamed(cell, modality.files, str(error))), not draws.used
+        except Exception as error:
+            error.add_note(f"while loading row {number}, column {column!r} of {self.rows.label}")
+            raise
 
     def _ids(self, numbers: Sequence[int], fetched: Mapping[int, Row]) -> dict[str, identity.Ids]:
         if not self.rows.streaming:
@@ -257,10 +275,10 @@ class Reader:
         Judged by the first rows, which may stay in the cache. room: bytes that a cache may take.
         """
         looked_at = self.rows.numbers()[:8].tolist()
-        self.room = math.inf
+        self.cache.room = math.inf
         slow = self.slow(looked_at, epoch=0)  # the second time: what is not in the cache then never will be
-        used = sum(map(_bytes_of, self.cache.values()))
-        self.room = 0.0
+        used = sum(bytes_of(kept[n]) for kept in self.cache.found.values() for n in looked_at if n in kept)
+        self.cache.room = 0.0
         return used * len(self.rows) / len(looked_at) > room or slow
 
     def slow(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> bool:
@@ -277,15 +295,3 @@ def _without_module(modality: Modality) -> Modality:
     light = copy.copy(modality)
     object.__setattr__(light, "encoder", None)  # load and collate, all that a loader calls, know nothing of it
     return light
-
-
-def _bytes_of(sample: Sample) -> float:
-    """Memory of a decoded sample; unknown kinds are never cached."""
-    size = getattr(sample, "nbytes", None)
-    if size is not None:
-        return float(size) + 200
-    if isinstance(sample, list | tuple):
-        return sys.getsizeof(sample) + sum(map(_bytes_of, sample))
-    if sample is None or isinstance(sample, str | bytes | int | float | Skipped):
-        return float(sys.getsizeof(sample)) + 200
-    return math.inf

@@ -339,9 +339,9 @@ class Trainer:
         return norm
 
     def _slices(self, start: int) -> Iterator[Slice]:
-        pin = self.accelerator.device.type == "cuda"
-        world = self.world
-        return slices(self.reader, self.settings, self.train.batch_size, world.rank, world.size, start, self.total, pin)
+        device, world, size = self.accelerator.device, self.world, self.train.batch_size
+        pin = device.type == "cuda"
+        return slices(self.reader, self.settings, size, world.rank, world.size, start, self.total, pin, device)
 
     def _total_steps(self) -> tuple[int, int]:
         """Steps of the run and of an epoch; a stream's run is one."""

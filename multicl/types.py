@@ -277,6 +277,25 @@ class Several(Protocol):
 
 
 @runtime_checkable
+class Alike(Protocol):
+    """What an adapter may have beside `Modality`'s, whose samples may all be of one size: pictures.
+
+    Training keeps such as one tensor, on the GPU where there is room. Batches that have `lengths` it does not keep so.
+    """
+
+    def alike(self, sample: Sample) -> Hashable | None:
+        """What decides how a sample is collated: among those of which it is equal, its row is the same in any batch.
+
+        None: its row may hang on others.
+        """
+        ...
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """As `Modality.collate`."""
+        ...
+
+
+@runtime_checkable
 class Single(Protocol):
     """What an adapter may have beside `Modality`'s, so that `Model.embed` takes one cell without a list around it."""
 

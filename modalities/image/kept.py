@@ -17,6 +17,12 @@ def stack(pictures: Sequence[Tensor]) -> Tensor:
     return torch.stack([picture.permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
 
 
+def kind(sample: tuple[Tensor, float]) -> tuple[object, ...]:
+    """What decides how `together` lays out pictures of which it is the same: their rows hang on nothing else."""
+    picture, aspect = sample
+    return (*picture.shape, picture.is_contiguous(), aspect == 1)
+
+
 def together(samples: Sequence[tuple[Tensor, float]], most: tuple[int, int]) -> dict[str, Tensor]:
     """Pictures uint8 [3, h, w] with their aspects -> "pixels" [B, 3, H, W] and, where it matters, "extent" [B, 3].
 

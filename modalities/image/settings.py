@@ -198,6 +198,12 @@ class Image:
             return Batch(kept.together(samples, self.stored_shape))
         return Batch({"pixels": kept.stack(samples)})
 
+    def alike(self, sample: Sample) -> Hashable | None:
+        """Training's pictures of one size, in memory and in shape: they collate to rows of that size alone."""
+        from multicl.modalities.image import kept
+
+        return kept.kind(sample)
+
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
         """One random view, on the batch's device: "pixels" float32 in [0, 1]; seeds None: as it is.
 

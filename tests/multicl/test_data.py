@@ -411,7 +411,7 @@ def test_what_never_changes_is_decoded_once_and_what_is_drawn_every_time() -> No
     cells[3]["a"] = [1.0]
     eye = Counting()
     made = reader(cells, [Pair("a", "a")], a=eye)
-    made.room = 1e9
+    made.keep(1e9)
     first = [plain(made.slice(range(4), epoch)) for epoch in range(3)]
     assert len(eye.seen) == 3 + 2  # rows 0, 1 and 3, then row 1 in each epoch
     bare = reader(cells, [Pair("a", "a")], a=Vectors())
@@ -437,10 +437,10 @@ def test_which_of_several_is_picked_depends_on_seed_epoch_and_row_alone() -> Non
 
 def test_the_cache_stays_within_its_room() -> None:
     made = reader()
-    made.room = 5 * (6 * 4 + 200)
+    made.keep(5 * (6 * 4 + 200))
     made.slice(range(20), 0)
     assert len(made.cache) == 5
-    assert made.room >= 0
+    assert made.cache.left >= 0
 
 
 def test_a_table_is_read_once_a_slice_and_only_where_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,7 +453,7 @@ def test_a_table_is_read_once_a_slice_and_only_where_needed(monkeypatch: pytest.
         return fetch(numbers, columns)
 
     monkeypatch.setattr(made.rows, "fetch", noted)
-    made.room = 1e9
+    made.keep(1e9)
     made.slice([3, 1, 2], 0)
     made.slice([2, 7, 3], 0)
     made.slice([1, 2, 3], 0)

@@ -145,7 +145,8 @@ class Run:
         self.memory = Memory(self.towers, Momentum(), World(), self.autocast, rows.sizes, 0)
         self.finite = Finite(self.towers, self.memory, None, Train(), World())
         reader = Reader(rows, case.nodes, terms, 0)
-        self.parts = enumerate(slices(reader, Data(workers=0), 12, 0, 1, 0, 9, pin=False))
+        where = torch.device(device)  # where pictures are kept, too
+        self.parts = enumerate(slices(reader, Data(workers=0), 12, 0, 1, 0, 9, pin=False, device=where))
 
     def autocast(self) -> Any:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.low)

@@ -246,6 +246,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind="cpu": enabled("cpu" if kind == "cuda" else kind))
     monkeypatch.setenv("MULTICL_TRITON", "0")
     monkeypatch.setattr(torch.version, "cuda", None)  # nothing is recorded
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 33, 1 << 34))  # bytes free, and in all
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # data of another type cannot be put into them
     yield _gpu
