@@ -57,7 +57,7 @@ class Memory:
     ) -> None:
         self.momentum, self.world, self.autocast = momentum or Momentum(), world or World.current(), autocast
         self.towers = _copy(towers) if any(pair.keys == "momentum" for pair in towers.pairs) else None
-        self._places: list[_Place] = []
+        self._places: tuple[list[_Place], ...] = ()
         self.queues = {
             (pair.name, view): Queue(pair.queue, towers.dim(view.node, pair.space), towers.device)
             for pair in towers.pairs
@@ -142,13 +142,12 @@ class Memory:
             return
         if not self._places:
             self._places = _places(self.towers, towers)
-        pairs = [(mine[key], theirs[key]) for mine, theirs, key in self._places]
-        moved = [pair for pair in pairs if pair[0].is_floating_point()]
-        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        moved, counts = ([(mine[key], theirs[key]) for mine, theirs, key in places] for places in self._places)
         torch._foreach_lerp_(
-            [mine for mine, _ in moved], [theirs.to(mine.dtype) for mine, theirs in moved],
+            [mine for mine, _ in moved],
+            [theirs if theirs.dtype == mine.dtype else theirs.to(mine.dtype) for mine, theirs in moved],
             1 - self.momentum.at(progress),
-        )  # fmt: skip
+        )
         if counts:
             torch._foreach_copy_([mine for mine, _ in counts], [theirs for _, theirs in counts])
 
@@ -192,9 +191,9 @@ def _copy(towers: Towers) -> Towers:
     return momentum.requires_grad_(False)
 
 
-def _places(momentum: Towers, towers: Towers) -> list[_Place]:
-    """Every parameter and buffer of the momentum towers, once: looked for at every step, they took longer than to
-    move."""
+def _places(momentum: Towers, towers: Towers) -> tuple[list[_Place], ...]:
+    """Every parameter and buffer of the momentum towers, numbers and then counts, once: looked for at every step, they
+    took longer than to move."""
     found: dict[int, _Place] = {}
     for name, module in momentum.named_modules():
         followed = towers.get_submodule(name)
@@ -202,7 +201,7 @@ def _places(momentum: Towers, towers: Towers) -> list[_Place]:
             for key, t in mine.items():
                 if t is not None:
                     found.setdefault(id(t), (mine, theirs, key))
-    return list(found.values())
+    return tuple([at for at in found.values() if at[0][at[2]].is_floating_point() == moves] for moves in (True, False))
 
 
 def _keys(pair: Pair) -> list[View]:
