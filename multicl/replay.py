@@ -33,8 +33,9 @@ class Rest:
 
     own: list[tuple[nn.Parameter, Tensor]]
     """The objectives' parameters with the loss's gradients."""
-    trained: list[nn.Parameter]
-    """All that train: reached this way, DDP counts them as done, and no tensor of zeros is made for each."""
+    reached: Sequence[nn.Parameter]
+    """One or more, so that there is a way back where a rank has no rows. Where DDP waits for them all that train:
+    reached, they count as done, and no tensor of zeros is made for each."""
 
 
 @torch.no_grad()
@@ -137,7 +138,7 @@ def surrogate(
     """A number whose gradient with respect to the views' rows is the loss's; it needs no other rows."""
     pulls = [(z, grads[key][rows]) for key, z in embedded.items()] + (rest.own if rest else [])
     pulled: Tensor = _Pulled.apply(  # type: ignore[no-untyped-call]
-        [grad for _, grad in pulls], *(x for x, _ in pulls), *(rest.trained if rest else ())
+        [grad for _, grad in pulls], *(x for x, _ in pulls), *(rest.reached if rest else ())
     )
     return pulled
 

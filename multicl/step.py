@@ -38,6 +38,7 @@ def exact_step(
     key_looks: Sequence[Look] = (),
     sampled: int = 0,
     scores: Scores | None = None,
+    trained: Sequence[nn.Parameter] | None = None,
 ) -> Outcome:
     """Forward and backward of all pairs; gradients are added to the parameters' `.grad`.
 
@@ -50,6 +51,7 @@ def exact_step(
         memory: momentum towers, queues; this step's keys are put into the queues. key_looks: what the momentum towers
             embed, of the same rows.
         sampled: so many rows of each view stay in the outcome. scores: of pairs that have a target.
+        trained: the towers' parameters that train, of which a caller of many steps makes one list; None: looked for.
     """
     if chunk is None:
         embedded = wrapped([request for look in looks for request in look.requests()])
@@ -61,14 +63,15 @@ def exact_step(
     keys = memory.embed(key_looks, chunk) if memory is not None else {}
     sides = Sides(embedded, rows_of([*looks, *key_looks]), ids, keys, scores)
     found = graph_loss(towers, sides, contexts, memory, sampled)
-    trained = [p for p in towers.parameters() if p.requires_grad]
-    rest = Rest(found.own, trained)
+    if trained is None:
+        trained = [p for p in towers.parameters() if p.requires_grad]
+    rest = Rest(found.own, trained if wrapped is not towers else trained[:1])  # DDP waits for all; without, one will do
     with statistics_kept(towers) if towers.recomputes else nullcontext():
         if chunk is None:
             backward(surrogate(embedded, found.grads, rest=rest))
         else:
             replay(wrapped, towers, chunks, embedded, found.grads, rest, backward, no_sync)
     for p in trained:
-        if p.grad is None:  # as DDP leaves it: an optimiser passes over what has no gradient at all
+        if p.grad is None and p.requires_grad:  # as DDP leaves it: an optimiser passes over what has no gradient at all
             p.grad = torch.zeros_like(p)
     return found.outcome

@@ -162,6 +162,9 @@ class Trainer:
         optimizer = self._begin()
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
+        if self.accelerator.scaler is None:  # all that Accelerate's adds then is to look for a package, at every step
+            prepared = optimizer
+        self._trained = [p for p in self.towers.parameters() if p.requires_grad]
         watch = Watch(self.towers.pairs, warmup_steps(self.optim, self.total), self.world.size)
         for line in (
             *self.towers.notes,
@@ -312,7 +315,7 @@ class Trainer:
         try:
             return exact_step(
                 wrapped, self.towers, looks, part.ids_of, context, self.accelerator.backward, chunk, no_sync,
-                memory, key_looks, self.logbook.sampled(step + 1), part.scores_of,
+                memory, key_looks, self.logbook.sampled(step + 1), part.scores_of, self._trained,
             )  # fmt: skip
         except torch.OutOfMemoryError as error:
             smaller = max(1, (chunk or self.most) // 2)
@@ -332,10 +335,11 @@ class Trainer:
         """The gradient's norm before it is clipped; None where nobody asks."""
         norm: torch.Tensor | None = None
         if self.optim.clip is not None:
-            norm = self.accelerator.clip_grad_norm_(self.towers.parameters(), self.optim.clip)
+            self.accelerator.unscale_gradients()
+            norm = torch.nn.utils.clip_grad_norm_(self._trained, self.optim.clip)
         elif self.logbook.due(step) or self.train.not_finite == "skip":
             self.accelerator.unscale_gradients()
-            norm = torch.nn.utils.get_total_norm(p.grad for p in self.towers.parameters() if p.grad is not None)
+            norm = torch.nn.utils.get_total_norm(p.grad for p in self._trained if p.grad is not None)
         return norm
 
     def _slices(self, start: int) -> Iterator[Slice]:

@@ -277,3 +277,11 @@ def test_a_step_launches_nothing_to_learn_whether_it_is_finite(gpu: Gpu) -> None
     assert run.finite.takes(4, losses[3], losses[0], rows)
     with pytest.raises(InputError, match="the loss is inf at step 4"):
         run.finite.look(now=True)
+
+
+def test_momentum_towers_follow_in_two_launches(gpu: Gpu) -> None:
+    run = Run(Case(ONE, one(keys="momentum"), head=Head(dim=16, norm="batch")), "cuda")
+    for _ in range(2):
+        gpu.clear()
+        run.memory.follow(run.towers, 0.5)
+        assert (gpu.launches, gpu.waits) == (2, {})  # numbers, and what batch norms have counted

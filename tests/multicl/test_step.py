@@ -500,6 +500,18 @@ def test_all_but_the_last_chunk_run_without_reduction() -> None:
     assert synced == [False] * (2 * len(towers.requests) - 2) + [True]
 
 
+@pytest.mark.parametrize("size", [None, 3])
+def test_parameters_that_a_caller_has_listed_are_not_looked_for_and_may_be_frozen_since(size: int | None) -> None:
+    towers = three()
+    seen, listed = looks(towers, cells(towers)), list(towers.parameters())
+    frozen = towers.encoders["b"].requires_grad_(False)
+    _, wanted = step(towers, seen, size)
+    towers.zero_grad()
+    _, grads = step(towers, seen, size, trained=listed)
+    assert apart(grads, wanted) == 0
+    assert all(p.grad is None for p in frozen.parameters())  # zeros would let weight decay move them
+
+
 def test_gradients_are_added_to_those_there_are() -> None:
     towers = three()
     seen = looks(towers, cells(towers))

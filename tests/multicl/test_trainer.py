@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from toys import Vectors, rows
 
 import multicl
@@ -215,6 +216,31 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
     data[0]["a"] = [float("nan")] * 6
     with pytest.raises(InputError, match="the loss is nan at step 1"):
         trainer(data, train=Train(batch_size=16, steps=2)).fit()
+
+
+def test_where_no_scaler_is_at_work_accelerates_optimiser_has_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AcceleratedOptimizer, "step", None)  # which looks for a package on the disk, at each step
+    t = trainer()
+    before = [p.detach().clone() for p in t.towers.parameters()]
+    t.fit()
+    assert any(not torch.equal(p, old) for p, old in zip(t.towers.parameters(), before, strict=True))
+    assert all(p.grad is None for p in t.towers.parameters())
+
+
+def test_the_gradient_is_clipped_and_its_norm_before_is_told(tmp_path: Path) -> None:
+    t, seen = trainer(run=tmp_path / "run", optim=Optim(clip=0.01)), list[float]()
+    move = t._move
+
+    def look(*given: Any) -> None:
+        seen.append(
+            sum(float((p.grad.double() ** 2).sum()) for p in t.towers.parameters() if p.grad is not None) ** 0.5
+        )
+        move(*given)
+
+    t._move = look  # type: ignore[method-assign]
+    t.fit()
+    assert seen == pytest.approx([0.01] * 8, rel=1e-3)
+    assert all(row["grad_norm"] > 0.1 for row in metrics(tmp_path / "run") if "grad_norm" in row)
 
 
 def test_unseen_settings_that_cannot_work() -> None:
