@@ -27,6 +27,17 @@ def check_choices(settings: Any, owner: str | None = None) -> None:
             raise InputError(f"{owner}{field} must be {may_be}, got {value!r}")
 
 
+def check_kinds(**given: tuple[Any, type]) -> None:
+    """Look at arguments that are settings of a class, or None: name=(what was given, the class).
+
+    Raises:
+        InputError: one is something else.
+    """
+    for name, (value, kind) in given.items():
+        if value is not None and not isinstance(value, kind):
+            raise InputError(f"{name} must be {kind.__name__}(...), got {value!r}")
+
+
 @functools.cache
 def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
     """The fields of a class and of those above it."""

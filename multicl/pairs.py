@@ -13,6 +13,7 @@ from multicl.choices import check_choices
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.predicted import Predicted
+from multicl.objectives.sup_con import SupCon
 from multicl.objectives.wrapper import extras_of, layers
 from multicl.settings import Mine
 from multicl.targets import Target
@@ -85,6 +86,10 @@ class Pair:
             raise InputError(
                 f"pair {self.name!r}: NTXent knows no keys apart from its queries, as keys='momentum' and local_draws "
                 "have them: use InfoNCE"
+            )
+        if not self.ids and any(isinstance(layer, SupCon) for layer in layers(self.objective)):
+            raise InputError(
+                f"pair {self.name!r}: SupCon's positives are rows of one label: give ids=, their column; or use InfoNCE"
             )
         predicted = any(isinstance(layer, Predicted) for layer in layers(self.objective))
         if predicted and self.keys != "momentum":
@@ -269,15 +274,20 @@ def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Term]) -> No
     """Refuse a graph that cannot be trained.
 
     Raises:
-        InputError: no term, or one in place of a list; one that names an unknown node; two of one name; a node in none,
-            or that is an encoder without its adapter.
+        InputError: nodes without names; no term, one in place of a list, or what is none; one that names an unknown
+            node; two of one name; a node in none, or that is an encoder without its adapter.
     """
+    if not isinstance(modalities, Mapping):
+        raise InputError(f"modalities must be a dict, node -> adapter, got a {type(modalities).__name__}")
     if isinstance(terms, Pair | Target):
         raise InputError(f"terms must be a list, as [{type(terms).__name__}(...)], got {terms.name!r} alone")
     for node, modality in modalities.items():
         if not callable(getattr(modality, "build", None)):
             kind = repr(modality) if isinstance(modality, str) else type(modality).__name__
             raise InputError(f"node {node!r} is {kind}; give an encoder to its adapter, as Image(...) or Text(...)")
+    for term in terms:
+        if not isinstance(term, Pair | Target):
+            raise InputError(f"a term must be Pair(...) or Target(...), got {term!r}")
     if not terms:
         raise InputError("there is nothing to train: terms is empty; give at least one Pair or Target")
     for node in modalities:

@@ -90,7 +90,7 @@ class Run:
         return Trainer(
             self.modalities(), self.terms(), self.rows(), train=self.train, optim=self.optim, head=self.head,
             momentum=self.momentum, run=self.run, resume=self.resume == "auto", space=self.space,
-            evaluate=self.measure, config=_settings(self),
+            evaluate=self.measure if self.train.evaluate_every else None, config=_settings(self),
         )  # fmt: skip
 
 

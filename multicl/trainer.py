@@ -13,6 +13,7 @@ import torch
 
 from multicl.accelerator import accelerator_of
 from multicl.adapters import adapter_name
+from multicl.choices import check_kinds
 from multicl.chunk_size import find_chunk_size
 from multicl.classes import with_classes
 from multicl.columns import check_columns
@@ -71,7 +72,8 @@ class Trainer:
         config: what trackers keep as the run's settings; None: those given here.
 
     Raises:
-        InputError: a graph, a column or a setting that cannot work; a run folder that exists and is not resumed.
+        InputError: a graph, a column or a setting that cannot work; `evaluate` that no step would call; a run folder
+            that exists and is not resumed.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class Trainer:
         config: Mapping[str, Any] | None = None,
     ) -> None:
         check_graph(modalities, terms)
+        check_kinds(train=(train, Train), optim=(optim, Optim), momentum=(momentum, Momentum))
+        check_kinds(head=(None if isinstance(head, Mapping) else head, Head))
         self.train, self.optim, self.momentum = train or Train(), optim or Optim(), momentum
         self.run = Path(run) if run is not None else None
         self.space = space

@@ -22,12 +22,14 @@ class Validation:
     """The first rank measures, and all embed for it; all know whether it was the best.
 
     Raises:
-        InputError: evaluations are asked for, and there is no `evaluate`.
+        InputError: evaluations are asked for, and there is no `evaluate`; or it would never be called.
     """
 
     def __init__(self, evaluate: Evaluate | None, train: Train, world: World) -> None:
         if train.evaluate_every and evaluate is None:
             raise InputError("train.evaluate_every needs what measures: give Trainer(evaluate=...)")
+        if evaluate is not None and not train.evaluate_every:
+            raise InputError("evaluate= is called every train.evaluate_every steps, which is 0: give a number")
         self.evaluate, self.train, self.world = evaluate, train, world
         self.best_step: int | None = None
         self.best: float | None = None

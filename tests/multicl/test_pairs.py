@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 from toys import Vectors
 
-from multicl import InfoNCE, InputError, NTXent, Pair, Trainer
+from multicl import InfoNCE, InputError, Matryoshka, NTXent, Pair, SupCon, Trainer
 from multicl.pairs import Call, View, check_graph, column_of, core_view, full_graph, requested_views, tower_of
 
 
@@ -69,6 +69,20 @@ def test_an_encoder_in_place_of_its_adapter_is_refused(encoder: Any, said: str) 
 def test_one_pair_in_place_of_a_list_is_refused() -> None:
     with pytest.raises(InputError, match=r"^terms must be a list, as \[Pair\(...\)\], got 'a-a' alone$"):
         Trainer({"a": Vectors()}, Pair("a", "a"), [{"a": [1.0] * 6}])  # type: ignore[arg-type]
+
+
+def test_what_is_no_pair_and_nodes_without_names_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^a term must be Pair\(...\) or Target\(...\), got \('a', 'b'\)$"):
+        check_graph({"a": Vectors(), "b": Vectors()}, [("a", "b")])  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"^modalities must be a dict, node -> adapter, got a list$"):
+        check_graph([Vectors()], [Pair("a", "a")])  # type: ignore[arg-type]
+
+
+def test_labels_are_asked_for_where_the_objective_is_of_labels() -> None:
+    for objective in (SupCon(), Matryoshka(SupCon(), dims=(2,))):
+        Pair("a", "a", objective, ids="label")
+        with pytest.raises(InputError, match=r"^pair 'a-a': SupCon's positives are rows of one label: give ids="):
+            Pair("a", "a", objective)
 
 
 @pytest.mark.parametrize("field", ["name", "space"])

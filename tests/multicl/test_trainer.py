@@ -255,6 +255,25 @@ def test_unseen_settings_that_cannot_work() -> None:
             Train(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "wanted"),
+    [
+        ("train", {"steps": 3}, "Train"),
+        ("optim", "adamw", "Optim"),
+        ("momentum", 0.99, "Momentum"),
+        ("head", 64, "Head"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(name: str, given: Any, wanted: str) -> None:
+    with pytest.raises(InputError, match=rf"^{name} must be {wanted}\(...\), got {re.escape(repr(given))}$"):
+        trainer(**{name: given})
+
+
+def test_what_measures_and_would_never_be_called_is_refused() -> None:
+    with pytest.raises(InputError, match=r"evaluate= is called every train.evaluate_every steps"):
+        trainer(evaluate=lambda model: {"score": 1.0})
+
+
 def test_epochs_count_whole_batches() -> None:
     assert trainer(train=Train(batch_size=20, epochs=2)).total == 6  # 64 rows: 3 batches an epoch
     assert trainer(train=Train(batch_size=64)).total == 10
