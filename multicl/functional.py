@@ -104,6 +104,8 @@ def sup_con(
     z: Tensor,
     labels: Tensor | Sequence[int],
     temperature: float | Tensor = 0.1,
+    extra_keys: Tensor | None = None,
+    extra_labels: Tensor | Sequence[int] | None = None,
     *,
     similarity: Similarity = "cosine",
 ) -> Tensor:
@@ -111,7 +113,9 @@ def sup_con(
 
     Args:
         z: [N, D], every view a row of its own. labels: [N] integers; below 0: unlabelled, each a class of its own.
-            temperature: above 0.
+            temperature: above 0. extra_keys: [X, D] of earlier steps, say (a memory, arXiv:1912.06798), with which this
+            rank's rows are compared, too, and which ask for nothing themselves. extra_labels: [X] theirs, as `labels`.
+            Put rows into a memory after the loss, those of all ranks: here they would be positives of themselves.
 
     Returns:
         Scalar: the mean over the rows that have a positive; 0 where none has.
@@ -121,16 +125,19 @@ def sup_con(
             f"each view is a row: of [N, V, D], here {list(z.shape)}, sup_con(z.flatten(0, 1), "
             f"labels.repeat_interleave({z.shape[1]}))"
         )
+    if (extra_keys is None) != (extra_labels is None):
+        raise InputError("extra_keys and extra_labels go together: give both, or neither")
     z, low = vectors(z, similarity, as_given=True), _low(z)
     side = _labelled(labels, "labels", z)
     relation = Relation(side, side)
     scale, known = inverse(temperature, z)
     unit, world = similarity == "cosine", World.current()
     alone = world.size == 1 and z.device.type == "cpu"  # a GPU would be waited for
-    if unit and alone and is_small(len(z), scale if known is None else known):
+    if extra_keys is None and unit and alone and is_small(len(z), scale if known is None else known):
         loss: Tensor = labelled_loss(z, side.id, scale)
         return loss
-    stats = contrast(z, None, scale, relation, unit=unit, known_scale=known, low=low, world=world)
+    extra = _memory(z, extra_keys, extra_labels, similarity)
+    stats = contrast(z, None, scale, relation, extra_a=extra, unit=unit, known_scale=known, low=low, world=world)
     return info_nce_loss(stats, world)
 
 
@@ -241,6 +248,32 @@ def _against_negatives(
     return negatives_loss(stats, relation, scale, rows, World.current())
 
 
+def _labels(labels: Tensor | Sequence[int], name: str, z: Tensor) -> Tensor:
+    """[N] int64 labels of the rows of z.
+
+    Raises:
+        InputError: they are no integers, or not one a row.
+    """
+    label = column(labels, name, "integers", z)
+    if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
+        raise InputError(f"{name} must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
+    unsigned, label = label.dtype == torch.uint64, label.long()
+    if unsigned and bool((label < 0).any()):
+        raise InputError(f"{name} must be below 2**63: as int64 those above would be negative, unlabelled")
+    return label
+
+
+def _memory(
+    z: Tensor, keys: Tensor | None, labels: Tensor | Sequence[int] | None, similarity: Similarity
+) -> list[Extra]:
+    """Labelled keys for the rows of z; those without a label are nobody's positives."""
+    if keys is None or labels is None:
+        return []
+    keys = vectors(keys, similarity, "extra_keys", z.shape[1], as_given=True)
+    label = _labels(labels, "extra_labels", keys).to(z.device)
+    return [Extra(keys, torch.full_like(label, NOBODY), label.clamp(min=NOBODY))]
+
+
 def _two_views(z: Tensor) -> Relation:
     """Of two views [2N, D] in one matrix: rows i and N + i are one thing."""
     row = torch.cat([_side(z[: len(z) // 2]).row] * 2)
@@ -260,15 +293,6 @@ def _side(z: Tensor) -> Side:
 
 
 def _labelled(values: Tensor | Sequence[int], name: str, z: Tensor) -> Side:
-    """Rows of z by their labels; of those below 0, each is a class of its own.
-
-    Raises:
-        InputError: they are no integers, or not one a row.
-    """
-    row, label = _side(z).row, column(values, name, "integers", z)
-    if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
-        raise InputError(f"{name} must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
-    unsigned, label = label.dtype == torch.uint64, label.long()
-    if unsigned and bool((label < 0).any()):
-        raise InputError(f"{name} must be below 2**63: as int64 those above would be negative, unlabelled")
+    """Rows of z by their labels; of those below 0, each is a class of its own."""
+    row, label = _side(z).row, _labels(values, name, z)
     return Side(row, torch.where(label < 0, NOBODY - 1 - row, label))

@@ -220,6 +220,41 @@ def test_labels_of_any_whole_type(kind: torch.dtype) -> None:
     torch.testing.assert_close(found, functional.sup_con(z, labels))
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize(("n", "x"), [(7, 9), (1, 3), (4, 0), (0, 2), (70, 300)])
+def test_sup_con_with_a_memory_of_labelled_vectors(n: int, x: int, similarity: Any) -> None:
+    g = torch.Generator().manual_seed(n)
+    z, keys = (torch.randn(rows, 4, dtype=torch.float64, generator=g).requires_grad_() for rows in (n, x))
+    labels, key_labels = [i % 4 - 1 for i in range(n)], [i % 6 - 1 for i in range(x)]
+    temperature = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    found = functional.sup_con(z, labels, temperature, keys, key_labels, similarity=similarity)
+    wanted = slow.sup_con_memory(z, labels, temperature, keys, key_labels, similarity == "cosine")
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+    leaves = (z, keys, temperature)
+    for got, right in zip(
+        torch.autograd.grad(found, leaves, allow_unused=True, materialize_grads=True),
+        torch.autograd.grad(wanted, leaves, allow_unused=True, materialize_grads=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, right, rtol=1e-8, atol=1e-11)
+    if n == 7:
+        arguments = labels, key_labels
+        assert torch.autograd.gradcheck(
+            lambda z, keys, t: functional.sup_con(z, arguments[0], t, keys, arguments[1], similarity=similarity), leaves
+        )
+    low = functional.sup_con(z.float(), labels, 0.3, keys.float().detach(), key_labels, similarity=similarity)
+    torch.testing.assert_close(low.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_an_empty_memory_changes_nothing_and_unlabelled_keys_are_nobodys_positives() -> None:
+    z, labels = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 0, 1, 1, -1, -(2**40)])
+    without = functional.sup_con(z, labels)
+    torch.testing.assert_close(functional.sup_con(z, labels, 0.1, z[:0], labels[:0]), without)
+    keys = torch.randn(3, 4, dtype=torch.float64)
+    found = functional.sup_con(z, labels, 0.1, keys, torch.tensor([-1, -(2**63), -5]))
+    torch.testing.assert_close(found, slow.sup_con_memory(z, labels.tolist(), torch.tensor(0.1), keys, [-1] * 3))
+
+
 def test_sup_con_without_positives_is_zero_with_zero_gradient() -> None:
     z = torch.randn(4, 3, requires_grad=True)
     loss = functional.sup_con(z, [-1, -1, 3, 5])
@@ -367,6 +402,11 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
         ("info_nce", (THREE, [[1.0, 0.0]]), "two tensors .* are needed, got Tensor and list"),
         ("sup_con", ([[1.0]], [0]), r"a float tensor \[N, D\] is needed, got list"),
         ("decoupled", ([[1.0]], THREE, 0.1), "two tensors .* are needed, got list and Tensor"),
+        ("sup_con", (THREE, [0, 1, 1], 0.1, FOUR, [0, 1]), r"extra_labels must be 4 integers, one a row, got \[2\]"),
+        ("sup_con", (THREE, [0, 1, 1], 0.1, FOUR, torch.ones(4)), r"extra_labels must be 4 integers, .* torch.float32"),
+        ("sup_con", (THREE, [0, 1, 1], 0.1, torch.ones(4, 3), [0] * 4), r"\[4, 3\] and \[3, 2\]"),
+        ("sup_con", (THREE, [0, 1, 1], 0.1, FOUR), "extra_keys and extra_labels go together"),
+        ("sup_con", (THREE, [0, 1, 1], 0.1, None, [0]), "extra_keys and extra_labels go together"),
         ("sup_con", (THREE, None), "labels must be 3 integers, one a row, got None among them"),
         ("co_sent", (THREE, THREE, [1.0, None, 0.0]), "scores must be 3 numbers, one a row, got None among them"),
         ("sigmoid_loss", (THREE, THREE, -1, 0), "scale must be above 0, got -1"),

@@ -67,6 +67,7 @@ FUNCTIONS = (
     "info_nce",
     "info_nce, ids",
     "sup_con",
+    "sup_con, memory",
     "sigmoid_loss",
     "margin_contrastive",
     "hard_negative",
@@ -155,6 +156,11 @@ def _functions(counts: list[int]) -> dict[str, list[Any]]:
             loss = functional.sup_con(torch.cat([a, b]), torch.cat([labels, labels]), number)
         elif name == "info_nce, ids":
             loss = functional.info_nce(a, b, number, ids=torch.where(ids == 1, -1, ids))
+        elif name == "sup_con, memory":  # the same on every rank
+            shift = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+            leaves = [a, number, shift]
+            memory = Model(SupCon()).queue().z[:, :4] + shift
+            loss = functional.sup_con(a, torch.where(ids == 1, -1, ids), number, memory, [0, 3, -1, 2, 500, 1])
         elif name == "sigmoid_loss":
             bias = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
             leaves.append(bias)

@@ -23,10 +23,18 @@ def mean(terms: list[Tensor], like: Tensor) -> Tensor:
 
 def sup_con(z: Tensor, labels: list[int], temperature: Tensor, cosine: bool = True) -> Tensor:
     """Equation 2 of arXiv:2004.11362."""
-    logits, terms = similarities(z, z, cosine) / temperature, []
+    return sup_con_memory(z, labels, temperature, z[:0], [], cosine)
+
+
+def sup_con_memory(
+    z: Tensor, labels: list[int], temperature: Tensor, keys: Tensor, key_labels: list[int], cosine: bool = True
+) -> Tensor:
+    """The same, whose rows' sums go over keys of earlier steps, too (arXiv:1912.06798)."""
+    every, own = torch.cat([z, keys]), [*labels, *key_labels]
+    logits, terms = similarities(z, every, cosine) / temperature, []
     for i in range(len(z)):
-        others = [j for j in range(len(z)) if j != i]
-        positives = [j for j in others if labels[j] == labels[i] >= 0]
+        others = [j for j in range(len(every)) if j != i]
+        positives = [j for j in others if own[j] == labels[i] >= 0]
         if positives:
             below = torch.logsumexp(logits[i, others], 0)
             terms.append(-sum(logits[i, p] - below for p in positives) / len(positives))
