@@ -7,6 +7,9 @@ may be a number, or a tensor of one element that wants a gradient.
 Under torch.distributed the rows of all ranks are contrasted, and no row of one rank is a row of another; ranks may hold
 different numbers of rows, or none. Each rank's gradient is W times its share: DistributedDataParallel's mean is the
 one-process gradient.
+
+Gradients come by `backward` or `torch.autograd.grad`. `torch.func`'s grad and vmap go through margin_contrastive; the
+others have backward passes of their own, where they mostly end in torch's RuntimeError.
 """
 
 from __future__ import annotations

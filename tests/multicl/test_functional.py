@@ -427,3 +427,31 @@ def test_wrong_input_is_named(name: str, arguments: tuple[Any, ...], words: str)
 def test_an_unknown_similarity_is_named() -> None:
     with pytest.raises(InputError, match="'cosine' or 'dot', got 'l2'"):
         functional.nt_xent(THREE, THREE, similarity="l2")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "co_sent", "margin_contrastive"])
+@pytest.mark.parametrize("rows", [4, 200])
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_transforms_of_functions_are_refused_or_exact(name: str, rows: int, similarity: Any) -> None:
+    a, b = (v.double() for v in draw(rows, 3, 0, 1.0))
+    column = [i % 2 for i in range(rows)]
+    of: dict[str, Callable[[Tensor], Tensor]] = {
+        "sup_con": lambda z: functional.sup_con(z, column, similarity=similarity),
+        "sigmoid_loss": lambda z: functional.sigmoid_loss(z, b, 10.0, -10.0, similarity=similarity),
+        "co_sent": lambda z: functional.co_sent(z, b, column, similarity=similarity),
+        "margin_contrastive": lambda z: functional.margin_contrastive(z, b, torch.arange(rows) % 2 == 0),
+    }
+    loss = of.get(name, lambda z: getattr(functional, name)(z, b, 0.5, similarity=similarity))
+    z = a.clone().requires_grad_()
+    transforms: list[tuple[Callable[[], Any], Tensor]] = [
+        (lambda: torch.func.grad(loss)(a), torch.autograd.grad(loss(z), z)[0]),
+        (lambda: torch.func.vmap(loss)(torch.stack([a, b])), torch.stack([loss(a), loss(b)])),
+    ]
+    for transformed, wanted in transforms:
+        try:
+            found = transformed()
+        except RuntimeError as error:
+            if "functorch transforms" not in str(error) or name == "margin_contrastive":
+                raise
+        else:
+            torch.testing.assert_close(found, wanted)
