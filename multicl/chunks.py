@@ -56,6 +56,11 @@ class Chunk:
         return size
 
     @property
+    def whole(self) -> bool:
+        """It is all of the look's rows, in their order."""
+        return isinstance(self.rows, slice) and self.rows.stop - self.rows.start == len(self.look)
+
+    @property
     def alone(self) -> bool:
         """It is a single row, for which heads' batch norm takes the running statistics (`batch_norm`)."""
         rows = self.rows

@@ -48,12 +48,13 @@ def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk], replay
     Args:
         towers: not wrapped; their `forward` autocasts where Accelerate made it so.
     """
-    embedded: Embeddings = {}
-    for look in looks:
-        for reader in look.readers:
-            for space in _kept(towers, reader) if replayed else reader.spaces:
-                dim = towers.dim(reader.view.node, space)
-                embedded[reader.view, space] = torch.zeros(len(look), dim, device=towers.device)
+    embedded: Embeddings = {
+        (reader.view, space): torch.zeros(0, towers.dim(reader.view.node, space), device=towers.device)
+        for look in looks
+        if not len(look)  # and there is no chunk of it
+        for reader in look.readers
+        for space in (_kept(towers, reader) if replayed else reader.spaces)
+    }
     room = KEPT if replayed else 0
     last = trained[-1] if replayed and (trained := _trained(towers, chunks)) else None
     for chunk in chunks:
@@ -67,6 +68,11 @@ def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk], replay
         if chunk is last:
             chunk.graph = {key: z for key, z in found.items() if z.requires_grad}
         for key, z in found.items():
+            if chunk.whole:
+                embedded[key] = z.detach()
+                continue
+            if key not in embedded:
+                embedded[key] = z.new_empty(len(chunk.look), z.shape[1])
             embedded[key][chunk.rows_on(towers.device)] = z.detach()
     return embedded
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from toys import Vectors, rows
 
 from multicl import Head, InfoNCE, InputError, Pair, Train, Trainer
+from multicl.chunks import cut
 from multicl.functional import info_nce
 from multicl.pairs import View
+from multicl.replay import embed
 from multicl.seeds import seed_everything
 from multicl.step import Outcome, exact_step
 from multicl.towers import Towers
@@ -510,6 +512,17 @@ def test_parameters_that_a_caller_has_listed_are_not_looked_for_and_may_be_froze
     _, grads = step(towers, seen, size, trained=listed)
     assert apart(grads, wanted) == 0
     assert all(p.grad is None for p in frozen.parameters())  # zeros would let weight decay move them
+
+
+@pytest.mark.parametrize(("size", "whole"), [(8, True), (20, True), (4, False)])
+def test_what_is_embedded_in_one_piece_is_not_copied(size: int, whole: bool) -> None:
+    towers = three()
+    first = looks(towers, cells(towers))[0]
+    given: list[Tensor] = []
+    towers.register_forward_hook(lambda module, args, found: given.extend(found.values()))
+    for z in embed(towers, [first], cut(first, size), replayed=False).values():
+        assert torch.equal(z, torch.cat(given))
+        assert (z.data_ptr() == given[0].data_ptr()) == whole
 
 
 def test_gradients_are_added_to_those_there_are() -> None:
