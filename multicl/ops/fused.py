@@ -9,8 +9,8 @@ with the roles swapped and a symmetric matrix is walked whole: twice the product
 
 Backward: a kernel makes a panel's logits again and writes their slopes, and two library products take it from there.
 
-The floor of both is 8 * N * K * D operations, of bf16 products where they are allowed: of it an H100 reaches 61 % at
-32,768 x 512 and 66 % at 131,072 (benchmarks/loss_gpu.py). Small batches are held up by launches.
+The floor of both is 8 * N * K * D operations, of bf16 products where they are allowed: of it an H200 reaches 59 % at
+32,768 x 512 and 65 % at 131,072 (benchmarks/loss_gpu.py). Small batches are held up by launches.
 
 Dimensions: N rows of a side; n queries and k keys of a block; T tilts; D width; S spans of columns.
 """
