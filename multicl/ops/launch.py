@@ -15,7 +15,7 @@ SWITCH = "MULTICL_TRITON"
 
 def runs_on(device: torch.device) -> bool:
     """Whether kernels run there: an NVIDIA GPU of compute capability 8.0, Triton, and nobody has switched them off."""
-    return os.environ.get(SWITCH) != "0" and device.type == "cuda" and _is_able(device)
+    return device.type == "cuda" and os.environ.get(SWITCH) != "0" and _is_able(device)
 
 
 @functools.cache
