@@ -98,7 +98,7 @@ def measure(batch: int, chunk: int | None) -> dict[str, float | None]:
     trainer.towers.train()
     small = Trainer(nodes, terms, rows(8), train=Train(batch_size=8, steps=1, chunk_size=4))
     for made in (trainer, small):  # what `fit` would have made
-        made.memory = Memory(made.towers)
+        made.memory, made._trained = Memory(made.towers), list(made.towers.parameters())
         made.logbook.due = lambda step: False  # type: ignore[method-assign]  # monitors look at logged steps alone
     small._step(small.towers, next(small._slices(0)), 0)  # libraries load what they need
     began = time.perf_counter()

@@ -242,6 +242,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
     monkeypatch.setattr(
         nn.functional, "one_hot", lambda x, n: OnGpu(one_hot(x.held, n)) if isinstance(x, OnGpu) else one_hot(x, n)
     )  # which makes numbers of the CPU on the way
+    pad = nn.utils.rnn.pad_sequence
+    monkeypatch.setattr(
+        nn.utils.rnn,
+        "pad_sequence",
+        lambda parts, **how: (
+            OnGpu(pad([p.held for p in parts], **how)) if isinstance(parts[0], OnGpu) else pad(parts, **how)
+        ),
+    )  # which is several operations
     monkeypatch.setattr(torch, "autocast", _Autocast)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind="cpu": enabled("cpu" if kind == "cuda" else kind))
     monkeypatch.setenv("MULTICL_TRITON", "0")

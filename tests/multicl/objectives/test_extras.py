@@ -112,4 +112,5 @@ class Own:
 )
 def test_soft_max_objectives_take_them_and_others_may(name: str, settings: dict[str, Any]) -> None:
     special = {"Matryoshka": lambda: Matryoshka(InfoNCE(), dims=(2,)), "Own": Own}
-    Pair("a", "b", special[name]() if name in special else getattr(objectives, name)(), **settings)
+    labels = {"ids": "label"} if name == "SupCon" else {}  # its positives are rows of one label
+    Pair("a", "b", special[name]() if name in special else getattr(objectives, name)(), **settings, **labels)
