@@ -635,7 +635,12 @@ def test_ctrl_c_that_ends_tee_as_well(home: Path, training: bool) -> None:
     """The run saves and leaves with its code, though nobody reads what it says: `2>&1 | tee log`."""
     slow = 'import time; print("up", flush=True); time.sleep(60)'
     (home / "toy_recipe.py").write_text(RECIPE if training else RECIPE.replace('return {"recall": 1 / 3}', slow))
-    with start("--run", "r", "--train.steps", "100000") as process:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        process = start("--run", "r", "--train.steps", "100000")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
