@@ -69,7 +69,7 @@ def measure(cell: Cell, options: argparse.Namespace, before: Sequence[dict[str, 
     sets = [{row["implementation"]: row for row in _once(cell, options, before)} for _ in range(options.processes)]
     rows = list(sets[0].values())
     for row in rows if len(sets) > 1 else ():
-        every = [one[row["implementation"]] for one in sets]
+        every = [dict(one[row["implementation"]]) for one in sets]
         for key in ("ms", "extra MB", "time / ours", "memory / ours"):
             if all(one.get(key) is not None for one in every):
                 row[key] = median(one[key] for one in every)
