@@ -35,7 +35,7 @@ class RunningOnGpu(Running):
             )
         return out
 
-    def slopes(self, lse: list[Tensor], positive: list[Tensor]) -> Slopes:
+    def slopes(self, of_lse: list[Tensor], of_positive: list[Tensor]) -> Slopes:
         """As `Running.slopes`."""
         from multicl.ops import row_kernels
 
@@ -43,15 +43,15 @@ class RunningOnGpu(Running):
         counts = [tilts, tilts * wide, 1, 1]
         out = self.sums.new_empty(sum(counts), size)
         single = torch.empty(size, dtype=torch.bool, device=out.device)
-        given = [z.contiguous() for pair in zip(lse, positive, strict=True) for z in pair]
+        given = [z.contiguous() for pair in zip(of_lse, of_positive, strict=True) for z in pair]
         with on(out.device):
             row_kernels.slopes[self._programs](
-                self.sums, self._shift, *given[:2], *given[-2:], out, single, size, len(positive[0]),
+                self.sums, self._shift, *given[:2], *given[-2:], out, single, size, len(of_positive[0]),
                 *two(self.tilts), **self._settings(),
             )  # fmt: skip
-        sums, own, of_positive, only = out.split(counts)
+        sums, own, positive, only = out.split(counts)
         kept = only[0] if self.positives_in_sum else None
-        return Slopes(self.tilts, sums, own if wide else None, of_positive[0], kept, single)
+        return Slopes(self.tilts, sums, own if wide else None, positive[0], kept, single)
 
     @property
     def _shift(self) -> Tensor:

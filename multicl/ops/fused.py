@@ -2,10 +2,10 @@
 
 Most tiles hold negatives alone, and are walked without a mask; `kernels.mark` finds the others, for smaller tiles.
 
-Forward: one product. In the narrow mode columns' sums come from it by atomic additions, and of a symmetric matrix half
-is walked; since atomics add in any order, the last bits vary from run to run. In the wide mode, where each row and each
-column has a shift of its own, and under `torch.use_deterministic_algorithms`, columns are walked in a second launch
-with the roles swapped and a symmetric matrix is walked whole: twice the products.
+Forward: one product. In the narrow mode the sums of columns, and of their rows, come from it by atomic additions, and
+of a symmetric matrix half is walked; since atomics add in any order, the last bits vary from run to run. In the wide
+mode, where each row and each column has a shift of its own, and under `torch.use_deterministic_algorithms`, columns are
+walked in a second launch with the roles swapped and a symmetric matrix is walked whole: twice the products.
 
 Backward: a kernel makes a panel's logits again and writes their slopes, and two library products take it from there.
 
@@ -163,23 +163,23 @@ class Fused:
 
         n, k, tilts, cut = len(x), len(y), len(running.tilts), self._plan(x.device)
         grids = [_spans(n, k, sizes.BM, cut.mark[1]) for sizes in (cut.sums, cut.special)]
+        starts = (0, 0)
         if column is None:
+            starts = (0, grids[0][1])
             parts = running.sums.new_empty(sum(spans for _, spans, _ in grids), 2 * tilts + 2, n)
             shifts = parts if running.shift is None else parts.new_empty(len(parts), n)
         else:  # atomics for rows, too: nothing to add up, and nothing is to be the same from run to run
             parts = shifts = running.sums[:, row:]
         at = slice(column or 0, None)
         sums_of_columns = (running.others[:, at], running.inside[:, at], running.positive[at], running.count[at])
-        done = 0
-        for special, sizes, (down, spans, span) in zip((False, True), (cut.sums, cut.special), grids, strict=True):
+        for special, start, (down, spans, span) in zip((False, True), starts, grids, strict=True):
             kernels.sums[down, spans](
-                x, y, query.row, query.id, key.row, key.id, marks, parts[done:], shifts[done:], *sums_of_columns,
+                x, y, query.row, query.id, key.row, key.id, marks, parts[start:], shifts[start:], *sums_of_columns,
                 n, k, marks.shape[1], running.others.shape[1], span, *two(running.tilts),
                 SPECIAL=special, WIDE=running.shift is not None, COLUMNS=column is not None,
                 INSIDE=running.positives_in_sum, SELF=own, MM=cut.mark[0], MN=cut.mark[1],
-                **self._settings(block, tilts, sizes),
+                **self._settings(block, tilts, cut.special if special else cut.sums),
             )  # fmt: skip
-            done += spans if column is None else 0
         if column is None:
             _merge(running, parts, shifts, slice(row, row + n))
 

@@ -76,14 +76,12 @@ class Running:
         log.masked_fill_(total == 0, 0.0)
         return log
 
-    def slopes(self, lse: list[Tensor], positive: list[Tensor]) -> Slopes:
+    def slopes(self, of_lse: list[Tensor], of_positive: list[Tensor]) -> Slopes:
         """Gradients of a loss with respect to lse [T, n] and the sums of positives [n] -> its slopes.
 
         Of one part of the rows or of two: these and those after them.
         """
-        return self._slopes(*((torch.cat(z, -1) if len(z) > 1 else z[0]) for z in (lse, positive)))
-
-    def _slopes(self, lse: Tensor, positive: Tensor) -> Slopes:
+        lse, positive = (torch.cat(parts, -1) if len(parts) > 1 else parts[0] for parts in (of_lse, of_positive))
         total = self.total()
         empty = total == 0
         tilted = self._tilted(lse)
