@@ -39,8 +39,8 @@ from torch import Tensor
 from multicl import Data, Head, InfoNCE, Model, Optim, Pair, Train, Trainer
 from multicl.evaluation.knn import knn_accuracy
 from multicl.modalities.image import Augment, Image, decode
-from multicl.optim import build_optimizer, lr_factor, set_lr
 from multicl.towers import Towers
+from multicl.training.optim import build_optimizer, lr_factor, set_lr
 from multicl.types import Batch
 
 TEMPERATURE, LR, OPTIM, HEAD = 0.5, 1e-3, Optim(weight_decay=1e-4), Head(dim=128, layers=2, norm="batch")

@@ -29,9 +29,9 @@ from common import finish
 
 import multicl
 from multicl import Data, Head, InfoNCE, Modality, Pair, Train
-from multicl.checkpoint import checkpoints
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
+from multicl.running.checkpoint import checkpoints
 
 CLOCK = {"rows_per_second", "data_wait"}
 

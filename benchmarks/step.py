@@ -38,10 +38,10 @@ from losses.memory import extra_peak
 
 from multicl import InfoNCE, Optim, Pair, Train, Trainer
 from multicl.distributed import World
-from multicl.memory import Memory
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
-from multicl.optim import build_optimizer
+from multicl.training.memory import Memory
+from multicl.training.optim import build_optimizer
 from multicl.types import Context, Embedded, Modality
 
 DIM = 128

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from multicl.adapters import register
-    from multicl.data import Data
-    from multicl.hold_out import HoldOut, LeaveOut
+    from multicl.data.hold_out import HoldOut, LeaveOut
+    from multicl.data.loading import Data
+    from multicl.launcher import launch
     from multicl.model import Model, load
     from multicl.objectives import (
         Bilinear,
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
         SupCon,
         SwAV,
     )
-    from multicl.optim import Optim
     from multicl.pairs import Pair, core_view, full_graph
-    from multicl.run import Run, launch
+    from multicl.run import Run
     from multicl.settings import Mine, Momentum, Train
     from multicl.targets import Target
     from multicl.towers import Head
     from multicl.trainer import Trainer
+    from multicl.training.optim import Optim
     from multicl.types import BadSample, Batch, InputError, Modality
 
 __version__ = "0.1.0"
@@ -51,14 +52,14 @@ __all__ = [
 ]  # fmt: skip
 _HOMES = {
     "BadSample": "types", "Batch": "types", "Bilinear": "objectives", "CoSENT": "objectives",
-    "CrossEntropy": "objectives", "Data": "data", "Decoupled": "objectives", "HardestNegatives": "objectives",
-    "HardNegative": "objectives", "Head": "towers", "HoldOut": "hold_out", "InfoNCE": "objectives",
-    "InputError": "types", "InstanceNCE": "objectives", "LeaveOut": "hold_out", "Margin": "objectives",
+    "CrossEntropy": "objectives", "Data": "data.loading", "Decoupled": "objectives", "HardestNegatives": "objectives",
+    "HardNegative": "objectives", "Head": "towers", "HoldOut": "data.hold_out", "InfoNCE": "objectives",
+    "InputError": "types", "InstanceNCE": "objectives", "LeaveOut": "data.hold_out", "Margin": "objectives",
     "Matryoshka": "objectives",
     "Mine": "settings", "Modality": "types", "Model": "model", "Momentum": "settings", "NTXent": "objectives",
-    "Optim": "optim", "Pair": "pairs", "Predicted": "objectives", "Run": "run", "Sigmoid": "objectives",
+    "Optim": "training.optim", "Pair": "pairs", "Predicted": "objectives", "Run": "run", "Sigmoid": "objectives",
     "SupCon": "objectives", "SwAV": "objectives", "Target": "targets", "Train": "settings", "Trainer": "trainer",
-    "core_view": "pairs", "full_graph": "pairs", "launch": "run", "load": "model", "register": "adapters",
+    "core_view": "pairs", "full_graph": "pairs", "launch": "launcher", "load": "model", "register": "adapters",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
-from multicl.arguments import SEARCH, build_parser
+from multicl.commands.arguments import SEARCH, build_parser
 from multicl.files import writing
 from multicl.types import InputError
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif options.command is None:
             parser.print_help()
         elif options.command == "info":
-            from multicl.info import print_info
+            from multicl.commands.info import print_info
 
             print_info()
         elif options.command == "recipes":
@@ -61,26 +61,26 @@ def main(argv: Sequence[str] | None = None) -> None:
             if options.command in SEARCH:
                 _search(options)
                 return
-            from multicl import commands as heavy
+            from multicl.commands import model as heavy
 
             if options.command == "eval":
                 _eval(options)
             elif options.command == "report":
-                from multicl.report_run import report
+                from multicl.commands.report import report
 
                 report(
                     options.run, options.out, data=options.data, test=options.test, points=options.points,
                     label=options.label,
                 )  # fmt: skip
             elif options.command == "compare":
-                from multicl.comparing import compare
+                from multicl.commands.compare import compare
 
                 compare(options.runs)
             elif options.command == "export":
                 heavy.export(options.run, options.to, options.out, options.node, options.space)
             elif options.command == "views":
-                from multicl.run import parse, recipe_class
-                from multicl.views_command import views
+                from multicl.commands.views import views
+                from multicl.launcher import parse, recipe_class
 
                 flags = more if options.data is None else ["--data.path", options.data, *more]
                 file, is_file, _ = options.recipe.rpartition(".py")  # FILE.py:NAME, too
@@ -110,7 +110,7 @@ def _eval(options: argparse.Namespace) -> None:
             raise InputError(
                 f"{flag} is a setting of --measure, and the recipe's own measures have theirs: add --measure"
             )
-        from multicl.commands import evaluate_all
+        from multicl.commands.model import evaluate_all
 
         if options.ids and not options.pairs:
             raise InputError("--ids is the ids of --pairs or --measure: the recipe's own measures have theirs")
@@ -118,7 +118,7 @@ def _eval(options: argparse.Namespace) -> None:
         return
     if options.pairs:
         raise InputError("--pairs stands for itself: leave --measure out, or name nodes by --nodes")
-    from multicl.measuring import Choices, measure_runs
+    from multicl.commands.measuring import Choices, measure_runs
 
     others = {name: given.pop(name) for name in ("train", "space", "batch_size") if name in given}
     given["nodes"] = tuple(given.get("nodes", ()))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import chain
 
-from multicl.data import Data
-from multicl.equal_files import Files
-from multicl.ids import content_ids
-from multicl.rows import Rows
+from multicl.data.equal_files import Files
+from multicl.data.ids import content_ids
+from multicl.data.loading import Data
+from multicl.data.rows import Rows
 from multicl.trainer import Trainer
 from multicl.types import InputError
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from multicl.data.ids import label_key
+from multicl.data.rows import Rows
 from multicl.evaluation.figure import Figure, mean_of
-from multicl.ids import label_key
 from multicl.model import Model
-from multicl.optim import Optim
 from multicl.predict import hits
-from multicl.rows import Rows
 from multicl.settings import Train
 from multicl.targets import Target
 from multicl.trainer import Trainer
+from multicl.training.optim import Optim
 
 
 def fine_tune(

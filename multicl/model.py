@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_model
 from torch import Tensor
 
-from multicl.ahead import loaded
+from multicl.data.ahead import loaded
 from multicl.files import share, write_whole, writing
 from multicl.modes import evaluating
 from multicl.predict import probabilities, target_of

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from multicl.classes import class_numbers
+from multicl.data.classes import class_numbers
+from multicl.data.rows import Rows
 from multicl.evaluation.figure import mean_of
-from multicl.rows import Rows
 from multicl.targets import Target
 from multicl.towers import Towers
 from multicl.types import InputError

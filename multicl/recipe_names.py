@@ -7,7 +7,7 @@ import inspect
 import time
 from pathlib import Path
 
-from multicl.accelerator import meet
+from multicl.running.accelerator import meet
 
 
 def name_of(recipe: type) -> str:

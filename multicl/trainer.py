@@ -11,40 +11,40 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from multicl.accelerator import accelerator_of
 from multicl.adapters import adapter_name
 from multicl.choices import check_kinds
-from multicl.chunk_size import find_chunk_size
-from multicl.classes import with_classes
-from multicl.columns import check_columns
 from multicl.config import to_plain
-from multicl.data import Reader, open_data, slices, sources_of
+from multicl.data.classes import with_classes
+from multicl.data.columns import check_columns
+from multicl.data.loading import Reader, open_data, slices, sources_of
+from multicl.data.mixture import Order
+from multicl.data.slice import Skipped, Slice
 from multicl.distributed import World
-from multicl.finite import Finite
-from multicl.graph_loss import Outcome
-from multicl.lifecycle import Lifecycle
-from multicl.logbook import Logbook
-from multicl.looks import Look, looks_of
-from multicl.memory import Memory
-from multicl.mining import Miner
-from multicl.mixture import Order
 from multicl.modes import train as set_training
-from multicl.norms import average_statistics, refuse_synced, set_statistics, statistics
-from multicl.optim import Optim, build_optimizer, lr_factor, set_lr, warmup_steps
 from multicl.pairs import Call, Term, check_graph
-from multicl.recompute import recompute_layers
+from multicl.running.accelerator import accelerator_of
+from multicl.running.lifecycle import Lifecycle
+from multicl.running.logbook import Logbook
+from multicl.running.validation import Evaluate, Validation
+from multicl.running.watch import Watch
 from multicl.seeds import seed_everything
 from multicl.settings import Momentum, Train
 from multicl.signals import Signals, Stopped
-from multicl.slice import Skipped, Slice
-from multicl.step import exact_step
-from multicl.synced import refuse_absent, synchronise
 from multicl.targets import Target
 from multicl.towers import Head, Towers
+from multicl.training.chunk_size import find_chunk_size
+from multicl.training.finite import Finite
+from multicl.training.graph_loss import Outcome
+from multicl.training.looks import Look, looks_of
+from multicl.training.memory import Memory
+from multicl.training.mining import Miner
+from multicl.training.norms import average_statistics, refuse_synced, set_statistics, statistics
+from multicl.training.optim import Optim, build_optimizer, lr_factor, set_lr, warmup_steps
+from multicl.training.recompute import recompute_layers
+from multicl.training.step import exact_step
+from multicl.training.synced import refuse_absent, synchronise
+from multicl.training.unseen import STEPS, Unseen
 from multicl.types import Context, InputError, Modality
-from multicl.unseen import STEPS, Unseen
-from multicl.validation import Evaluate, Validation
-from multicl.watch import Watch
 
 if TYPE_CHECKING:
     from multicl.model import Model

@@ -17,8 +17,8 @@ from multicl.batch import Batch as Batch  # one of the nouns: adapters import it
 if TYPE_CHECKING:  # torch is imported by whoever computes, so that `multicl --help` stays instant
     from torch import Tensor, nn
 
-    from multicl.bank import Bank
     from multicl.distributed import World
+    from multicl.training.bank import Bank
 
 Kind = Literal["strong", "weak", "local"]
 """Of a view: strong beside another view of the same, weak beside a caption, local: a small part (multi-crop)."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from multicl import Modality
+from multicl.data.rows import Rows
 from multicl.evaluation import crossing
 from multicl.evaluation.held_out import Embed, Figures, renamed
-from multicl.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

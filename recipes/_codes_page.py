@@ -16,10 +16,10 @@ from PIL import ImageOps, UnidentifiedImageError
 import multicl
 from multicl import InputError, Model
 from multicl.figures import to_json
+from multicl.launcher import R, fail, parse
 from multicl.modalities.audio import Audio
 from multicl.recipes import _spoken_codes as codes
 from multicl.report.page import Item, Search, write_page
-from multicl.run import R, fail, parse
 
 COMPOSITION = f"""Spoken codes. A code is three digits: three handwritten scans side by side, three recordings of one
 speaker joined, three words. 800 codes train the model, 200 others are searched, made of scans and recordings never

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from multicl import InputError, Modality
+from multicl.data.rows import Rows, open_rows
 from multicl.evaluation import held_out
 from multicl.modalities.text import Text
-from multicl.rows import Rows, open_rows
 
 
 def scored(names: Sequence[str], split: str) -> dict[str, Rows]:

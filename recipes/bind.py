@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 import multicl
 from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
+from multicl.data.rows import open_rows
 from multicl.evaluation import crossing, held_out
 from multicl.modalities.audio import Audio
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
 from multicl.recipes import _spoken_codes as codes
 from multicl.recipes.codes import MASKED, NOISY, QUIET, SLANT
-from multicl.rows import open_rows
 
 Node = Literal["image", "text", "audio"]
 

@@ -15,8 +15,8 @@ from typing import Literal
 
 import multicl
 from multicl import CrossEntropy, Head, InfoNCE, Modality, Optim, Pair, Target, Train
+from multicl.data.few_labels import FewLabels
 from multicl.evaluation import held_out
-from multicl.few_labels import FewLabels
 from multicl.modalities.image import Image
 from multicl.pairs import Term
 from multicl.predict import accuracy

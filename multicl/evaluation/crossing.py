@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from multicl.cells import is_null
+from multicl.data.cells import is_null
+from multicl.data.equal_files import Files
+from multicl.data.ids import content_ids, label_key
 from multicl.distributed import World
-from multicl.equal_files import Files
 from multicl.evaluation.geometry import modality_gap
 from multicl.evaluation.held_out import Embed, Figures
 from multicl.evaluation.retrieval import retrieval
 from multicl.evaluation.zero_shot import class_vectors, filled, zero_shot
-from multicl.ids import content_ids, label_key
 from multicl.types import InputError, Modality, Several
 
 if TYPE_CHECKING:
-    from multicl.rows import Rows
+    from multicl.data.rows import Rows
 
 TEMPLATES = ("{}", "a photo of a {}.", "a picture of a {}.", "an image of the {}.", "a drawing of a {}.")
 """Prompts for a class of pictures; the ensemble of all of them is what is compared."""

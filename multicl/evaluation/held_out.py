@@ -12,18 +12,18 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
+from multicl.data.ids import label_key
 from multicl.evaluation.figure import Figure, average_of
 from multicl.evaluation.knn import knn_accuracy
 from multicl.evaluation.linear_probe import linear_probe
 from multicl.evaluation.sts import sts_mean_spearman, sts_spearman
 from multicl.evaluation.triplets import triplet_accuracy
-from multicl.ids import label_key
 from multicl.types import BadSample, InputError, Modality
 from multicl.waiting import Waiting
 
 if TYPE_CHECKING:
+    from multicl.data.rows import Rows
     from multicl.model import Model
-    from multicl.rows import Rows
 
 Figures = dict[str, float]
 Embed = Callable[[str, Sequence[Any], dict[int, str]], Tensor]

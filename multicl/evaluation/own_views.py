@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from multicl.ahead import loaded
-from multicl.equal_files import Files
+from multicl.data.ahead import loaded
+from multicl.data.equal_files import Files
+from multicl.data.ids import content_ids
 from multicl.evaluation.held_out import Figures
 from multicl.evaluation.retrieval import retrieval
-from multicl.ids import content_ids
 from multicl.seeds import row_seeds
 from multicl.types import BadSample, Batch, InputError, Modality
 
 if TYPE_CHECKING:
+    from multicl.data.rows import Rows
     from multicl.model import Model
-    from multicl.rows import Rows
 
 EmbedBatch = Callable[[str, Batch], Tensor]
 """(node, rows as the adapter's `view` gives them) -> [B, D]."""

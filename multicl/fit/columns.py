@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from multicl.adapters import adapter, entry_point_names
-from multicl.cells import is_null, resolve_path
+from multicl.data.cells import is_null, resolve_path
+from multicl.data.ids import label_key
+from multicl.data.rows import Rows
 from multicl.fit.odd import Odd, odd
-from multicl.ids import label_key
-from multicl.rows import Rows
 from multicl.types import BadSample, InputError, Modality
 
 LOOKED_AT = 200

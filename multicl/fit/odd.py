@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from multicl.cells import is_null
+from multicl.data.cells import is_null
 
 SHOWN = 80
 """Characters of a cell that a message shows."""

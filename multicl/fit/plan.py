@@ -10,9 +10,9 @@ from itertools import combinations
 from typing import Any
 
 from multicl.adapters import adapter
-from multicl.cells import resolve_path
+from multicl.data.cells import resolve_path
+from multicl.data.rows import Rows
 from multicl.fit.columns import CAPTIONS, OFTEN, Column, constant, labels_among
-from multicl.rows import Rows
 from multicl.run import Run
 from multicl.types import InputError, Suggestion, Suggests
 

@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from multicl.adapters import adapter
+from multicl.commands.report import report
 from multicl.copies import caution, copies
-from multicl.data import Data
+from multicl.data.hold_out import HoldOut
+from multicl.data.loading import Data
+from multicl.data.rows import Rows
+from multicl.data.sources.folders import FOLDERS, passed_over, unread_beside
 from multicl.files import check_writable
 from multicl.fit.columns import columns_of
 from multicl.fit.plan import Plan, plan
 from multicl.fit.write import viewed, write_recipe
-from multicl.hold_out import HoldOut
+from multicl.launcher import launch, parse, recipe_class
 from multicl.repeats import several_seeds
-from multicl.report_run import report
-from multicl.rows import Rows
-from multicl.run import Run, launch, parse, recipe_class
-from multicl.sources.folders import FOLDERS, passed_over, unread_beside
+from multicl.run import Run
 from multicl.types import InputError
 
 HELD_OUT = ("test", "validation", "val", "valid", "dev")

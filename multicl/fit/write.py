@@ -9,10 +9,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from multicl.adapters import adapter
-from multicl.data import Data
+from multicl.data.hold_out import HoldOut
+from multicl.data.loading import Data
 from multicl.files import write_whole
 from multicl.fit.plan import Plan, settings_code
-from multicl.hold_out import HoldOut
 
 
 def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) -> None:

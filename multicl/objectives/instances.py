@@ -12,7 +12,7 @@ from multicl.ops.unit import unit
 from multicl.types import Context, Embedded, InputError
 
 if TYPE_CHECKING:
-    from multicl.bank import Bank
+    from multicl.training.bank import Bank
 
 
 class InstanceObjective(nn.Module):

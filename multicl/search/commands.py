@@ -39,7 +39,7 @@ def index(
     Raises:
         InputError: as `Index` and `Index.add`.
     """
-    from multicl.accelerator import meet
+    from multicl.running.accelerator import meet
 
     meet()
     there = Index(out, name, space=DEFAULT if space is None else None if space == "features" else space)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from multicl.cells import is_null, resolve_path
-from multicl.rows import Rows
+from multicl.data.cells import is_null, resolve_path
+from multicl.data.rows import Rows
 from multicl.seeds import hash62
 
 PEEK = 100

@@ -142,7 +142,7 @@ class Index:
         is the first's: index the second again where the first lost it. Rows in memory are only added.
 
         Args:
-            data, split: as `multicl.rows.open_rows` takes them. columns: node -> column of the data.
+            data, split: as `multicl.data.rows.open_rows` takes them. columns: node -> column of the data.
             batch_size: cells computed at once.
             on_error: leave out cells that cannot be read, or stop.
             exact_below: number of vectors from which a node gets an approximate index.

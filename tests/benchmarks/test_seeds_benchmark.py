@@ -46,7 +46,7 @@ def test_every_kind_is_a_budget_of_a_recipe_that_takes_its_flags(
     for kind in KINDS:
         with pytest.raises(KeyboardInterrupt):
             run(kind, 7, 1)
-    from multicl.run import parse, recipe_class
+    from multicl.launcher import parse, recipe_class
 
     for command in asked:
         settings = parse(recipe_class(command[1]), command[4:])

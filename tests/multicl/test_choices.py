@@ -7,7 +7,7 @@ import pytest
 
 from multicl import CoSENT, Head, InfoNCE, Matryoshka, Momentum, Optim, Pair, Predicted, Train
 from multicl.choices import check_choices
-from multicl.data import Data
+from multicl.data.loading import Data
 from multicl.types import InputError
 
 if TYPE_CHECKING:

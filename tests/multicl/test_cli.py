@@ -11,7 +11,7 @@ import pytest
 
 import multicl
 from multicl import cli
-from multicl.arguments import build_parser
+from multicl.commands.arguments import build_parser
 
 
 @pytest.fixture
@@ -181,8 +181,8 @@ def test_info_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_flags_reach_the_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr("multicl.commands.embed", lambda *args, **options: calls.append((args, options)))
-    monkeypatch.setattr("multicl.commands.evaluate", lambda *args: calls.append(args))
+    monkeypatch.setattr("multicl.commands.model.embed", lambda *args, **options: calls.append((args, options)))
+    monkeypatch.setattr("multicl.commands.model.evaluate", lambda *args: calls.append(args))
     file = tmp_path / "my_cli_adapter.py"
     file.write_text("")
     line = "embed R --data D --out V.parquet --split s --nodes a b --columns a=x b=y=z --space features --batch-size 9"

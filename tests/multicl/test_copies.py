@@ -9,9 +9,9 @@ import pytest
 
 from multicl import Data, HoldOut, Modality, Pair, Run, Train
 from multicl.copies import caution_of, copies
+from multicl.data.rows import open_rows
 from multicl.modalities.text import Text
 from multicl.model import Model
-from multicl.rows import open_rows
 from multicl.run import execute
 from multicl.types import InputError
 

@@ -33,22 +33,22 @@ from multicl import (
     Target,
     Train,
 )
-from multicl.classes import with_classes
-from multicl.data import Data, Reader, open_data, slices, sources_of
+from multicl.data.classes import with_classes
+from multicl.data.loading import Data, Reader, open_data, slices, sources_of
 from multicl.distributed import World
-from multicl.finite import Finite
-from multicl.looks import looks_of
-from multicl.memory import Memory
 from multicl.modalities.audio import Audio
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
 from multicl.model import Model
-from multicl.optim import build_optimizer
 from multicl.pairs import Call, Term, View
-from multicl.replay import Rest, surrogate
 from multicl.seeds import seed_everything
-from multicl.step import exact_step
 from multicl.towers import Towers
+from multicl.training.finite import Finite
+from multicl.training.looks import looks_of
+from multicl.training.memory import Memory
+from multicl.training.optim import build_optimizer
+from multicl.training.replay import Rest, surrogate
+from multicl.training.step import exact_step
 from multicl.types import Context, Modality
 
 ROWS = [
@@ -115,7 +115,9 @@ CASES = {
     "bank": Case(
         TWO,
         two(InstanceNCE(negatives=4)),
-        {f"multicl/bank.py:Bank.{name}" for name in ("_draws", "meet", "_look")},  # all but _draws in an epoch alone
+        {
+            f"multicl/training/bank.py:Bank.{name}" for name in ("_draws", "meet", "_look")
+        },  # all but _draws in an epoch alone
     ),
     "explicit negatives": Case(BESIDE, two(InfoNCE(own_negative=2.0), negatives="negative")),
     "target": Case(ONE, [*one(), Target("image", "label")]),

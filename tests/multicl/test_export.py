@@ -19,7 +19,8 @@ from torch.nn.functional import normalize
 from toys import Vectors
 from transformers import AutoModel, AutoTokenizer
 
-from multicl import Head, Model, Pair, arguments, cli, load
+from multicl import Head, Model, Pair, cli, load
+from multicl.commands import arguments
 from multicl.export import FORMS, export
 from multicl.modalities.text import Text
 from multicl.towers import Towers

@@ -113,7 +113,7 @@ def test_threads_load_ahead_and_change_nothing(grid: bool, monkeypatch: pytest.M
     cells[40], cells[90] = [1.0], None
     found = []
     for count in (1, 3):
-        monkeypatch.setattr("multicl.ahead.cores", lambda count=count: count)
+        monkeypatch.setattr("multicl.data.ahead.cores", lambda count=count: count)
         seen = m.towers.modalities["s"].seen  # type: ignore[attr-defined]
         seen.clear()
         batches.clear()
@@ -130,7 +130,7 @@ def test_threads_load_ahead_and_change_nothing(grid: bool, monkeypatch: pytest.M
 
 
 def test_no_thread_is_left_where_the_encoder_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multicl.ahead.cores", lambda: 3)
+    monkeypatch.setattr("multicl.data.ahead.cores", lambda: 3)
     slow = Slow(grid=True)
     m = Model(Towers({"s": slow}, [Pair("s", "s")]))
 

@@ -14,11 +14,11 @@ from toys import Vectors
 
 from multicl import Head, Pair, SwAV
 from multicl.distributed import World
-from multicl.looks import Look
 from multicl.objectives.clusters import sinkhorn
 from multicl.seeds import seed_everything
-from multicl.step import exact_step
 from multicl.towers import Towers
+from multicl.training.looks import Look
+from multicl.training.step import exact_step
 from multicl.types import Batch
 
 SHIFT = {("strong", 0): 0.0, ("strong", 1): 0.3, ("local", 0): -0.4, ("local", 1): 0.7}

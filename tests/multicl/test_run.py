@@ -19,12 +19,13 @@ from toys import rows
 from multicl import cli
 from multicl import run as runs
 from multicl.adapters import import_file
-from multicl.comparing import compare
+from multicl.commands.compare import compare
 from multicl.files import write_whole
-from multicl.finished import lacks_figures
+from multicl.launcher import launch, parse, recipe_class
 from multicl.model import Model
 from multicl.recipe_names import name_of
-from multicl.run import Run, execute, launch, parse, recipe_class
+from multicl.run import Run, execute
+from multicl.running.finished import lacks_figures
 from multicl.signals import SIGNALS
 from multicl.types import InputError
 

@@ -17,15 +17,15 @@ from toys import Vectors, rows
 
 import multicl
 from multicl import CrossEntropy, Head, InfoNCE, InputError, Model, Pair, Target, Train, Trainer
-from multicl.chunks import cut
-from multicl.classes import class_numbers, with_classes
+from multicl.data.classes import class_numbers, with_classes
+from multicl.data.reader import Reader
+from multicl.data.rows import open_rows
 from multicl.pairs import Call, Term, View, check_graph, requested_views
 from multicl.predict import accuracy
-from multicl.reader import Reader
-from multicl.rows import open_rows
 from multicl.seeds import seed_everything
-from multicl.step import exact_step
 from multicl.towers import Towers
+from multicl.training.chunks import cut
+from multicl.training.step import exact_step
 from multicl.types import Context
 
 CLASSES = ("0", "1", "2")

@@ -14,7 +14,7 @@ from toys import Vectors, rows
 import multicl
 from multicl import Data, Head, InfoNCE, InputError, Optim, Pair, Train, Trainer
 from multicl.distributed import World
-from multicl.norms import refuse_synced
+from multicl.training.norms import refuse_synced
 
 
 def trainer(data: Any = None, terms: list[Pair] | None = None, **options: Any) -> Trainer:
@@ -71,14 +71,14 @@ def test_metrics_have_a_row_a_step_at_full_precision(tmp_path: Path) -> None:
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(
     tmp_path: Path, name: str, chunk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("multicl.chunk_size.free_memory", lambda: 15_000)
+    monkeypatch.setattr("multicl.training.chunk_size.free_memory", lambda: 15_000)
     train = Train(batch_size=16, steps=8, lr=1e-2, checkpoint_every=3, log_every=1, chunk_size=chunk)
     options: dict[str, Any] = {"optim": Optim(name=name), "head": Head(norm="batch"), "train": train}  # type: ignore[arg-type]
     whole = trainer(run=tmp_path / "whole", **options).fit()
     break_at(6, trainer(run=tmp_path / "broken", **options))
     with (tmp_path / "broken" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')  # a row that the kill cut short
-    monkeypatch.setattr("multicl.chunk_size.free_memory", lambda: 1e9)  # what "auto" found then is kept
+    monkeypatch.setattr("multicl.training.chunk_size.free_memory", lambda: 1e9)  # what "auto" found then is kept
     resumed = trainer(run=tmp_path / "broken", resume=True, **options).fit()
     for (key, p), q in zip(whole.towers.state_dict().items(), resumed.towers.state_dict().values(), strict=True):
         assert torch.equal(p, q), key

@@ -15,7 +15,8 @@ import media
 import pytest
 import torch
 
-from multicl.run import Run, launch
+from multicl.launcher import launch
+from multicl.run import Run
 
 BYTES = "--text.encoder small --text.width 16 --text.heads 2 --text.layers 1"
 TINY = {

@@ -19,7 +19,7 @@ from two_tower_models import OTHER, RATE, TEXTS, saved, sounds, theirs
 
 import multicl
 from multicl.export import export
-from multicl.run import parse
+from multicl.launcher import parse
 from multicl.types import InputError
 
 SCALE = {"clip": 3.0, "siglip": 4.7, "clap": 3.0}

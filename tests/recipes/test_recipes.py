@@ -21,10 +21,11 @@ from safetensors import safe_open
 
 import multicl
 from multicl import Data, Head, Optim, Train, cli
+from multicl.launcher import parse, recipe_class
 from multicl.modalities.audio import Audio
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
-from multicl.run import Run, parse, recipe_class
+from multicl.run import Run
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = (

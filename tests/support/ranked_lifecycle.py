@@ -10,9 +10,9 @@ from toys import Vectors, rows
 
 from multicl import InputError, Pair, Train, Trainer, distributed
 from multicl.distributed import World
-from multicl.finite import Finite
-from multicl.memory import Memory
 from multicl.towers import Towers
+from multicl.training.finite import Finite
+from multicl.training.memory import Memory
 
 
 def agreements(folder: str) -> dict[str, Any]:

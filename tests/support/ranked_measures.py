@@ -9,11 +9,11 @@ import torch
 from toys import rows
 
 from multicl import load
+from multicl.commands.measuring import Choices, measured
+from multicl.commands.subject import Subject
+from multicl.data.rows import open_rows
 from multicl.distributed import World
 from multicl.evaluation import knn_accuracy, retrieval, zero_shot_accuracy
-from multicl.measuring import Choices, measured
-from multicl.rows import open_rows
-from multicl.subject import Subject
 
 NAMES = ("knn", "linear_probe", "retrieval", "clustering", "alignment", "uniformity", "modality_gap")
 

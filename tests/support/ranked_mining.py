@@ -6,7 +6,7 @@ from typing import Any
 
 from toys import Vectors
 
-import multicl.mining
+import multicl.training.mining
 from multicl import InfoNCE, Mine, Optim, Pair, Train, Trainer
 
 TERMS = [
@@ -17,7 +17,7 @@ TERMS = [
 
 def mined(data: list[dict[str, Any]], folder: str, chunk: int | None) -> dict[str, Any]:
     """The tables before the first step, and what a few steps lead to."""
-    multicl.mining.BLOCK = 5
+    multicl.training.mining.BLOCK = 5
     train = Train(batch_size=9, steps=4, lr=0.1, chunk_size=chunk)
     optim = Optim(name="sgd", warmup=0)
     trainer = Trainer({"a": Vectors(), "b": Vectors(width=6)}, TERMS, data, train=train, optim=optim, run=folder)

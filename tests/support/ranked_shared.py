@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from toys import Vectors, rows
 
-from multicl import Head, InputError, Model, Pair, Train, Trainer, shared
+from multicl import Head, InputError, Model, Pair, Train, Trainer
 from multicl.distributed import World
-from multicl.shared import measured
+from multicl.running import shared
+from multicl.running.shared import measured
 from multicl.towers import Towers
 
 BAD = 11

@@ -11,11 +11,11 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from toys import Vectors, rows
 
-import multicl.chunk_size
+import multicl.training.chunk_size
 from multicl import Head, InfoNCE, InputError, Optim, Pair, Train, Trainer
 from multicl.distributed import World
-from multicl.norms import average_statistics
 from multicl.towers import Towers
+from multicl.training.norms import average_statistics
 from multicl.types import Batch
 
 Case = dict[str, Any]
@@ -105,7 +105,9 @@ def agreed(free: list[float]) -> list[Any]:
     world = World.current()
     found: list[Any] = []
     for share in (1.0, 0.0):
-        multicl.chunk_size.free_memory = lambda share=share: int(free[world.rank] * (share if world.rank else 1.0))
+        multicl.training.chunk_size.free_memory = lambda share=share: int(
+            free[world.rank] * (share if world.rank else 1.0)
+        )
         train = Train(batch_size=32, steps=1, chunk_size="auto")
         trainer = Trainer({"a": Vectors(dropout=0.1)}, [Pair("a", "a")], rows(32), train=train)
         try:

@@ -11,7 +11,7 @@ from toys import Vectors
 
 from multicl import Head, InfoNCE, InputError, Momentum, Optim, Pair, Predicted, Train, Trainer
 from multicl.distributed import World
-from multicl.synced import synchronise
+from multicl.training.synced import synchronise
 
 NORMS: dict[str, Any] = {
     "rows": lambda: nn.BatchNorm1d(3),

@@ -12,8 +12,8 @@ from multicl import Head, InfoNCE, Pair, Target
 from multicl.distributed import World
 from multicl.pairs import Call, Term
 from multicl.seeds import seed_everything
-from multicl.step import exact_step
 from multicl.towers import Towers
+from multicl.training.step import exact_step
 from multicl.types import Batch, Context
 
 PAIR = Pair("a", "a", InfoNCE(0.3))

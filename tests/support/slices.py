@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from multicl.slice import Slice
+from multicl.data.slice import Slice
 
 
 def plain(part: Slice) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from toys import Vectors, rows
 
 from multicl import Head, InfoNCE, Pair
-from multicl.chunks import cut
 from multicl.distributed import World
-from multicl.looks import Look
 from multicl.pairs import Call
 from multicl.seeds import seed_everything
-from multicl.step import Outcome, exact_step
 from multicl.towers import Embeddings, Request, Towers
+from multicl.training.chunks import cut
+from multicl.training.looks import Look
+from multicl.training.step import Outcome, exact_step
 from multicl.types import Batch, Context, Embedded, Kind
 
 Grads = dict[str, Tensor]

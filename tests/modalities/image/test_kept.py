@@ -9,11 +9,11 @@ import torch
 from PIL import Image as Pil
 
 from multicl import Pair
-from multicl.data import Data, Reader, slices
+from multicl.data.loading import Data, Reader, slices
+from multicl.data.rows import open_rows
 from multicl.modalities.audio import Audio
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
-from multicl.rows import open_rows
 from multicl.types import Alike
 
 KINDS = {

@@ -8,11 +8,11 @@ import datasets
 import pytest
 import torch
 
+from multicl.data.rows import Rows, open_rows
 from multicl.evaluation import modality_gap
 from multicl.evaluation.crossing import classify, crossing, named, seen
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
-from multicl.rows import Rows, open_rows
 from multicl.types import InputError, Modality
 
 WORDS = ["red", "green", "blue", "black"]

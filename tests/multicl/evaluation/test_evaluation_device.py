@@ -12,9 +12,9 @@ from pretended import Gpu, OnGpu
 from multicl import evaluation
 from multicl.evaluation.knn import knn_labels
 from multicl.evaluation.sts import spearman
-from multicl.mining import highest, near_negatives
-from multicl.monitors import accuracies, geometry
 from multicl.settings import Mine
+from multicl.training.mining import highest, near_negatives
+from multicl.training.monitors import accuracies, geometry
 from multicl.types import Embedded
 
 G = torch.Generator().manual_seed(0)

@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import normalize
 from toys import Vectors, rows
 
+from multicl.data.rows import open_rows
 from multicl.evaluation import held_out
 from multicl.evaluation.linear_probe import linear_probe
-from multicl.rows import open_rows
 from multicl.types import InputError
 
 

@@ -10,8 +10,8 @@ from toys import Vectors, rows
 
 import multicl
 from multicl import Head, InfoNCE, Pair, Train, Trainer
+from multicl.data.rows import open_rows
 from multicl.evaluation.own_views import MOST, of_model, of_raw, own_views
-from multicl.rows import open_rows
 from multicl.types import Batch, InputError, Kind, Modality
 
 
@@ -90,7 +90,7 @@ def test_threads_decode_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     data = open_rows([{"x": cell} for cell in ["broken", None, *map(str, range(60)), "broken"]])
     found = {}
     for count in (1, 3):
-        monkeypatch.setattr("multicl.ahead.cores", lambda count=count: count)
+        monkeypatch.setattr("multicl.data.ahead.cores", lambda count=count: count)
         names.clear()
         found[count] = own_views(angle, {"x": Slow(1.0)}, "x", data)
         assert len(set(names)) == (1 if count == 1 else 4)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from multicl.data.rows import open_rows
 from multicl.evaluation import held_out, intervals, sts_mean_spearman, sts_spearman
-from multicl.rows import open_rows
 from multicl.types import InputError
 
 

@@ -5,8 +5,8 @@ import torch
 from toys import Vectors
 
 from multicl import InputError
+from multicl.data.rows import Rows
 from multicl.evaluation import held_out, triplet_accuracy
-from multicl.rows import Rows
 
 
 def test_counts_the_anchors_that_are_nearer_to_their_positive() -> None:

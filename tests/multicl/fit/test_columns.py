@@ -11,9 +11,9 @@ import pytest
 
 from multicl import InputError
 from multicl.cli import main
+from multicl.data.rows import open_rows
 from multicl.fit.columns import Column, columns_of, labels_among
 from multicl.fit.plan import plan
-from multicl.rows import open_rows
 
 
 def column(cells: list[Any], name: str = "kind") -> Column:

@@ -9,9 +9,9 @@ import media
 import pytest
 
 from multicl import InputError
+from multicl.data.rows import open_rows
 from multicl.fit.columns import columns_of
 from multicl.fit.plan import Plan, plan
-from multicl.rows import open_rows
 
 PICTURES = [media.png(i) for i in range(24)]
 

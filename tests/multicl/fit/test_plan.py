@@ -9,9 +9,9 @@ import media
 import pytest
 
 from multicl import InputError
+from multicl.data.rows import open_rows
 from multicl.fit.columns import Column, columns_of, labels_among
 from multicl.fit.plan import Plan, plan
-from multicl.rows import open_rows
 
 ROWS = [
     {**row, "caption": f"a much longer text about thing {i}", "number": i / 7, "kind": "ab"[i % 2]}

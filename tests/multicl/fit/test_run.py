@@ -14,11 +14,11 @@ import pytest
 
 from multicl import InputError, Train
 from multicl.cli import main
+from multicl.commands.report import report
 from multicl.config import read_yaml
 from multicl.evaluation import held_out
 from multicl.fit.run import fit, seconds_a_step
-from multicl.report_run import report
-from multicl.run import recipe_class
+from multicl.launcher import recipe_class
 
 
 def test_a_folder_with_a_split_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, softplus
 
 from multicl import InputError, InstanceNCE
-from multicl.bank import Bank
 from multicl.distributed import World
+from multicl.training.bank import Bank
 from multicl.types import Context, Embedded, Extra
 
 ROW = torch.tensor([1, 4, 6])

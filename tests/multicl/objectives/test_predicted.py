@@ -13,9 +13,9 @@ from toys import Vectors, rows
 
 from multicl import Head, InfoNCE, InputError, Model, NTXent, Pair, Predicted, load
 from multicl.distributed import World
-from multicl.memory import Memory
-from multicl.synced import synchronise
 from multicl.towers import Towers
+from multicl.training.memory import Memory
+from multicl.training.synced import synchronise
 from multicl.types import Context, Embedded
 
 PAIR = Pair("a", "a", Predicted(InfoNCE(0.2, learnable=True), hidden=5, norm="layer"), keys="momentum")

@@ -178,8 +178,8 @@ def test_a_browser_draws_one_of_sounds_with_classes(browser: Any, tmp_path: Path
 
 def test_the_command_makes_one_of_a_run(browser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from multicl import cli
+    from multicl.launcher import launch
     from multicl.recipes.clip import Recipe
-    from multicl.run import launch
 
     table = [{**row, "license": "CC0"} for row in rows(40)]
     for part in ("train", "test"):

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from multicl.rows import open_rows
+from multicl.data.rows import open_rows
 from multicl.search.contents import plain_columns, row_content
 
 

@@ -1,0 +1,266 @@
+"""The commands that work with a run or a model: eval, embed and export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from multicl.config import from_plain, read_yaml
+from multicl.data.cells import blamed
+from multicl.data.rows import Rows, open_rows
+from multicl.evaluation.crossing import crossing, named
+from multicl.evaluation.figure import intervals, spread
+from multicl.evaluation.held_out import of_model
+from multicl.export import Form
+from multicl.export import export as write_export
+from multicl.figures import Figures, figures_table, rounded, to_json
+from multicl.files import check_writable, writing
+from multicl.launcher import is_main, recipe_class
+from multicl.model import DEFAULT, Model, load
+from multicl.pairs import column_of
+from multicl.repeats import check_one, no_run
+from multicl.run import Run
+from multicl.types import InputError
+
+NO_FIGURES = "{run}: its recipe measures nothing on these data; --measure and --pairs do (multicl eval --help)"
+
+
+def opened(
+    run: Path, data: str | None = None, test: str | None = None, columns: Mapping[str, str] | None = None
+) -> Run:
+    """A run's recipe, as its recipe.yaml has it.
+
+    Args:
+        run: a run's folder. data, test: other data than the run's, and the held-out split or file.
+        columns: more of its `data.columns`: name asked for -> column of the data.
+
+    Raises:
+        InputError: the folder is no run, or holds several, or its recipe cannot be found.
+    """
+    check_one(run)
+    if not (run / "recipe.yaml").is_file():
+        raise InputError(no_run(run))
+    plain = read_yaml(run / "recipe.yaml")
+    if not isinstance(name := plain.pop("recipe", None), str):
+        raise InputError(f"{run / 'recipe.yaml'} names no recipe")
+    hint = " (if it was moved, write its new place into the line `recipe:`)"
+    try:
+        kind = recipe_class(name)
+        hint = ""
+        recipe = from_plain(kind, plain)
+    except InputError as error:
+        raise InputError(f"{run / 'recipe.yaml'}: {error}{hint}") from error
+    changes: dict[str, Any] = {key: value for key, value in (("path", data), ("test", test)) if value is not None}
+    if columns:
+        changes["columns"] = {**recipe.data.columns, **columns}
+    return replace(recipe, run=run, data=replace(recipe.data, **changes))
+
+
+def evaluate(
+    run: Path, data: str | None = None, test: str | None = None, pairs: Sequence[str] = (), ids: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Figures:  # fmt: skip
+    """The recipe's own measures on the run's saved model; prints a table and a last line `RESULT {json}`.
+
+    Args:
+        run, data, test, columns: as `opened`.
+        pairs: instead of the recipe's measures, retrieval between two nodes each, as "image-audio", whether they were
+            trained as a pair or not. ids: a column for these: rows of equal value are all right.
+
+    Raises:
+        InputError: the folder holds no finished run; a pair names no two nodes, or no row has both.
+    """
+    recipe, model = opened(run, data, test, columns), load(run)
+    measured = Figures()
+    if pairs:
+        rows, nodes = recipe.data.open(recipe.data.test), model.towers.modalities
+        rows.check_mapped(columns or {})
+        for pair in pairs:
+            measured |= crossing(of_model(model), nodes, *named(pair, nodes), rows, ids)
+    else:
+        measured = recipe.measure(model)
+    figures, spans = rounded(measured), intervals(measured)
+    if is_main():
+        print(figures_table({"trained": figures}, spans) or NO_FIGURES.format(run=run))
+        found = {"run": str(run), "space": model.space or "features", **figures, "intervals": spans}
+        print("RESULT " + to_json(found), flush=True)
+    return figures
+
+
+def evaluate_all(runs: Sequence[Path], *args: Any) -> Figures:
+    """`evaluate` of each run; of several, last their mean and deviation as another table and `RESULT {json}`.
+
+    Args:
+        runs: folders of runs. args, and errors: as `evaluate`'s.
+
+    Returns:
+        The figures of the only run, or the means.
+    """
+    each = {str(run): evaluate(run, *args) for run in runs}
+    if len(each) == 1:
+        return each[str(runs[0])]
+    over = spread(list(each.values()))
+    mean = rounded({name: s.mean for name, s in over.items()})
+    deviation = rounded({name: s.deviation for name, s in over.items()})
+    if is_main():
+        if over:
+            print(figures_table({"mean": mean, "deviation": deviation}))
+        print("RESULT " + to_json({"runs": list(each), "mean": mean, "deviation": deviation, "each": each}), flush=True)
+    return mean
+
+
+def embed(
+    name: str,
+    data: Any,
+    out: Path,
+    *,
+    split: str = "train",
+    nodes: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    space: str | None = None,
+    batch_size: int = 128,
+    on_error: Literal["skip", "raise"] = "skip",
+) -> Path:
+    """Embed the columns of a data set; a column of vectors a node, null where a row lacks it or cannot be read.
+
+    Columns of the data that hold plain values are carried along, so that a vector can be told what it is of. Of several
+    processes the first does it all.
+
+    Args:
+        name: a run, a model or a hub name. data: as `open_rows` takes it. out: the Parquet file.
+        nodes: default: all whose column is in the data. columns: node -> column of the data.
+        space: a space's name, "features" for the encoder's own; default: the recipe's choice.
+
+    Raises:
+        InputError: no column fits, an unknown node, `out` cannot be written, or (`on_error="raise"`) a cell cannot be
+            read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if out.suffix != ".parquet":
+        raise InputError(f"--out must end in .parquet, got {out}")
+    if not is_main():  # there is one file, and no work is shared
+        return out
+    model = load(name)
+    rows = open_rows(data, split=split, columns=_by_column(model, columns or {}))
+    rows.check_mapped(columns or {})
+    chosen = _nodes(model, rows, nodes)
+    check_writable(out, "or give another --out")
+    embedded: dict[str, Any] = {}
+    for node in chosen:
+        vectors, skipped = _embed_column(model, rows, node, space, batch_size, on_error)
+        embedded[f"{node}_vector"] = vectors
+        done = len(rows) - vectors.null_count
+        print(f"{node}: {done} of {len(rows)} rows embedded" + (f", {len(skipped)} cells left out" if skipped else ""))
+        for line in skipped[:5]:
+            print(f"  left out: {line}")
+    used = {rows.resolve(column_of(node, model.towers.modalities[node])) for node in chosen}
+    carried = _carried(rows, used, {"row", *embedded})
+    beside = out.with_name(f".{out.name}.new")
+    try:
+        with writing(out, "or give another --out"):
+            pq.write_table(pa.table({"row": pa.array(range(len(rows))), **carried, **embedded}), beside)
+            beside.replace(out)
+    except InputError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+    print(f"written: {out}")
+    return out
+
+
+def export(name: str, to: Form, out: Path | None = None, node: str | None = None, space: str | None = None) -> None:
+    """Write a model's encoder for another library and say where it is; of several processes the first does.
+
+    Args:
+        space: a space's name, "features" for the encoder's own; default: the recipe's choice.
+        name, to, out, node, and errors: as `multicl.export.export`.
+    """
+    if is_main():
+        print(f"written: {write_export(name, to, out, node=node, space=_space(space))}")
+
+
+def _space(named: str | None) -> str | None:
+    """A space as `Model` takes it."""
+    return DEFAULT if named is None else None if named == "features" else named
+
+
+def _carried(rows: Rows, used: set[str], written: set[str]) -> dict[str, Any]:
+    """The plain columns of the data but those used, as Arrow arrays; says which give way to a written one's name."""
+    carried: dict[str, Any] = {}
+    for column in (c for c in rows.names or [] if c not in used):
+        if column in written:
+            print(f"the data's own column {column!r} is not carried along: a column of that name is written")
+        elif (cells := _plain_column(rows.column(column))) is not None:
+            carried[column] = cells
+    return carried
+
+
+def _plain_column(cells: list[Any]) -> Any:
+    """An Arrow array of texts or numbers, or None where the cells are something else, or of several kinds."""
+    import pyarrow as pa
+
+    if not all(cell is None or isinstance(cell, str | int | float) for cell in cells):
+        return None
+    try:
+        return pa.array(cells)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return None
+
+
+def _by_column(model: Model, columns: Mapping[str, str]) -> dict[str, str]:
+    """Node -> column, as `Rows` takes it: by the column that the node reads."""
+    if unknown := [node for node in columns if node not in model.nodes]:
+        raise InputError(f"--columns names {unknown[0]!r}, but the model's nodes are {model.nodes}")
+    return {column_of(node, model.towers.modalities[node]): column for node, column in columns.items()}
+
+
+def _nodes(model: Model, rows: Rows, wanted: Sequence[str] | None) -> list[str]:
+    if wanted:
+        for node in wanted:
+            if node not in model.nodes:
+                raise InputError(f"the model has no node {node!r}; it has {model.nodes}")
+            rows.resolve(column_of(node, model.towers.modalities[node]), f", which {node!r} reads")
+        return list(wanted)
+    found = [node for node in model.nodes if rows.has(column_of(node, model.towers.modalities[node]))]
+    if not found:
+        raise InputError(
+            f"none of the model's nodes {model.nodes} has a column in {rows.label}, which has {rows.names}: "
+            "map one with --columns NODE=COLUMN"
+        )
+    return found
+
+
+def _embed_column(
+    model: Model, rows: Rows, node: str, space: str | None, batch_size: int, on_error: str
+) -> tuple[Any, list[str]]:
+    """An Arrow array of the rows' vectors, null where there is none, and what of each cell that was left out."""
+    import pyarrow as pa
+
+    modality = model.towers.modalities[node]
+    column = column_of(node, modality)
+    cells = rows.resolved(column, modality.files)
+    present = [i for i, cell in enumerate(cells) if cell is not None]
+    bad: dict[int, str] = {}
+    vectors = np.zeros((len(cells), 1), np.float32)
+    if present:
+        z = model.embed_node(node, [cells[i] for i in present], space=_space(space), batch_size=batch_size, skipped=bad)
+        vectors = np.zeros((len(cells), z.shape[1]), np.float32)
+        vectors[present] = z.numpy()
+    missing = np.ones(len(cells), bool)
+    missing[[i for at, i in enumerate(present) if at not in bad]] = False
+    why = {present[at]: reason for at, reason in sorted(bad.items())}
+    skipped = [
+        f"row {i}, column {rows.resolve(column)!r}: {blamed(cells[i], modality.files, reason)}"
+        for i, reason in why.items()
+    ]
+    if skipped and on_error == "raise":
+        raise InputError(f"{rows.label}: {skipped[0]} (--on-error skip leaves such rows out)")
+    array = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1], mask=pa.array(missing))
+    return array, skipped

@@ -1,0 +1,251 @@
+"""Of a run's held-out rows: the things on the map, searches and failures, cosines, confusion, credits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import PurePath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multicl.commands.subject import Subject
+from multicl.data.cells import file_of, is_null
+from multicl.data.equal_files import Files
+from multicl.data.ids import content_ids
+from multicl.data.rows import Rows
+from multicl.evaluation import ranks
+from multicl.evaluation.own_views import two_views
+from multicl.pairs import Pair, column_of
+from multicl.report.charts import Chart, confusion, cosines
+from multicl.report.items import Item, Search
+from multicl.report.media import thumbnail, within
+from multicl.types import BadSample, InputError
+
+LABELS = ("class", "category", "label")
+CREDITS = ("license", "licence", "attribution", "credit", "author", "source")
+ROOM = 5_000_000
+"""Bytes of media on the page, as base64; the page's own parts take 2.2 MB."""
+EACH_WAY = 8
+"""Searches shown of each direction: half of them go right, where there are so many."""
+WORST = 6
+
+
+@dataclass
+class Shown:
+    """What there is to show."""
+
+    items: list[Item] = field(default_factory=list)
+    searches: list[Search] = field(default_factory=list)
+    failures: list[Search] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    credits: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def show(subject: Subject, label: str | None = None) -> Shown:
+    """Gather it all from the subject's test rows.
+
+    Args:
+        label: column of classes; None: the first of LABELS that there is.
+
+    Raises:
+        InputError: no such column; no node's column is in the rows.
+    """
+    shown, rows = Shown(), subject.test
+    nodes = _distinct(subject)
+    if not nodes:
+        raise InputError(f"{rows.label} has no column that the model's nodes {subject.model.nodes} read")
+    column = label or next((name for name in LABELS if rows.has(name)), None)
+    classes = _class_of_each(rows, column) if column else None
+    pairs = [p for p in subject.model.towers.pairs if not p.symmetric and p.a in nodes and p.b in nodes]
+    couples = [(p.a, p.b, p.ids) for p in pairs] or [(a, b, None) for a, b in combinations(nodes, 2)]
+    names = _names(subject, nodes, classes)
+    credits = _credits(subject)
+    shown.credits = list(dict.fromkeys(c for c in credits if c))[:200]
+    few = classes is not None and 2 <= len({c for c in classes if c}) <= 10
+    items = {
+        node: _items(subject, node, names, credits, classes if few and len(nodes) == 1 else None, len(nodes), shown)
+        for node in nodes
+    }
+    shown.items = [item for of_node in items.values() for item in of_node.values()]
+    for a, b, ids in couples:
+        _crossing(subject, a, b, ids, items, shown)
+    if classes is not None:
+        for node in nodes:
+            if any(classes[row] for row in items[node]):
+                _classes(subject, node, classes, items[node], shown, searches=len(nodes) == 1)
+                break
+    for node in nodes:
+        if len(nodes) == 1 or any(p.symmetric and p.a == node for p in subject.model.towers.pairs):
+            _own_views(subject, node, shown)
+    return shown
+
+
+def _class_of_each(rows: Rows, column: str) -> list[str | None]:
+    """Each row's class by its name, where the data have names for their numbers; None: it has none."""
+    names = rows.class_names(column)
+    cells = rows.column(column)
+    return [None if is_null(c) or c == -1 else names[c] if names and isinstance(c, int) else str(c) for c in cells]
+
+
+def _distinct(subject: Subject) -> list[str]:
+    """Nodes that show different things: of two encoders of one picture, the first."""
+    modalities = subject.model.towers.modalities
+    return list({(column_of(n, modalities[n]), modalities[n].source): n for n in reversed(subject.nodes())}.values())[
+        ::-1
+    ]
+
+
+def _names(subject: Subject, nodes: Sequence[str], classes: Sequence[str | None] | None) -> list[str]:
+    """What each row is called: by its words, where a node reads words; else by its class, its file or its number."""
+    for node in nodes:
+        cells = subject.cells(node, subject.test)
+        if (
+            all(cell is None or isinstance(cell, str) for cell in cells)
+            and not subject.model.towers.modalities[node].files
+        ):
+            return [f"row {i}" if cell is None else cell[:120] for i, cell in enumerate(cells)]
+    if classes is not None and len(nodes) == 1:
+        return [name or f"row {i}" for i, name in enumerate(classes)]
+    names = [f"row {i}" for i in range(len(subject.test))]
+    for node in reversed(nodes):
+        files = subject.model.towers.modalities[node].files
+        found = (file_of(cell, files) for cell in subject.cells(node, subject.test))
+        names = [name if file is None else PurePath(file).name for name, file in zip(names, found, strict=True)]
+    return names
+
+
+def _credits(subject: Subject) -> list[str]:
+    columns = [subject.test.column(name) for name in CREDITS if subject.test.has(name)]
+    return [", ".join(str(c) for c in cells if not is_null(c) and c != "") for cells in zip(*columns, strict=True)] or [
+        ""
+    ] * len(subject.test)
+
+
+def _items(
+    subject: Subject, node: str, names: Sequence[str], credits: Sequence[str],
+    classes: Sequence[str | None] | None, among: int, shown: Shown,
+) -> dict[int, Item]:  # fmt: skip
+    """Row -> thing, of the rows that have the node."""
+    z, rows = subject.vectors(node)
+    modality, cells = subject.model.towers.modalities[node], subject.cells(node, subject.test)
+    room = ROOM // among
+    media: list[tuple[str, bytes] | None] = []
+    for row in rows:
+        try:
+            media.append(thumbnail(*modality.preview(cells[row]), most=room * 3 // 4 // len(rows)))
+        except BadSample:  # it can be embedded, and not be shown
+            media.append(None)
+    kept = within(media, room)
+    if (left := sum(m is not None and k is None for m, k in zip(media, kept, strict=True))) > 0:
+        shown.notes.append(f"{left:,} of {len(rows):,} things of {node} stand on the map by name alone, to save room.")
+    return {
+        row: Item(
+            node, names[row], z[at], kept[at], credit=credits[row], group=(classes[row] or "?") if classes else ""
+        )
+        for at, row in enumerate(rows)
+    }
+
+
+def _found(query: Item, cos: Tensor, items: Sequence[Item], true: Tensor, k: int, split: str = "") -> Search:
+    """What a query finds among items, [M] cosines and truth."""
+    best = cos.topk(min(k, len(items))).indices.tolist()
+    asked = query if not split else Item(query.node, query.label, query.vector, query.media, split, query.credit)
+    return Search(asked, [(items[i], float(cos[i])) for i in best], [bool(true[i]) for i in best])
+
+
+def _crossing(
+    subject: Subject, a: str, b: str, ids: str | None, items: dict[str, dict[int, Item]], shown: Shown
+) -> None:
+    """Searches both ways, those that go most wrong, and cosines of rows' two sides beside those of different rows."""
+    (za, zb), rows = subject.together(a, b)
+    if ids:
+        values = subject.test.column(ids)
+        keys = [f"row {row}" if is_null(values[row]) else str(values[row]) for row in rows]
+    else:  # rows of the same words or file are the same thing
+        cells = subject.cells(b, subject.test)
+        looked = Files() if subject.model.towers.modalities[b].files else None
+        keys = [str(key) for key in content_ids([[cells[row] for row in rows]], rows, [looked])[0]]
+    for x, y, z, w in ((a, b, za, zb), (b, a, zb, za)):
+        found, there = ranks(z, w, keys, keys), [items[y][row] for row in rows]
+        order = np.random.default_rng(1).permutation(len(rows)).tolist()
+        hits, misses = ([i for i in order if (found[i] > 1) == wrong] for wrong in (False, True))
+        worst = [i for i in found.argsort(descending=True)[:WORST].tolist() if found[i] > 1]
+        asked = [(i, 5, "") for i in [*hits[: EACH_WAY // 2], *misses[: EACH_WAY // 2]]]
+        asked += [(i, 3, f"right at rank {int(found[i]):,}") for i in worst]
+        for i, k, split in asked:
+            true = torch.tensor([key == keys[i] for key in keys])
+            search = _found(items[x][rows[i]], w @ z[i], there, true, k, split)
+            (shown.failures if split else shown.searches).append(search)
+    note = f"Of each direction {EACH_WAY // 2} searches that go right are shown and {EACH_WAY // 2} that do not."
+    shown.notes += [note] if note not in shown.notes else []
+    positive = (za * zb).sum(1)
+    dice = np.random.default_rng(2)
+    i, j = (torch.from_numpy(dice.integers(0, len(rows), 20_000)) for _ in range(2))
+    apart = torch.tensor([keys[p] != keys[q] for p, q in zip(i.tolist(), j.tolist(), strict=True)])
+    if bool(apart.any()):
+        shown.charts.append(cosines(f"{a} and {b}", positive, (za[i] * zb[j]).sum(1)[apart]))
+
+
+def _classes(
+    subject: Subject, node: str, classes: Sequence[str | None], items: dict[int, Item], shown: Shown, searches: bool
+) -> None:
+    """Each row among all others: confusion of its ten nearest; of one node also searches and the surest mistakes."""
+    z, rows = subject.vectors(node)
+    kept = [at for at, row in enumerate(rows) if classes[row]]
+    z, rows = z[kept], [rows[at] for at in kept]
+    truth = [str(classes[row]) for row in rows]
+    if len(set(truth)) < 2 or len(rows) < 12:
+        return
+    found = leave_one_out(z, truth, k=10)
+    if len(set(truth)) <= 60:
+        shown.charts.append(confusion(truth, found))
+    if not searches:
+        return
+    cos = z @ z.T  # of two thousand points at most
+    cos.fill_diagonal_(-torch.inf)
+    near = cos.max(1)
+    there = [items[row] for row in rows]
+    number = torch.tensor([sorted(set(truth)).index(name) for name in truth])
+    same = number[:, None] == number
+    order = np.random.default_rng(1).permutation(len(rows)).tolist()
+    shown.searches += [_found(there[i], cos[i], there, same[i], 5) for i in order[: 2 * EACH_WAY]]
+    wrong = [i for i in near.values.argsort(descending=True).tolist() if not same[i, near.indices[i]]]
+    shown.failures += [_found(there[i], cos[i], there, same[i], 3, "surest mistakes") for i in wrong[: 2 * WORST]]
+
+
+def leave_one_out(z: Tensor, labels: Sequence[str], k: int) -> list[str]:
+    """The class that the k nearest other rows vote for, for each row of unit vectors [N, D]."""
+    names = list(dict.fromkeys(labels))
+    number = torch.tensor([names.index(label) for label in labels])
+    found: list[str] = []
+    for at in range(0, len(z), 1024):
+        cos = z[at : at + 1024] @ z.T
+        cos.diagonal(offset=at).fill_(-torch.inf)
+        value, near = cos.topk(min(k, len(z) - 1), dim=1)
+        votes = torch.zeros(len(cos), len(names)).scatter_add_(1, number[near], ((value - value[:, :1]) / 0.1).exp())
+        found += [names[vote] for vote in votes.argmax(1).tolist()]
+    return found
+
+
+def _own_views(subject: Subject, node: str, shown: Shown) -> None:
+    """Cosines of two random views of one thing, beside those of different things."""
+    towers, modality = subject.model.towers, subject.model.towers.modalities[node]
+    spaces = [p.space for p in towers.pairs if isinstance(p, Pair) and node in (p.a, p.b)]
+    space = subject.model.space
+    if space not in spaces:
+        space = spaces[0] if spaces else None
+    cells = [c for c in subject.cells(node, subject.test) if c is not None][:256]
+    towers.eval()
+    with torch.no_grad():
+        a, b, read = two_views(
+            lambda _, batch: towers.embed(node, batch.to(towers.device), [space])[0], modality, node, cells, "report"
+        )
+    if len(read) < 2:
+        return
+    a, b = (torch.nn.functional.normalize(side, dim=1) for side in (a, b))
+    apart = ~torch.eye(len(read), dtype=torch.bool)
+    shown.charts.append(cosines(f"two views of {node}", (a * b).sum(1), (a @ b.T)[apart]))

@@ -1,0 +1,65 @@
+"""Data of which only a few rows keep their label: how semi-supervised methods are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from multicl.data.ids import label_key
+from multicl.data.loading import Data
+from multicl.data.rows import Rows
+from multicl.types import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewLabels(Data):
+    """Training rows have one more column, `known`: the label of a balanced share of them, null elsewhere."""
+
+    label: str = "label"
+    """Column of the labels."""
+    labels: float = 0.1
+    """Share of the training rows whose label is known, in (0, 1]; of each class equally many, and one at least."""
+    label_seed: int = 0
+    """Chooses those rows."""
+    only: bool = False
+    """The others are left out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.labels <= 1:
+            raise InputError(f"data.labels must be a share in (0, 1], got {self.labels}")
+        if self.streaming:
+            raise InputError("a stream's labels cannot be counted ahead: leave out data.streaming")
+
+    def open(self, split: str | None = None) -> Rows:
+        """As `Data.open`; the training split has the column `known`."""
+        rows = super().open(split)
+        if split is not None:
+            return rows
+        known = few_labels(rows.column(self.label), self.labels, self.label_seed)
+        rows = rows.with_column("known", known)
+        return rows.take([i for i, label in enumerate(known) if label is not None]) if self.only else rows
+
+
+def few_labels(labels: Sequence[Any], share: float, seed: int) -> list[Any]:
+    """The labels of a share of the rows, of each class equally many as far as they go; None elsewhere.
+
+    Raises:
+        InputError: no row has a label.
+    """
+    classes: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        if (key := label_key(label)) is not None:
+            classes.setdefault(key, []).append(row)
+    if not classes:
+        raise InputError("no row has a label")
+    each = max(1, round(share * sum(map(len, classes.values())) / len(classes)))
+    kept: list[Any] = [None] * len(labels)
+    for key in sorted(classes):
+        dice = np.random.default_rng([seed, *key.encode()])  # a class's rows do not depend on the other classes
+        for row in dice.permutation(classes[key])[:each]:
+            kept[row] = labels[row]
+    return kept

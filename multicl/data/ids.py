@@ -1,0 +1,164 @@
+"""Ids: what a row is about, as 62-bit hashes that are the same on every rank and every machine.
+
+Namespaces keep them apart: a label, a row and a content never collide but by chance (2^-62 a pair).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from multicl.data.equal_files import Files, bytes_key, file_key
+from multicl.seeds import hash62, hashes62
+
+Ids = np.ndarray[Any, np.dtype[np.int64]]
+SET_BITS = 48
+"""A stable row is (set number << 48) + position in the set."""
+
+
+def label_key(value: Any) -> str | None:
+    """The text under which a label is hashed, or None for "unlabelled".
+
+    Strings and numbers are alike (3, 3.0, "3" and True's 1 are one label each by their text); null, NaN, -1 and the
+    empty string are no label.
+    """
+    if value is None:
+        return None
+    if getattr(value, "ndim", None) == 0:  # a number of numpy, or of torch
+        value = value.item()
+    if isinstance(value, bool):
+        value = int(value)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if value.is_integer():
+            value = int(value)
+    text = str(value).strip()
+    return None if text in ("", "-1") else text
+
+
+def row_id(row: int) -> int:
+    """The id of a row that is about nothing but itself."""
+    return hash62("row", row)
+
+
+def row_ids(rows: Iterable[int]) -> Ids:
+    """[N] ids of rows that are each their own."""
+    return hashes62("row", rows)
+
+
+def label_ids(values: Iterable[Any], rows: Iterable[int]) -> Ids:
+    """[N] ids of labels; an unlabelled row is its own class."""
+    known: dict[str, int] = {}
+    ids = []
+    for value, row in zip(values, rows, strict=True):
+        key = label_key(value)
+        if key is None:
+            ids.append(row_id(int(row)))
+            continue
+        if key not in known:
+            known[key] = hash62("label", key)
+        ids.append(known[key])
+    return np.array(ids, dtype=np.int64)
+
+
+def content_ids(
+    columns: Sequence[Iterable[Any]], rows: Iterable[int], files: Sequence[Files | None] = ()
+) -> tuple[Ids, int]:
+    """Ids that join the rows which share a text or a file in any of the columns; of several in a cell, any.
+
+    Joining is transitive: where rows 1 and 2 share a caption and 2 and 3 a picture, all three are about one thing.
+
+    Args:
+        files: for each column, what looks at the files that its strings are the paths of, so that copies under other
+            names and in tables are one; None, or left out: strings are texts.
+
+    Returns:
+        [N] ids, and how many rows share their content with another.
+    """
+    numbers = np.fromiter(rows, dtype=np.int64)
+    first = first_of_content(columns, len(numbers), files)
+    shared = np.bincount(first, minlength=len(numbers))[first] > 1
+    ids = np.empty(len(numbers), dtype=np.int64)
+    ids[~shared] = row_ids(numbers[~shared].tolist())
+    ids[shared] = hashes62("content", numbers[first[shared]].tolist())
+    return ids, int(shared.sum())
+
+
+def first_of_content(columns: Sequence[Iterable[Any]], rows: int, files: Sequence[Files | None] = ()) -> Ids:
+    """[N] place of the first row that each is about the same thing as.
+
+    Args:
+        columns, files: as `content_ids`. rows: how many there are.
+    """
+    parent = list(range(rows))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for column, looked in zip_longest(columns, files):
+        first: dict[int, int] = {}
+        for i, key in _keys(column, looked):
+            j = first.setdefault(key, i)
+            if j != i:
+                a, b = root(i), root(j)
+                parent[max(a, b)] = min(a, b)
+    return np.array([root(i) for i in range(rows)], dtype=np.int64)
+
+
+def _keys(column: Iterable[Any], files: Files | None) -> Iterator[tuple[int, int]]:
+    """(place of a cell, key of something in it) of all that a column holds.
+
+    A path's key is that of its text; a file that may equal another has one of its bytes, too.
+    """
+    first: dict[str, int] = {}
+    sizes: set[int] = set()
+    for i, cell in enumerate(column):
+        for part in cell if isinstance(cell, list | tuple) else (cell,):  # several captions of one thing
+            value = _stored(part)
+            if files is not None and isinstance(value, str):
+                first.setdefault(value, i)
+            elif files is not None and isinstance(value, bytes | bytearray):
+                sizes.add(len(value))
+            key = _key(value)
+            if key is not None:
+                yield i, key
+    if files is not None:
+        yield from ((first[path], key) for path, key in files.keys(first, sizes).items())
+
+
+def content_key(value: Any, largest: int = 0) -> int | None:
+    """62-bit hash of one cell's content, or None where there is nothing to compare (null, a list, a decoded object).
+
+    Args:
+        largest: a string is the path of a file, which counts by what it holds where it can be read and has no more
+            bytes than this; 0: a string is a text.
+    """
+    value = _stored(value)
+    if largest and isinstance(value, str) and (key := file_key(value, largest)) is not None:
+        return key
+    return _key(value)
+
+
+def _key(value: Any) -> int | None:
+    if isinstance(value, str):
+        value = value.strip()
+        return hash62("text", value) if value else None
+    return bytes_key(value) if isinstance(value, bytes | bytearray) and value else None
+
+
+def _stored(value: Any) -> Any:
+    """The bytes, path or text that a cell is, where it is one of these."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):  # Hugging Face's undecoded media
+        return value.get("bytes") or value.get("path")
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -1,0 +1,239 @@
+"""Several data sets as one: rows of any columns, and the order in which a run visits them.
+
+A row's number is its stable one: (number of its set << 48) + place in the set. The order is a pure function of (seed,
+epoch): every set is passed through again and again in an order of its own, as fast as its share of the rows asks. A row
+that ended a pass comes late enough in the next one that no batch has it twice, where its set has two batches' rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, repeat
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from multicl.data.ids import SET_BITS
+from multicl.data.rows import Row, Rows
+from multicl.seeds import epoch_order
+from multicl.types import InputError
+
+Batches = Literal["mixed", "one"]
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Mixture(Rows):
+    """Rows of several sets, one after the other; a column that a set lacks is null there.
+
+    Args:
+        sets: one or more, each with columns and base of its own.
+        weights: of each set, how many rows a run takes of it in relation to the others; None: as many as it has, so
+            that all sets are passed through equally often.
+        batches: "mixed": each batch has rows of all sets, by their shares; "one": of one set.
+
+    Raises:
+        InputError: a stream; a weight that is not above 0.
+    """
+
+    def __init__(
+        self, sets: Sequence[Rows], weights: Sequence[float | None] | None = None, batches: Batches = "mixed"
+    ) -> None:
+        for rows in sets:
+            if rows.streaming:
+                raise InputError(f"{rows.label} is a stream, and streams are not mixed: read it without streaming")
+        self.sets, self.batches = list(sets), batches
+        self.given = list(weights) if weights is not None else [None] * len(self.sets)
+        self.weights = [float(len(r) if w is None else w) for r, w in zip(self.sets, self.given, strict=True)]
+        for rows, weight in zip(self.sets, self.weights, strict=True):
+            if not 0 < weight < float("inf"):
+                raise InputError(f"the weight of {rows.label} must be above 0, got {weight}")
+        self.starts = np.cumsum([0, *map(len, self.sets)])
+        super().__init__([], label=" + ".join(rows.label for rows in self.sets))
+
+    def _find_names(self) -> list[str] | None:
+        if any(rows.names is None for rows in self.sets):
+            return None
+        return list(dict.fromkeys(name for rows in self.sets for name in rows.names or []))
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each set."""
+        return [len(rows) for rows in self.sets]
+
+    def numbers(self) -> Numbers:
+        """[N] the stable numbers of all rows, in order."""
+        return np.concatenate([(s << SET_BITS) + np.arange(len(rows)) for s, rows in enumerate(self.sets)])
+
+    def places(self, numbers: Sequence[int] | Numbers) -> Numbers:
+        """[n] stable numbers -> [n] their places among all rows."""
+        at = np.asarray(numbers, dtype=np.int64)
+        places: Numbers = self.starts[at >> SET_BITS] + (at & ((1 << SET_BITS) - 1))
+        return places
+
+    def base_of(self, number: int) -> Path | None:
+        """The folder of a row's relative paths."""
+        return self.sets[number >> SET_BITS].base
+
+    def resolve(self, name: str, wanted_by: str = "") -> str:
+        """The name itself, where some set has a column for it: each has its own.
+
+        Raises:
+            InputError: none has one.
+        """
+        if not any(rows.has(name) for rows in self.sets):
+            for rows in self.sets:
+                rows.resolve(name, wanted_by)
+        return name
+
+    def row(self, index: int) -> Row:
+        """The row at a place among all, with all its columns."""
+        return self._rows([int(self.numbers()[index])], None)[0]
+
+    def fetch(self, numbers: Sequence[int], columns: Sequence[str]) -> list[Row]:
+        """Some rows by their stable numbers, with these columns by the names that were asked for."""
+        return self._rows(numbers, columns)
+
+    def _rows(self, numbers: Sequence[int], columns: Sequence[str] | None) -> list[Row]:
+        found: dict[int, Row] = {}
+        for s in sorted({n >> SET_BITS for n in numbers}):
+            rows = self.sets[s]
+            mine = [n for n in dict.fromkeys(numbers) if n >> SET_BITS == s]
+            names = columns if columns is not None else self.names or []
+            own = {name: rows.resolve(name) for name in names if rows.has(name)}
+            inner = [n & ((1 << SET_BITS) - 1) for n in mine]
+            got: Iterable[Row] = rows.fetch(inner, list(own.values())) if own else repeat({}, len(inner))
+            for n, row in zip(mine, got, strict=True):
+                found[n] = {name: row.get(own[name]) if name in own else None for name in names}
+        return [found[n] for n in numbers]
+
+    def take(self, numbers: Sequence[int]) -> Mixture:
+        """Rows at some places among all, each still of its set, whose weight stays; sets of which none is taken go.
+
+        Raises:
+            InputError: the places are not in order.
+        """
+        places = np.asarray(numbers, dtype=np.int64)
+        if not len(places) or (np.diff(places) < 0).any():
+            raise InputError(f"of {self.label} rows can be taken in their order alone, and one at least")
+        of = np.searchsorted(self.starts, places, side="right") - 1
+        kept = [s for s in range(len(self.sets)) if (of == s).any()]
+        sets = [self.sets[s].take((places[of == s] - self.starts[s]).tolist()) for s in kept]
+        return Mixture(sets, [self.given[s] for s in kept], self.batches)
+
+    def with_column(self, name: str, values: Sequence[Any]) -> Mixture:
+        """As `Rows.with_column`: each set gets its part of the values."""
+        if len(values) != len(self):
+            raise InputError(f"{self.label} has {len(self)} rows, but {name!r} {len(values)} values")
+        parts = [values[start:end] for start, end in pairwise(self.starts.tolist())]
+        sets = [rows.with_column(name, part) for rows, part in zip(self.sets, parts, strict=True)]
+        return Mixture(sets, self.given, self.batches)
+
+    def cells(self, name: str) -> Iterator[Any]:
+        """Every cell of a column, null where a set lacks it."""
+        self.resolve(name)
+        for rows in self.sets:
+            yield from rows.cells(name) if rows.has(name) else repeat(None, len(rows))
+
+    def found(self, name: str, files: bool) -> Iterator[Any]:
+        """As `Rows.found`; each set's paths beside its own table."""
+        self.resolve(name)
+        for rows in self.sets:
+            yield from rows.found(name, files) if rows.has(name) else repeat(None, len(rows))
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which rows each step takes, of rows of any kind.
+
+    Raises:
+        InputError: the batch is larger than the data, or than what a set can give to it.
+    """
+
+    rows: Rows
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        size, n = self.batch_size, len(self.rows)
+        if size > n:
+            raise InputError(
+                f"the batch ({size}) is larger than the data ({n} rows of {self.rows.label}): "
+                f"give --train.batch-size {n} or less"
+            )
+        if not isinstance(self.rows, Mixture):
+            return
+        for rows, share in zip(self.rows.sets, self._shares(), strict=True):
+            wanted = size if self.rows.batches == "one" else -(-share // self.epoch_steps)
+            if wanted > len(rows):
+                raise InputError(
+                    f"{rows.label} has {len(rows)} rows, and a batch would take {wanted} of them: lower its weight or "
+                    "--train.batch-size"
+                )
+            if share == 0:
+                raise InputError(f"the weight of {rows.label} is so small that an epoch takes no row of it: raise it")
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps in which as many rows are seen as there are; what is left of them waits for the next epoch."""
+        return len(self.rows) // self.batch_size
+
+    def epoch(self, epoch: int) -> Numbers:
+        """[epoch_steps * batch_size] stable numbers of the rows of an epoch, batch after batch."""
+        if not isinstance(self.rows, Mixture):
+            return epoch_order(self.seed, epoch, len(self.rows))[: self.epoch_steps * self.batch_size]
+        dice = np.random.default_rng([self.seed, epoch, len(self.rows.sets)])
+        shares = self._shares()
+        parts = [self._visits(s, epoch * share, share) for s, share in enumerate(shares)]
+        if self.rows.batches == "one":
+            batches = np.concatenate(parts).reshape(-1, self.batch_size)
+            return batches[dice.permutation(len(batches))].reshape(-1)
+        keys = np.concatenate([(np.arange(n) + dice.random(n)) / n for n in shares])  # spread over the epoch evenly
+        return np.concatenate(parts)[np.argsort(keys, kind="stable")]
+
+    def _shares(self) -> list[int]:
+        """Rows of each set in an epoch (of whole batches, where each is of one set); largest remainders first."""
+        assert isinstance(self.rows, Mixture)
+        unit = self.batch_size if self.rows.batches == "one" else 1
+        total = self.epoch_steps * self.batch_size // unit
+        exact = np.array(self.rows.weights) / sum(self.rows.weights) * total
+        whole = np.floor(exact).astype(int)
+        order = np.argsort(whole - exact, kind="stable")
+        whole[order[: total - whole.sum()]] += 1
+        return [int(n) * unit for n in whole]
+
+    def _visits(self, s: int, first: int, count: int) -> Numbers:
+        """Visits first .. first + count - 1 of a set, over its passes one after the other."""
+        assert isinstance(self.rows, Mixture)
+        size = len(self.rows.sets[s])
+        gap = min(self._most(count), (size + 1) // 2)  # then the end of a pass is that of its own permutation
+        before = max(0, first // size - 1)
+        own = [
+            np.random.default_rng([self.seed, s, k, 1]).permutation(size)
+            for k in range(before, (first + count - 1) // size + 1)
+        ]
+        every = np.concatenate([own[0], *(_later(*two, gap) for two in pairwise(own))])
+        return (s << SET_BITS) + every[first - before * size :][:count]
+
+    def _most(self, share: int) -> int:
+        """Visits of a set, of so many in an epoch, that a batch can have."""
+        assert isinstance(self.rows, Mixture)
+        if self.rows.batches == "one":
+            return self.batch_size
+        return -(-share * (self.batch_size + len(self.rows.sets)) // (self.epoch_steps * self.batch_size)) + 1
+
+
+def _later(before: Numbers, after: Numbers, gap: int) -> Numbers:
+    """A pass after another: a row comes `gap` visits after its last one or later, that no batch may hold it twice."""
+    first = {row: place for place, row in enumerate(before[len(before) - gap + 1 :].tolist(), 1)}
+    waiting, head = deque(after[:gap].tolist()), list[int]()
+    for place in range(gap):
+        at = next(i for i, row in enumerate(waiting) if first.get(row, 0) <= place)
+        head.append(waiting[at])
+        del waiting[at]
+    return np.concatenate([np.array(head, np.int64), after[gap:]])

@@ -1,0 +1,297 @@
+"""Row numbers -> a slice of a batch: decoded, collated, with the ids of every pair and the classes of every target."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, repeat
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from multicl.data import ids as identity
+from multicl.data.cache import UNREAD, Cache, Found, bytes_of
+from multicl.data.cells import blamed, is_null, resolve_path
+from multicl.data.classes import class_numbers
+from multicl.data.equal_files import Files
+from multicl.data.rows import Row, Rows
+from multicl.data.scores import Scores
+from multicl.data.slice import Skipped, Slice, negatives_of
+from multicl.data.sources.folders import unread_beside
+from multicl.data.store import Store
+from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
+from multicl.seeds import Draws
+from multicl.types import Alike, BadSample, Batch, InputError, Modality
+
+SLOW = 2e-3
+"""Seconds to load a row, above which loader processes help."""
+READ_AGAIN = 1 << 24
+"""Bytes of a stream's file up to which it is read to the end for its id: as a rule it is in memory still, and hashed in
+less time than it takes to decode. A longer recording, of which a window is read, goes by its path."""
+
+CPU = torch.device("cpu")
+
+
+def sources_of(modalities: Mapping[str, Modality]) -> dict[str, str]:
+    """Node -> key of its source. Nodes of equal (column, source) share one: decoded and viewed once."""
+    known: dict[Any, str] = {}
+    for node, modality in modalities.items():
+        known.setdefault((column_of(node, modality), modality.source), node)
+    return {node: known[column_of(node, m), m.source] for node, m in modalities.items()}
+
+
+class Reader:
+    """Turns rows into slices; lives in the loader's workers.
+
+    Raises:
+        InputError: a node's, pair's or target's column is not in the data, a node's is null in every row, or a target's
+            holds a label of no class.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        modalities: Mapping[str, Modality],
+        terms: Sequence[Term],
+        seed: int = 0,
+    ) -> None:
+        self.rows, self.seed = rows, seed
+        self.pairs, self.targets = pairs_of(terms), targets_of(terms)
+        self.modalities: dict[str, Modality] = {}
+        self.columns: dict[str, str] = {}
+        self.sources = sources_of(modalities)
+        for node, source in self.sources.items():
+            self.columns[node] = rows.resolve(column_of(node, modalities[node]), f", which {node!r} reads")
+            if node == source:
+                self.modalities[source] = modalities[node]
+        for node, column in self.columns.items():
+            if not rows.streaming and all(map(is_null, rows.cells(column))):  # stops at the first that is not
+                raise InputError(f"column {column!r} of {rows.label}, which {node!r} reads, is null in every row")
+        self.label_columns = {
+            pair.name: rows.resolve(pair.ids, f", the ids of pair {pair.name!r}") for pair in self.pairs if pair.ids
+        }
+        for target in self.targets:
+            self.label_columns[target.name] = rows.resolve(target.column, f", the labels of target {target.name!r}")
+        self.scores = Scores(rows, self.pairs)
+        sets: list[Rows] = getattr(rows, "sets", [rows])
+        self.notes = [line for part in sets for line in unread_beside(part.data, part.base)]
+        self.ids = {} if rows.streaming else self._all_ids()
+        self.cache = Cache(self.modalities)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What loader processes get: nothing kept, and no user's network, which may be large and need not pickle."""
+        light = {source: _without_module(modality) for source, modality in self.modalities.items()}
+        return self.__dict__ | {"cache": Cache(light), "modalities": light}
+
+    def keep(self, room: float, device: torch.device = CPU, pin: bool = False) -> None:
+        """From now on keep samples that never change, in so many bytes; those that are all alike on the device.
+
+        Args:
+            pin: copies to the device go by page-locked memory.
+        """
+        self.cache.room = room
+        self.cache.stores.clear()
+        for source, modality in self.modalities.items():
+            if room and isinstance(modality, Alike):
+                self.cache.give(source, Store(modality, self.rows, self.columns[source], device, pin))
+
+    def _all_ids(self) -> dict[str, identity.Ids]:
+        """[N] ids of every row, for each pair, and of its explicit negatives; equal demands are computed once.
+
+        For each target, its classes.
+        """
+        done: dict[Any, tuple[identity.Ids, identity.Ids]] = {}
+        files = Files()
+        found: dict[str, identity.Ids] = {}
+        for pair in self.pairs:
+            key = self._demand(pair)
+            if key not in done:
+                done[key] = self._ids_of_all(pair, files)
+            found[pair.name], negatives = done[key]
+            if pair.negatives:
+                found[negatives_of(pair)] = negatives
+        for target in self.targets:
+            found[target.name] = class_numbers(target, self.rows.cells(self.label_columns[target.name]))
+        return found
+
+    def _ids_of_all(self, pair: Pair, files: Files) -> tuple[identity.Ids, identity.Ids]:
+        """[N] ids of every row, and of the explicit negatives that rows bring, which are about something else."""
+        rows = len(self.rows)
+        numbers = self.rows.numbers().tolist()
+        others = list(range(-rows, 0)) if pair.negatives else []  # which are no row's
+        if pair.ids:
+            return identity.label_ids(self.rows.cells(self.label_columns[pair.name]), numbers), identity.row_ids(others)
+        if pair.symmetric or pair.target:
+            return identity.row_ids(numbers), identity.row_ids(others)
+        cells: list[Iterable[Any]] = [self._cells(node) for node in (pair.a, pair.b)]
+        if pair.negatives:  # one that repeats a row's own text is no negative of that row
+            cells = [chain(cells[0], repeat(None, rows)), chain(cells[1], self._cells(pair.negatives))]
+            numbers = [*numbers, *others]
+        looked = [files if self._reads_files(node) else None for node in (pair.a, pair.b)]
+        ids, shared = identity.content_ids(cells, numbers, looked)
+        if shared:
+            what = "rows and negatives" if pair.negatives else "rows"
+            self.notes.append(
+                f"pair {pair.name!r}: {shared} of {len(numbers)} {what} repeat a text or a file; "
+                f"repeats are {'positives' if pair.equal_ids == 'positive' else 'left out'}, never negatives"
+            )
+        return ids[:rows], ids[rows:]
+
+    def _demand(self, pair: Pair) -> Any:
+        if pair.ids:
+            return ("label", self.label_columns[pair.name], bool(pair.negatives))
+        if pair.symmetric or pair.target:
+            return bool(pair.negatives)
+        nodes = [pair.a, pair.b, *([pair.negatives] if pair.negatives else [])]
+        columns = [(self.columns[node], self._reads_files(node)) for node in nodes]
+        return tuple(columns if pair.negatives else sorted(columns))  # their order matters for negatives alone
+
+    def _reads_files(self, node: str) -> bool:
+        """Whether its strings are paths."""
+        return self.modalities[self.sources[node]].files
+
+    def _resolved(self, node: str, number: int, cell: Any) -> Any:
+        """A cell with its paths as they are found from here."""
+        return resolve_path(cell, self.rows.base_of(number), "files" if self._reads_files(node) else "values")
+
+    def _cells(self, node: str) -> Iterator[Any]:
+        """Every cell of a node's column."""
+        return self.rows.found(self.columns[node], self._reads_files(node))
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns of the data that slices are made from."""
+        return list(dict.fromkeys(chain(*(d.values() for d in (self.columns, self.label_columns, self.scores.pairs)))))
+
+    def slice(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> Slice:
+        """The slice of these row numbers (of a stream: with the rows themselves)."""
+        skipped: list[Skipped] = []
+        sources = list(self.modalities)
+        fetched = self._fetch(numbers, sources) if rows is None else dict(zip(numbers, rows, strict=True))
+        batches = {source: self._batch(source, numbers, epoch, fetched, skipped) for source in sources}
+        ids = {name: torch.from_numpy(found) for name, found in self._ids(numbers, fetched).items()}
+        row = torch.from_numpy(np.array(numbers, dtype=np.int64))
+        return Slice(batches, row, ids, tuple(skipped), epoch, scores=self.scores.of(numbers, fetched))
+
+    def with_mined(self, part: Slice, wanted: Mapping[str, Sequence[int]]) -> Slice:
+        """The slice with rows of other slices, too: pair -> those of its node b. What cannot be read is left out."""
+        mined: dict[str, Batch | None] = {}
+        for pair in self.pairs:
+            if pair.name in wanted:
+                source, numbers = self.sources[pair.b], wanted[pair.name]
+                mined[pair.name] = self._batch(source, numbers, part.epoch, self._fetch(numbers, [source]), [])
+        more = torch.cat([torch.zeros(0, dtype=torch.int64), *(b.row for b in mined.values() if b is not None)])
+        ids = {
+            name: torch.cat([part.ids[name], torch.from_numpy(x)]) for name, x in self._ids(more.tolist(), {}).items()
+        }
+        return replace(part, mined=mined, row=torch.cat([part.row, more]), ids=ids)
+
+    def _batch(
+        self, source: str, numbers: Sequence[int], epoch: int, fetched: Mapping[int, Row], skipped: list[Skipped]
+    ) -> Batch | None:
+        """The rows that are present; what cannot be read is added to `skipped`."""
+        if (store := self.cache.stores.get(source)) is not None:
+            new = {n: self._load(source, n, epoch, fetched) for n in store.unknown(numbers)}
+            lasting = all(lasts for _, lasts in new.values())
+            if lasting and store.fill({n: found for n, (found, _) in new.items()}, self.cache.left):
+                return store.batch(numbers, skipped)
+            del self.cache.stores[source]  # what it held is loaded again, beside what is unlike it
+            for number, (found, lasts) in new.items():
+                if lasts:
+                    self.cache.add(source, number, found)
+            fetched = {**self._fetch(numbers, [source]), **fetched}
+        samples, present, kept = [], [], self.cache.found[source]
+        for number, found in zip(numbers, map(kept.get, numbers, repeat(UNREAD)), strict=True):
+            if found is UNREAD:
+                found, lasts = self._load(source, number, epoch, fetched)
+                if lasts:
+                    self.cache.add(source, number, found)
+            if isinstance(found, Skipped):
+                skipped.append(found)
+            elif found is not None:
+                samples.append(found)
+                present.append(number)
+        if not samples:
+            return None
+        batch = self.modalities[source].collate(samples)
+        batch.row = torch.tensor(present, dtype=torch.int64)
+        return batch
+
+    def _fetch(self, numbers: Sequence[int], sources: Sequence[str]) -> dict[int, Row]:
+        """The rows of which anything is not kept, in one read."""
+        wanted = list(dict.fromkeys(chain.from_iterable(self.cache.unknown(source, numbers) for source in sources)))
+        columns = list(dict.fromkeys(self.columns[source] for source in sources))
+        return dict(zip(wanted, self.rows.fetch(wanted, columns), strict=True)) if wanted else {}
+
+    def _load(self, source: str, number: int, epoch: int, fetched: Mapping[int, Row]) -> tuple[Found, bool]:
+        """What a cell comes to, and whether it is the same in every epoch."""
+        column, modality = self.columns[source], self.modalities[source]
+        cell = fetched[number].get(column)
+        draws = Draws(self.seed, epoch, number, source)
+        if is_null(cell):
+            return None, True
+        cell = self._resolved(source, number, cell)
+        try:
+            return modality.load(cell, draws), not draws.used
+        except BadSample as error:
+            return Skipped(number, column, blamed(cell, modality.files, str(error))), not draws.used
+        except Exception as error:
+            error.add_note(f"while loading row {number}, column {column!r} of {self.rows.label}")
+            raise
+
+    def _ids(self, numbers: Sequence[int], fetched: Mapping[int, Row]) -> dict[str, identity.Ids]:
+        if not self.rows.streaming:
+            at = self.rows.places(numbers)
+            return {name: every[at] for name, every in self.ids.items()}
+        found: dict[str, identity.Ids] = {}
+        for target in self.targets:
+            column = self.label_columns[target.name]
+            found[target.name] = class_numbers(target, [fetched[n].get(column) for n in numbers], numbers)
+        for pair in self.pairs:
+            if pair.ids:
+                column = self.label_columns[pair.name]
+                found[pair.name] = identity.label_ids([fetched[n].get(column) for n in numbers], numbers)
+            elif pair.symmetric or pair.target:
+                found[pair.name] = identity.row_ids(numbers)
+            else:  # a stream cannot be searched for repeats ahead: one text or file of the second node is one thing
+                found[pair.name] = self._contents(pair.b, numbers, fetched)
+            if pair.negatives:
+                found[negatives_of(pair)] = self._contents(pair.negatives, numbers, fetched)
+        return found
+
+    def _contents(self, node: str, numbers: Sequence[int], fetched: Mapping[int, Row]) -> identity.Ids:
+        cells = [self._resolved(node, n, fetched[n].get(self.columns[node])) for n in numbers]
+        keys = [identity.content_key(cell, READ_AGAIN if self._reads_files(node) else 0) for cell in cells]
+        return np.array([identity.row_id(n) if k is None else k for k, n in zip(keys, numbers, strict=True)])
+
+    def decodes_on(self, room: float) -> bool:
+        """Whether every epoch will decode again, and not in an instant: loader processes are worth their start.
+
+        Judged by the first rows, which may stay in the cache. room: bytes that a cache may take.
+        """
+        looked_at = self.rows.numbers()[:8].tolist()
+        self.cache.room = math.inf
+        slow = self.slow(looked_at, epoch=0)  # the second time: what is not in the cache then never will be
+        used = sum(bytes_of(kept[n]) for kept in self.cache.found.values() for n in looked_at if n in kept)
+        self.cache.room = 0.0
+        return used * len(self.rows) / len(looked_at) > room or slow
+
+    def slow(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> bool:
+        """Whether loading these again, as `slice` does, takes so long that loader processes are worth their start."""
+        self.slice(numbers, epoch, rows)  # the first time libraries and tokenizers are loaded, too
+        began = time.perf_counter()
+        self.slice(numbers, epoch, rows)
+        return time.perf_counter() - began > SLOW * max(1, len(numbers))
+
+
+def _without_module(modality: Modality) -> Modality:
+    if not isinstance(getattr(modality, "encoder", None), nn.Module):
+        return modality
+    light = copy.copy(modality)
+    object.__setattr__(light, "encoder", None)  # load and collate, all that a loader calls, know nothing of it
+    return light

@@ -1,0 +1,155 @@
+"""JSON that is one object with rows in it: {"data": [...]}, {"train": [...], "test": [...]}, or a table's columns.
+
+Such a file is written anew, a row a line, which `datasets` reads with every digit of an integer beside nulls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from multicl.data.sources.separators import OPENERS
+from multicl.data.sources.tables import suffix_of
+from multicl.files import writing
+from multicl.types import InputError
+
+PEEK = 1024
+"""Characters in which an object begins."""
+COLUMNS = ""
+"""Stands for the key of the list, where the object is a table: {"text": [...], "image": [...]}."""
+
+
+def lists_in(file: Path) -> list[str]:
+    """The keys of a local .json (.json.gz, .bz2, .xz) under which lists of objects stand; or COLUMNS alone.
+
+    A table is an object of lists that are equally long, 2 or more, or of what pandas writes:
+    {"text": {"0": "a", "1": "b"}, "image": {"0": ..., "1": ...}}. Empty: the file is something else.
+
+    Raises:
+        InputError: lists of unlike lengths, and nothing else.
+    """
+    if suffix_of(file) != ".json":
+        return []
+    try:
+        found = _only_object(file)
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):  # `datasets` says what is wrong
+        return []
+    keys = [key for key, rows in found.items() if _are_rows(rows)]
+    return keys or [COLUMNS] * bool(_columns(found, file))
+
+
+def chosen(keys: Sequence[str], split: str, name: str) -> str | None:
+    """Which list is a split: the one that is called so, or the only one for "train"; None: neither.
+
+    Args:
+        keys: of a file's lists. split: with or without a slice after it. name: of the file, for messages.
+
+    Raises:
+        InputError: of several, none is called so.
+    """
+    wanted = split.partition("[")[0]
+    if wanted in keys:
+        return wanted
+    if len(keys) > 1:
+        raise InputError(
+            f"{name} is one object with several lists of rows, and none is called {wanted!r}: name one of {keys} as "
+            f"the split (--data.split {keys[0]})"
+        )
+    return keys[0] if keys and wanted == "train" else None
+
+
+def only_lists(splits: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """What the builder of a folder is to be told where each split is one local file, with one list, of one name.
+
+    Of more files to a split each is a row, whatever lists it has.
+    """
+    files = {split: Path(str(part[0])) for split, part in splits.items() if len(part) == 1}
+    found = {tuple(lists_in(file)) for file in files.values()} if len(files) == len(splits) else set()
+    keys = found.pop() if len(found) == 1 else ()
+    return lines_of(files, keys[0]) if len(keys) == 1 else {}
+
+
+def lines_of(files: Mapping[str, Path], key: str) -> dict[str, Any]:
+    """What a builder is told of the rows under a key: files of a row a line, in the cache of `datasets`.
+
+    Args:
+        files: of each split. key: as `lists_in` has it.
+    """
+    lines = {split: _as_lines(file, key) for split, file in files.items()}
+    most = max(file.stat().st_size for file in lines.values())
+    # all rows at once: a key, or a fraction among integers, that comes late would be none of the first rows' columns
+    return {"data_files": {split: str(file) for split, file in lines.items()}, "chunksize": max(10 << 20, most + 1)}
+
+
+def _as_lines(file: Path, key: str) -> Path:
+    import datasets
+
+    about = file.stat()
+    known = json.dumps([str(file.resolve()), about.st_size, about.st_mtime_ns, key])
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "multicl-json"
+    lines = folder / f"{hashlib.blake2b(known.encode(), digest_size=16).hexdigest()}.jsonl"
+    if not lines.exists():
+        found = _only_object(file)
+        rows = found[key] if key in found else _columns(found, file)
+        with writing(folder, "or give HF_DATASETS_CACHE another place"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as own:  # other processes may write the same
+                beside = Path(own, lines.name)
+                with beside.open("w", encoding="utf-8") as out:
+                    out.writelines(json.dumps(row) + "\n" for row in rows)
+                beside.replace(lines)
+    return lines
+
+
+def _only_object(file: Path) -> dict[str, Any]:
+    """The object that a file is; empty: an object a line, or no object.
+
+    Raises:
+        OSError, EOFError, zlib.error, lzma.LZMAError: it cannot be read, or unpacked. ValueError: no JSON.
+    """
+    with OPENERS.get(file.suffix.lower(), open)(file, "rt", encoding="utf-8-sig") as lines:
+        return _read(lines)
+
+
+def _read(lines: IO[str]) -> dict[str, Any]:
+    if not lines.read(PEEK).lstrip().startswith("{"):  # a list's only line may be long
+        return {}
+    lines.seek(0)
+    first = lines.readline()
+    try:
+        found = json.loads(first)
+        if any(map(str.strip, lines)):
+            return {}
+    except ValueError:  # one that is written on several lines
+        found = json.loads(first + lines.read())
+    return found if isinstance(found, dict) else {}
+
+
+def _columns(found: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
+    """The rows of an object of columns; none: it is another one."""
+    cells = list(found.values())
+    if cells and all(isinstance(c, dict) and c and all(map(str.isdigit, c)) and [*c] == [*cells[0]] for c in cells):
+        cells = [list(column.values()) for column in cells]
+    if not cells or not all(_is_column(column) for column in cells):
+        return []
+    if len({len(column) for column in cells}) > 1:
+        lengths = {name: len(column) for name, column in zip(found, cells, strict=True)}
+        raise InputError(
+            f"{file} is one object of lists, but they are no columns of a table, as they are not equally long: "
+            f"{lengths}. If it is one row, write it within a list: [{{...}}]"
+        )
+    return [dict(zip(found, row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and not any(isinstance(cell, dict) for cell in value)

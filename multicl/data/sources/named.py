@@ -1,0 +1,155 @@
+"""What `datasets` must be told before the rows of a file, a folder or a hub set can be used undecoded."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from multicl.data.sources.folders import FOLDERS, refuse_links, refuse_mixed, unread
+from multicl.data.sources.hub import offline_if_unreachable
+from multicl.data.sources.json_lists import chosen, lines_of, lists_in, only_lists
+from multicl.data.sources.reasons import reason
+from multicl.data.sources.separators import EMPTY_ALONE, captions, read_captions, separator
+from multicl.data.sources.tables import TABLES, files_of, is_empty, is_torn, suffix_of
+from multicl.data.sources.tars import columns_of
+from multicl.data.sources.undecoded import let_sounds_pass, undecoded
+from multicl.types import InputError
+
+
+def open_named(name: str, split: str, config: str | None, streaming: bool) -> tuple[Any, Path | None, str]:
+    """A path, URL or hub name -> (undecoded data set, the folder of its relative paths, how messages call it).
+
+    Raises:
+        InputError: see `multicl.data.rows.open_rows`.
+    """
+    if streaming and "[" in split:
+        raise InputError(f"a stream has no slices: split {split!r} needs the data without streaming")
+    path, url, part = Path(name).expanduser(), "://" in name, split
+    files = files_of(name, path, url)
+    suffix = suffix_of(files[0] if files else path)
+    if files or (url and suffix in TABLES):
+        if suffix not in TABLES:
+            unpack = "; unpack archives" if suffix in (".zip", ".rar", ".7z") else ""
+            raise InputError(
+                f"{name}: a data file must end in one of {sorted(TABLES)}, or be a folder of media{unpack}"
+            )
+        key = chosen(lists_in(files[0]), split, name) if len(files) == 1 else None
+        part = split if key is None else "train" + "".join(split.partition("[")[1:])
+        if set(_splits(part)) != {"train"}:
+            raise InputError(
+                f"{name} is one file, all of it split 'train': it has no split {split!r}. Give a folder that holds "
+                "train.parquet and test.parquet, the path of another file (--data.test other.parquet), or parts of "
+                "this one (--data.split 'train[:90%]' --data.test 'train[90%:]')"
+            )
+        if config is not None:
+            raise InputError(f"{name} is one file and has no configuration {config!r}")
+        if files and all(map(is_empty, files)):
+            raise InputError(f"{name} has no rows")
+        options: dict[str, Any] = {"data_files": [glob.escape(str(file)) for file in files] or name}
+        if suffix == ".tsv":
+            options["sep"] = "\t"
+        elif suffix == ".txt":
+            options["encoding"] = "utf-8-sig"  # or the mark with which Windows begins a file is of the first text
+        elif key is not None:
+            options |= lines_of({"train": files[0]}, key)
+        what, label, base = TABLES[suffix], f"{name} ({key})" if key else name, files[0].parent if files else None
+    else:
+        base = path if path.is_dir() else None
+        what, label, options = str(path.resolve()) if base else name, f"{name} ({split})", {"name": config}
+        if base and (saved := _saved(base)):
+            what, options["data_files"] = "arrow", saved
+        elif base:
+            refuse_mixed(base)
+    let_sounds_pass()
+    try:
+        with nullcontext() if files or base or url else offline_if_unreachable(name):
+            builder = _builder(what, options)
+            if not streaming:
+                builder.download_and_prepare()
+                _check_split(name, part, list(builder.info.splits or ()))
+            data = undecoded((builder.as_streaming_dataset if streaming else builder.as_dataset)(split=part))
+    except InputError:
+        raise
+    except Exception as error:  # datasets raises many kinds; all of them mean that this source cannot be read
+        torn = [str(file) for file in sorted(base.rglob("*")) if is_torn(file)] if base and not files else []
+        why = f"{', '.join(torn)}: empty or cut short, take it out or write it again" if torn else reason(error)
+        if base and not files and glob.escape(what) != what:
+            why = "`datasets` takes *, ? and [ in a folder's path for a pattern: give the folder another name"
+        if base and not files:
+            refuse_links(base)
+            why = "; ".join([why, *unread(base)])
+        raise InputError(f"cannot read {name!r} (split {split!r}): {why}") from error
+    if base and not files and data.info.builder_name in FOLDERS:
+        refuse_links(base)
+    if not streaming and len(data) == 0:
+        raise InputError(f"{label} has no rows")
+    return data, base, label
+
+
+def _splits(split: str) -> list[str]:
+    """The names in "train[:90%]+test"."""
+    return re.sub(r"\[[^]]*\]", "", split).split("+")
+
+
+def _check_split(name: str, split: str, there: list[str]) -> None:
+    """InputError unless the data, which are no single file, have every split that is asked for."""
+    missing = [part for part in _splits(split) if part not in {*there, "all"}]
+    if there and missing:
+        raise InputError(
+            f"{name} has no split {missing[0]!r}; it has {there}. Give the path of other data (--data.test PATH), or "
+            f"parts of these, in their order (--data.split '{there[0]}[:90%]' --data.test '{there[0]}[90%:]')"
+        )
+
+
+def _builder(what: str, options: Mapping[str, Any]) -> Any:
+    """What `datasets` reads a set with.
+
+    Of CSV only empty cells are missing, unless the set's card says otherwise; local files may have other separators,
+    and a local folder's metadata.csv is read alike. Local tars have all columns that are found in many samples.
+    """
+    import datasets
+    from datasets.packaged_modules.csv.csv import CsvConfig
+    from datasets.packaged_modules.json.json import JsonConfig
+    from datasets.packaged_modules.webdataset.webdataset import WebDataset
+
+    try:
+        builder = datasets.load_dataset_builder(what, **options)
+    except ValueError:
+        if not datasets.config.HF_HUB_OFFLINE:
+            raise
+        return datasets.load_dataset_builder(what, **options, **EMPTY_ALONE)  # as CSV that was downloaded is kept
+    config, changes = builder.config, captions(builder)
+    files = [Path(str(file)) for part in (config.data_files or {}).values() for file in part]
+    if isinstance(builder, WebDataset) and all(map(Path.is_file, files)) and (found := columns_of(files)):
+        changes["features"] = found
+    if isinstance(config, JsonConfig) and config.field is None:
+        changes |= only_lists(config.data_files or {})
+    if isinstance(config, CsvConfig):
+        if config.keep_default_na and config.na_values is None:
+            changes |= EMPTY_ALONE
+        if config.sep == "," and config.delimiter is None and (found := separator(files)):
+            changes["sep"] = found
+    if changes:
+        builder = datasets.load_dataset_builder(what, **(dict(options) | changes))
+    if "metadata_filenames" in changes:
+        read_captions(builder)
+    return builder
+
+
+def _saved(folder: Path) -> dict[str, list[str]]:
+    """Split -> the tables of a folder that `save_to_disk` wrote, without what `map` cached beside; else empty."""
+    index, names = folder / "dataset_dict.json", ["."]
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["splits"]
+    found: dict[str, list[str]] = {}
+    for name in names:
+        home = folder / name
+        if (home / "state.json").is_file():
+            parts = json.loads((home / "state.json").read_text(encoding="utf-8")).get("_data_files", [])
+            found["train" if name == "." else name] = [glob.escape(str(home / part["filename"])) for part in parts]
+    return {name: files for name, files in found.items() if files}

@@ -1,0 +1,71 @@
+"""Which local files a name stands for, and what is wrong with a table."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from multicl.data.sources.folders import PACKED
+from multicl.types import InputError
+
+TABLES = {
+    ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv",
+    ".txt": "text", ".arrow": "arrow", ".tar": "webdataset",
+}  # fmt: skip
+
+
+def files_of(name: str, path: Path, url: bool) -> list[Path]:
+    """The local files of a name; none for a folder, a URL or a hub name.
+
+    Raises:
+        InputError: it looks like a path, and nothing is there.
+    """
+    wild = not url and ("*" in name or "?" in name)
+    found = Path(path.anchor).glob(str(path.relative_to(path.anchor))) if wild else [path]
+    files = sorted(filter(Path.is_file, found))
+    # A hub name is "name" or "user/name"; anything else that does not exist is a path that is missing.
+    inside = "/" in name and path.parts != () and Path(path.parts[0]).is_dir()
+    is_path = name.startswith((".", "/", "~")) or name.endswith("/")
+    looks_local = wild or inside or suffix_of(path) in TABLES or is_path or name.count("/") > 1
+    if not name or (looks_local and not url and not files and not path.is_dir()):
+        braces = "; {0..9} is not spelt out: write * or ? in its place" if "{" in name else ""
+        raise InputError(f"no such file or folder: {name or repr(name)}{braces}")
+    return files
+
+
+def suffix_of(path: Path) -> str:
+    """What kind of table a name says it is: ".csv" of "rows.csv.gz" too."""
+    suffixes = [s.lower() for s in path.suffixes if s.lower() not in PACKED]
+    return suffixes[-1] if suffixes else ""
+
+
+def is_empty(file: Path) -> bool:
+    """No rows in a local table: `datasets` says so in a dozen ways."""
+    if file.stat().st_size == 0:
+        return True
+    if file.suffix.lower() in (".csv", ".tsv"):
+        with file.open("rb") as lines:
+            return sum(1 for line in islice(lines, 2) if line.strip()) < 2
+    if file.suffix.lower() == ".parquet":
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import read_metadata
+
+        with suppress(ArrowInvalid, OSError):  # `datasets` says what is wrong with it
+            return int(read_metadata(file).num_rows) == 0
+    return False
+
+
+def is_torn(file: Path) -> bool:
+    """A table in a folder that `datasets` cannot read and does not name."""
+    if not file.is_file() or suffix_of(file) not in TABLES:
+        return False
+    if file.suffix.lower() == ".parquet":
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import read_metadata
+
+        try:
+            read_metadata(file)
+        except (ArrowInvalid, OSError):
+            return True
+    return file.stat().st_size == 0

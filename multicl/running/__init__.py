@@ -1,0 +1,1 @@
+"""What surrounds the loop: a run's folder, checkpoints, log, trackers, progress, validation, warnings."""

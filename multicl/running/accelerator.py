@@ -1,0 +1,76 @@
+"""The Accelerator that a run trains under: what this trainer needs of it, and what it has no place for."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    parse_flag_from_env,
+)
+
+from multicl.distributed import WAIT, part
+from multicl.running.trackers import check_trackers
+from multicl.settings import Train
+from multicl.types import InputError
+
+NO_FLOAT64 = "Apple's GPUs know no float64, in which views are drawn and sums are kept exact"
+
+
+def accelerator_of(train: Train, run: Path | None) -> Accelerator:
+    """Of the launcher's processes and devices.
+
+    Args:
+        run: where trackers write; None: nowhere.
+
+    Raises:
+        InputError: the launcher asks for sharded towers, or a tracker cannot be had.
+    """
+    # Accelerate keeps the first precision of a process; a second Trainer, in a notebook say, may want another.
+    AcceleratorState._reset_state()
+    _refuse_sharding()
+    meet()
+    check_trackers(train.trackers, run)
+    accelerator = Accelerator(
+        mixed_precision=train.mixed_precision,
+        log_with=list(train.trackers) or None,
+        project_dir=str(run) if run else None,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a launcher's would divide the loss
+    )
+    if accelerator.device.type == "cpu" and torch.backends.mps.is_available():
+        accelerator.print(f"training on the CPU: {NO_FLOAT64}")
+    return accelerator
+
+
+def meet() -> None:
+    """The launcher's processes find each other, if they have not yet; whoever needs them first calls it.
+
+    Accelerate takes several processes on CPUs only where it is told: each that torchrun starts on a machine without a
+    GPU would think that it is alone, and train the whole run into the same folder. And it would take an Apple GPU.
+    """
+    if PartialState._shared_state:
+        return
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or torch.backends.mps.is_available()
+    state = PartialState(cpu=cpu, timeout=WAIT)
+    if state.num_processes == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        PartialState._reset_state()
+        PartialState(cpu=True, timeout=WAIT)
+    if not torch.cuda.is_available():
+        atexit.register(part)  # NCCL might wait for a process that failed: there `launch` says when all is done
+
+
+def _refuse_sharding() -> None:
+    """What cuts the towers themselves over processes has no place for the surrogate's one reduction."""
+    for name in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
+            raise InputError(
+                f"the launcher asks for {name}; multicl trains on one process or with plain data parallelism (DDP): "
+                "choose multi-GPU or multi-CPU without it in `accelerate config`"
+            )

@@ -1,0 +1,115 @@
+"""Figures while a run trains: measured every so many steps, the best remembered, and an end where none gets better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from multicl.distributed import World
+from multicl.running.shared import measured
+from multicl.settings import Train
+from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from multicl.model import Model
+
+Evaluate = Callable[["Model"], Mapping[str, float] | None]
+"""A model, as it is now -> figures by name; None: it has none to give."""
+
+
+class Validation:
+    """The first rank measures, and all embed for it; all know whether it was the best.
+
+    Raises:
+        InputError: evaluations are asked for, and there is no `evaluate`; or it would never be called.
+    """
+
+    def __init__(self, evaluate: Evaluate | None, train: Train, world: World) -> None:
+        if train.evaluate_every and evaluate is None:
+            raise InputError("train.evaluate_every needs what measures: give Trainer(evaluate=...)")
+        if evaluate is not None and not train.evaluate_every:
+            raise InputError("evaluate= is called every train.evaluate_every steps, which is 0: give a number")
+        self.evaluate, self.train, self.world = evaluate, train, world
+        self.best_step: int | None = None
+        self.best: float | None = None
+        self.last: dict[str, float] = {}
+        """The figures of the last evaluation, on the first rank."""
+        self.misses = 0
+        """Evaluations since the best one."""
+
+    def due(self, step: int, total: int) -> bool:
+        """Whether step `step`, from 1, is evaluated."""
+        every = self.train.evaluate_every
+        return bool(every) and (step % every == 0 or step == total)
+
+    @property
+    def over(self) -> bool:
+        """Whether patience has run out."""
+        return self.train.patience is not None and self.misses >= self.train.patience
+
+    def measure(self, step: int, model: Model) -> dict[str, float]:
+        """The figures of the first rank, none on the others; all ranks call it.
+
+        Raises:
+            InputError: `best` is not among them; they are no numbers by name.
+        """
+        figures = dict(measured(self._figures, model, self.world)) if self.evaluate is not None else {}
+        better = False
+        if self.world.rank == 0 and self.evaluate is not None:
+            self.last = figures
+            if self.train.best is not None:
+                if self.train.best not in figures:
+                    raise InputError(f"train.best is {self.train.best!r}, but the figures are {sorted(figures)}")
+                value = figures[self.train.best]
+                sign = 1 if self.train.best_is == "highest" else -1
+                better = not math.isnan(value) and (self.best is None or sign * value > sign * self.best)
+                self.best = value if better else self.best
+        (better,) = self.world.agree(better)
+        if self.train.best is not None:
+            self.best_step, self.misses = (step, 0) if better else (self.best_step, self.misses + 1)
+        return figures
+
+    def _figures(self, model: Model) -> dict[str, float]:
+        assert self.evaluate is not None
+        found = self.evaluate(model)
+        if found is None:  # it only looked, or kept what it found elsewhere
+            return {}
+        if not isinstance(found, Mapping):
+            raise InputError(f"evaluate must give figures by name, a dict, or nothing; got {type(found).__name__}")
+        figures = {}
+        for name, value in found.items():
+            try:
+                figures[name] = float(value)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise InputError(f"evaluate must give numbers, got {value!r} for {name!r}") from error
+        return figures
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"best_step": self.best_step, "best": self.best, "best_by": self._by, "misses": self.misses}
+
+    def restore(self, state: Mapping[str, Any]) -> list[str]:
+        """As `state` had it; the best begins anew where it is by another figure now, and with none there is none.
+
+        Returns:
+            What a user should know of it.
+        """
+        before, by = state.get("best_step"), state.get("best_by") or self._by  # older states do not name it
+        if self.train.best is None:
+            told = f"resumed without train.best: the final model is the last step's, not the best's (step {before})"
+            return [] if before is None else [told]
+        if by != self._by:
+            return [
+                f"resumed with another best, {' '.join(self._by)} and not {' '.join(by)}: it is sought from here on"
+            ]
+        self.best_step, self.best = before, state.get("best")
+        self.misses = state.get("misses", 0)
+        spent = f"{self.misses} evaluations without a better {self.train.best}"
+        told = f"{spent}: patience ({self.train.patience}) has run out; to train on, raise --train.patience"
+        return [told] if self.over else []
+
+    @property
+    def _by(self) -> list[str]:
+        """What decides which is the best; nothing where nobody asks."""
+        return [] if self.train.best is None else [self.train.best_is, self.train.best]

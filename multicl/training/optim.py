@@ -1,0 +1,135 @@
+"""Optimiser, parameter groups and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from multicl.choices import check_choices
+from multicl.narrow import refuse_narrow
+from multicl.pairs import tower_of
+from multicl.towers import Towers
+from multicl.training.lars import LARS
+from multicl.types import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """How parameters move."""
+
+    name: Literal["adamw", "sgd", "lars"] = "adamw"
+    """"lars": SimCLR's for batches of thousands, with a learning rate of 0.3 B / 256 (arXiv:2002.05709, section 2)."""
+    weight_decay: float = 1e-4
+    """Not applied to biases, norms and temperatures."""
+    momentum: float = 0.9
+    """SGD's and LARS's momentum, AdamW's first beta."""
+    beta2: float = 0.98
+    """AdamW's second beta."""
+    warmup: float = 0.05
+    """Below 1: the share of the steps in which the rate rises linearly from 0; 1 or more: that many steps."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """The rate after the warmup: down to 0 along half a cosine, or as it is."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient; None: any."""
+    tower_lr: dict[str, float] = field(default_factory=dict)
+    """Tower, or a node that has it -> factor of the learning rate of its encoder; 0 freezes it."""
+
+    def __post_init__(self) -> None:
+        check_choices(self, "optim.")
+        if not (0 <= self.weight_decay < math.inf and 0 <= self.warmup < math.inf):
+            raise InputError(
+                f"optim.weight_decay and optim.warmup must be 0 or more, got {self.weight_decay} and {self.warmup}"
+            )
+        for name in ("momentum", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"optim.{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.clip is not None and not self.clip > 0:
+            raise InputError(f"optim.clip must be above 0, or none, got {self.clip}")
+        for tower, factor in self.tower_lr.items():
+            if not 0 <= factor < math.inf:
+                raise InputError(f"optim.tower_lr of {tower!r} must be 0 or more, got {factor}")
+
+
+def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = False) -> torch.optim.Optimizer:
+    """Groups by (tower, decayed or not); each group keeps its rate's factor as `factor`. Towers of factor 0 are frozen.
+
+    Args:
+        lr: what groups' factors are of. scaled: a gradient scaler will step it; a fused optimiser would leave steps out
+            without Accelerate's knowledge.
+
+    Raises:
+        InputError: `tower_lr` names no tower, or gives one two factors; no parameter is left to train; one that trains
+            has 16 bits.
+    """
+    factors = _by_tower(towers, settings.tower_lr)
+    for tower, factor in factors.items():
+        if factor == 0:
+            towers.encoders[tower].requires_grad_(False)
+    refuse_narrow(towers)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, p in towers.named_parameters():
+        if not p.requires_grad:
+            continue
+        kind, _, rest = name.partition(".")
+        factor = factors.get(rest.partition(".")[0], 1.0) if kind == "encoders" else 1.0
+        groups.setdefault((factor, p.ndim > 1), []).append(p)
+    params: list[dict[str, Any]] = [
+        {
+            "params": ps,
+            "factor": factor,
+            "lr": lr * factor,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+            "adapts": decays,
+        }
+        for (factor, decays), ps in groups.items()
+    ]
+    if not params:
+        raise InputError("nothing is left to train: every tower is frozen")
+    fast: dict[str, Any] = {"fused": True} if towers.device.type == "cuda" and not scaled else {"foreach": True}
+    if settings.name == "lars":
+        return LARS(params, lr=lr, momentum=settings.momentum)
+    if settings.name == "sgd":
+        return torch.optim.SGD(params, lr=lr, momentum=settings.momentum, **fast)
+    return torch.optim.AdamW(params, lr=lr, betas=(settings.momentum, settings.beta2), **fast)
+
+
+def _by_tower(towers: Towers, given: Mapping[str, float]) -> dict[str, float]:
+    """Names of towers, or of nodes, whose towers may have been given other names since -> factors of towers."""
+    of = {node: tower_of(node, modality) for node, modality in towers.modalities.items()}
+    of |= {tower: tower for tower in towers.encoders}
+    if unknown := set(given) - set(of):
+        raise InputError(f"optim.tower_lr names {sorted(unknown)}, but the towers are {sorted(towers.encoders)}")
+    factors: dict[str, float] = {}
+    for name, factor in given.items():
+        if factors.setdefault(of[name], factor) != factor:
+            same = sorted(other for other in given if of[other] == of[name])
+            raise InputError(f"optim.tower_lr names {same}, which are one tower, {of[name]!r}: give it one factor")
+    return factors
+
+
+def warmup_steps(settings: Optim, steps: int) -> float:
+    """In how many of `steps` the rate rises; not rounded."""
+    return settings.warmup * steps if settings.warmup < 1 else settings.warmup
+
+
+def lr_factor(settings: Optim, step: int, steps: int) -> float:
+    """Factor of the learning rate, in [0, 1], at 0-based `step` of `steps`: a linear warm-up, then the schedule's."""
+    warmup = warmup_steps(settings, steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if settings.schedule == "constant":
+        return 1.0
+    if step >= steps:
+        return 0.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set every group's rate to `lr` times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["factor"]

@@ -1,0 +1,67 @@
+"""Pairs and targets of which no row comes: a run that learns nothing must not end as if it had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from multicl.data.slice import Slice
+from multicl.distributed import World
+from multicl.pairs import Pair, Term
+from multicl.types import InputError
+
+STEPS = 100
+"""After so many, or an epoch, it is judged."""
+
+
+class Unseen:
+    """The terms that no row of any rank has had yet.
+
+    Args:
+        sources: node -> key of its source in a slice. steps: those that are looked at; the same on every rank.
+    """
+
+    def __init__(self, terms: Sequence[Term], sources: Mapping[str, str], steps: int, world: World) -> None:
+        self.terms, self.sources, self.steps, self.world = list(terms), sources, steps, world
+        self.left, self.done = list(terms), 0
+
+    def look(self, part: Slice) -> str | None:
+        """One more step's rows; what there is to say after the last of them, on every rank.
+
+        Raises:
+            InputError: no term has had a row.
+        """
+        if self.done >= self.steps:
+            return None
+        self.done += 1
+        self.left = [term for term in self.left if not self._is_in(term, part)]
+        if self.done < self.steps:
+            return None
+        seen = self.world.agree(*(term not in self.left for term in self.terms))
+        missing = [_needs(term) for term, there in zip(self.terms, seen, strict=True) if not there]
+        if not missing:
+            return None
+        what = f"in {self.done} steps no row that could be used had {', none '.join(missing)}"
+        if not any(seen):
+            raise InputError(f"nothing can be learnt: {what}. See what was left out, and the columns")
+        return f"warning: {what}"
+
+    def _is_in(self, term: Term, part: Slice) -> bool:
+        """Whether a row of the slice has what the term needs."""
+        nodes = (term.a, term.b) if isinstance(term, Pair) else (term.node,)
+        first, *others = (part.batches[self.sources[node]] for node in nodes)
+        if first is None or any(batch is None for batch in others):
+            return False
+        rows = first.row
+        for batch in others:
+            rows = rows[torch.isin(rows, batch.row)] if batch is not None else rows
+        if isinstance(term, Pair):
+            return len(rows) > 0
+        return bool((part.ids_of(term, rows) >= 0).any())
+
+
+def _needs(term: Term) -> str:
+    if not isinstance(term, Pair):
+        return f"both {term.node!r} and a label of {term.column!r}"
+    return f"{term.a!r}" if term.symmetric else f"both {term.a!r} and {term.b!r}"

@@ -1,0 +1,85 @@
+"""Processes of a launcher that tells Accelerate nothing, as torchrun, meet on a machine without a GPU, too."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRAIN = (
+    "from multicl import Train; from multicl.running.accelerator import accelerator_of; accelerator_of(Train(), None)"
+)
+NAME = "from multicl.recipes.simclr import Recipe; from multicl.recipe_names import new_folder; new_folder(Recipe)"
+SAY = """
+import torch.distributed as dist
+from accelerate import Accelerator
+from multicl.distributed import World
+backend = dist.group.WORLD._get_backend(__import__("torch").device("cpu"))
+print(Accelerator().num_processes, World.current().size, World.current().rank, backend.options._timeout)
+"""
+
+
+@pytest.mark.parametrize("first", [TRAIN, NAME, f"{NAME}; {TRAIN}"], ids=["train", "name", "both"])
+@pytest.mark.parametrize("told", [{}, {"ACCELERATE_USE_CPU": "true"}], ids=["torchrun", "accelerate"])
+def test_processes_on_cpus_meet_whoever_asks_first_and_wait_for_hours(first, told):
+    assert two_processes(first + SAY, told) == [f"2 2 {rank} 3:00:00\n" for rank in "01"]
+
+
+def two_processes(script: str, told: dict[str, str]) -> list[str]:
+    """What each prints."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    env |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    env |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **told}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**env, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    try:
+        return [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+THREADS = """
+import atexit, os
+def threads():
+    names = [open(f"/proc/self/task/{thread}/comm").read() for thread in os.listdir("/proc/self/task")]
+    return sum("gloo" in name for name in names)
+atexit.register(lambda: print(threads()))
+import torch
+from multicl.running.accelerator import meet
+from multicl.distributed import World
+meet()
+world = World.current()
+print(world.agree(world.rank == 1), int(world.sum(torch.tensor(world.rank))), threads() > 0)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux names them")
+def test_no_thread_of_gloo_is_left_when_python_ends():
+    """One that lets go of the last collective's tensors later aborts the process, now and then."""
+    assert two_processes(THREADS, {}) == ["[True] 1 True\n0\n"] * 2
+
+
+@pytest.mark.parametrize("told", [{}, {"ACCELERATE_USE_CPU": "true"}], ids=["alone", "accelerate"])
+def test_an_apple_gpu_is_left_alone_and_said_to_be(told):
+    mac = "import torch; torch.backends.mps.is_available = torch.backends.mps.is_built = lambda: True; "
+    say = "; from accelerate import Accelerator; print(Accelerator().device)"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    env |= {"CUDA_VISIBLE_DEVICES": "", **told}
+    command = [sys.executable, "-c", mac + TRAIN + say]
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said == (
+        "training on the CPU: Apple's GPUs know no float64, in which views are drawn and sums are kept exact\ncpu\n"
+    )
