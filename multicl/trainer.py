@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,11 +16,11 @@ from multicl.config import to_plain
 from multicl.data.classes import with_classes
 from multicl.data.columns import check_columns
 from multicl.data.loading import Reader, open_data, slices, sources_of
-from multicl.data.mixture import Order
+from multicl.data.mixture import run_steps
 from multicl.data.slice import Skipped, Slice
 from multicl.distributed import World
 from multicl.modes import train as set_training
-from multicl.pairs import Call, Term, check_graph
+from multicl.pairs import Term, check_graph
 from multicl.running.accelerator import accelerator_of
 from multicl.running.lifecycle import Lifecycle
 from multicl.running.logbook import Logbook
@@ -30,16 +29,15 @@ from multicl.running.watch import Watch
 from multicl.seeds import seed_everything
 from multicl.settings import Momentum, Train
 from multicl.signals import Signals, Stopped
-from multicl.targets import Target
 from multicl.towers import Head, Towers
-from multicl.training.chunk_size import find_chunk_size
+from multicl.training.chunk_size import ChunkSize
 from multicl.training.finite import Finite
-from multicl.training.graph_loss import Outcome
+from multicl.training.graph_loss import Outcome, contexts_at
 from multicl.training.looks import Look, looks_of
 from multicl.training.memory import Memory
 from multicl.training.mining import Miner
-from multicl.training.norms import average_statistics, refuse_synced, set_statistics, statistics
-from multicl.training.optim import Optim, build_optimizer, lr_factor, set_lr, warmup_steps
+from multicl.training.norms import average_statistics, set_statistics, statistics
+from multicl.training.optim import Optim, build_optimizer, clip, lr_factor, set_lr, warmup_steps
 from multicl.training.recompute import recompute_layers
 from multicl.training.step import exact_step
 from multicl.training.synced import refuse_absent, synchronise
@@ -125,14 +123,11 @@ class Trainer:
         self.sources = sources_of(modalities)
         mined = self.run / "mined" if self.run else None
         self.miner = Miner(self.towers, self.reader, self.world, self.train.seed, mined, self.accelerator.print)
-        self.total, self.epoch_steps = self._total_steps()
+        self.total, self.epoch_steps = run_steps(self.rows, self.train)
         given = {"modalities": modalities, "terms": terms, "train": self.train, "optim": self.optim, "head": head}
         self.config = to_plain(given) if config is None else config
-        self.most = -(-self.train.batch_size // self.world.size) * self.miner.most
-        """Rows that a rank can have of a view."""
-        size = self.train.chunk_size
-        self.chunk_size = None if size == "auto" else min(size or self.most, self.most)
-        """Rows that the encoders see at once, the same on every rank; None: not known before the first step."""
+        most = -(-self.train.batch_size // self.world.size) * self.miner.most
+        self.chunk = ChunkSize(self.train.chunk_size, most)
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -194,7 +189,8 @@ class Trainer:
                 lr = self.train.lr * lr_factor(self.optim, step, self.total)
                 set_lr(optimizer, lr)
                 outcome = self._step(wrapped, part, step)
-                norm = self._clip(step + 1)
+                wanted = self.logbook.due(step + 1) or self.train.not_finite == "skip"
+                norm = clip(self.accelerator, self._trained, self.optim, wanted)
                 taken = self.finite.takes(step + 1, outcome.loss, norm, part.row)
                 self._move(prepared, taken, step + 1)
                 self.logbook.step(step + 1, outcome, lr, norm, waited)
@@ -271,7 +267,7 @@ class Trainer:
         best, over = self.validation.best_step, self.validation.over
         if stop or over or step in (self.total, best) or self.lifecycle.due(step):
             self.logbook.flush()
-            extra = {"total": self.total, "rows": self.size, "chunk_size": self.chunk_size}
+            extra = {"total": self.total, "rows": self.size, "chunk_size": self.chunk.size}
             extra |= {"skips": self.finite.in_a_row}
             extra |= self.validation.state()
             kept = {"norms": norms, **self.memory.state(), **self.miner.state()}
@@ -283,8 +279,7 @@ class Trainer:
         self._norms = torch.nn.ModuleList([self.towers, *([self.memory.towers] if self.memory.towers else [])])
         state = self.lifecycle.restore(self.towers, optimizer, self.total)
         if state:
-            if self.train.chunk_size == "auto" and state["chunk_size"] is not None:
-                self.chunk_size = min(state["chunk_size"], self.most)
+            self.chunk.found_before(state["chunk_size"])
             for line in self.validation.restore(state):
                 self.accelerator.print(line)
             self.lifecycle.best_step = self.validation.best_step
@@ -305,58 +300,23 @@ class Trainer:
         looks, key_looks = looks_of(part, self.towers, self.sources, *when), list[Look]()
         if memory.towers is not None:
             key_looks = looks_of(part, memory.towers, self.sources, *when, first=len(self.towers.requests))
-        chunk = self._chunk(looks)
+        chunk, found = self.chunk.of(looks, self.towers, self.world)
+        if found:
+            self.accelerator.print(found)
         if self.synced:
             refuse_absent([*looks, *key_looks], self.world)
-
-        def context(term: Term, call: Call | None) -> Context:
-            now = Context(self.world, step, step / self.total, told=self.logbook.due(step + 1))
-            if call is None or isinstance(term, Target):
-                return now
-            return replace(now, symmetric=term.symmetric and call.both, both=call.both, equal_ids=term.equal_ids)
-
+        contexts = contexts_at(Context(self.world, step, step / self.total, told=self.logbook.due(step + 1)))
         no_sync = partial(self.accelerator.no_sync, wrapped)
         try:
             return exact_step(
-                wrapped, self.towers, looks, part.ids_of, context, self.accelerator.backward, chunk, no_sync,
+                wrapped, self.towers, looks, part.ids_of, contexts, self.accelerator.backward, chunk, no_sync,
                 memory, key_looks, self.logbook.sampled(step + 1), part.scores_of, self._trained,
             )  # fmt: skip
         except torch.OutOfMemoryError as error:
-            smaller = max(1, (chunk or self.most) // 2)
+            smaller = max(1, (chunk or self.chunk.most) // 2)
             raise InputError(f"out of memory at step {step + 1}: give --train.chunk-size {smaller} or less") from error
-
-    def _chunk(self, looks: Sequence[Look]) -> int | None:
-        """Rows a chunk; None where the batch is not cut."""
-        if self.chunk_size is None:
-            self.chunk_size = find_chunk_size(self.towers, looks, self.most, self.world)
-            self.accelerator.print(f"chunk size: {self.chunk_size} of the {self.most} rows of a process fit its memory")
-        if self.chunk_size >= self.most:
-            return None
-        refuse_synced(self.towers, self.world)
-        return self.chunk_size
-
-    def _clip(self, step: int) -> torch.Tensor | None:
-        """The gradient's norm before it is clipped; None where nobody asks."""
-        norm: torch.Tensor | None = None
-        if self.optim.clip is not None:
-            self.accelerator.unscale_gradients()
-            norm = torch.nn.utils.clip_grad_norm_(self._trained, self.optim.clip)
-        elif self.logbook.due(step) or self.train.not_finite == "skip":
-            self.accelerator.unscale_gradients()
-            norm = torch.nn.utils.get_total_norm(p.grad for p in self._trained if p.grad is not None)
-        return norm
 
     def _slices(self, start: int) -> Iterator[Slice]:
         device, world, size = self.accelerator.device, self.world, self.train.batch_size
         pin = device.type == "cuda"
         return slices(self.reader, self.settings, size, world.rank, world.size, start, self.total, pin, device)
-
-    def _total_steps(self) -> tuple[int, int]:
-        """Steps of the run and of an epoch; a stream's run is one."""
-        steps = self.train.steps
-        if self.rows.streaming:
-            if steps is None:
-                raise InputError("a stream has no length: give train.steps instead of epochs")
-            return steps, steps
-        epoch = Order(self.rows, self.train.batch_size, self.train.seed).epoch_steps
-        return (max(1, round(self.train.epochs * epoch)) if steps is None else steps), epoch

@@ -19,6 +19,7 @@ import numpy as np
 from multicl.data.ids import SET_BITS
 from multicl.data.rows import Row, Rows
 from multicl.seeds import epoch_order
+from multicl.settings import Train
 from multicl.types import InputError
 
 Batches = Literal["mixed", "one"]
@@ -237,3 +238,17 @@ def _later(before: Numbers, after: Numbers, gap: int) -> Numbers:
         head.append(waiting[at])
         del waiting[at]
     return np.concatenate([np.array(head, np.int64), after[gap:]])
+
+
+def run_steps(rows: Rows, train: Train) -> tuple[int, int]:
+    """Steps of a run and of an epoch; a stream's run is one epoch.
+
+    Raises:
+        InputError: a stream without `train.steps`; a batch that the rows cannot fill (`Order`).
+    """
+    if rows.streaming:
+        if train.steps is None:
+            raise InputError("a stream has no length: give train.steps instead of epochs")
+        return train.steps, train.steps
+    epoch = Order(rows, train.batch_size, train.seed).epoch_steps
+    return (max(1, round(train.epochs * epoch)) if train.steps is None else train.steps), epoch

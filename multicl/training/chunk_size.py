@@ -1,4 +1,4 @@
-"""The largest chunk that fits the memory, found once, before the first step.
+"""Rows that the encoders see at once: a number, or the largest that fits the memory, found once, before the first step.
 
 On an accelerator by trying: the whole batch at once, then halves. On a CPU, where the system ends a process that takes
 too much, from what the graph of a few rows holds and what is free.
@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import torch
@@ -19,7 +20,7 @@ from multicl.distributed import World
 from multicl.towers import Towers
 from multicl.training.chunks import cut
 from multicl.training.looks import Look
-from multicl.training.norms import statistics_held
+from multicl.training.norms import refuse_synced, statistics_held
 from multicl.types import InputError
 
 SHARE = 0.4
@@ -31,6 +32,40 @@ FEW = 16
 
 Fits = Callable[[int, bool], bool]
 """(rows a chunk, whether that is the whole batch) -> whether the graphs that a step holds at once fit the memory."""
+
+
+class ChunkSize:
+    """Rows that the encoders see at once, the same on every rank.
+
+    Args:
+        wanted: what `train.chunk_size` says. most: rows that a rank can have of a view.
+    """
+
+    def __init__(self, wanted: int | Literal["auto"] | None, most: int) -> None:
+        self.most = most
+        self.auto = wanted == "auto"
+        self.size = None if wanted == "auto" else min(wanted or most, most)
+        """None: not known before the first step."""
+
+    def found_before(self, size: int | None) -> None:
+        """What a run that is resumed has found; None: nothing yet."""
+        if self.auto and size is not None:
+            self.size = min(size, self.most)
+
+    def of(self, looks: Sequence[Look], towers: Towers, world: World) -> tuple[int | None, str | None]:
+        """Rows a chunk of these looks, None where the batch is not cut; and what to tell, where it was found just now.
+
+        Raises:
+            InputError: nothing fits (`find_chunk_size`); a norm over all ranks, where the batch is cut.
+        """
+        told = None
+        if self.size is None:
+            self.size = find_chunk_size(towers, looks, self.most, world)
+            told = f"chunk size: {self.size} of the {self.most} rows of a process fit its memory"
+        if self.size >= self.most:
+            return None, told
+        refuse_synced(towers, world)
+        return self.size, told
 
 
 def find_chunk_size(towers: Towers, looks: Sequence[Look], most: int, world: World) -> int:

@@ -50,6 +50,17 @@ class Contexts(Protocol):
         ...
 
 
+def contexts_at(now: Context) -> Contexts:
+    """Contexts of a step that is in `now`: of a pair's call they also say which ways it asks, and of which ids."""
+
+    def context(term: Term, call: Call | None) -> Context:
+        if call is None or isinstance(term, Target):
+            return now
+        return replace(now, symmetric=term.symmetric and call.both, both=call.both, equal_ids=term.equal_ids)
+
+    return context
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a step tells: the loss, and for each term what its objective logs, as scalars on the device."""

@@ -1,14 +1,14 @@
-"""Optimiser, parameter groups and the learning-rate schedule."""
+"""Optimiser, parameter groups, the learning-rate schedule and the norm of gradients."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from multicl.choices import check_choices
 from multicl.narrow import refuse_narrow
@@ -16,6 +16,9 @@ from multicl.pairs import tower_of
 from multicl.towers import Towers
 from multicl.training.lars import LARS
 from multicl.types import InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +136,13 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set every group's rate to `lr` times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
+
+
+def clip(accelerator: Accelerator, trained: Sequence[nn.Parameter], settings: Optim, wanted: bool) -> Tensor | None:
+    """The gradient's norm before it is clipped, if it is to be; None where neither `clip` nor the caller wants it."""
+    if settings.clip is None and not wanted:
+        return None
+    accelerator.unscale_gradients()
+    if settings.clip is not None:
+        return torch.nn.utils.clip_grad_norm_(trained, settings.clip)
+    return torch.nn.utils.get_total_norm(p.grad for p in trained if p.grad is not None)

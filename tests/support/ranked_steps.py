@@ -112,7 +112,7 @@ def agreed(free: list[float]) -> list[Any]:
         trainer = Trainer({"a": Vectors(dropout=0.1)}, [Pair("a", "a")], rows(32), train=train)
         try:
             trainer.fit()
-            found.append(trainer.chunk_size)
+            found.append(trainer.chunk.size)
         except InputError as error:
             found.append(str(error))
     return found
