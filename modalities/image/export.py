@@ -80,9 +80,9 @@ def _processor(image: Image, encoder: ImageEncoder) -> Any:
     from multicl.modalities.image.decode import scaled
 
     mean, std = _stats(encoder)
-    share, interpolation = image.whole
+    share, interpolation, mode = image.whole
     (height, width), (tall, wide) = image.shape, (scaled(side, share) for side in image.shape)
-    size = {"height": tall, "width": wide} if image.crop_mode == "squash" else {"shortest_edge": min(tall, wide)}
+    size = {"height": tall, "width": wide} if mode == "squash" else {"shortest_edge": min(tall, wide)}
     crop = {"height": height, "width": width}
     how = Resampling[interpolation.upper()]
     return CLIPImageProcessor(size=size, crop_size=crop, resample=how, image_mean=mean, image_std=std)
@@ -93,7 +93,7 @@ def _transformers(image: Image, encoder: ImageEncoder, folder: Path) -> str:
     net = encoder.net
     assert isinstance(net, Pooled)
     height, width = image.shape
-    if height != width and image.crop_mode == "center":
+    if height != width and image.whole[2] == "center":
         raise InputError("the image processors of transformers cut no pictures that are not square")
     with pretrained.quiet():
         net.model.save_pretrained(folder)  # type: ignore[operator]
@@ -128,8 +128,8 @@ def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text())
     mean, std = _stats(encoder)
     shape = [len(mean), *image.shape]
-    share, how = image.whole
-    read = {"crop_pct": share, "crop_mode": image.crop_mode, "interpolation": how}  # as `Image.load` does
+    share, how, mode = image.whole
+    read = {"crop_pct": share, "crop_mode": mode, "interpolation": how}  # as `Image.load` does
     config["pretrained_cfg"] |= {"mean": mean, "std": std, "input_size": shape, **read}
     for key in ("test_input_size", "test_crop_pct"):
         config["pretrained_cfg"].pop(key, None)

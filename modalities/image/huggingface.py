@@ -16,6 +16,9 @@ from multicl.modalities.image.color import IMAGENET, Stats
 from multicl.modalities.image.named import KINDS
 from multicl.types import InputError
 
+WARPED = 384
+"""Pixels a side from which ConvNeXt's processor squashes whole pictures, and cuts nothing off."""
+
 
 class Pooled(nn.Module):
     """A model of Hugging Face: [B, C, h, w] -> its pooled output [B, W], or the mean over its tokens or places."""
@@ -133,6 +136,9 @@ def reading(name: str) -> dict[str, Any]:
     how: dict[str, Any] = {} if edge else {"crop_mode": "squash"}
     if (resample := getattr(processor, "resample", None)) is not None:
         how["interpolation"] = _interpolation(resample)
+    if edge and (share := getattr(processor, "crop_pct", None)):  # ConvNeXt's and PoolFormer's
+        warped = edge >= WARPED and not getattr(processor, "do_center_crop", False)
+        return {"size": (edge, edge), **how, **({"crop_mode": "squash"} if warped else {"crop_pct": share})}
     if not getattr(processor, "do_center_crop", False):
         return {"size": (edge, edge) if edge else whole, **how}
     shape = crop["height"], crop["width"]

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import cache
 from typing import Any
 
 from torch import nn
@@ -77,25 +76,6 @@ def timm_net(name: str, inputs: int, weights: bool) -> tuple[nn.Module, Stats]:
     config = data.resolve_data_config(model=net)
     plain = inputs == 3
     return net, (tuple(config["mean"]), tuple(config["std"])) if plain else IMAGENET
-
-
-@cache
-def timm_reading(name: str, shape: tuple[int, int]) -> tuple[float | None, str | None]:
-    """Share of the height and width, and the scaling, with which timm evaluates weights on pictures of a shape.
-
-    None where timm lacks the model or its weights, or is not installed, of which `timm_net` tells.
-    """
-    try:
-        from timm.models import get_pretrained_cfg
-
-        config = get_pretrained_cfg(name)
-    except (ImportError, RuntimeError):
-        return None, None
-    if config is None:
-        return None, None
-    tested = config.test_input_size is not None and tuple(config.test_input_size[1:]) == shape
-    share = (config.test_crop_pct if tested else None) or config.crop_pct
-    return share, config.interpolation
 
 
 def adapt_input(net: nn.Module, inputs: int) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from multicl.modalities.image.presets import LOCAL, SMALL, STRONG, WEAK, Augment, height_width, require
+from multicl.modalities.image.reading import Reading, own_reading
 from multicl.types import Batch, Half, InputError, Kind, Sample, Suggestion
 
 if TYPE_CHECKING:
@@ -50,19 +52,19 @@ class Image:
     are longer are shrunk (those shorter than `size` enlarged), and a crop with fewer pixels than `size` is enlarged. A
     pixel takes 3 bytes, in memory and on the way to the device. None: twice `size`; up to 48, where views are made
     quickest, no more than 48."""
-    crop_mode: CropMode = "center"
-    """What is done with pictures of another shape when they are looked at whole: they are scaled to cover the size, and
-    their centre is cut out; or "squash": they are scaled to it, whatever their proportions, as SigLIP's (timm's
-    names). Random crops are cut from anywhere; with "squash", from the squashed picture."""
+    crop_mode: CropMode | None = None
+    """What is done with pictures of another shape when they are looked at whole (timm's names): "center": they are
+    scaled to cover the size, and their centre is cut out; "squash": they are scaled to it, whatever their proportions,
+    as SigLIP's. Random crops are cut from anywhere; with "squash", from the squashed picture. None: what a pretrained
+    model of Hugging Face or timm is evaluated with; of others "center"."""
     crop_pct: float | None = None
     """Share of the height and width that is looked at in evaluation, about the centre, in (0, 1] (timm's name).
     Training's crops show things larger than whole pictures do (arXiv:1906.06423): after strong crops less than 1 may be
-    better. None: what a pretrained model of timm was evaluated with, 0.875 to 1; of others 1. Nodes of one column
-    whose values differ have views of their own."""
+    better. None: what a pretrained model of timm, torchvision or Hugging Face is evaluated with by its library, mostly
+    0.875 to 1; of others 1. Nodes of one column whose values differ have views of their own."""
     interpolation: Interpolation | None = None
-    """How whole pictures are scaled, antialiased (Pillow's and timm's names); models of the hub want what they were
-    trained with, most often "bicubic", and some, as SigLIP 2, "bilinear". None: a pretrained timm model's own; of
-    others "bicubic"."""
+    """How whole pictures are scaled, antialiased (Pillow's and timm's names). None: a pretrained model's own; of others
+    "bicubic"."""
     channels: Channels = "rgb"
     """What the encoder looks at; "L", "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849), "a", "b": half of
     the latter; "Y", "CbCr": luma or colour as JPEG has them."""
@@ -98,7 +100,8 @@ class Image:
         if self.crop_pct is not None:
             right = isinstance(self.crop_pct, int | float) and 0 < self.crop_pct <= 1
             require(right, "crop_pct", self.crop_pct, "in (0, 1]")
-        require(self.crop_mode in get_args(CropMode), "crop_mode", self.crop_mode, f"one of {get_args(CropMode)}")
+        modes = get_args(CropMode)
+        require(self.crop_mode in (None, *modes), "crop_mode", self.crop_mode, f"one of {modes}")
         for name in ("strong", "weak", "local"):
             wanted = "an Augment, as SIMCLR of multicl.modalities.image"
             require(isinstance(getattr(self, name), Augment), name, getattr(self, name), wanted)
@@ -131,23 +134,21 @@ class Image:
         height, width = self.shape
         return -(-height // 2), -(-width // 2)
 
-    @property
-    def whole(self) -> tuple[float, Interpolation]:
-        """`crop_pct` and `interpolation` as they are settled: how whole pictures are looked at."""
-        share, how = self.crop_pct, self.interpolation
-        if self.pretrained and isinstance(self.encoder, str) and self.encoder.startswith("timm/"):
-            from multicl.modalities.image.named import timm_reading
-
-            own_share, own_how = timm_reading(self.encoder.removeprefix("timm/"), self.shape)
-            share = share or own_share
-            how = how or next((known for known in get_args(Interpolation) if known == own_how), None)
-        return share or 1.0, how or "bicubic"
+    @cached_property  # a model's own may be in a file or on the hub; loaders' processes get it with the settings
+    def whole(self) -> tuple[float, Interpolation, CropMode]:
+        """`crop_pct`, `interpolation` and `crop_mode` as they are settled: how whole pictures are looked at."""
+        own = Reading()
+        if self.pretrained and isinstance(self.encoder, str) and self.encoder != "small" and self.stem == "default":
+            own = own_reading(self.encoder, self.shape)
+        how: Interpolation = next((known for known in get_args(Interpolation) if known == own.interpolation), "bicubic")
+        mode: CropMode = "squash" if own.crop_mode == "squash" else "center"
+        return self.crop_pct or own.crop_pct or 1.0, self.interpolation or how, self.crop_mode or mode
 
     @property
     def source(self) -> Hashable:
         """The settings that decide load, collate and view."""
         shapes = self.shape, self.stored_shape, self.local_shape
-        return "image", *shapes, self.crop_mode, *self.whole, self.strong, self.weak, self.local
+        return "image", *shapes, *self.whole, self.strong, self.weak, self.local
 
     @property
     def files(self) -> bool:
@@ -169,12 +170,11 @@ class Image:
         """
         from multicl.modalities.image import decode
 
-        squash = self.crop_mode == "squash"
+        share, how, mode = self.whole
         if rng is None:
-            share, how = self.whole
-            return decode.load(raw, *self.shape, share, squash, how)
+            return decode.load(raw, *self.shape, share, mode == "squash", how)
         pixels, (tall, wide) = decode.load_whole(raw, self.shape, self.stored_shape)
-        return pixels, 1.0 if squash else (wide * self.shape[0]) / (tall * self.shape[1])
+        return pixels, 1.0 if mode == "squash" else (wide * self.shape[0]) / (tall * self.shape[1])
 
     def single(self, values: Any) -> bool:
         """Whether these are one picture: a path, bytes, a PIL image, an array [H, W] or [H, W, C].
@@ -255,8 +255,10 @@ class Image:
                 "give it again when loading: modalities={...: Image(encoder=my_module)}"
             )
         encoder = str(folder) if (Path(folder) / "config.json").is_file() else self.encoder
-        plain, (share, how) = dataclasses.replace(self, encoder=encoder, pretrained=False), self.whole
-        return plain if plain.whole == (share, how) else dataclasses.replace(plain, crop_pct=share, interpolation=how)
+        plain, (share, how, mode) = dataclasses.replace(self, encoder=encoder, pretrained=False), self.whole
+        if plain.whole == self.whole:
+            return plain
+        return dataclasses.replace(plain, crop_pct=share, interpolation=how, crop_mode=mode)
 
     def forms(self, encoder: nn.Module) -> tuple[str, ...]:
         """The forms of `export` that can hold this encoder."""

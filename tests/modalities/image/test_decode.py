@@ -3,7 +3,6 @@
 import io
 import random
 import struct
-import sys
 import zlib
 
 import numpy as np
@@ -308,33 +307,3 @@ def test_crop_pct_is_of_evaluation_alone():
     picture, image = Pil.fromarray(colours(16, 16)), Image(size=8, crop_pct=0.5)
     assert image.load(picture).equal(decode.load(picture.crop((4, 4, 12, 12)), 8, 8))
     assert image.load(picture, random.Random(0))[0].equal(IMAGE.load(picture, random.Random(0))[0])
-
-
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [("resnet18.a1_in1k", 224), ("resnet18.a1_in1k", 288), ("resnet18.tv_in1k", 224), ("vit_tiny_patch16_224", 32)],
-)
-def test_a_pretrained_timm_model_looks_at_whole_pictures_as_timm_evaluates_it(name, size, tmp_path):
-    timm = pytest.importorskip("timm")
-    config = timm.create_model(name, pretrained=False).pretrained_cfg
-    share = config["test_crop_pct"] if size == 288 else config["crop_pct"]
-    image, picture = Image(f"timm/{name}", size=size), Pil.fromarray(colours(300, 400))
-    expected = decode.load(picture, size, size, share, False, config["interpolation"])
-    assert image.load(picture).equal(expected)
-    assert image.load(picture).equal(Image(size=size).load(picture)) is (
-        size == 288 and image.whole == (1.0, "bicubic")
-    )
-    restored = image.restored(tmp_path)
-    assert (restored.pretrained, restored.whole, restored.source) == (False, image.whole, image.source)
-    fresh, given = Image(f"timm/{name}", size=size, pretrained=False), Image(f"timm/{name}", crop_pct=1.0)
-    assert (fresh.whole, given.whole[0]) == ((1.0, "bicubic"), 1.0)
-    assert image.load(picture, random.Random(0))[0].equal(Image(size=size).load(picture, random.Random(0))[0])
-
-
-def test_where_timm_knows_no_weights_whole_pictures_are_whole(monkeypatch):
-    pytest.importorskip("timm")
-    usual = (1.0, "bicubic")
-    assert Image("timm/resnet18.of_nobody").whole == Image("timm/nothing").whole == Image("resnet18").whole == usual
-    monkeypatch.setitem(sys.modules, "timm", None)
-    monkeypatch.setitem(sys.modules, "timm.models", None)
-    assert Image("timm/resnet34").whole == usual

@@ -319,7 +319,9 @@ def test_other_encoders_save_nothing(tmp_path):
     for image in (Image(), Image("resnet18"), Image("timm/resnet10t"), Image(nn.Flatten())):
         image.save(tmp_path)
     assert not list(tmp_path.iterdir())
-    assert Image("resnet18").restored(tmp_path) == Image("resnet18", pretrained=False)
+    own = {"crop_pct": 0.875, "interpolation": "bilinear", "crop_mode": "center"}  # as its weights' are looked at
+    assert Image("resnet18").restored(tmp_path) == Image("resnet18", pretrained=False, **own)
+    assert Image("small").restored(tmp_path) == Image("small", pretrained=False)
     with pytest.raises(InputError, match=r"module of your own \(Flatten\).*modalities="):
         Image(nn.Flatten()).restored(tmp_path)
 

@@ -64,7 +64,7 @@ def test_augmentations_out_of_range_are_named(bad):
 def test_source_is_what_decides_the_pixels():
     image = Image()
     assert hash(image.source) == hash(Image("resnet18", channels="L", column="x", tower="y", stem="cifar").source)
-    assert image.source == Image("resnet18", channels="ab").source
+    assert image.source == Image("resnet18", channels="ab", pretrained=False).source != Image("resnet18").source
     assert image.source == Image(size=(32, 32)).source
     assert image.source != Image(size=16).source
     assert image.source != Image(strong=Augment()).source
