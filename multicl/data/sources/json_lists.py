@@ -28,7 +28,7 @@ COLUMNS = ""
 def lists_in(file: Path) -> list[str]:
     """The keys of a local .json (.json.gz, .bz2, .xz) under which lists of objects stand; or COLUMNS alone.
 
-    A table is an object of lists that are equally long, 2 or more, or of what pandas writes:
+    A table is an object of lists that are equally long, 2 or more, not all of objects, or of what pandas writes:
     {"text": {"0": "a", "1": "b"}, "image": {"0": ..., "1": ...}}. Empty: the file is something else.
 
     Raises:
@@ -40,8 +40,7 @@ def lists_in(file: Path) -> list[str]:
         found = _only_object(file)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):  # `datasets` says what is wrong
         return []
-    keys = [key for key, rows in found.items() if _are_rows(rows)]
-    return keys or [COLUMNS] * bool(_columns(found, file))
+    return [COLUMNS] if _columns(found, file) else [key for key, rows in found.items() if _are_rows(rows)]
 
 
 def chosen(keys: Sequence[str], split: str, name: str) -> str | None:
@@ -136,9 +135,12 @@ def _columns(found: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
     cells = list(found.values())
     if cells and all(isinstance(c, dict) and c and all(map(str.isdigit, c)) and [*c] == [*cells[0]] for c in cells):
         cells = [list(column.values()) for column in cells]
-    if not cells or not all(_is_column(column) for column in cells):
+    plain = [isinstance(c, list) and not any(isinstance(cell, dict) for cell in c) for c in cells]
+    if not any(plain) or not all(isinstance(c, list) and len(c) > 1 for c in cells):
         return []
     if len({len(column) for column in cells}) > 1:
+        if not all(plain):
+            return []
         lengths = {name: len(column) for name, column in zip(found, cells, strict=True)}
         raise InputError(
             f"{file} is one object of lists, but they are no columns of a table, as they are not equally long: "
@@ -149,7 +151,3 @@ def _columns(found: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
 
 def _are_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
-
-
-def _is_column(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 1 and not any(isinstance(cell, dict) for cell in value)

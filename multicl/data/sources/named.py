@@ -12,6 +12,7 @@ from typing import Any
 
 from multicl.data.sources.folders import FOLDERS, refuse_links, refuse_mixed, unread
 from multicl.data.sources.hub import offline_if_unreachable
+from multicl.data.sources.integers import whole_columns
 from multicl.data.sources.json_lists import chosen, lines_of, lists_in, only_lists
 from multicl.data.sources.reasons import reason
 from multicl.data.sources.separators import EMPTY_ALONE, captions, read_captions, separator
@@ -110,7 +111,8 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
     """What `datasets` reads a set with.
 
     Of CSV only empty cells are missing, unless the set's card says otherwise; local files may have other separators,
-    and a local folder's metadata.csv is read alike. Local tars have all columns that are found in many samples.
+    their integers keep all digits, and a local folder's metadata.csv is read alike. Local tars have all columns that
+    are found in many samples.
     """
     import datasets
     from datasets.packaged_modules.csv.csv import CsvConfig
@@ -134,6 +136,8 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
             changes |= EMPTY_ALONE
         if config.sep == "," and config.delimiter is None and (found := separator(files)):
             changes["sep"] = found
+        if config.converters is None and config.features is None and all(map(Path.is_file, files)):
+            changes |= whole_columns(files, config.pd_read_csv_kwargs | changes)
     if changes:
         builder = datasets.load_dataset_builder(what, **(dict(options) | changes))
     if "metadata_filenames" in changes:

@@ -121,6 +121,14 @@ def test_columns_are_a_table(tmp_path: Path, indent: int | None, index: bool, st
     assert rows_of(tmp_path / "set") == rows
 
 
+def test_a_column_may_hold_objects(tmp_path: Path) -> None:
+    columns = {"image": ["a.png", "b.png", "c.png"], "about": [{"n": 1}, {"n": 2}, {"n": None}]}
+    expected = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    assert rows_of(write(tmp_path / "a.json", columns)) == expected
+    longer = {"data": columns["about"], "tags": ["x", "y"]}  # no columns: the list of objects is the rows
+    assert rows_of(write(tmp_path / "b.json", longer)) == columns["about"]
+
+
 def test_columns_of_unlike_lengths_are_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", {"text": ["a", "b", "c"], "image": ["x", "y"]})
     with pytest.raises(InputError, match=r"not equally long: \{'text': 3, 'image': 2\}. If it is one row, write it"):
