@@ -57,8 +57,7 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
     except InputError as error:
         fail(error)
     except Stopped as stopped:
-        saved = f"saved at step {stopped.step}" if stopped.step else "before the first step"
-        _say_how_to_go_on(settings, f"{stopped.reason}: {saved}")
+        _say_how_to_go_on(settings, stopped.told)
         if stopped.together:
             atexit.register(part)
         raise

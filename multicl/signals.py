@@ -37,6 +37,11 @@ class Stopped(SystemExit):
         super().__init__(EXIT_STOPPED)
         self.step, self.reason, self.together = step, reason, together
 
+    @property
+    def told(self) -> str:
+        """In words: which signal, and what is saved."""
+        return f"{self.reason}: {f'saved at step {self.step}' if self.step else 'before the first step'}"
+
 
 class Signals:
     """While entered, the first signal is noted and a second one ends the process at once.

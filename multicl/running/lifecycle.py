@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ import torch
 
 from multicl.files import FULL, alone, write_whole, writing
 from multicl.running.checkpoint import Damaged, checkpoints, load_checkpoint, load_weights, save_checkpoint, sweep
-from multicl.signals import Signals, Stopped
+from multicl.signals import Signals, Stopped, readers_may_leave
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -107,6 +108,10 @@ class Lifecycle:
         except Stopped as stopped:
             with suppress(OSError):  # what counts is saved
                 self._tell("stopped", total, stopped.reason)
+            if not self.figures_follow and self.accelerator.is_main_process:  # else the recipe's launcher tells it
+                with readers_may_leave(lambda within: True):
+                    how = f"Trainer(..., run={str(self.folder)!r}, resume=True)"
+                    print(f"\n{stopped.told}; to go on: {how}", file=sys.stderr, flush=True)
             raise
         except BaseException as error:
             with suppress(OSError):

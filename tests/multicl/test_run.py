@@ -622,7 +622,9 @@ def test_a_signal_while_the_model_is_measured(
     finally:
         signal.signal(number, before)
     assert stopped.value.code == 75
-    assert f"{number.name}: {told}; to go on: --run r --resume auto" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"{number.name}: {told}; to go on: --run r --resume auto" in err
+    assert "Trainer(" not in err
     status = json.loads(Path("r/status.json").read_text())
     assert (status["state"], status["step"], status["total"], status["reason"]) == ("stopped", step, 20, number.name)
     assert not Path("r/result.json").exists()

@@ -114,7 +114,9 @@ def test_status_says_how_a_run_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_ends_the_step_saves_and_leaves(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_the_step_saves_and_leaves(
+    tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, outside = tmp_path / "run", signal.signal(number, signal.SIG_DFL)  # whatever the tests were started by
     t = trainer(run)
     step = t._step
@@ -134,6 +136,8 @@ def test_a_signal_ends_the_step_saves_and_leaves(tmp_path: Path, number: signal.
         signal.signal(number, outside)
     assert stopped.value.code == EXIT_STOPPED == 75
     assert (stopped.value.step, stopped.value.reason) == (5, number.name)
+    how = f"Trainer(..., run={str(run)!r}, resume=True)"
+    assert capsys.readouterr().err.endswith(f"\n{number.name}: saved at step 5; to go on: {how}\n")
     assert status(run) == {
         "state": "stopped", "step": 5, "total": 8, "reason": number.name, "best_step": None
     }  # fmt: skip
