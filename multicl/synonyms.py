@@ -16,36 +16,59 @@ NAMES = {
     "train.chunk-size": "accum-freq gradient-accumulation-steps accumulate-grad-batches mini-batch-size",
     "train.mixed-precision": "fp16 bf16 amp precision half",
     "train.checkpoint-every": "save-steps save-every save-frequency save-freq save-strategy",
-    "train.keep": "save-total-limit",
+    "train.keep": "save-total-limit save-most-recent delete-previous-checkpoint",
+    "train.best": "metric-for-best-model load-best-model-at-end",
+    "train.best-is": "greater-is-better",
+    "train.gradient-checkpointing": "grad-checkpointing activation-checkpointing",
     "train.log-every": "logging-steps log-every-n-steps log-every-n-iters log-freq print-freq",
     "train.evaluate-every": "eval-steps val-frequency eval-freq eval-strategy",
     "train.trackers": "wandb tensorboard report-to logger log-with",
     "train.patience": "early-stopping early-stopping-patience",
     "train.sync-batch-norm": "sync-bn sync-batchnorm",
-    "optim.name": "opt optim optimizer optimiser",
+    "optim.name": "opt optim optimizer optimiser lars",
     "optim.warmup": "warmup warmup-steps warmup-ratio warmup-epochs num-warmup-steps",
-    "optim.schedule": "scheduler lr-scheduler lr-scheduler-type lr-schedule",
+    "optim.schedule": "cos scheduler lr-scheduler lr-scheduler-type lr-schedule",
     "optim.weight-decay": "wd",
+    "optim.momentum": "beta1 adam-beta1 sgd-momentum",
+    "optim.beta2": "adam-beta2",
+    "optim.tower-lr": "lock-image lock-text freeze-backbone freeze-encoder freeze-image freeze-text backbone-lr",
     "optim.clip": "max-grad-norm grad-clip-norm clip-grad gradient-clip-val grad-clip",
     "data.path": "data data-path data-dir data-root dataset dataset-name root train-data train-dir train-file",
     "data.test": "val-data val-dir test-data test-file eval-data validation-file",
+    "data.columns": "csv-img-key csv-caption-key image-column caption-column text-column column-names",
     "data.workers": "num-workers dataloader-num-workers n-workers",
-    "objective.temperature": "tau temp",
+    "objective.temperature": "tau temp moco-t",
     "objective": "loss criterion",
     "head.dim": "dim embed-dim embedding-dim embedding-size out-dim projection-dim proj-dim proj-output-dim moco-dim",
     "head.hidden": "hidden-dim proj-hidden-dim projection-hidden-dim",
     "momentum.rate": "ema momentum-encoder moco-m base-tau base-tau-momentum",
     "queue": "queue-size moco-k memory-bank-size memory-size",
     "run": "out-dir output output-dir save-dir log-dir logs logs-dir checkpoint-dir exp-name experiment run-name",
-    "resume": "resume-from-checkpoint auto-resume",
+    "resume": "resume-from-checkpoint auto-resume ckpt-path",
     "checkpoint": "pretrained-model init-from",
     "image.size": "image-size img-size crop-size input-size resolution force-image-size",
     "encoder": "arch architecture backbone model model-name model-name-or-path",
+    "image.strong": "augmentation augmentations aug-cfg transform transforms",
+    "lora": "lora-r lora-rank use-lora use-peft",
+    "label": "label-column",
+    "text.pooling": "pooling-mode",
+    "text.prompt": "prompts",
     "text.max-tokens": "max-length max-seq-length context-length",
 }
 """A flag of ours, or the end of several (`encoder` is image's and text's) -> how others call it, in words."""
-LAUNCH = "gpus num-gpus n-gpus devices device ngpus nproc-per-node num-processes world-size dist-url local-rank"
-"""What is Accelerate's to say."""
+ELSEWHERE = {
+    "is of `accelerate launch`, as in `accelerate launch --num_processes 2 recipe.py ...`": (
+        "gpus num-gpus n-gpus devices device ngpus gpu-index nproc-per-node num-processes world-size dist-url "
+        "local-rank accelerator strategy distributed"
+    ),
+    "is not needed: the loss is exact over all processes": "local-loss gather-with-grad gather-distributed",
+    "is a measure of a trained run, as in `multicl eval RUN --measure zero_shot --data FOLDER`": (
+        "imagenet-val imagenet-v2 zeroshot-frequency"
+    ),
+    "is a recipe of its own: `multicl recipes siglip`": "siglip",
+    "is a command of the hub's, as in `hf upload ORG/NAME RUN/model`": "push-to-hub hub-model-id push-to-hf-hub",
+}
+"""What no flag of ours says -> the flags of others that ask for it."""
 
 
 def hints(cls: type, words: Sequence[str]) -> list[str]:
@@ -59,8 +82,7 @@ def hints(cls: type, words: Sequence[str]) -> list[str]:
         ours = [f"--{k}" for end, names in NAMES.items() if name in names.split() for k in known if _ends(k, end)]
         if ours:
             lines.append(f"{flag} is here {', '.join(ours)}")
-        elif name in LAUNCH.split():
-            lines.append(f"{flag} is of `accelerate launch`, as in `accelerate launch --num_processes 2 recipe.py ...`")
+        lines += [f"{flag} {said}" for said, names in ELSEWHERE.items() if name in names.split()]
     return lines
 
 

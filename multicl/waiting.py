@@ -20,6 +20,11 @@ _WITHIN: ContextVar[bool] = ContextVar("within", default=False)
 """Whether somebody waits already, in this thread."""
 
 
+def watched() -> bool:
+    """Whether a bar on stderr is seen as it grows: in a terminal or a notebook."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
+
+
 class Waiting:
     """Counts what is done of so much; of several ranks the first one shows it, on stderr. One within another is silent.
 
@@ -30,7 +35,7 @@ class Waiting:
     def __init__(self, total: int, what: str, unit: str) -> None:
         self.total, self.what, self.unit, self.done = total, what, unit, 0
         self._shown = World.current().rank == 0 and not _WITHIN.get()
-        hidden = None if self._shown else True  # None: where nobody watches
+        hidden = not (self._shown and watched())
         self._bar = tqdm(total=total, desc=what, unit=unit, leave=False, delay=PATIENCE, disable=hidden)
         self._said = time.perf_counter()
 

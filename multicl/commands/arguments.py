@@ -186,8 +186,9 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("--label", help="column of the labels; default: label")
     evaluate.add_argument("--names", help="column of the classes' names, for zero_shot; default: --label")
     evaluate.add_argument(
-        "--template", nargs="+", dest="templates", help='of a class, "a photo of a {}"; default: its name alone'
-    )
+        "--template", nargs="+", dest="templates",
+        help='of a class, "a photo of a {}", several, or a FILE.txt of one a line; default: its name alone',
+    )  # fmt: skip
     evaluate.add_argument(
         "--pairs", nargs="+", default=[], metavar="A-B", help="instead: retrieval between these nodes"
     )

@@ -212,13 +212,18 @@ def slices(
         sampler=map(packed, asked) if workers and reader.rows.streaming else asked,
         num_workers=workers,
         pin_memory=pin,
-        multiprocessing_context="forkserver" if workers else None,  # a fork of a process with threads may hang
+        multiprocessing_context=_start_method() if workers else None,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # a loader draws a number; the global generator stays as it is
         worker_init_fn=_begin_loader if workers else None,
     )
     with nullcontext() if sent is None or sent.names_main else _main_unseen():
         return _unguarded(iter(loader))
+
+
+def _start_method() -> str:
+    """How loader processes start: a fork of a process with threads may hang, and Windows has no server that forks."""
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 class _Sent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,15 +22,30 @@ if TYPE_CHECKING:
 def filled(names: Sequence[str], templates: Sequence[str]) -> list[str]:
     """Every class name in every template, the templates of one name together: "a photo of a {}" -> "a photo of a cat".
 
+    Args:
+        templates: a name that ends in .txt is a file of them, one a line.
+
     Raises:
-        InputError: no name, no template, or a template without its place for the name, {}.
+        InputError: no name, no template, or a template without its place for the name, {}; a file that cannot be read.
     """
+    templates = [line for template in templates for line in _lines(template)]
     if not names or not templates:
         raise InputError(f"zero-shot needs names of classes and templates, got {list(names)} and {list(templates)}")
     for template in templates:
         if template.count("{}") != 1:
             raise InputError(f"a template needs one {{}}, where the name goes, got {template!r}")
     return [template.replace("{}", name) for name in names for template in templates]
+
+
+def _lines(template: str) -> list[str]:
+    """A template, or those of a file."""
+    if not template.endswith(".txt"):
+        return [template]
+    try:
+        lines = Path(template).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"the file of templates {template} cannot be read: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def class_vectors(prompts: Tensor, classes: int) -> Tensor:

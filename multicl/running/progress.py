@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from multicl.waiting import LINE_EVERY
+from multicl.waiting import LINE_EVERY, watched
 
 WAIT_SHARE, WAIT_SECONDS = 0.3, 10.0  # waiting for data is worth a word from this share and time on
 
@@ -24,8 +24,8 @@ class Progress:
         self.waited = self.waited_in_all = 0.0
         self.hinted = False
         self.shown = shown
-        watched = shown and sys.stderr.isatty()
-        self.bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True) if watched else None
+        bar = shown and watched()
+        self.bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True) if bar else None
 
     def advance(self, loss: Tensor | None, waited: float) -> None:
         """One step more; `waited` seconds went by for data. With a loss, it is shown where it is time to."""

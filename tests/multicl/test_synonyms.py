@@ -6,7 +6,7 @@ import pytest
 
 from multicl.config import parse_arguments
 from multicl.recipes import clap, clip, moco, pairs
-from multicl.synonyms import LAUNCH, NAMES, hints
+from multicl.synonyms import ELSEWHERE, NAMES, hints
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,16 @@ def test_numbers_of_processes_are_the_launchers() -> None:
     assert "accelerate launch --num_processes 2" in line
 
 
+def test_what_is_no_flag_of_ours_says_what_is_done_instead() -> None:
+    (line,) = hints(Settings, ["--gather-with-grad"])
+    assert line == "--gather-with-grad is not needed: the loss is exact over all processes"
+
+
 def test_every_flag_that_we_lead_on_to_is_some_recipes() -> None:
     for ours, theirs in NAMES.items():
         found = [hints(recipe.Recipe, [f"--{name}"]) for recipe in (moco, clip, clap, pairs) for name in theirs.split()]
         assert any(f"--{ours}" in line or f".{ours}" in line for lines in found for line in lines), ours
-    names = [name for names in (*NAMES.values(), LAUNCH) for name in names.split()]
+    names = [name for names in (*NAMES.values(), *ELSEWHERE.values()) for name in names.split()]
     assert len(names) == len(set(names))
 
 

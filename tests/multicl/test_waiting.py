@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 from multicl import waiting
@@ -36,6 +37,18 @@ def test_where_somebody_watches_a_bar_does(monkeypatch: pytest.MonkeyPatch, caps
     err = capsys.readouterr().err
     assert "image:   0%" in err
     assert "rows" not in err
+
+
+def test_a_notebook_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stream is no terminal, and draws a line anew all the same."""
+    outside = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    monkeypatch.setattr("sys.stderr", outside)
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+    with Waiting(2, "image", "row") as bar:
+        bar.update(1)
+    assert "image:   0%" in outside.getvalue()
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    assert not waiting.watched()
 
 
 def test_of_several_ranks_the_first_one_tells(

@@ -159,7 +159,8 @@ def test_an_input_error_of_a_loader_process_arrives_clean() -> None:
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
-import sys
+import multiprocessing, sys
+multiprocessing.get_all_start_methods = lambda: {methods}
 from multicl import Data, Pair, Train, Trainer
 from toys import Vectors, rows
 print("run", __name__)
@@ -169,13 +170,16 @@ print("done")
 """
 
 
+@pytest.mark.parametrize("methods", [["fork", "spawn", "forkserver"], ["spawn"]], ids=["unix", "windows"])
 @pytest.mark.parametrize("own", ["Own = Vectors", "class Own(Vectors): pass"])
-def test_a_script_without_a_guard_trains_once_or_is_told_what_to_do(tmp_path: Path, own: str) -> None:
+def test_a_script_without_a_guard_trains_once_or_is_told_what_to_do(
+    tmp_path: Path, own: str, methods: list[str]
+) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(8)))
-    (tmp_path / "script.py").write_text(SCRIPT.format(own=own))
+    (tmp_path / "script.py").write_text(SCRIPT.format(own=own, methods=methods))
     done = subprocess.run(
         [sys.executable, tmp_path / "script.py", tmp_path / "rows.jsonl"],
-        env={**os.environ, "PYTHONPATH": str(Path(toys.__file__).parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(toys.__file__).parent), str(ROOT)])},
         capture_output=True,
         text=True,
         timeout=120,

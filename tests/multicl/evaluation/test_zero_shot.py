@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -29,6 +31,17 @@ def test_prompts_and_their_means_are_those_of_plain_loops() -> None:
     assert found["accuracy@2"] == pytest.approx(right[2] / 40)
     assert found["mean_recall"] == pytest.approx(sum(sum(e) / len(e) for e in each.values()) / 3)
     assert "accuracy@5" not in found
+
+
+def test_templates_may_come_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "templates.txt"
+    path.write_text("\ufeffa photo of a {}.\n\n  graffiti of a {}.  \n", encoding="utf-8")
+    assert filled(["cat"], ["the {}", str(path)]) == ["the cat", "a photo of a cat.", "graffiti of a cat."]
+    path.write_text("\n")
+    with pytest.raises(InputError, match="needs names of classes and templates"):
+        filled(["cat"], [str(path)])
+    with pytest.raises(InputError, match=r"absent\.txt cannot be read: .*No such file"):
+        filled(["cat"], [str(tmp_path / "absent.txt")])
 
 
 def test_a_collapsed_model_is_never_right() -> None:
