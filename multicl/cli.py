@@ -13,12 +13,14 @@ from pathlib import Path
 
 from multicl.commands.arguments import SEARCH, build_parser
 from multicl.files import writing
+from multicl.streams import print_anything
 from multicl.types import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
     args = list(sys.argv[1:] if argv is None else argv)
+    print_anything()
     if args[:1] == ["demo"]:  # its flags are the recipe's
         from multicl.recipes.codes import main as demo
 

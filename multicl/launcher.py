@@ -24,6 +24,7 @@ from multicl.recipe_names import new_folder
 from multicl.repeats import averaged, several_seeds
 from multicl.run import Run, execute
 from multicl.signals import EXIT_STOPPED, Stopped, interrupts, readers_may_leave
+from multicl.streams import print_anything
 from multicl.types import InputError
 
 R = TypeVar("R", bound=Run)
@@ -43,6 +44,7 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
         program: the command that help names; default: how Python was started.
     """
     settings = None
+    print_anything()
     try:
         with interrupts():
             seeds, argv = several_seeds(sys.argv[1:] if argv is None else argv)

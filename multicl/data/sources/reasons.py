@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import re
+from pathlib import Path
 from textwrap import shorten
+
+from multicl.files import FULL
 
 
 def reason(error: BaseException) -> str:
@@ -23,4 +27,15 @@ def reason(error: BaseException) -> str:
         return f"{lines[0]}: `datasets` finds no classes in zip archives; unpack them"
     if lines and (lines[0].rstrip().endswith(":") or lines[0] == "Couldn't cast"):  # what, the next ones say
         return shorten(" ".join(lines), 300)
+    if isinstance(error, OSError) and _of_the_cache(error):
+        return f"{error}. `datasets` keeps there what it prepares: give HF_DATASETS_CACHE, or HF_HOME, another place"
     return lines[0] if lines else type(error).__name__
+
+
+def _of_the_cache(error: OSError) -> bool:
+    """Whether what cannot be written is of the folder in which `datasets` prepares tables: of a home of no room, say."""
+    from datasets.config import HF_DATASETS_CACHE
+
+    cache, file = Path(HF_DATASETS_CACHE), Path(str(error.filename or ""))
+    there = file.is_absolute() and (file.is_relative_to(cache) or cache.is_relative_to(file))
+    return error.errno in FULL or (there and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM))
