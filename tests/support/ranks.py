@@ -1,4 +1,6 @@
-"""Run a function in several real processes over gloo; the function must live in an importable module."""
+"""Run a function in several real processes over gloo; the function must live in an importable module.
+
+They are forked from a server that has imported what takes seconds, and nothing of multicl's: each begins afresh."""
 
 from __future__ import annotations
 
@@ -11,15 +13,21 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
+mp.set_forkserver_preload(["torch._dynamo", "accelerate", "datasets", "torchvision.transforms.v2", "transformers"])
+
 
 def run_ranks(function: Callable[..., Any], world: int, *args: Any) -> list[Any]:
     """[function(*args) of rank 0, of rank 1, ...]; results must pickle. What hangs or dies fails in two minutes."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    context = mp.get_context("spawn")
+    environment = {
+        **os.environ, "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
+    }  # fmt: skip
+    context = mp.get_context("forkserver")
     queue = context.Queue()
-    processes = [context.Process(target=_rank, args=(function, r, world, port, args, queue)) for r in range(world)]
+    processes = [context.Process(target=_rank, args=(function, r, environment, args, queue)) for r in range(world)]
     for p in processes:
         p.start()
     try:
@@ -34,11 +42,9 @@ def run_ranks(function: Callable[..., Any], world: int, *args: Any) -> list[Any]
     return [results[rank][1] for rank in range(world)]
 
 
-def _rank(function: Callable[..., Any], rank: int, world: int, port: int, args: Any, queue: Any) -> None:
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world),
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true",
-    )  # fmt: skip
+def _rank(function: Callable[..., Any], rank: int, environment: dict[str, str], args: Any, queue: Any) -> None:
+    os.environ.clear()  # the server's is of when it began
+    os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     try:
         from accelerate import PartialState
