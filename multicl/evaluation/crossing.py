@@ -100,15 +100,19 @@ def side(
     return z[good], [whose[at] for at in good]
 
 
-def shared(a: Side, b: Side, values: Sequence[Any] | None) -> tuple[Tensor, Tensor, list[int], list[int]]:
+Abouts = list[int] | list[list[int]]
+"""What rows are about, each one thing or several, as `retrieval` takes them."""
+
+
+def shared(a: Side, b: Side, values: Sequence[Any] | None) -> tuple[Tensor, Tensor, Abouts, Abouts]:
     """Two sides' vectors of the rows that both have, and what each is about, by which what is found is right.
 
     Args:
-        values: of every row: those of equal value, or that share one of several, are about one thing, and a null is
-            about its own row; None: every row is.
+        values: of every row: those of equal value, or that share one of several in a list, are about one thing, and
+            those of a null or an empty list are about their own row; None: every row is.
     """
     rows = sorted(set(a[1]) & set(b[1]))
-    about = dict(zip(rows, _abouts([values[i] for i in rows]) if values else rows, strict=True))
+    about: dict[int, Any] = dict(zip(rows, _abouts([values[i] for i in rows]) if values else rows, strict=True))
     (za, ta), (zb, tb) = (
         (z[[at for at, row in enumerate(whose) if row in about]], [about[row] for row in whose if row in about])
         for z, whose in (a, b)
@@ -117,7 +121,7 @@ def shared(a: Side, b: Side, values: Sequence[Any] | None) -> tuple[Tensor, Tens
 
 
 def both_ways(
-    a: str, b: str, za: Tensor, zb: Tensor, ta: Sequence[int], tb: Sequence[int], ks: Sequence[int] = (1, 5, 10),
+    a: str, b: str, za: Tensor, zb: Tensor, ta: Abouts, tb: Abouts, ks: Sequence[int] = (1, 5, 10),
     world: World | None = None,
 ) -> Figures:  # fmt: skip
     """`retrieval` of b's with a's and of a's with b's, as "A_to_B_FIGURE"; arguments as `shared` gives them."""
@@ -209,23 +213,25 @@ def by_words(
     return zero_shot(x, class_vectors(prompts, len(classes)), [number[label] for label in labels], world=world)
 
 
-def _abouts(values: Sequence[Any]) -> list[int]:
-    """Values of ids -> numbers, equal where they are equal or, being several, share one."""
-    if any(isinstance(value, list | tuple) for value in values):
-        return _joined([values])
+def _abouts(values: Sequence[Any]) -> Abouts:
+    """Values of ids -> numbers, equal where the values are; of several in a list, each one's."""
     first: dict[Any, int] = {}
-    return [first.setdefault(("null", i) if is_null(value) else value, i) for i, value in enumerate(values)]
+    if not any(isinstance(value, list | tuple) for value in values):
+        return [first.setdefault(("null", i) if is_null(value) else value, i) for i, value in enumerate(values)]
+    several = [[part for part in map(_bare, _parts(value)) if not is_null(part) and part != ""] for value in values]
+    return [[first.setdefault(part, len(first)) for part in parts or [("null", i)]] for i, parts in enumerate(several)]
+
+
+def _bare(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
 
 
 def _shared(rows: Rows, names: Sequence[str], modalities: dict[str, Modality]) -> list[int]:
     """Numbers of rows, equal where they share a text or a file in some of these columns."""
     media = {m.column or node for node, m in modalities.items() if m.files}
     looked = [Files() if name in media else None for name in names]
-    return _joined([rows.resolved(name, name in media) for name in names], looked)
-
-
-def _joined(columns: Sequence[Sequence[Any]], files: Sequence[Files | None] = ()) -> list[int]:
-    return [int(i) for i in content_ids(columns, range(len(columns[0])), files)[0]]
+    columns = [rows.resolved(name, name in media) for name in names]
+    return [int(i) for i in content_ids(columns, range(len(columns[0])), looked)[0]]
 
 
 def _parts(value: Any) -> Sequence[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,12 @@ from multicl.evaluation.tiles import by_slices, tile_rows
 from multicl.types import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    Abouts = Ids | Sequence[int | str | Sequence[int] | Sequence[str]]
 
 
-def ranks(queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, chunk: int = 1024) -> Tensor:
+def ranks(queries: Tensor, items: Tensor, query_ids: Abouts, item_ids: Abouts, chunk: int = 1024) -> Tensor:
     """Rank of the best true item of every query, 1 is first; 0 where no item is true. Cosine similarity.
 
     Ties count against the query: the rank is 1 + the number of false items at least as near as the best true one, so
@@ -27,8 +30,9 @@ def ranks(queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, chunk: 
     Args:
         queries: [N, D].
         items: [M, D].
-        query_ids: [N] ints or strings; an item is true for a query of equal id, and may be for many.
-        item_ids: [M].
+        query_ids: [N] ints or strings; an item is true for a query of equal id, and may be for many. An entry may be
+            several, in a list, a tuple or a set: an item is true where it shares one with the query; of none, never.
+        item_ids: [M], likewise.
         chunk: queries at a time, fewer where M is large: a tile of similarities stays within 16 MB.
 
     Returns:
@@ -41,7 +45,7 @@ def ranks(queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, chunk: 
 
 
 def _search(
-    queries: Tensor, items: Tensor, query_ids: Ids, item_ids: Ids, ks: Sequence[int], chunk: int,
+    queries: Tensor, items: Tensor, query_ids: Abouts, item_ids: Abouts, ks: Sequence[int], chunk: int,
     world: World | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`ranks`, and [N, 2, len(ks)] float64 nDCG and average precision, 0 where no item is true."""
@@ -51,30 +55,67 @@ def _search(
     tie = 8 * max(torch.finfo(queries.dtype).eps, torch.finfo(items.dtype).eps)
     dtype = torch.promote_types(queries.dtype, items.dtype)
     queries, items = unit(queries.to(dtype)), unit(items.to(dtype))
-    named = codes(("query_ids", query_ids, len(queries)), ("item_ids", item_ids, len(items)))
-    wanted, held = (ids.to(queries.device) for ids in named)
-    by_id, order = held.sort()
-    first = torch.searchsorted(by_id, wanted)
-    count = torch.searchsorted(by_id, wanted, right=True) - first  # true items of each query
+    pairs = _truth(("query_ids", query_ids, len(queries)), ("item_ids", item_ids, len(items)), queries.device)
 
     def search(rows: slice) -> Tensor:
         cos = queries[rows] @ items.T  # [c, M]
-        of = torch.arange(len(cos), device=cos.device).repeat_interleave(count[rows])  # query of each true item
-        within = torch.arange(len(of), device=cos.device) - (count[rows].cumsum(0) - count[rows])[of]
-        true = order[first[rows][of] + within]
+        of, true = pairs(rows)
+        count = torch.bincount(of, minlength=len(cos))  # true items of each query
         own = cos[of, true]
         least = own.new_full((len(cos),), -torch.inf).scatter_reduce(0, of, own, "amax") - tie
         near = cos >= least[:, None]
         ahead = near.sum(dim=1) - torch.bincount(of[own >= least[of]], minlength=len(cos))
-        rank = torch.where(count[rows] > 0, ahead + 1, 0).cpu()
+        rank = torch.where(count > 0, ahead + 1, 0).cpu()
         cos[of, true] = own - 2 * tie  # false ones win every tie
         top = cos.topk(min(max(ks, default=0), len(items)), dim=1).indices
-        gains = _graded((held[top] == wanted[rows, None]).cpu(), count[rows].cpu(), ks)
+        is_true = torch.zeros_like(near)
+        is_true[of, true] = True
+        gains = _graded(is_true.gather(1, top).cpu(), count.cpu(), ks)
         return torch.cat([rank[:, None].double(), gains.flatten(1)], 1)  # float64 holds every rank
 
     empty = torch.zeros(0, 1 + 2 * len(ks), dtype=torch.float64)
     found = by_slices(len(queries), tile_rows(chunk, len(items)), search, empty, world or World())
     return found[:, 0].long(), found[:, 1:].unflatten(1, (2, len(ks)))
+
+
+def _truth(
+    queries: tuple[str, Abouts, int], items: tuple[str, Abouts, int], device: torch.device
+) -> Callable[[slice], tuple[Tensor, Tensor]]:
+    """What gives of a slice of queries all true pairs: [P] the query, counted in the slice, and [P] the item.
+
+    Args:
+        queries, items: as of `codes`, but that an entry may be several.
+    """
+    flat, whose = zip(*(_flat(*side) for side in (queries, items)), strict=True)
+    named = codes(*((side[0], ids, len(ids)) for side, ids in zip((queries, items), flat, strict=True)))
+    wanted, held = (ids.to(device) for ids in named)
+    asks, holds = (torch.tensor(rows, dtype=torch.int64, device=device) for rows in whose)
+    by_id, order = held.sort()
+    first = torch.searchsorted(by_id, wanted)
+    count = torch.searchsorted(by_id, wanted, right=True) - first  # entries of items that an entry of a query equals
+    one_each = all(len(rows) == side[2] == len({*rows}) for rows, side in zip(whose, (queries, items), strict=True))
+
+    def pairs(rows: slice) -> tuple[Tensor, Tensor]:
+        start, stop = bisect_left(whose[0], rows.start), bisect_left(whose[0], rows.stop)
+        often = count[start:stop]
+        of = torch.arange(start, stop, device=device).repeat_interleave(often)
+        within = torch.arange(len(of), device=device) - (often.cumsum(0) - often)[of - start]
+        query, item = asks[of] - rows.start, holds[order[first[of] + within]]
+        if one_each:
+            return query, item
+        once = (query * items[2] + item).unique()  # of two that share several
+        return once // items[2], once % items[2]
+
+    return pairs
+
+
+def _flat(name: str, ids: Abouts, size: int) -> tuple[list[Any], list[int]]:
+    """Ids, and which row each is of, in the order of the rows."""
+    values: list[Any] = list(ids.tolist() if hasattr(ids, "tolist") else ids)
+    if len(values) != size:
+        raise InputError(f"{name} has {len(values)} entries for {size} rows")
+    each = [value if isinstance(value, list | tuple | set | frozenset) else (value,) for value in values]
+    return [part for parts in each for part in parts], [row for row, parts in enumerate(each) for _ in parts]
 
 
 def _graded(hits: Tensor, count: Tensor, ks: Sequence[int]) -> Tensor:
@@ -98,8 +139,8 @@ def _graded(hits: Tensor, count: Tensor, ks: Sequence[int]) -> Tensor:
 def retrieval(
     queries: Tensor,
     items: Tensor,
-    query_ids: Ids,
-    item_ids: Ids,
+    query_ids: Abouts,
+    item_ids: Abouts,
     ks: Sequence[int] = (1, 5, 10),
     chunk: int = 1024,
     world: World | None = None,
@@ -107,7 +148,7 @@ def retrieval(
     """How well queries find their items, with many-to-many truth; arguments and errors as `ranks`.
 
     Args:
-        ks: a query is a hit at k if any of its k nearest items has an equal id; its nDCG at k (Jarvelin and Kekalainen
+        ks: a query is a hit at k if any of its k nearest items is true; its nDCG at k (Jarvelin and Kekalainen
             2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give; its average
             precision is the sum of the precisions at the true items among the k, over min(k, number of true items).
         world: ranks that share the queries; all call this with the same arguments, and get the same figures.

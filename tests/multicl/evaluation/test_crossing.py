@@ -95,6 +95,23 @@ def test_rows_without_an_id_are_about_themselves() -> None:
     assert found["text_to_image_recall@1"] == 0.5
 
 
+@pytest.mark.parametrize("names", [("a", "b", "c"), (1, 2, 3)])
+def test_rows_that_share_one_of_several_ids_are_right_and_no_others(names: Sequence[Any]) -> None:
+    a, b, c = names
+    data = [{"image": picture(*(i == j for j in range(4))), "text": w} for i, w in enumerate(WORDS)]
+    for row, topics in zip(data, ([a, b], [b, c, None], [c], []), strict=True):
+        row["topics"] = topics
+
+    def found(*words: str) -> float:
+        for row, word in zip(data, words, strict=True):
+            row["text"] = word
+        return crossing(embed, NODES, "image", "text", open_rows(data), ids="topics", ks=(1,))["text_to_image_recall@1"]
+
+    assert found("green", "blue", "blue", "black") == 1  # the first shares b with the second, which shares c
+    assert found("blue", "green", "red", "black") == 0.5  # though the second links them, the first and third share none
+    assert found("green", "red", "green", "red") == 0.75  # the last is about itself alone
+
+
 def test_what_training_saw_is_left_out() -> None:
     train = open_rows([{"text": ["red", "green"]}, {"text": "black"}, {"text": None}])
     assert seen(train, "text") == {"red", "green", "black"}

@@ -1,3 +1,5 @@
+import random
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -96,13 +98,40 @@ def test_figures_of_known_ranks():
     assert got["without_truth"] == 1
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 15), st.integers(1, 20), st.integers(1, 6), st.booleans(), st.integers(0, 10**6))
+def test_of_several_ids_one_that_is_shared_makes_an_item_true(n, m, things, one, seed):
+    """Counted plainly; sharing does not go on: of three that share along a chain the ends are not about one thing."""
+    draw = random.Random(seed)
+    query_ids = [{draw.randrange(things) for _ in range(draw.randrange(4))} for _ in range(n - 1)] + [{0}]
+    item_ids = [[draw.randrange(things) for _ in range(draw.randrange(4))] for _ in range(m - 1)] + [[0, 0]]
+    if one:  # of either kind in one argument
+        query_ids[0], item_ids[-1] = 0, 0
+    queries, items = rows(n, 8, seed), rows(m, 8, seed + 1)
+    plain = [[{*([i] if isinstance(i, int) else i)} for i in ids] for ids in (query_ids, item_ids)]
+    true = torch.tensor([[bool(q & held) for held in plain[1]] for q in plain[0]])
+    cos = torch.nn.functional.cosine_similarity(queries[:, None], items[None], dim=2)
+    hits = true.gather(1, cos.argsort(dim=1, descending=True))
+    expected = torch.where(hits.any(1), hits.int().argmax(1) + 1, 0)
+    assert ranks(queries, items, query_ids, item_ids, chunk=4).tolist() == expected.tolist()
+    found = retrieval(queries, items, query_ids, item_ids, ks=(1, 3), chunk=4)
+    assert found["without_truth"] == (~true).all(1).sum()
+    known, places = true.any(1), torch.arange(1, m + 1)
+    precision = hits.cumsum(1) / places
+    best = true.sum(1).clamp(max=min(3, m))
+    mean = ((precision * hits)[:, :3].sum(1) / best)[known].mean()
+    assert found["map@3"] == pytest.approx(float(mean))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"items": torch.ones(2, 3)}, "items has width 3 and queries has 2"),
         ({"queries": torch.tensor([[torch.inf, 0], [0, 1]])}, "queries has NaN or infinite values in 1 of its 2 rows"),
         ({"query_ids": ["a"]}, "query_ids has 1 entries for 2 rows"),
-        ({"item_ids": [[1], [2]]}, r"item_ids must be flat and hold ints or strings, got \[1\]"),
+        ({"item_ids": [[1], [[2]]]}, r"item_ids must be flat and hold ints or strings, got \[2\]"),
+        ({"item_ids": [[1, 2]]}, "item_ids has 1 entries for 2 rows"),
+        ({"query_ids": [[], []]}, "nothing to find"),
         ({"item_ids": [7, 8]}, "nothing to find"),
         ({"ks": (0,)}, "ks must be above 0"),
     ],
