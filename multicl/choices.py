@@ -1,17 +1,23 @@
-"""Settings of a few words: one that is misspelt is refused, and not taken for another."""
+"""Settings as they are declared: a word that is misspelt, or a string for a number, is refused where it is given."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from multicl.types import InputError
 
+KINDS: dict[Any, tuple[str, type]] = {
+    bool: ("True or False", bool), int: ("a whole number", Integral), float: ("a number", Real),
+}  # fmt: skip
+"""What a field is declared as -> in words, and the class of what it may be: NumPy's numbers are numbers, too."""
 
-def check_choices(settings: Any, owner: str | None = None) -> None:
-    """Look at every field of a dataclass that is declared as a Literal, or as one or None.
+
+def check_settings(settings: Any, owner: str | None = None) -> None:
+    """Look at every field of a dataclass that is declared as a Literal, a bool or a number, or as several of these.
 
     Args:
         owner: what stands before the field's name in the message; default: the class.
@@ -19,10 +25,10 @@ def check_choices(settings: Any, owner: str | None = None) -> None:
     Raises:
         InputError: a field has another value; it names the field and what it may be.
     """
-    for field, words in _choices(type(settings)).items():  # type: ignore[arg-type]
+    for field, parts in _declared(type(settings)).items():  # type: ignore[arg-type]
         value = getattr(settings, field)
-        if value not in words:
-            may_be = " or ".join(repr(word) for word in words)
+        if not any(part.fits(value) for part in parts):
+            may_be = " or ".join(part.words for part in parts)
             owner = f"{type(settings).__name__}: " if owner is None else owner
             raise InputError(f"{owner}{field} must be {may_be}, got {value!r}")
 
@@ -38,24 +44,55 @@ def check_kinds(**given: tuple[Any, type]) -> None:
             raise InputError(f"{name} must be {kind.__name__}(...), got {value!r}")
 
 
+def number(name: str, value: Any) -> float:
+    """An argument that is a number of any library's, or a tensor of one, as a float.
+
+    Raises:
+        InputError: it is none; strings and bools are none, though Python would read them as such.
+    """
+    try:
+        if isinstance(value, str | bytes | bool):
+            raise TypeError
+        return float(value.detach() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(f"{name} must be a number, got {value!r}") from error
+
+
+class _Part(NamedTuple):
+    """One of the things that a field may be."""
+
+    words: str
+    kind: type
+    among: tuple[Any, ...] = ()
+    """Of that kind, these alone."""
+
+    def fits(self, value: Any) -> bool:
+        is_kind = isinstance(value, self.kind) and (self.kind is bool or not isinstance(value, bool))
+        return is_kind and (not self.among or value in self.among)
+
+
 @functools.cache
-def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
+def _declared(kind: type) -> dict[str, tuple[_Part, ...]]:
     """The fields of a class and of those above it."""
-    found: dict[str, tuple[Any, ...]] = {}
+    found: dict[str, tuple[_Part, ...]] = {}
     for base in reversed(kind.__mro__):
         try:
             hints = inspect.get_annotations(base, eval_str=True)
         except NameError:  # a user's class, annotated with what is imported for type checkers alone
             continue
-        found |= {field: words for field, hint in hints.items() if (words := _words(hint))}
+        found |= {field: parts for field, hint in hints.items() if (parts := _parts(hint))}
     return found
 
 
-def _words(hint: Any) -> tuple[Any, ...]:
-    """What a Literal may be; () of any other type."""
+def _parts(hint: Any) -> tuple[_Part, ...]:
+    """What a type lets a field be; () where that is not for us to say."""
+    if hint in (None, NoneType):
+        return (_Part("None", NoneType),)
+    if hint in KINDS:
+        return (_Part(*KINDS[hint]),)
     if get_origin(hint) is Literal:
-        return get_args(hint)
+        return tuple(_Part(repr(word), type(word), (word,)) for word in get_args(hint))
     if get_origin(hint) in (Union, UnionType):
-        parts = [(None,) if part is NoneType else _words(part) for part in get_args(hint)]
+        parts = [_parts(part) for part in get_args(hint)]
         return sum(parts, ()) if all(parts) else ()
     return ()

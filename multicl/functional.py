@@ -93,7 +93,7 @@ def info_nce(
     if ids is not None:
         side = _labelled(ids, "ids", a)
     if extra_keys is not None:
-        keys = vectors(extra_keys, similarity, "extra_keys", a.shape[1], as_given=True)
+        keys = vectors(extra_keys, similarity, "extra_keys", a, as_given=True)
         nobody = torch.full((len(keys),), NOBODY, device=a.device)
         extra = [Extra(keys, nobody, nobody)]
     stats = contrast(
@@ -272,7 +272,7 @@ def _memory(
     """Labelled keys for the rows of z; those without a label are nobody's positives."""
     if keys is None or labels is None:
         return []
-    keys = vectors(keys, similarity, "extra_keys", z.shape[1], as_given=True)
+    keys = vectors(keys, similarity, "extra_keys", z, as_given=True)
     label = _labels(labels, "extra_labels", keys).to(z.device)
     return [Extra(keys, torch.full_like(label, NOBODY), label.clamp(min=NOBODY))]
 

@@ -9,12 +9,12 @@ from difflib import get_close_matches
 from itertools import combinations
 from typing import Literal, get_args
 
-from multicl.choices import check_choices
+from multicl.choices import check_settings
 from multicl.objectives.info_nce import InfoNCE
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.predicted import Predicted
 from multicl.objectives.sup_con import SupCon
-from multicl.objectives.wrapper import extras_of, layers
+from multicl.objectives.wrapper import check_objective, extras_of, layers
 from multicl.settings import Mine
 from multicl.targets import Target
 from multicl.types import InputError, Kind, Modality, MoreKeys, Objective
@@ -65,10 +65,8 @@ class Pair:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", f"{self.a}-{self.b}")
-        check_choices(self, f"pair {self.name!r}: ")
-        if isinstance(self.objective, type) or not hasattr(self.objective, "build"):
-            name = getattr(self.objective, "__name__", repr(self.objective))
-            raise InputError(f"pair {self.name!r}: objective must be settings with `build`, as InfoNCE(), got {name}")
+        check_settings(self, f"pair {self.name!r}: ")
+        check_objective(f"pair {self.name!r}", self.objective)
         if not 0 <= self.weight < math.inf:
             raise InputError(f"pair {self.name!r}: weight must be 0 or more, got {self.weight}")
         if self.queue < 0:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from multicl.choices import check_choices
+from multicl.choices import check_settings
 from multicl.types import InputError
 
 
@@ -20,7 +20,7 @@ class Momentum:
     """"cosine": from `rate` up to 1 over the run (BYOL, MoCo v3)."""
 
     def __post_init__(self) -> None:
-        check_choices(self, "momentum.")
+        check_settings(self, "momentum.")
         if not 0 <= self.rate <= 1:
             raise InputError(f"momentum.rate must be in [0, 1], got {self.rate}")
 
@@ -57,6 +57,7 @@ class Mine:
     """Negatives are drawn at random from so many that come next; None: they are the next."""
 
     def __post_init__(self) -> None:
+        check_settings(self, "mine.")
         for name, least in (("negatives", 1), ("every", 1), ("start", 0), ("skip", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"mine.{name} must be {least} or more, got {getattr(self, name)}")
@@ -117,7 +118,7 @@ class Train:
     """Steps left out in a row, after which the run stops all the same."""
 
     def __post_init__(self) -> None:
-        check_choices(self, "train.")
+        check_settings(self, "train.")
         for name in ("batch_size", "log_every", "keep", "not_finite_limit"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name} must be 1 or more, got {getattr(self, name)}")
@@ -134,7 +135,7 @@ class Train:
             raise InputError(f"train.patience must be 1 or more, beside train.best; got {self.patience}, {self.best}")
         for name in ("steps", "epochs"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise InputError(f"train.{name} must be above 0, got {value}")
         if not 0 < self.lr < math.inf:
             raise InputError(f"train.lr must be above 0, got {self.lr}")

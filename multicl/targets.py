@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from multicl.choices import check_settings
 from multicl.objectives.cross_entropy import CrossEntropy
 from multicl.types import InputError, Objective
 
@@ -33,6 +34,7 @@ class Target:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         if not self.name:
             object.__setattr__(self, "name", f"{self.node}-{self.column}")
+        check_settings(self, f"target {self.name!r}: ")
         if not 0 <= self.weight < math.inf:
             raise InputError(f"target {self.name!r}: weight must be 0 or more, got {self.weight}")
         if not self.name.replace("-", "_").isidentifier():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from multicl.batch_norm import NORMS, BatchNorm
-from multicl.choices import check_choices
+from multicl.choices import check_settings
 from multicl.narrow import as_wide_as
 from multicl.objectives.bilinear import Bilinear
 from multicl.objectives.wrapper import layers
@@ -39,7 +39,7 @@ class Head:
     Banks want it, whose slots follow late."""
 
     def __post_init__(self) -> None:
-        check_choices(self, "head.")
+        check_settings(self, "head.")
         for name, least in (("dim", 1), ("layers", 0), ("hidden", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

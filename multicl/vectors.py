@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multicl.choices import number
 from multicl.ops.unit import unit
 from multicl.types import InputError
 
@@ -25,21 +26,27 @@ def sides(a: Tensor, b: Tensor, similarity: Similarity, as_given: bool = False) 
 
 
 def vectors(
-    z: Tensor, similarity: Similarity, name: str = "", width: int | None = None, *, as_given: bool = False
+    z: Tensor, similarity: Similarity, name: str = "", beside: Tensor | None = None, *, as_given: bool = False
 ) -> Tensor:
     """[N, D] in float32 or better, unit vectors where the similarity is the cosine.
 
     Args:
-        name: for messages. width: the D that it must have. as_given: for products their type may stay, as `contrast`
-            sees to it.
+        name: for messages. beside: rows of the D that it must have, and on its device. as_given: for products their
+            type may stay, as `contrast` sees to it.
+
+    Raises:
+        InputError: it is something else; integers, say, or float8, of which torch has no sums.
     """
     if similarity not in ("cosine", "dot"):
         raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
+    width = None if beside is None else beside.shape[1]
     wanted = f"{name}{name and ': '}a float tensor [N, {width or 'D'}] is needed"
     if not isinstance(z, Tensor):
         raise InputError(f"{wanted}, got {type(z).__name__}")
-    if z.ndim != 2 or not z.is_floating_point() or width not in (None, z.shape[1]):
+    if z.ndim != 2 or not z.is_floating_point() or z.dtype.itemsize == 1 or width not in (None, z.shape[1]):
         raise InputError(f"{wanted}, got {list(z.shape)} {z.dtype}")
+    if beside is not None and beside.device != z.device:
+        raise InputError(f"{wanted} on {beside.device}, got one on {z.device}")
     if similarity == "cosine":
         u: Tensor = unit(z)
         return u
@@ -65,11 +72,13 @@ def column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) ->
 
 
 def _check_shapes(a: Tensor, b: Tensor) -> None:
-    """InputError unless both are tensors of one shape [N, D]."""
+    """InputError unless both are tensors of one shape [N, D], on one device."""
     if any(not isinstance(z, Tensor) for z in (a, b)):
         raise InputError(f"two tensors [N, D] are needed, got {type(a).__name__} and {type(b).__name__}")
     if a.ndim != 2 or a.shape != b.shape:
         raise InputError(f"two [N, D] tensors of one shape are needed, got {list(a.shape)} and {list(b.shape)}")
+    if a.device != b.device:
+        raise InputError(f"two tensors on one device are needed, got {a.device} and {b.device}: move one with .to()")
 
 
 def inverse(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | None]:
@@ -77,7 +86,10 @@ def inverse(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | 
     value = scalar(temperature, "temperature", like)
     if isinstance(temperature, Tensor):
         return value.reciprocal(), None
-    return value.fill_(1 / temperature), 1 / temperature
+    known = 1 / float(temperature)
+    if known > torch.finfo(value.dtype).max:
+        raise InputError(f"temperature must be so far above 0 that 1 / temperature is finite, got {temperature}")
+    return value.fill_(known), known
 
 
 def scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = False) -> Tensor:
@@ -90,15 +102,12 @@ def scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = Fals
     if isinstance(value, Tensor) and value.numel() != 1:
         raise InputError(f"{name} must be one number, got a tensor {list(value.shape)}")
     if not isinstance(value, Tensor) or value.device.type == "cpu":
-        try:
-            number = float(value.detach() if isinstance(value, Tensor) else value)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{name} must be a number, got {value!r}") from error
-        if not (math.isfinite(number) if any_sign else 0 < number < math.inf):
-            raise InputError(f"{name} must be {'finite' if any_sign else 'above 0'}, got {number}")
+        known = number(name, value)
+        if not (math.isfinite(known) if any_sign else 0 < known < math.inf):
+            raise InputError(f"{name} must be {'finite' if any_sign else 'above 0'}, got {known}")
     if isinstance(value, Tensor):
         return value.to(like.device, _kind(like)).reshape(1)
-    return torch.full((1,), number, dtype=_kind(like), device=like.device)
+    return torch.full((1,), known, dtype=_kind(like), device=like.device)
 
 
 def _kind(z: Tensor) -> torch.dtype:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from multicl.choices import check_choices
+from multicl.choices import check_settings
 from multicl.data.ahead import cores
 from multicl.data.mixture import Batches, Mixture, Order
 from multicl.data.reader import CPU, Reader, sources_of
@@ -72,7 +72,7 @@ class Data:
     GPU, where they take no more than a sixteenth of its free memory."""
 
     def __post_init__(self) -> None:
-        check_choices(self, "data.")
+        check_settings(self, "data.")
         if self.workers is not None and self.workers < 0:
             raise InputError(f"data.workers must be 0 or more, got {self.workers}")
         if not self.cache_gb >= 0:

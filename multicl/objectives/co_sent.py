@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from multicl.choices import check_settings
 from multicl.objectives.temperature import one_width
 from multicl.types import InputError, MoreKeys
 
@@ -29,6 +30,7 @@ class CoSENT:
     extras: ClassVar[tuple[MoreKeys, ...]] = ()
 
     def __post_init__(self) -> None:
+        check_settings(self)
         check_scale(self.scale)
 
     def build(self, dims: tuple[int, int]) -> nn.Module:

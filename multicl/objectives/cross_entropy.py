@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from multicl.choices import check_settings
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class CrossEntropy:
     """Share of each label that is spread over all classes, in [0, 1)."""
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if not 0 <= self.smoothing < 1:
             raise InputError(f"CrossEntropy: smoothing must be in [0, 1), got {self.smoothing}")
 

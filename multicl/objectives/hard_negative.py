@@ -12,6 +12,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
+from multicl.choices import number
 from multicl.objectives.temperature import Tempered, one_width
 from multicl.types import InputError
 
@@ -49,9 +50,9 @@ def check_negatives(beta: float, tau_plus: float) -> None:
     """Refuse weights of negatives that mean nothing.
 
     Raises:
-        InputError: beta below 0 or infinite; tau_plus outside [0, 1).
+        InputError: no numbers; beta below 0 or infinite; tau_plus outside [0, 1).
     """
-    if not 0 <= beta < math.inf:
+    if not 0 <= number("hard negatives: beta", beta) < math.inf:
         raise InputError(f"hard negatives: beta must be {'finite' if beta > 0 else '0 or more'}, got {beta}")
-    if not 0 <= tau_plus < 1:
+    if not 0 <= number("hard negatives: tau_plus", tau_plus) < 1:
         raise InputError(f"hard negatives: tau_plus must be in [0, 1), got {tau_plus}")

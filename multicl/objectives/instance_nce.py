@@ -11,6 +11,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from multicl.choices import check_settings
 from multicl.objectives.temperature import one_width
 from multicl.types import InputError, MoreKeys
 
@@ -41,6 +42,7 @@ class InstanceNCE:
     extras: ClassVar[tuple[MoreKeys, ...]] = ()
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if not 0 < self.temperature < math.inf:
             raise InputError(f"InstanceNCE: temperature must be above 0, got {self.temperature}")
         if self.negatives < 1:

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from multicl.choices import check_settings, number
 from multicl.objectives.temperature import one_width
 from multicl.types import InputError, MoreKeys
 
@@ -31,6 +32,7 @@ class Margin:
     extras: ClassVar[tuple[MoreKeys, ...]] = ()
 
     def __post_init__(self) -> None:
+        check_settings(self)
         check_margin(self.margin)
 
     def build(self, dims: tuple[int, int]) -> nn.Module:
@@ -42,6 +44,6 @@ class Margin:
 
 
 def check_margin(margin: float) -> None:
-    """Raise InputError where the margin is not above 0."""
-    if not 0 < margin < math.inf:
+    """Raise InputError where the margin is no number above 0."""
+    if not 0 < number("margin", margin) < math.inf:
         raise InputError(f"margin must be above 0, got {margin}")

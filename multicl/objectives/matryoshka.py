@@ -14,7 +14,7 @@ from multicl.objectives.instance_nce import InstanceNCE
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.prototypes import SwAV
 from multicl.objectives.temperature import one_width
-from multicl.objectives.wrapper import Wrapper
+from multicl.objectives.wrapper import Wrapper, check_objective
 from multicl.types import InputError, Objective
 
 if TYPE_CHECKING:
@@ -31,8 +31,11 @@ class Matryoshka(Wrapper):
     """Widths beside the whole, such as (64, 128, 256): vectors are cut there later, and normalised again."""
 
     def __post_init__(self) -> None:
-        if not self.dims or min(self.dims) < 1 or len(set(self.dims)) < len(self.dims):
-            raise InputError(f"Matryoshka's dims must be different widths, 1 or more, got {self.dims}")
+        check_objective("Matryoshka", self.objective)
+        dims = self.dims if isinstance(self.dims, tuple | list) else ()
+        whole = all(isinstance(width, int) and width > 0 for width in dims)
+        if not dims or not whole or len(set(dims)) < len(dims):
+            raise InputError(f"Matryoshka's dims must be different widths, 1 or more, got {self.dims!r}")
         if isinstance(self.objective, NTXent | SwAV | InstanceNCE | Matryoshka):
             raise InputError(f"Matryoshka takes no {type(self.objective).__name__}: use InfoNCE")
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Literal
 
-from multicl.choices import check_choices
+from multicl.choices import check_settings
 from multicl.objectives.instance_nce import InstanceNCE
 from multicl.objectives.nt_xent import NTXent
 from multicl.objectives.prototypes import SwAV
-from multicl.objectives.wrapper import Wrapper
+from multicl.objectives.wrapper import Wrapper, check_objective
 from multicl.types import InputError, Objective
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class Predicted(Wrapper):
     """Normalisation of it; "batch" ties the rows of one rank together, as a head's does."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_settings(self)
+        check_objective("Predicted", self.objective)
         if self.hidden < 1:
             raise InputError(f"Predicted's hidden must be 1 or more, got {self.hidden}")
         if isinstance(self.objective, NTXent | SwAV | InstanceNCE | Predicted):

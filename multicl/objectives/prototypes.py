@@ -13,6 +13,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from multicl.choices import check_settings
 from multicl.objectives.temperature import one_width
 from multicl.types import InputError, MoreKeys
 
@@ -42,6 +43,7 @@ class SwAV:
     extras: ClassVar[tuple[MoreKeys, ...]] = ("queue",)
 
     def __post_init__(self) -> None:
+        check_settings(self)
         for name, least in (("prototypes", 2), ("iterations", 1), ("frozen_steps", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"SwAV: {name} must be {least} or more, got {getattr(self, name)}")

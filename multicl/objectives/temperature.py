@@ -6,7 +6,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
-from multicl.choices import check_choices
+from multicl.choices import check_settings
 from multicl.types import InputError
 
 LOWEST_LEARNT = 0.01
@@ -28,7 +28,7 @@ class Tempered:
     """Of the vectors: "dot" takes them as they are."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_settings(self)
         name = type(self).__name__
         for key in ("temperature", "final_temperature"):
             value = getattr(self, key)

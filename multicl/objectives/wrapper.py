@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from multicl.types import MoreKeys, Objective
+from multicl.types import InputError, MoreKeys, Objective
 
 
 class Wrapper:
@@ -43,6 +43,13 @@ def extras_of(objective: Any) -> tuple[MoreKeys, ...]:
     """What may bring an objective more keys; everything, where it does not say."""
     taken: tuple[MoreKeys, ...] = getattr(objective, "extras", get_args(MoreKeys))
     return taken
+
+
+def check_objective(owner: str, objective: Any) -> None:
+    """Raise InputError, which begins with the owner, where these are no objective's settings: the class, say."""
+    if isinstance(objective, type) or not hasattr(objective, "build"):
+        name = getattr(objective, "__name__", repr(objective))
+        raise InputError(f"{owner}: objective must be settings with `build`, as InfoNCE(), got {name}")
 
 
 def layers(objective: Any) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from multicl.choices import check_choices
+from multicl.choices import check_settings
 from multicl.narrow import refuse_narrow
 from multicl.pairs import tower_of
 from multicl.towers import Towers
@@ -43,7 +43,7 @@ class Optim:
     """Tower, or a node that has it -> factor of the learning rate of its encoder; 0 freezes it."""
 
     def __post_init__(self) -> None:
-        check_choices(self, "optim.")
+        check_settings(self, "optim.")
         if not (0 <= self.weight_decay < math.inf and 0 <= self.warmup < math.inf):
             raise InputError(
                 f"optim.weight_decay and optim.warmup must be 0 or more, got {self.weight_decay} and {self.warmup}"

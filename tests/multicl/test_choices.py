@@ -1,12 +1,39 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pytest
+import torch
 
-from multicl import CoSENT, Head, InfoNCE, Matryoshka, Momentum, Optim, Pair, Predicted, Train
-from multicl.choices import check_choices
+from multicl import (
+    Bilinear,
+    CoSENT,
+    CrossEntropy,
+    Decoupled,
+    HardestNegatives,
+    HardNegative,
+    Head,
+    InfoNCE,
+    InstanceNCE,
+    Margin,
+    Matryoshka,
+    Mine,
+    Momentum,
+    NTXent,
+    Optim,
+    Pair,
+    Predicted,
+    Sigmoid,
+    SupCon,
+    SwAV,
+    Target,
+    Train,
+)  # fmt: skip
+from multicl.choices import check_settings
 from multicl.data.loading import Data
 from multicl.types import InputError
 
@@ -30,17 +57,70 @@ class Priced(Paint):
     coats: Literal[1, 2] = 1
 
 
-def test_words_are_looked_at_and_nothing_else() -> None:
-    check_choices(Paint("blue", "red", 7, "green"))
+def test_words_are_looked_at() -> None:
+    check_settings(Paint("blue", "red", 7, "green"))
+    check_settings(Paint(count="all"))
     with pytest.raises(InputError, match="Paint: colour must be 'red' or 'blue', got 'green'"):
-        check_choices(Paint("green"))  # type: ignore[arg-type]
+        check_settings(Paint("green"))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="wall 3: second must be 'red' or 'blue' or None, got 'Red'"):
-        check_choices(Paint(second="Red"), "wall 3: ")  # type: ignore[arg-type]
+        check_settings(Paint(second="Red"), "wall 3: ")  # type: ignore[arg-type]
+
+
+@dataclass
+class Wall:
+    height: float = 2.5
+    doors: int | Literal["many"] | None = 1
+    wet: bool = False
+    colours: tuple[int, ...] = ()
+
+
+@pytest.mark.parametrize("height", [3, 2.5, math.nan, np.float32(2.5), np.int64(3), Fraction(5, 2)])
+@pytest.mark.parametrize("doors", [2, np.int8(2), "many", None])
+def test_numbers_are_those_of_any_library(height: Any, doors: Any) -> None:
+    check_settings(Wall(height, doors, True, (1, 2)))
+    check_settings(Wall(height, doors, colours="red"))  # type: ignore[arg-type]  # not for it to say
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"height": "2.5"}, "Wall: height must be a number, got '2.5'"),
+        ({"height": None}, "height must be a number, got None"),
+        ({"height": True}, "height must be a number, got True"),
+        ({"height": torch.tensor(2.5)}, r"height must be a number, got tensor\(2.5000\)"),
+        ({"height": 1j}, "height must be a number, got 1j"),
+        ({"doors": 2.0}, "doors must be a whole number or 'many' or None, got 2.0"),
+        ({"doors": "few"}, "doors must be a whole number or 'many' or None, got 'few'"),
+        ({"doors": torch.ones(2)}, "doors must be a whole number or 'many' or None"),
+        ({"doors": True}, "doors must be a whole number or 'many' or None, got True"),
+        ({"wet": "no"}, "wet must be True or False, got 'no'"),
+        ({"wet": 1}, "wet must be True or False, got 1"),
+    ],
+)
+def test_what_is_no_number_or_no_bool_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_settings(Wall(**given))
+
+
+ALL = [
+    Bilinear, CoSENT, CrossEntropy, Data, Decoupled, HardNegative, HardestNegatives, Head, InfoNCE, InstanceNCE, Margin,
+    Mine, Momentum, NTXent, Optim, Sigmoid, SupCon, SwAV, Train,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_setting_that_is_a_number_is_asked(kind: Any) -> None:
+    hints = {field.name: str(field.type).split(" ")[0] for field in fields(kind)}
+    numbers = [name for name, hint in hints.items() if hint in ("float", "int", "bool")]
+    assert numbers
+    for name in numbers:
+        with pytest.raises(InputError, match=rf"{name} must be .*, got '0\.1'"):
+            kind(**{name: "0.1"})
 
 
 def test_what_is_known_to_type_checkers_alone_is_no_obstacle() -> None:
     with pytest.raises(InputError, match="colour"):
-        check_choices(Priced("green"))  # type: ignore[arg-type]
+        check_settings(Priced("green"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +135,14 @@ def test_what_is_known_to_type_checkers_alone_is_no_obstacle() -> None:
         (lambda: Momentum(schedule="cos"), "momentum.schedule must be"),  # type: ignore[arg-type]
         (lambda: Train(mixed_precision="bf-16"), "train.mixed_precision must be 'no' or 'bf16' or 'fp16' or None"),  # type: ignore[arg-type]
         (lambda: Optim(name="adam"), "optim.name must be"),  # type: ignore[arg-type]
+        (lambda: Pair("a", "b", weight="1"), "pair 'a-b': weight must be a number, got '1'"),  # type: ignore[arg-type]
+        (lambda: Target("a", "b", weight="1"), "target 'a-b': weight must be a number"),  # type: ignore[arg-type]
+        (lambda: Train(steps=1e4), "train.steps must be a whole number or None, got 10000.0"),  # type: ignore[arg-type]
+        (lambda: Train(epochs=math.inf), "train.epochs must be above 0, got inf"),
+        (lambda: Predicted(InfoNCE), "Predicted: objective must be settings with `build`, .* got InfoNCE"),  # type: ignore[arg-type]
+        (lambda: Matryoshka("InfoNCE", dims=(2,)), "Matryoshka: objective must be settings .* got 'InfoNCE'"),  # type: ignore[arg-type]
+        (lambda: Matryoshka(InfoNCE(), dims=64), "dims must be different widths, 1 or more, got 64"),  # type: ignore[arg-type]
+        (lambda: Matryoshka(InfoNCE(), dims=(64, "8")), "dims must be different widths"),  # type: ignore[arg-type]
         (lambda: Data(on_error="ignore"), "data.on_error must be"),  # type: ignore[arg-type]
         (lambda: Data(batches="two"), "data.batches must be 'mixed' or 'one', got 'two'"),  # type: ignore[arg-type]
     ],

@@ -389,6 +389,21 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
         ("nt_xent", (THREE, THREE, torch.tensor(-1.0)), "temperature must be above 0, got -1.0"),
         ("nt_xent", (THREE, THREE, math.nan), "temperature must be above 0, got nan"),
         ("nt_xent", (THREE, THREE, None), "temperature must be a number, got None"),
+        ("nt_xent", (THREE, THREE, "0.5"), "temperature must be a number, got '0.5'"),
+        ("info_nce", (THREE, THREE, b"1"), "temperature must be a number, got b'1'"),
+        ("info_nce", (THREE, THREE, True), "temperature must be a number, got True"),
+        ("nt_xent", (THREE, THREE, 10**400), "temperature must be a number, got 1000"),
+        ("nt_xent", (THREE, THREE, torch.tensor(1j)), r"temperature must be a number, got tensor\(0.\+1.j\)"),
+        ("nt_xent", (THREE, THREE, 1e-40), "temperature must be so far above 0 that .* finite, got 1e-40"),
+        ("sigmoid_loss", (THREE, THREE, "10", 0), "scale must be a number, got '10'"),
+        ("margin_contrastive", (THREE, THREE, torch.ones(3) > 0, "1"), "margin must be a number, got '1'"),
+        ("margin_contrastive", (THREE, THREE, torch.ones(3) > 0, torch.ones(2)), "margin must be a number, got tensor"),
+        ("hard_negative", (THREE, THREE, 0.5, None), "beta must be a number, got None"),
+        ("hard_negative", (THREE, THREE, 0.5, 1, "0"), "tau_plus must be a number, got '0'"),
+        ("info_nce", (THREE, THREE.to("meta")), "two tensors on one device are needed, got cpu and meta"),
+        ("info_nce", (THREE, THREE, 0.1, True, FOUR.to("meta")), r"extra_keys: .* on cpu, got one on meta"),
+        ("sup_con", (THREE, [0, 1, 1], 0.1, FOUR.to("meta"), [0] * 4), r"extra_keys: .* on cpu, got one on meta"),
+        ("nt_xent", (THREE.to(torch.float8_e4m3fn),) * 2, r"a float tensor .* torch.float8_e4m3fn"),
         ("decoupled", (THREE, THREE, torch.ones(3)), r"temperature must be one number, got a tensor \[3\]"),
         ("sup_con", (THREE, [0, 1]), r"labels must be 3 integers, one a row, got \[2\]"),
         ("sup_con", (THREE, torch.ones(3)), r"labels must be 3 integers, one a row, got \[3\] torch.float32"),
@@ -422,6 +437,11 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
 def test_wrong_input_is_named(name: str, arguments: tuple[Any, ...], words: str) -> None:
     with pytest.raises(InputError, match=words):
         getattr(functional, name)(*arguments)
+
+
+@pytest.mark.parametrize("temperature", [1, np.float32(1), np.array(1.0), torch.tensor(1), torch.ones(1, 1)])
+def test_a_temperature_is_any_librarys_number(temperature: Any) -> None:
+    assert functional.nt_xent(THREE, THREE, temperature) == functional.nt_xent(THREE, THREE, 1.0)
 
 
 def test_an_unknown_similarity_is_named() -> None:
