@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Never
 
 import torch
 from safetensors.torch import save_model
@@ -19,6 +19,7 @@ from multicl.files import share, write_whole, writing
 from multicl.modes import evaluating
 from multicl.predict import probabilities, target_of
 from multicl.saved import FORMAT, built, card, config_of, described, folder_of, load_weights
+from multicl.synonyms import instead_of
 from multicl.towers import Towers
 from multicl.types import BadSample, Batch, InputError, Modality, Sample, Single
 from multicl.waiting import Waiting
@@ -51,13 +52,23 @@ class Model:
         chosen = "the encoders' features" if self.space is None else f"the space {self.space!r}"
         return f"Model({'; '.join(map(told, self.nodes))}; embeds into {chosen})"
 
+    if not TYPE_CHECKING:  # for which there is none
+
+        def __getattr__(self, name: str) -> Never:
+            raise AttributeError(f"a Model has no {name!r}{instead_of(name)}", name=name, obj=self)
+
     @property
     def nodes(self) -> list[str]:
         """The names that `embed` takes."""
         return list(self.towers.modalities)
 
     def embed(
-        self, *, space: str | None = DEFAULT, batch_size: int = 128, normalize: bool = True, **cells: Any
+        self,
+        *nameless: Never,
+        space: str | None = DEFAULT,
+        batch_size: int = 128,
+        normalize: bool = True,
+        **cells: Any,
     ) -> Tensor:
         """Embed the cells of one node: `model.embed(image=["a.png", "b.png"])`, `model.embed(text=["two words"])`.
 
@@ -72,8 +83,8 @@ class Model:
         Raises:
             InputError: an unknown node or space, or a cell that cannot be read, by its position.
         """
-        if len(cells) != 1:
-            raise InputError(f"embed takes one node at a time, of {self.nodes}; got {sorted(cells) or 'none'}")
+        if nameless or len(cells) != 1:
+            raise InputError(_one_node("embed", self.nodes, cells))
         ((node, values),) = cells.items()
         return self.embed_node(node, values, space=space, batch_size=batch_size, normalize=normalize)
 
@@ -143,7 +154,7 @@ class Model:
             InputError: as `embed`, or no such target.
         """
         if len(cells) != 1:
-            raise InputError(f"predict takes one node at a time, of {self.nodes}; got {sorted(cells) or 'none'}")
+            raise InputError(_one_node("predict", self.nodes, cells))
         ((node, values),) = cells.items()
         found = target_of(self.towers, target, node)
         best = probabilities(self, found, values, batch_size).argmax(1)
@@ -183,9 +194,10 @@ class Model:
 
     def _write(self, beside: Path, config: Mapping[str, Any], figures: Mapping[str, float]) -> None:
         beside.mkdir(parents=True)
-        for node, modality in self.towers.modalities.items():
+        firsts = {self.towers.towers[node]: node for node in reversed(self.nodes)}  # one encoder, one folder
+        for node in firsts.values():
             (beside / node).mkdir()
-            modality.save(beside / node)
+            self.towers.modalities[node].save(beside / node)
             if not any((beside / node).iterdir()):
                 (beside / node).rmdir()
         (beside / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -218,6 +230,12 @@ def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, 
     except (RuntimeError, AssertionError) as error:  # no such name, or not in this machine, or not in this torch
         raise InputError(f"device={device!r} cannot be had: {str(error).partition(chr(10))[0]}") from error
     return model
+
+
+def _one_node(method: str, nodes: list[str], cells: Iterable[str]) -> str:
+    """What is wrong where cells are not of one node, by its name."""
+    got = sorted(cells) or "none"
+    return f"{method} takes one node at a time, of {nodes}; got {got}: write {method}({nodes[0]}=[...])"
 
 
 def cells_of(node: str, modality: Modality, values: Any) -> list[Any]:

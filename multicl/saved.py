@@ -70,9 +70,11 @@ def built(config: Mapping[str, Any], folder: Path, modalities: Mapping[str, Moda
     Raises:
         InputError: a damaged config.json, an adapter that is not there, or modalities that the model lacks.
     """
-    given = dict(modalities)
+    given, nodes, homes = dict(modalities), dict[str, Modality](), dict[str, str]()
     try:
-        nodes = {n: given.pop(n) if n in given else _modality(n, e, folder) for n, e in config["modalities"].items()}
+        for node, entry in config["modalities"].items():  # nodes of one tower have one encoder, from one folder
+            home = homes.setdefault(entry["settings"].get("tower") or node, node)
+            nodes[node] = given.pop(node) if node in given else _modality(node, entry, folder / home)
         heads = {space: from_plain(Head, h, f"heads.{space}") for space, h in config["heads"].items()}
         terms: list[Term] = [Pair(**_term(plain)) for plain in config["pairs"]]
         terms += [Target(**_term(plain)) for plain in config.get("targets", [])]
@@ -94,7 +96,8 @@ def config_of(folder: Path) -> dict[str, Any] | None:
     return config if own else None
 
 
-def _modality(node: str, entry: Mapping[str, Any], folder: Path) -> Modality:
+def _modality(node: str, entry: Mapping[str, Any], home: Path) -> Modality:
+    """A node's adapter; `home` has what it saved, or another node of its tower."""
     settings = entry["settings"]
     if isinstance(settings.get("encoder"), Mapping):
         raise InputError(
@@ -105,7 +108,7 @@ def _modality(node: str, entry: Mapping[str, Any], folder: Path) -> Modality:
         cls = adapter(entry["adapter"])
     except InputError as error:
         raise InputError(f"node {node!r}: {error} The model's author had it from {entry.get('from')}.") from error
-    return from_plain(cls, settings, node).restored(folder / node)
+    return from_plain(cls, settings, node).restored(home)
 
 
 def _home_of(modality: Modality) -> str:

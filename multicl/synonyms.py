@@ -1,4 +1,4 @@
-"""What other libraries call a setting: an unknown `--learning-rate` leads on to `--train.lr`."""
+"""What other libraries call a thing: an unknown `--learning-rate` leads on to `--train.lr`, `encode` to `embed`."""
 
 from __future__ import annotations
 
@@ -69,6 +69,21 @@ ELSEWHERE = {
     "is a command of the hub's, as in `hf upload ORG/NAME RUN/model`": "push-to-hub hub-model-id push-to-hf-hub",
 }
 """What no flag of ours says -> the flags of others that ask for it."""
+
+MODULE = "to cuda cpu float half eval train parameters named_parameters state_dict modules requires_grad_"
+METHODS = {
+    "embed(NODE=[...]) gives its vectors": "encode encode_text encode_image encode_query encode_document get_features",
+    "vectors are compared by a @ b.T": "similarity",
+    "model.towers is its nn.Module, as in model.towers.to('cuda')": MODULE,
+    "model.save(FOLDER) writes it, multicl.export.export as other libraries load it": "save_pretrained",
+    "after model.save(FOLDER), `hf upload ORG/NAME FOLDER` gives it to the hub": "push_to_hub",
+}
+"""What is done instead -> methods that models of other libraries have, and ours has not."""
+
+
+def instead_of(method: str) -> str:
+    """What a `Model` has in place of a method that it has not; empty where nothing is known."""
+    return next((f": {said}" for said, names in METHODS.items() if method in names.split()), "")
 
 
 def hints(cls: type, words: Sequence[str]) -> list[str]:

@@ -292,5 +292,7 @@ def _to_uint8(array: Any, top: int) -> Any:
         top = 65535
     slack = 1e-3 * top if kind.kind == "f" else 0  # rounding of an earlier resize
     if low < -slack or high > top + slack:
-        raise BadSample(f"an array of {kind} with values from {low} to {high}; a picture's are in [0, {top}]")
+        normalised = kind.kind == "f" and low < 0 and max(-low, high) < 10
+        hint = ": leave Normalize out of its transforms, encoders normalise" if normalised else ""
+        raise BadSample(f"an array of {kind} with values from {low} to {high}; a picture's are in [0, {top}]{hint}")
     return (array.clip(0, top).astype(np.float64) * (255 / top) + 0.5).astype(np.uint8)

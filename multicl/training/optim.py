@@ -35,8 +35,8 @@ class Optim:
     """AdamW's second beta."""
     warmup: float = 0.05
     """Below 1: the share of the steps in which the rate rises linearly from 0; 1 or more: that many steps."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """The rate after the warmup: down to 0 along half a cosine, or as it is."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """The rate after the warmup: down to 0 along half a cosine or a line (transformers' default), or as it is."""
     clip: float | None = 1.0
     """Largest norm of the gradient; None: any."""
     tower_lr: dict[str, float] = field(default_factory=dict)
@@ -129,6 +129,8 @@ def lr_factor(settings: Optim, step: int, steps: int) -> float:
         return 1.0
     if step >= steps:
         return 0.0
+    if settings.schedule == "linear":
+        return (steps - step) / (steps - warmup)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 

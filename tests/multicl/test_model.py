@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import hf
 import numpy as np
 import pandas
 import pyarrow
@@ -22,6 +23,7 @@ from toys import Net, Vectors, rows
 
 import multicl
 from multicl import Head, InfoNCE, Model, Pair, load, register
+from multicl.modalities.text import Text
 from multicl.towers import Towers
 from multicl.types import BadSample, Batch, InputError
 
@@ -53,6 +55,37 @@ class Sequences(Vectors):
 
 
 batches: list[int] = []
+
+
+def test_what_other_libraries_models_have_leads_on_to_ours() -> None:
+    with pytest.raises(AttributeError, match=r"a Model has no 'encode': embed\(NODE=\[\.\.\.\]\) gives its vectors"):
+        model().encode(CELLS)  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no 'to': model\.towers is its nn\.Module"):
+        model().to("cpu")  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="a Model has no 'foo'$"):
+        _ = model().foo  # type: ignore[attr-defined]
+    assert pickle.loads(pickle.dumps(model())).nodes == ["a", "b"]
+
+
+def test_nodes_of_one_tower_are_saved_and_loaded_with_a_pretrained_encoder(tmp_path: Path) -> None:
+    """Each was given a folder of its own, and the two were refused as of two encoders."""
+    bert = str(hf.bert(tmp_path / "bert"))
+    nodes = {name: Text(bert, tower="text", prompt=f"{name} : ", max_tokens=16) for name in ("query", "a")}
+    saved = Model(Towers(nodes, [Pair("query", "a")], Head(dim=4)))
+    saved.save(tmp_path / "model")
+    (tmp_path / "bert").rename(tmp_path / "gone")
+    again = load(tmp_path / "model", device="cpu")
+    for name in nodes:
+        assert torch.equal(again.embed_node(name, hf.TEXTS), saved.embed_node(name, hf.TEXTS))
+    again.save(tmp_path / "copy")
+    assert [path.name for path in sorted((tmp_path / "copy").iterdir()) if path.is_dir()] == ["query"]
+    assert load(tmp_path / "copy", device="cpu").embed(a="cat").shape == (1, 4)
+
+
+def test_cells_want_the_name_of_their_node() -> None:
+    wanted = r"embed takes one node at a time, of \['a', 'b'\]; got none: write embed\(a=\[\.\.\.\]\)"
+    with pytest.raises(InputError, match=wanted):
+        model().embed(CELLS)  # type: ignore[arg-type]
 
 
 def test_a_model_tells_what_it_embeds_and_how_wide() -> None:

@@ -33,7 +33,7 @@ def reason(error: BaseException) -> str:
 
 
 def _of_the_cache(error: OSError) -> bool:
-    """Whether what cannot be written is of the folder in which `datasets` prepares tables: of a home of no room, say."""
+    """Whether what cannot be written is of the folder in which `datasets` prepares tables, of a home of no room."""
     from datasets.config import HF_DATASETS_CACHE
 
     cache, file = Path(HF_DATASETS_CACHE), Path(str(error.filename or ""))

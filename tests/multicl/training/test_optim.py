@@ -4,10 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch  # noqa: TC002
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import Vectors
+from transformers import get_linear_schedule_with_warmup
 
 from multicl.objectives import InfoNCE
 from multicl.pairs import Pair
@@ -103,17 +104,25 @@ warmups = st.sampled_from([0.0, 0.05, 0.5, 0.99, 1.0, 7.0, 1000.0])
 
 
 @settings(deadline=None, max_examples=25)
-@given(steps_of, warmups)
-def test_the_rate_rises_then_falls_within_its_bounds(steps: int, warmup: float) -> None:
-    factors = [lr_factor(Optim(warmup=warmup), step, steps) for step in range(steps)]
+@given(steps_of, warmups, st.sampled_from(["cosine", "linear"]))
+def test_the_rate_rises_then_falls_within_its_bounds(steps: int, warmup: float, schedule: Any) -> None:
+    falling = Optim(warmup=warmup, schedule=schedule)
+    factors = [lr_factor(falling, step, steps) for step in range(steps)]
     peak = factors.index(max(factors))
     assert all(0 < f <= 1 for f in factors)
     assert factors[: peak + 1] == sorted(factors[: peak + 1])
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
-    assert warmup > steps or lr_factor(Optim(warmup=warmup), steps, steps) == 0.0
+    assert warmup > steps or lr_factor(falling, steps, steps) == 0.0
     flat = [lr_factor(Optim(warmup=warmup, schedule="constant"), step, steps) for step in range(steps)]
     assert flat == sorted(flat)
     assert all(0 < f <= 1 for f in flat)
+
+
+def test_the_line_is_that_of_transformers() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    theirs = get_linear_schedule_with_warmup(torch.optim.SGD([parameter], lr=1.0), 10, 100).lr_lambdas[0]
+    ours = Optim(warmup=10, schedule="linear")
+    assert [lr_factor(ours, step, 100) for step in range(10, 101)] == pytest.approx(list(map(theirs, range(10, 101))))
 
 
 def test_the_schedule_at_its_edges() -> None:
