@@ -62,7 +62,7 @@ def test_what_other_libraries_models_have_leads_on_to_ours() -> None:
         model().encode(CELLS)  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"no 'to': model\.towers is its nn\.Module"):
         model().to("cpu")  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="a Model has no 'foo'$"):
+    with pytest.raises(AttributeError, match=r"a Model has no 'foo'$"):
         _ = model().foo  # type: ignore[attr-defined]
     assert pickle.loads(pickle.dumps(model())).nodes == ["a", "b"]
 
