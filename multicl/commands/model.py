@@ -12,6 +12,7 @@ import numpy as np
 
 from multicl.config import from_plain, read_yaml
 from multicl.data.cells import blamed
+from multicl.data.loading import is_path
 from multicl.data.rows import Rows, open_rows
 from multicl.evaluation.crossing import crossing, named
 from multicl.evaluation.figure import intervals, spread
@@ -33,7 +34,7 @@ NO_FIGURES = "{run}: its recipe measures nothing on these data; --measure and --
 def opened(
     run: Path, data: str | None = None, test: str | None = None, columns: Mapping[str, str] | None = None
 ) -> Run:
-    """A run's recipe, as its recipe.yaml has it.
+    """A run's recipe, as its recipe.yaml has it; relative paths of data that are not here begin where it was launched.
 
     Args:
         run: a run's folder. data, test: other data than the run's, and the held-out split or file.
@@ -55,10 +56,29 @@ def opened(
         recipe = from_plain(kind, plain)
     except InputError as error:
         raise InputError(f"{run / 'recipe.yaml'}: {error}{hint}") from error
-    changes: dict[str, Any] = {key: value for key, value in (("path", data), ("test", test)) if value is not None}
+    changes: dict[str, Any] = {}
+    if home := _launched_in(run, recipe.run):
+        own = recipe.data
+        changes = {"path": own.path and _from(home, own.path), "mix": {_from(home, k): w for k, w in own.mix.items()}}
+        if is_path(own.test):
+            changes["test"] = _from(home, own.test)
+    changes |= {key: value for key, value in (("path", data), ("test", test)) if value is not None}
     if columns:
         changes["columns"] = {**recipe.data.columns, **columns}
     return replace(recipe, run=run, data=replace(recipe.data, **changes))
+
+
+def _launched_in(run: Path, recorded: Path | None) -> Path | None:
+    """The folder from which runs/NAME, as it was recorded, led to the run; None where that cannot be told."""
+    if recorded is None or recorded.is_absolute():
+        return None
+    whole, count = run.absolute(), len(recorded.parts)
+    return whole.parents[count - 1] if count and whole.parts[-count:] == recorded.parts else None
+
+
+def _from(home: Path, name: str) -> str:
+    """A path as seen from there, if it is nothing here."""
+    return str(home / name) if not Path(name).expanduser().exists() and (home / name).exists() else name
 
 
 def evaluate(

@@ -90,7 +90,7 @@ class Data:
         Raises:
             InputError: no path given, or it cannot be read.
         """
-        if split is not None and ("/" in split or os.sep in split or Path(split).suffix.lower() in TABLES):
+        if split is not None and is_path(split):
             return open_rows(split, columns=self.columns, streaming=self.streaming)
         if self.path is None:
             raise InputError("no data: give --data.path with a file, a folder or a hub name")
@@ -102,6 +102,11 @@ class Data:
         more = [open_rows(name, split=self.split, columns=self.columns, streaming=self.streaming) for name in self.mix]
         weights = [weight or None for weight in (self.weight, *self.mix.values())]
         return Mixture([rows, *more], weights, self.batches)
+
+
+def is_path(split: str) -> bool:
+    """Whether a held-out split is a path: it ends as a table does, or has a / in it."""
+    return "/" in split or os.sep in split or Path(split).suffix.lower() in TABLES
 
 
 def open_data(data: Any, columns: Mapping[str, str] | None = None) -> tuple[Rows, Data]:

@@ -14,7 +14,7 @@ import torch
 from toys import Vectors, rows
 
 from multicl import Head, Model, Pair, cli, load
-from multicl.commands.model import embed, evaluate, evaluate_all
+from multicl.commands.model import embed, evaluate, evaluate_all, opened
 from multicl.towers import Towers
 from multicl.types import InputError
 
@@ -275,6 +275,34 @@ def test_eval_measures_by_the_recipe_on_the_data_given(
     assert last == {"run": str(tmp_path), "space": "joint", "width": 9, "norm": 1.0, "intervals": {}}
     evaluate(tmp_path, data="other", test="held")
     assert f"reads {tmp_path} other held\n" in capsys.readouterr().out
+
+
+def test_a_runs_relative_data_are_found_from_other_folders(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They begin where the run was launched, which its own path tells, wherever all of it was moved."""
+    project, elsewhere, recipe = tmp_path / "project", tmp_path / "elsewhere", tmp_path / "measured_recipe.py"
+    run = project / "runs" / "x"
+    run.mkdir(parents=True)
+    elsewhere.mkdir()
+    saved.rename(run / "model")
+    recipe.write_text(MEASURED)
+    for name in ("a.csv", "b.csv", "test"):
+        (project / name).touch()
+    (elsewhere / "b.csv").touch()
+    data = "{path: a.csv, test: b.csv, mix: {a.csv: 1, org/set: 2}}"
+    (run / "recipe.yaml").write_text(f"recipe: {recipe}\nrun: runs/x\ndata: {data}\n")
+    monkeypatch.chdir(elsewhere)
+    found = opened(Path("..") / "project" / "runs" / "x").data
+    assert (found.path, found.test) == (str(elsewhere / ".." / "project" / "a.csv"), "b.csv")  # b.csv is here, too
+    assert found.mix == {found.path: 1, "org/set": 2}
+    assert opened(run, data="other.csv").data.path == "other.csv"
+    evaluate(run)
+    assert f"reads {run} {project / 'a.csv'} b.csv" in capsys.readouterr().out
+    (run / "recipe.yaml").write_text(f"recipe: {recipe}\nrun: {run}\ndata: {{path: a.csv}}\n")
+    assert (opened(run).data.path, opened(run).data.test) == ("a.csv", "test")
+    (run / "recipe.yaml").write_text(f"recipe: {recipe}\nrun: runs/x\ndata: {{path: null}}\n")
+    assert (opened(run).data.path, opened(run).data.test) == (None, "test")  # a split, not the file of that name
 
 
 def test_eval_of_a_recipe_that_measures_nothing_says_what_does(
