@@ -37,6 +37,9 @@ from multicl.types import InputError
 
 __all__ = ["Data", "Reader", "Skipped", "Slice", "Steps", "StreamSteps", "open_data", "slices", "sources_of"]
 
+PRELOAD = ["torch.utils.data", "datasets"]
+"""What takes each loader process seconds to import: the server that forks them does it once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -228,7 +231,10 @@ def slices(
 
 def _start_method() -> str:
     """How loader processes start: a fork of a process with threads may hang, and Windows has no server that forks."""
-    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return "spawn"
+    multiprocessing.set_forkserver_preload(PRELOAD)
+    return "forkserver"
 
 
 class _Sent:
