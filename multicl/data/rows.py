@@ -35,7 +35,7 @@ class Rows:
             what has no length or cannot be indexed is a stream.
         columns: name asked for -> column of the data. Where that column is missing but the name itself is a column,
             the name is used.
-        base: the folder against which relative paths in cells are resolved.
+        base: the folder against which relative paths in cells are resolved; see `multicl.data.sources.beside`.
         label: how messages call the data.
     """
 

@@ -12,7 +12,7 @@ from multicl.adapters import adapter, entry_point_names
 from multicl.data.cells import is_null, resolve_path
 from multicl.data.ids import label_key
 from multicl.data.rows import Rows
-from multicl.fit.odd import Odd, odd
+from multicl.fit.odd import Odd, name_media, odd
 from multicl.types import BadSample, InputError, Modality
 
 LOOKED_AT = 200
@@ -140,7 +140,7 @@ def _classes(name: str, cells: list[Any], rows: Rows) -> int:
     if name.lower() in CAPTIONS and all(isinstance(cell, str) for cell in cells):
         return 0
     count = _count(cells, called)
-    if count < 2:
+    if count < 2 or name_media(cells):  # files that repeat, a row for each of their captions
         return 0
     if names := rows.class_names(name):
         return len(names)

@@ -42,23 +42,23 @@ def odd(cells: Sequence[Any], found: Sequence[Any], media: Callable[[Sequence[An
         return Odd(f"tables in its cells, of {', '.join(map(repr, cells[0]))}, which need columns of their own")
     if all(isinstance(cell, list) for cell in cells):
         parts = [part for cell in found for part in cell if not is_null(part)]
-        several = all(isinstance(part, str | bytes | dict) for part in parts) and (media(parts) or _name_media(parts))
+        several = all(isinstance(part, str | bytes | dict) for part in parts) and (media(parts) or name_media(parts))
         return Odd("several files in a cell", "Give each a row of its own") if parts and several else None
     if not all(isinstance(cell, str) for cell in cells):
         return None
     if all("://" in cell and len(cell.split()) == 1 and not cell.startswith("file:") for cell in cells):
-        way_out = "Download what they name, and give the paths of the files" if _name_media(cells) else ""
+        way_out = "Download what they name, and give the paths of the files" if name_media(cells) else ""
         return Odd(f"links, as {_short(cells[0])}", way_out)
-    if _name_media(cells):
+    if name_media(cells):
         hint = " with / for \\" if "\\" in cells[0] else ""
-        way_out = f"Mend the paths{hint} (relative ones are looked for beside the table)"
+        way_out = f"Mend the paths{hint} (relative ones are looked for beside the table, and in the folders there)"
         return Odd(f"paths of files that are not there, as {found[0]!r}", way_out)
     if (decoded := [_decoded(cell) for cell in cells]) and None not in decoded and media(decoded):
         return Odd(f"base64, as {_short(cells[0])}", "Decode it to bytes (base64.b64decode), and write a Parquet table")
     return None
 
 
-def _name_media(cells: Sequence[Any]) -> bool:
+def name_media(cells: Sequence[Any]) -> bool:
     """Strings that end as pictures and sounds do."""
     kinds = [mimetypes.guess_type(_path(cell))[0] if isinstance(cell, str) else None for cell in cells]
     return all(kind is not None and kind.startswith(("image/", "audio/")) for kind in kinds)

@@ -16,9 +16,10 @@ FOLDERS = ("imagefolder", "audiofolder")
 """What `datasets` calls its readers of folders of pictures and sounds."""
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 _ZIPS = "zip archives"
+_TARS = "WebDataset tars"
 _KINDS = {
     ".parquet": "Parquet tables", ".jsonl": "JSON tables", ".ndjson": "JSON tables", ".json": "JSON tables",
-    ".csv": "CSV tables", ".tsv": "TSV tables", ".arrow": "Arrow tables", ".tar": "WebDataset tars",
+    ".csv": "CSV tables", ".tsv": "TSV tables", ".arrow": "Arrow tables", ".tar": _TARS,
     ".zip": _ZIPS,
 }  # fmt: skip
 _MEDIA = {"pictures", "sounds"}
@@ -64,7 +65,7 @@ def refuse_mixed(folder: Path) -> None:
     examples = _examples(_candidates(folder))  # asked only now, as it takes long in a large folder
     if clash := _clash(examples):
         one, other = clash
-        file = Path(examples[one])
+        file = Path(examples.get(_TARS, examples[one]))  # beside which img2dataset writes what it did
         end = next(end for end in reversed(file.suffixes) if end.lower() not in PACKED)
         why = "of which `datasets` would read one kind alone: "
         if other == _ZIPS:
@@ -147,6 +148,11 @@ def _kind(file: str) -> str | None:
     """What a file holds, by its name."""
     ends = [f".{end}" for end in Path(file).name.lower().split(".")[1:] if f".{end}" not in PACKED]
     return _kinds().get(ends[-1]) if ends else None
+
+
+def is_medium(file: str) -> bool:
+    """Whether a file's name says that it is a picture or a sound."""
+    return _kind(file) in _MEDIA
 
 
 @cache

@@ -12,7 +12,7 @@ import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from multicl.data.sources.separators import OPENERS
 from multicl.data.sources.tables import suffix_of
@@ -23,10 +23,14 @@ PEEK = 1024
 """Characters in which an object begins."""
 COLUMNS = ""
 """Stands for the key of the list, where the object is a table: {"text": [...], "image": [...]}."""
+CAPTIONED = "train"
+"""Stands for the key of pictures with their captions, where they are in two lists, as COCO has them."""
 
 
 def lists_in(file: Path) -> list[str]:
     """The keys of a local .json (.json.gz, .bz2, .xz) under which lists of objects stand; or COLUMNS alone.
+
+    CAPTIONED comes first where they are COCO's "images" and "annotations" with captions.
 
     A table is an object of lists that are equally long, 2 or more, not all of objects, or of what pandas writes:
     {"text": {"0": "a", "1": "b"}, "image": {"0": ..., "1": ...}}. Empty: the file is something else.
@@ -40,7 +44,8 @@ def lists_in(file: Path) -> list[str]:
         found = _only_object(file)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):  # `datasets` says what is wrong
         return []
-    return [COLUMNS] if _columns(found, file) else [key for key, rows in found.items() if _are_rows(rows)]
+    keys = [COLUMNS] if _columns(found, file) else [key for key, rows in found.items() if _are_rows(rows)]
+    return [CAPTIONED, *keys] if CAPTIONED not in keys and _captioned(found) else keys
 
 
 def chosen(keys: Sequence[str], split: str, name: str) -> str | None:
@@ -95,7 +100,7 @@ def _as_lines(file: Path, key: str) -> Path:
     lines = folder / f"{hashlib.blake2b(known.encode(), digest_size=16).hexdigest()}.jsonl"
     if not lines.exists():
         found = _only_object(file)
-        rows = found[key] if key in found else _columns(found, file)
+        rows = found[key] if key in found else _columns(found, file) or _captioned(found)
         with writing(folder, "or give HF_DATASETS_CACHE another place"):
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as own:  # other processes may write the same
@@ -149,5 +154,19 @@ def _columns(found: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
     return [dict(zip(found, row, strict=True)) for row in zip(*cells, strict=True)]
 
 
-def _are_rows(value: Any) -> bool:
+def _captioned(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """COCO's pictures that have captions, each with all of its own; none: it is another object."""
+    pictures, captions = found.get("images"), found.get("annotations")
+    if not (_are_rows(pictures) and _are_rows(captions)):
+        return []
+    if not ({"id", "file_name"} <= {*pictures[0]} and {"image_id", "caption"} <= {*captions[0]}):
+        return []
+    of: dict[Any, list[Any]] = {}
+    for caption in captions:
+        of.setdefault(caption.get("image_id"), []).append(caption.get("caption"))
+    ids = ((picture.get("file_name"), picture.get("id")) for picture in pictures)
+    return [{"image": name, "caption": of[number], "image_id": number} for name, number in ids if number in of]
+
+
+def _are_rows(value: Any) -> TypeGuard[list[dict[str, Any]]]:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)

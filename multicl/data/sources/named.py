@@ -10,12 +10,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from multicl.data.sources.beside import folder_of_media
 from multicl.data.sources.folders import FOLDERS, refuse_links, refuse_mixed, unread
 from multicl.data.sources.hub import offline_if_unreachable
 from multicl.data.sources.integers import whole_columns
 from multicl.data.sources.json_lists import chosen, lines_of, lists_in, only_lists
 from multicl.data.sources.reasons import reason
-from multicl.data.sources.separators import EMPTY_ALONE, captions, read_captions, separator
+from multicl.data.sources.separators import EMPTY_ALONE, captions, is_spaced, read_captions, separator
 from multicl.data.sources.tables import TABLES, files_of, is_empty, is_torn, suffix_of
 from multicl.data.sources.tars import columns_of
 from multicl.data.sources.undecoded import let_sounds_pass, undecoded
@@ -89,6 +90,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         refuse_links(base)
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")
+    if base and data.info.builder_name not in FOLDERS:
+        base = folder_of_media(data, base)
     return data, base, label
 
 
@@ -136,6 +139,8 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
             changes |= EMPTY_ALONE
         if config.sep == "," and config.delimiter is None and (found := separator(files)):
             changes["sep"] = found
+        if is_spaced(files, changes.get("sep", config.sep)):
+            changes["skipinitialspace"] = True
         if config.converters is None and config.features is None and all(map(Path.is_file, files)):
             changes |= whole_columns(files, config.pd_read_csv_kwargs | changes)
     if changes:

@@ -30,15 +30,8 @@ def separator(files: Sequence[Path]) -> str | None:
 
     Without a comma in its first line, it is that of which all rows have equally many, and one or more.
     """
-    if not files or not files[0].is_file():
-        return None
-    *_, end = ("", *(suffix.lower() for suffix in files[0].suffixes if suffix.lower() not in OPENERS))
-    if end != ".csv":
-        return None
-    try:
-        with OPENERS.get(files[0].suffix.lower(), _plain)(files[0]) as file:
-            start = file.read(LOOKED_AT).decode("utf-8-sig", "replace")
-    except (EOFError, OSError, zlib.error, lzma.LZMAError):  # cut short, or no archive: `datasets` says so
+    start = _beginning(files)
+    if start is None:
         return None
     if "," in start.partition("\n")[0]:
         return None
@@ -49,6 +42,27 @@ def separator(files: Sequence[Path]) -> str | None:
         if len(rows) > 1 and {len(row) for row in rows} == {len(rows[0])} and len(rows[0]) > 1:
             return other
     return None
+
+
+def is_spaced(files: Sequence[Path], sep: str) -> bool:
+    """Whether the first line of local .csv files has a space after each separator, which is of no column's name."""
+    names = (_beginning(files) or "").partition("\n")[0].split(sep)[1:]
+    return bool(names) and all(name.startswith(" ") for name in names)
+
+
+def _beginning(files: Sequence[Path]) -> str | None:
+    """Of the first of local .csv files, packed or not; None: no such file, or it cannot be read."""
+    if not files or not files[0].is_file():
+        return None
+    *_, end = ("", *(suffix.lower() for suffix in files[0].suffixes if suffix.lower() not in OPENERS))
+    if end != ".csv":
+        return None
+    try:
+        with OPENERS.get(files[0].suffix.lower(), _plain)(files[0]) as file:
+            start: str = file.read(LOOKED_AT).decode("utf-8-sig", "replace")
+    except (EOFError, OSError, zlib.error, lzma.LZMAError):  # cut short, or no archive: `datasets` says so
+        return None
+    return start
 
 
 def captions(builder: Any) -> dict[str, Any]:

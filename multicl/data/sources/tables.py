@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,8 @@ TABLES = {
     ".txt": "text", ".arrow": "arrow", ".tar": "webdataset",
 }  # fmt: skip
 
+BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+
 
 def files_of(name: str, path: Path, url: bool) -> list[Path]:
     """The local files of a name; none for a folder, a URL or a hub name.
@@ -22,6 +25,8 @@ def files_of(name: str, path: Path, url: bool) -> list[Path]:
         InputError: it looks like a path, and nothing is there.
     """
     wild = not url and ("*" in name or "?" in name)
+    if not (url or path.exists()) and len(each := spelt_out(name)) > 1:
+        return sorted({file for part in each for file in files_of(part, Path(part).expanduser(), url)})
     found = Path(path.anchor).glob(str(path.relative_to(path.anchor))) if wild else [path]
     files = sorted(filter(Path.is_file, found))
     # A hub name is "name" or "user/name"; anything else that does not exist is a path that is missing.
@@ -29,9 +34,19 @@ def files_of(name: str, path: Path, url: bool) -> list[Path]:
     is_path = name.startswith((".", "/", "~")) or name.endswith("/")
     looks_local = wild or inside or suffix_of(path) in TABLES or is_path or name.count("/") > 1
     if not name or (looks_local and not url and not files and not path.is_dir()):
-        braces = "; {0..9} is not spelt out: write * or ? in its place" if "{" in name else ""
-        raise InputError(f"no such file or folder: {name or repr(name)}{braces}")
+        raise InputError(f"no such file or folder: {name or repr(name)}")
     return files
+
+
+def spelt_out(name: str) -> list[str]:
+    """A name with {00000..00003} or {a,b} in it -> the names that it stands for, as shells and webdataset have it."""
+    found = BRACES.search(name)
+    if found is None:
+        return [name]
+    first, last, words = found.groups()
+    span = range(int(first), int(last) + 1) if words is None else ()
+    parts = [f"{number:0{len(first)}}" for number in span] if words is None else words.split(",")
+    return [each for part in parts for each in spelt_out(name[: found.start()] + part + name[found.end() :])]
 
 
 def suffix_of(path: Path) -> str:

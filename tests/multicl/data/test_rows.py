@@ -232,11 +232,19 @@ def test_a_missing_file_or_folder_is_named(tmp_path: Path, name: str, monkeypatc
         open_rows(name)
 
 
-def test_braces_of_a_shell_lead_on_to_a_star(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_braces_are_spelt_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s").mkdir()
-    with pytest.raises(InputError, match=r"s/\{00\.\.07\}\.tar; \{0\.\.9\} is not spelt out: write \* or \?"):
-        open_rows("s/{00..07}.tar")
+    for i in range(8, 12):
+        (tmp_path / "s" / f"{i:03}.csv").write_text(f"n\n{i}\n")
+    assert open_rows("s/{008..011}.csv").column("n") == [8, 9, 10, 11]
+    assert open_rows(tmp_path / "{s,s}" / "0{08,1*}.csv").column("n") == [8, 10, 11]
+    with pytest.raises(InputError, match=r"no such file or folder: s/012\.csv"):
+        open_rows("s/{011..013}.csv")
+    with pytest.raises(InputError, match=r"no such file or folder: s/\{00\}.csv"):
+        open_rows("s/{00}.csv")
+    (tmp_path / "s" / "{1,2}.csv").write_text("n\n7\n")  # a file of that very name
+    assert open_rows("s/{1,2}.csv").column("n") == [7]
 
 
 def test_a_path_inside_a_folder_that_exists_is_no_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,3 +129,15 @@ def test_short_texts_that_repeat_are_labels_unless_they_are_said_to_be_texts(
     table.write_text("word,about\n" + "".join(f"{media.COLORS[i % 8]},the {i} of them\n" for i in range(120)))
     main(["fit", str(table), "--run", str(tmp_path / "run"), "--dry-run", "--as-text", "word"])
     assert "pairs: word and about" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_files_that_repeat_are_no_labels(tmp_path: Path, there: bool) -> None:
+    """As where each row is a caption, five of one picture."""
+    for i in range(5 * there):
+        (tmp_path / f"{i}.png").write_bytes(media.png(i))
+    rows = [f"{i % 5}.png,caption {i}" for i in range(25)]
+    (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *rows]) + "\n")
+    image, _ = columns_of(open_rows(tmp_path / "captions.csv"))
+    assert (image.adapter, image.classes) == ("image" if there else None, 0)
+    assert there or (image.odd and "paths of files that are not there" in image.odd.what)

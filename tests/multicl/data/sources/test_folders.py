@@ -33,6 +33,10 @@ def put(folder: Path, *names: str) -> Path:
         (["x.csv.gz", "y.parquet"], r"CSV tables \(.*x.csv.gz\) and Parquet tables \(.*y.parquet\)"),
         (["x.csv", "y.tsv"], r"CSV tables \(.*\) and TSV tables"),  # of which the TSV would be read with commas
         (["00.tar", "00.parquet"], r"Parquet tables \(.*\) and WebDataset tars"),
+        (
+            ["00.tar", "00.parquet", "00_stats.json"],
+            r"name the files \(such as '.*/\*.tar'",
+        ),  # as img2dataset leaves it
         (["a/1.png", "b/2.png", "more.zip"], r"pictures \(.*1.png\) and zip archives \(.*more.zip\).*unpack them"),
         (["1.wav", "more.zip"], r"sounds \(.*1.wav\) and zip archives \(.*more.zip\).*unpack them"),
         (["train.csv", "test.json"], r"CSV tables \(.*\) and JSON tables"),

@@ -51,6 +51,24 @@ def test_a_list_may_have_any_name(tmp_path: Path) -> None:
     assert rows_of(write(tmp_path / "a.json", {"t": ROWS}), split="train[1:]+train[:1]") == [*FILLED[1:], FILLED[0]]
 
 
+def test_cocos_pictures_have_their_captions(tmp_path: Path) -> None:
+    pictures = [{"id": 10 - i, "file_name": f"{i}.jpg", "height": 5} for i in range(3)]
+    captions = [{"id": i, "image_id": 10 - i % 2, "caption": f"caption {i}"} for i in range(5)]
+    coco = {"info": {}, "licenses": [{"id": 1}], "images": pictures, "annotations": captions}
+    file = write(tmp_path / "annotations" / "captions.json", coco)
+    first = {"image": "0.jpg", "caption": ["caption 0", "caption 2", "caption 4"], "image_id": 10}
+    second = {"image": "1.jpg", "caption": ["caption 1", "caption 3"], "image_id": 9}
+    assert rows_of(file) == [first, second]  # the third has none
+    assert rows_of(file, split="train[1:]") == [second]
+    assert rows_of(file, split="annotations") == captions
+    (tmp_path / "train2017").mkdir()
+    (tmp_path / "train2017" / "0.jpg").write_bytes(b"")
+    assert open_rows(file).base == tmp_path / "train2017"
+    boxes = [{"id": 1, "image_id": 10, "bbox": [0, 0, 1, 1]}]
+    with pytest.raises(InputError, match="several lists of rows, and none is called 'train'"):
+        open_rows(write(tmp_path / "instances.json", coco | {"annotations": boxes}))
+
+
 def test_lists_that_are_called_as_splits_are_splits(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", {"train": ROWS, "test": ROWS[:1], "info": {}}, 1)
     data = Data(path=str(file))

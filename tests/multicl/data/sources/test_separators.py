@@ -103,3 +103,16 @@ def test_no_file_of_this_machine_has_none(tmp_path: Path) -> None:
     assert separator([]) is None
     assert separator([tmp_path / "gone.csv"]) is None
     assert separator([Path("https://host/a.csv")]) is None
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("sep", [",", "|"])
+def test_spaces_after_separators_are_of_no_name_or_cell(tmp_path: Path, sep: str) -> None:
+    """Flickr30k's results.csv is so."""
+    lines = ["image_name", "comment_number", "comment"], ["1.jpg", "0", '"two , dogs"'], ["2.jpg", "1", "one"]
+    (tmp_path / "a.csv").write_text("\n".join(map(f"{sep} ".join, lines)) + "\n")
+    row = {"image_name": "1.jpg", "comment_number": 0, "comment": "two , dogs"}
+    assert open_rows(tmp_path / "a.csv").row(0) == row
+    (tmp_path / "b.csv").write_text(f"a{sep}b\n1{sep} x\n2{sep}y\n")  # only the cells have some, which may matter
+    assert open_rows(tmp_path / "b.csv").column("b") == [" x", "y"]
+    gc.collect()

@@ -1,0 +1,73 @@
+"""Tables name files that lie in folders of their own: ESC-50, Common Voice, Flickr30k, COCO have them so."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from multicl.data.rows import open_rows
+from multicl.data.sources.beside import ROWS, folder_of_media
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # `datasets` leaves tables open
+COUNT = ROWS + 2
+
+
+def table(file: Path, ends: str = "jpg") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{i}.{ends},label {i % 2}" for i in range(COUNT)]
+    file.write_text("\n".join(["file,kind", *lines]) + "\n")
+    return file
+
+
+def media(folder: Path, numbers: range = range(COUNT), ends: str = "jpg") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in numbers:
+        (folder / f"{i}.{ends}").write_bytes(b"")
+    return folder
+
+
+def found(file: Path) -> set[Path]:
+    return {Path(path).parent.resolve() for path in open_rows(file).resolved("file", files=True)}
+
+
+@pytest.mark.parametrize("ends", ["jpg", "wav"])
+@pytest.mark.parametrize("where", ["", "images", "../audio"])
+def test_files_are_beside_the_table_inside_or_next_to_it(
+    tmp_path: Path, where: str, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = table(tmp_path / "set" / "meta.csv", ends)
+    home = media(file.parent / where, ends=ends)
+    (tmp_path / "set" / "empty").mkdir(exist_ok=True)
+    assert found(file) == {home.resolve()}
+    monkeypatch.chdir(tmp_path / "set")
+    assert found(Path("meta.csv")) == {home.resolve()}
+    streamed = open_rows(file, streaming=True)
+    assert (streamed.base or Path()).resolve() == home.resolve()
+    gc.collect()
+
+
+def test_files_beside_the_table_come_first(tmp_path: Path) -> None:
+    file = table(tmp_path / "set" / "meta.csv")
+    media(tmp_path / "set" / "images")
+    media(tmp_path / "set", range(1, 2))
+    assert found(file) == {tmp_path / "set"}
+
+
+def test_the_folder_with_most_of_them_is_taken_and_none_of_two(tmp_path: Path) -> None:
+    file = table(tmp_path / "set" / "meta.csv")
+    media(tmp_path / "set" / "train")
+    media(tmp_path / "test", range(3))
+    assert found(file) == {tmp_path / "set" / "train"}
+    media(tmp_path / "other")
+    assert found(file) == {tmp_path / "set"}
+
+
+@pytest.mark.parametrize(
+    "cell", ["a text.", "7", None, "https://x.org/0.jpg", "/0.jpg", "~/0.jpg", "a\n0.jpg", b"0.jpg"]
+)
+def test_other_cells_are_no_such_files(tmp_path: Path, cell: object) -> None:
+    media(tmp_path / "images")
+    assert folder_of_media([{"file": cell}], tmp_path) == tmp_path
+    assert folder_of_media([{"file": cell, "other": "0.jpg"}], tmp_path) == tmp_path / "images"
