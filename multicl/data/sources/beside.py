@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -10,24 +11,35 @@ from typing import Any
 from multicl.data.cells import LONGEST, resolve_path
 from multicl.data.sources.folders import is_medium
 
+log = logging.getLogger(__name__)
+_TOLD = set[Path]()
+
 ROWS = 8
 """First rows whose paths are looked for."""
 
 
 def folder_of_media(rows: Iterable[Mapping[str, Any]], folder: Path) -> Path:
-    """The folder against which relative paths in cells are resolved.
+    """The folder against which relative paths in cells are resolved; a line is logged where it is beyond the table's.
 
-    Where none of the first rows' files is beside the table, it is the one folder inside the table's, or next to it,
-    that holds most of them. Where two hold as many, or none holds any, it is the table's own.
+    Where none of the first rows' files is beside the table, it is the one folder inside the table's that holds most of
+    them, or else the one folder next to it that holds all. Where there is none, or two, it is the table's own.
     """
     names = sorted({name for row in islice(rows, ROWS) for name in row.values() if _is_path(name)})
     if not names or _held(names, folder):
         return folder
-    inside, own = _folders(folder), folder.resolve()
-    held = {home: _held(names, home) for home in [*inside, *(home for home in _folders(own.parent) if home != own)]}
-    most = max(held.values(), default=0)
-    best = [home for home, count in held.items() if count == most]
-    return best[0] if most and len(best) == 1 else folder
+    inside = {home: _held(names, home) for home in _folders(folder)}
+    if any(inside.values()):
+        return _only([home for home, held in inside.items() if held == max(inside.values())]) or folder
+    own = folder.resolve()
+    beyond = _only([home for home in _folders(own.parent) if home != own and _held(names, home) == len(names)])
+    if beyond and beyond not in _TOLD:
+        _TOLD.add(beyond)
+        log.warning("files that %s names (%s ...) are read from %s", folder, names[0], beyond)
+    return beyond or folder
+
+
+def _only(homes: list[Path]) -> Path | None:
+    return homes[0] if len(homes) == 1 else None
 
 
 def _is_path(cell: Any) -> bool:

@@ -57,11 +57,26 @@ def test_files_beside_the_table_come_first(tmp_path: Path) -> None:
 
 def test_the_folder_with_most_of_them_is_taken_and_none_of_two(tmp_path: Path) -> None:
     file = table(tmp_path / "set" / "meta.csv")
-    media(tmp_path / "set" / "train")
-    media(tmp_path / "test", range(3))
-    assert found(file) == {tmp_path / "set" / "train"}
     media(tmp_path / "other")
+    media(tmp_path / "set" / "test", range(2, 4))
+    media(tmp_path / "set" / "train", range(3))
+    assert found(file) == {tmp_path / "set" / "train"}
+    media(tmp_path / "set" / "val", range(3))
     assert found(file) == {tmp_path / "set"}
+
+
+def test_a_folder_next_to_it_has_all_of_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One that has some may be of another set."""
+    file = table(tmp_path / "meta" / "meta.csv")
+    media(tmp_path / "else", range(3))
+    assert found(file) == {tmp_path / "meta"}
+    assert not caplog.records
+    home = media(tmp_path / "images")
+    assert found(file) == found(file) == {home}
+    (told,) = caplog.messages
+    assert f"meta names (0.jpg ...) are read from {home}" in told
+    media(tmp_path / "copies")
+    assert found(file) == {tmp_path / "meta"}
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def test_cocos_pictures_have_their_captions(tmp_path: Path) -> None:
     assert rows_of(file, split="train[1:]") == [second]
     assert rows_of(file, split="annotations") == captions
     (tmp_path / "train2017").mkdir()
-    (tmp_path / "train2017" / "0.jpg").write_bytes(b"")
+    for name in ("0.jpg", "1.jpg"):
+        (tmp_path / "train2017" / name).write_bytes(b"")
     assert open_rows(file).base == tmp_path / "train2017"
     boxes = [{"id": 1, "image_id": 10, "bbox": [0, 0, 1, 1]}]
     with pytest.raises(InputError, match="several lists of rows, and none is called 'train'"):
