@@ -63,7 +63,7 @@ def chosen(keys: Sequence[str], split: str, name: str) -> str | None:
     if len(keys) > 1:
         raise InputError(
             f"{name} is one object with several lists of rows, and none is called {wanted!r}: name one of {keys} as "
-            f"the split (--data.split {keys[0]})"
+            f"the split (--data.split {keys[0]}), or parts of one (--data.test '{keys[0]}[90%:]')"
         )
     return keys[0] if keys and wanted == "train" else None
 

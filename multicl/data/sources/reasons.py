@@ -23,6 +23,8 @@ def reason(error: BaseException) -> str:
         return "it has no rows"
     if lines and (twice := re.match(r"Multiple matches for FieldRef\.Name\((.*?)\) in ", lines[0])):
         return f"two columns are called {twice[1]!r}: give one of them another name"
+    if lines and lines[0].startswith("`file_name`"):  # LJSpeech's metadata.csv, which names no columns, say
+        return "its metadata.csv has no column file_name, which names each file: call one so, or give the table itself"
     if lines and lines[0].startswith("Invalid string class label"):  # it is the archive's own name or folder
         return f"{lines[0]}: `datasets` finds no classes in zip archives; unpack them"
     if lines and (lines[0].rstrip().endswith(":") or lines[0] == "Couldn't cast"):  # what, the next ones say

@@ -142,3 +142,12 @@ def test_a_folder_of_such_files_alone_says_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "a.m4a").write_bytes(b"a sound")
     with pytest.raises(InputError, match=r"1 \.m4a are left out .*: write them as \.flac \(ffmpeg"):
         open_rows(tmp_path)
+
+
+def test_metadata_that_names_no_files_says_how(tmp_path: Path) -> None:
+    put(tmp_path, "wavs/1.wav")
+    (tmp_path / "metadata.csv").write_text("1|in words|in words\n2|more|more\n")  # as LJSpeech has it
+    with pytest.raises(
+        InputError, match=r"its metadata\.csv has no column file_name, .*: call one so, or give the table"
+    ):
+        open_rows(tmp_path)
