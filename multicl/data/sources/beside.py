@@ -16,13 +16,16 @@ _TOLD = set[Path]()
 
 ROWS = 8
 """First rows whose paths are looked for."""
+LONG = 8
+"""Characters of a file's name, without its end, from which it is hardly of another set: 7.jpg may be anybody's."""
 
 
 def folder_of_media(rows: Iterable[Mapping[str, Any]], folder: Path) -> Path:
     """The folder against which relative paths in cells are resolved; a line is logged where it is beyond the table's.
 
     Where none of the first rows' files is beside the table, it is the one folder inside the table's that holds most of
-    them, or else the one folder next to it that holds all. Where there is none, or two, it is the table's own.
+    them, or else the one folder next to it that holds all, if their names are LONG. Where there is none, or two, it is
+    the table's own.
     """
     names = sorted({name for row in islice(rows, ROWS) for name in row.values() if _is_path(name)})
     if not names or _held(names, folder):
@@ -30,6 +33,8 @@ def folder_of_media(rows: Iterable[Mapping[str, Any]], folder: Path) -> Path:
     inside = {home: _held(names, home) for home in _folders(folder)}
     if any(inside.values()):
         return _only([home for home, held in inside.items() if held == max(inside.values())]) or folder
+    if min(len(Path(name).stem) for name in names) < LONG:
+        return folder
     own = folder.resolve()
     beyond = _only([home for home in _folders(own.parent) if home != own and _held(names, home) == len(names)])
     if beyond and beyond not in _TOLD:

@@ -16,7 +16,7 @@ COUNT = ROWS + 2
 
 def table(file: Path, ends: str = "jpg") -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{i}.{ends},label {i % 2}" for i in range(COUNT)]
+    lines = [f"sound-00{i}.{ends},label {i % 2}" for i in range(COUNT)]
     file.write_text("\n".join(["file,kind", *lines]) + "\n")
     return file
 
@@ -24,7 +24,7 @@ def table(file: Path, ends: str = "jpg") -> Path:
 def media(folder: Path, numbers: range = range(COUNT), ends: str = "jpg") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for i in numbers:
-        (folder / f"{i}.{ends}").write_bytes(b"")
+        (folder / f"sound-00{i}.{ends}").write_bytes(b"")
     return folder
 
 
@@ -74,15 +74,26 @@ def test_a_folder_next_to_it_has_all_of_them(tmp_path: Path, caplog: pytest.LogC
     home = media(tmp_path / "images")
     assert found(file) == found(file) == {home}
     (told,) = caplog.messages
-    assert f"meta names (0.jpg ...) are read from {home}" in told
+    assert f"meta names (sound-000.jpg ...) are read from {home}" in told
     media(tmp_path / "copies")
     assert found(file) == {tmp_path / "meta"}
+
+
+def test_short_names_are_not_looked_for_next_to_it(tmp_path: Path) -> None:
+    for folder in ("inside/images", "other"):
+        media(tmp_path / folder)
+        (tmp_path / folder / "0.jpg").write_bytes(b"")
+    assert folder_of_media([{"file": "0.jpg"}], tmp_path / "inside") == tmp_path / "inside" / "images"
+    assert folder_of_media([{"file": "0.jpg"}], tmp_path / "other") == tmp_path / "other"
+    (tmp_path / "meta").mkdir()
+    assert folder_of_media([{"file": "0.jpg"}], tmp_path / "meta") == tmp_path / "meta"
+    assert folder_of_media([{"file": "sound-000.jpg"}], tmp_path / "meta") == tmp_path / "other"
 
 
 @pytest.mark.parametrize(
     "cell", ["a text.", "7", None, "https://x.org/0.jpg", "/0.jpg", "~/0.jpg", "a\n0.jpg", b"0.jpg"]
 )
 def test_other_cells_are_no_such_files(tmp_path: Path, cell: object) -> None:
-    media(tmp_path / "images")
+    (media(tmp_path / "images") / "0.jpg").write_bytes(b"")
     assert folder_of_media([{"file": cell}], tmp_path) == tmp_path
     assert folder_of_media([{"file": cell, "other": "0.jpg"}], tmp_path) == tmp_path / "images"

@@ -52,18 +52,18 @@ def test_a_list_may_have_any_name(tmp_path: Path) -> None:
 
 
 def test_cocos_pictures_have_their_captions(tmp_path: Path) -> None:
-    pictures = [{"id": 10 - i, "file_name": f"{i}.jpg", "height": 5} for i in range(3)]
+    pictures = [{"id": 10 - i, "file_name": f"{i:012}.jpg", "height": 5} for i in range(3)]
     captions = [{"id": i, "image_id": 10 - i % 2, "caption": f"caption {i}"} for i in range(5)]
     coco = {"info": {}, "licenses": [{"id": 1}], "images": pictures, "annotations": captions}
     file = write(tmp_path / "annotations" / "captions.json", coco)
-    first = {"image": "0.jpg", "caption": ["caption 0", "caption 2", "caption 4"], "image_id": 10}
-    second = {"image": "1.jpg", "caption": ["caption 1", "caption 3"], "image_id": 9}
+    first = {"image": "000000000000.jpg", "caption": ["caption 0", "caption 2", "caption 4"], "image_id": 10}
+    second = {"image": "000000000001.jpg", "caption": ["caption 1", "caption 3"], "image_id": 9}
     assert rows_of(file) == [first, second]  # the third has none
     assert rows_of(file, split="train[1:]") == [second]
     assert rows_of(file, split="annotations") == captions
     (tmp_path / "train2017").mkdir()
-    for name in ("0.jpg", "1.jpg"):
-        (tmp_path / "train2017" / name).write_bytes(b"")
+    for name in (first["image"], second["image"]):
+        (tmp_path / "train2017" / str(name)).write_bytes(b"")
     assert open_rows(file).base == tmp_path / "train2017"
     boxes = [{"id": 1, "image_id": 10, "bbox": [0, 0, 1, 1]}]
     with pytest.raises(InputError, match="several lists of rows, and none is called 'train'"):
