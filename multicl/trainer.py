@@ -37,7 +37,7 @@ from multicl.training.looks import Look, looks_of
 from multicl.training.memory import Memory
 from multicl.training.mining import Miner
 from multicl.training.norms import average_statistics, set_statistics, statistics
-from multicl.training.optim import Optim, build_optimizer, clip, lr_factor, set_lr, warmup_steps
+from multicl.training.optim import Optim, build_optimizer, clip, frozen_again, lr_factor, set_lr, warmup_steps
 from multicl.training.recompute import recompute_layers
 from multicl.training.step import exact_step
 from multicl.training.synced import refuse_absent, synchronise
@@ -264,6 +264,8 @@ class Trainer:
         norms = average_statistics(self._norms, self.world)
         if measured:
             self.logbook.evaluated(step, self.validation.measure(step, self.model))
+            if told := frozen_again(self.towers, self._trained):
+                self.accelerator.print(told)
         best, over = self.validation.best_step, self.validation.over
         if stop or over or step in (self.total, best) or self.lifecycle.due(step):
             self.logbook.flush()

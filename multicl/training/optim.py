@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,6 +99,24 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = F
     if settings.name == "sgd":
         return torch.optim.SGD(params, lr=lr, momentum=settings.momentum, **fast)
     return torch.optim.AdamW(params, lr=lr, betas=(settings.momentum, settings.beta2), **fast)
+
+
+def frozen_again(towers: Towers, trained: Iterable[nn.Parameter]) -> str | None:
+    """Freeze what wants a gradient and is not `trained`; a line that says so, where there is any.
+
+    The optimiser does not know it: it would get gradients that nobody takes, and on one rank alone.
+    """
+    known = set(trained)
+    new = [name for name, p in towers.named_parameters() if p.requires_grad and p not in known]
+    for name in new:
+        towers.get_parameter(name).requires_grad_(False)
+    more = f" and {len(new) - 1} more" if len(new) > 1 else ""
+    return (
+        f"{new[0]}{more}: unfrozen since training began, and frozen again, as the optimiser does not have it. What is "
+        "to train later must train from the first step on, or in a Trainer that is made then"
+        if new
+        else None
+    )
 
 
 def _by_tower(towers: Towers, given: Mapping[str, float]) -> dict[str, float]:

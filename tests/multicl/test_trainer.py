@@ -304,6 +304,29 @@ def test_a_frozen_tower_keeps_its_weights_and_its_dropout_is_off() -> None:
         assert torch.equal(p, before[name])
 
 
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_what_is_unfrozen_meanwhile_is_named_once_and_frozen_again(
+    capsys: pytest.CaptureFixture[str], chunk: int | None
+) -> None:
+    train = Train(batch_size=16, steps=8, lr=1e-2, evaluate_every=2, chunk_size=chunk)
+
+    def look(model: multicl.Model) -> None:
+        if not seen:
+            model.towers.encoders["a"].requires_grad_(True)
+        seen.append([p.requires_grad for p in model.towers.encoders["a"].parameters()])
+
+    seen: list[list[bool]] = []
+    t = trainer(train=train, optim=Optim(tower_lr={"a": 0.0}), evaluate=look)
+    before = [p.detach().clone() for p in t.towers.encoders["a"].parameters()]
+    t.fit()
+    told = "encoders.a.net.0.weight and 1 more: unfrozen since training began, and frozen again, as the optimiser"
+    assert capsys.readouterr().out.count(told) == 1
+    assert seen == [[True, True], *[[False, False]] * 3]
+    for p, was in zip(t.towers.encoders["a"].parameters(), before, strict=True):
+        assert torch.equal(p, was)
+        assert p.grad is None
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
