@@ -21,6 +21,7 @@ from multicl.towers import Towers
 from multicl.training.chunks import cut
 from multicl.training.looks import Look
 from multicl.training.norms import refuse_synced, statistics_held
+from multicl.training.states import states_kept
 from multicl.types import InputError
 
 SHARE = 0.4
@@ -142,7 +143,7 @@ def _compute(towers: Towers, looks: Sequence[Look], size: int | None, reserved: 
         parts = [[request for look in looks for request in look.requests()]]
     else:
         parts = [chunk.requests() for look in looks for chunk in cut(look, size)[:1]]
-    with statistics_held(towers):
+    with statistics_held(towers), states_kept(towers):
         for requests in parts:
             sums = [z.sum() for z in towers(requests).values() if z.requires_grad]
             if sums:
@@ -169,6 +170,6 @@ def _bytes_a_row(towers: Towers, look: Look) -> float:
         return t
 
     requests = cut(look, FEW)[0].requests()
-    with statistics_held(towers), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+    with statistics_held(towers), states_kept(towers), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         embedded = towers(requests)
     return sum(kept.values()) / len(next(iter(embedded.values())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from multicl.towers import Embeddings, Request
@@ -30,6 +30,8 @@ class Chunk:
     """Their view, once it was made and kept."""
     graph: Embeddings | None = None
     """Their embeddings with the graph, of the one chunk that is not computed again."""
+    states: list[Tensor] = field(default_factory=list)
+    """The towers' (see `states`), from which it was embedded, where it is to be computed again."""
     _there: Tensor | None = None
 
     def rows_on(self, device: torch.device) -> slice | Tensor:

@@ -1,8 +1,9 @@
 """The two passes over a step's chunks: embed all of them without gradients, then replay each to send its gradient home.
 
-A chunk's draws come from a seed of its own, so that both passes drop the same units and neither keeps a random state.
-The encoders' memory is that of one chunk, whatever the batch (GradCache, arXiv:2101.06983). The chunk that is embedded
-last keeps its graph, which is not yet in the way of another, and is spared the replay.
+A chunk's draws come from a seed of its own, so that both passes drop the same units and neither keeps a random state;
+other state that a pass moves, such as spectral norm's vectors, is kept (`states`). The encoders' memory is that of one
+chunk, whatever the batch (GradCache, arXiv:2101.06983). The chunk that is embedded last keeps its graph, which is not
+yet in the way of another, and is spared the replay.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from multicl.towers import Embeddings, Request, Towers
 from multicl.training.chunks import KEPT, Chunk
 from multicl.training.looks import Look
 from multicl.training.norms import statistics_held
+from multicl.training.states import set_states, states, states_kept
 
 Gradients = Mapping[tuple[View, str | None], Tensor]
 """(view, space) -> [B, D] float32: the loss's gradient with respect to the view's embeddings."""
@@ -63,6 +65,8 @@ def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk], replay
             if requests[0].batch is not None and chunk is not last and _trained(towers, [chunk]):
                 room -= chunk.keep(requests[0].batch, room)
             requests = [request._replace(spaces=_kept(towers, request)) for request in requests]
+            if chunk is not last:
+                chunk.states = states(towers)
         with torch.set_grad_enabled(chunk is last):
             found: Embeddings = towers(requests)
         if chunk is last:
@@ -101,7 +105,7 @@ def replay(
                 backward(surrogate(chunk.graph, grads, chunk.rows_on(towers.device)))
             chunk.graph = None
     last = todo.pop() if todo else None
-    with statistics_held(towers):
+    with statistics_held(towers), states_kept(towers):
         for chunk in todo:
             with no_sync(), rows_alone(towers):
                 backward(surrogate(wrapped(_again(towers, chunk, embedded)), grads, chunk.rows_on(towers.device)))
@@ -181,7 +185,11 @@ def _trains(towers: Towers, request: Request) -> bool:
 
 
 def _again(towers: Towers, chunk: Chunk, embedded: Embeddings) -> list[Request]:
-    """What of a chunk has gradients: from its rows, or from the features that a frozen encoder has given."""
+    """What of a chunk has gradients: from its rows, or from the features that a frozen encoder has given.
+
+    The towers' state is made that from which it was embedded.
+    """
+    set_states(towers, chunk.states)
     again: list[Request] = []
     batch = None
     for reader in chunk.readers:
