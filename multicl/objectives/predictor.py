@@ -7,7 +7,8 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from multicl.batch_norm import NORMS, BatchNorm
+from multicl.batch_norm import NORMS, BatchNorm, by_statistics
+from multicl.distributed import World
 from multicl.objectives.predicted import Predicted
 from multicl.types import Context, Embedded
 
@@ -31,9 +32,20 @@ class PredictedObjective(nn.Module):
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
         """Give "loss" and what the objective logs. `context.both` is False: b holds keys alone."""
         assert not context.both, "a pair refuses predictors where keys are not a momentum tower's"
-        if any(context.world.agree(len(a) > 0)) if self.is_synced else len(a):
-            predicted: Tensor = self.predictor(a.z)
+        rows = self._rows(len(a), context.world)
+        if rows == 1 and self.is_synced:  # it has no variance: as `BatchNorm` does it, on every rank
+            first, norm, *rest = self.predictor
+            predicted: Tensor = nn.Sequential(*rest)(by_statistics(norm, first(a.z)))
+        elif rows:
+            predicted = self.predictor(a.z)
         else:  # with a gradient all the same, as what is differentiated must have one
             predicted = a.z @ a.z.new_zeros(a.z.shape[1], b.z.shape[1])
         told: dict[str, Tensor] = self.objective(replace(a, z=predicted), b, context)
         return told
+
+    def _rows(self, mine: int, world: World) -> int:
+        """How many rows the norm sees, of all ranks if it is synchronised (2: more than 1); no device is waited for."""
+        if not self.is_synced:
+            return mine
+        *some, several = world.agree(*(mine > 0 and world.rank == rank for rank in range(world.size)), mine > 1)
+        return 2 if several else min(2, sum(some))

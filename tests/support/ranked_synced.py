@@ -12,6 +12,7 @@ from toys import Vectors
 from multicl import Head, InfoNCE, InputError, Momentum, Optim, Pair, Predicted, Train, Trainer
 from multicl.distributed import World
 from multicl.training.synced import synchronise
+from multicl.types import Context, Embedded, Extra
 
 NORMS: dict[str, Any] = {
     "rows": lambda: nn.BatchNorm1d(3),
@@ -84,6 +85,27 @@ def predicted(data: list[dict[str, Any]]) -> dict[str, Any]:
     objective.register_forward_hook(lambda module, args, told: compared.append(len(args[0])))
     made.fit()
     return {"least": min(compared), **{name: x.tolist() for name, x in made.towers.state_dict().items()}}
+
+
+def lonely() -> list[list[float]]:
+    """Loss, gradients and statistics of a predictor whose norm remembers something, for one row over all ranks."""
+    world = World.current()
+    torch.manual_seed(0)
+    module = Predicted(InfoNCE(0.3), hidden=5).build((4, 4))
+    norm = module.predictor[1]
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    nn.init.normal_(norm.bias)
+    if world.size > 1:
+        synchronise(module)
+    z, row = torch.randn(3, 4), torch.arange(3)
+    last = slice(0, world.rank == world.size - 1)
+    keys = Extra(z[1:], row[1:], row[1:])
+    a, b = (Embedded(x[last], row[:1][last], row[:1][last]) for x in (z[:1], z[1:2]))
+    loss = module(a, b, Context(world, both=False, extra_a=(keys,)))["loss"]
+    loss.backward()
+    grads = [world.sum(p.grad) / world.size for p in module.parameters() if p.grad is not None]
+    return [x.flatten().tolist() for x in (loss.detach(), *grads, *module.buffers())]
 
 
 def both(sync: bool, data: list[dict[str, Any]], lacking: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

@@ -56,7 +56,7 @@ def test_other_ranks_are_asked_where_a_synchronised_norm_waits_for_them(
     assert not asked
     synchronise(module)
     module(view(0, 6), view(1, 4), Context(World(), both=False))
-    assert asked == ([(True,)] if norm == "batch" else [])
+    assert asked == ([(True, True)] if norm == "batch" else [])  # rows on this rank; more than one
 
 
 def test_momentum_towers_have_none_and_a_loaded_model_embeds_without_it(tmp_path: Path) -> None:

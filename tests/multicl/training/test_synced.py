@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from ranked_synced import NORMS, both, inputs, lacking, layers, trained
+from ranked_synced import NORMS, both, inputs, lacking, layers, lonely, trained
 from ranks import run_ranks
 from torch import nn
 from toys import rows
@@ -57,6 +57,14 @@ def test_a_run_of_several_processes_is_that_of_one(world: int) -> None:
     apart = run_ranks(trained, world, False, data)[0]
     weight = next(name for name in alone if name.endswith("0.weight"))
     assert (torch.tensor(apart[weight]) - torch.tensor(alone[weight])).abs().max() > 1e-3
+
+
+def test_a_predictors_only_row_over_all_ranks_is_normalised_by_what_is_remembered() -> None:
+    """As in one process: it has no variance, and the other rank has no row."""
+    (alone,) = run_ranks(lonely, 1)
+    for each in run_ranks(lonely, 2):
+        for mine, theirs in zip(each, alone, strict=True):
+            torch.testing.assert_close(torch.tensor(mine), torch.tensor(theirs))
 
 
 def test_a_process_without_rows_is_told_on_all() -> None:
