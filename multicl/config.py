@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import os
 import sys
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from multicl.files import write_whole
 from multicl.named import named, narrowed, spelt_out
+from multicl.signals import readers_may_leave
 from multicl.synonyms import hints as of_others
 from multicl.types import InputError
 from multicl.tyro_rules import rules
@@ -195,7 +195,7 @@ def parse_arguments(
     helps = {"-h", "--help"} & set(words) and not quiet
     errors = io.StringIO()
     try:
-        with _readers_may_leave() if helps else contextlib.nullcontext(), contextlib.redirect_stderr(errors):
+        with readers_may_leave(lambda within: True), contextlib.redirect_stderr(errors):  # `--help | head` is no error
             if helps:  # as tyro's description, the lines of its examples would be joined
                 print(f"{header}\n\n{CONFIG}\n")
             settings: T = tyro.cli(
@@ -218,19 +218,6 @@ def parse_arguments(
         print(errors.getvalue(), *(f"{line}\n" for line in lines), sep="", end="", file=sys.stderr, flush=True)
         raise
     return settings
-
-
-@contextlib.contextmanager
-def _readers_may_leave() -> Iterator[None]:
-    """`--help | head`, or a pager that is quit, is no error."""
-    try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush, Python's, fails
-        raise SystemExit(0) from None
 
 
 def _dashed(word: str) -> str:

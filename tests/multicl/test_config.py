@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -204,3 +206,14 @@ def test_a_quiet_process_says_nothing(capsys: pytest.CaptureFixture[str]) -> Non
         with pytest.raises(SystemExit):
             parse_arguments(Outer, argv, header="Header.", quiet=True)
     assert capsys.readouterr() == ("", "")
+
+
+def test_help_whose_reader_leaves_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `--help | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as stopped:
+            parse_arguments(Inner, ["--help"], header="a line\n" * 20_000)
+    assert stopped.value.code == 0
