@@ -35,6 +35,7 @@ class PredictedObjective(nn.Module):
         rows = self._rows(len(a), context.world)
         if rows == 1 and self.is_synced:  # it has no variance: as `BatchNorm` does it, on every rank
             first, norm, *rest = self.predictor
+            assert isinstance(norm, _BatchNorm)
             predicted: Tensor = nn.Sequential(*rest)(by_statistics(norm, first(a.z)))
         elif rows:
             predicted = self.predictor(a.z)
