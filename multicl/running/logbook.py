@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
+SHOWN = 6
+"""Figures of an evaluation that a line has; metrics.jsonl has all."""
+
 
 class Logbook:
     """Every rank has one; the first of them writes.
@@ -94,7 +97,13 @@ class Logbook:
         self.write(step, row, warnings)
 
     def evaluated(self, step: int, figures: Mapping[str, float]) -> None:
-        """Figures measured after a step; the time it took is left out of the rates."""
+        """Figures measured after a step, in a line, too; the time it took is left out of the rates."""
+        if figures:
+            best = self.train.best
+            names = sorted(figures, key=lambda name: name != best)  # that one first, others as they come
+            told = ", ".join(f"{name} {figures[name]:.4f}" for name in names[:SHOWN])
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            self.progress.say(f"step {step}: {told}{more}")
         self.write(step, {f"eval/{name}": value for name, value in figures.items()})
         self.progress.rates()
 

@@ -246,8 +246,9 @@ def test_a_folder_of_several_seeds_is_evaluated_and_compared(
 
 def test_a_mapping_without_entries_differs_by_those_of_the_other_alone(tmp_path: Path) -> None:
     runs = [tmp_path / name for name in "ab"]
-    for run, columns in zip(runs, ("{image: img}", "{}"), strict=True):
+    for run, columns, epochs in zip(runs, ("{image: img}", "{}"), ("32", "32.0"), strict=True):  # as files have them
         run.mkdir()
-        (run / "recipe.yaml").write_text(f"recipe: clip\ndata:\n  path: x\n  columns: {columns}\n")
+        text = f"recipe: clip\ndata:\n  path: x\n  columns: {columns}\ntrain:\n  epochs: {epochs}\n"
+        (run / "recipe.yaml").write_text(text)
         (run / "result.json").write_text("{}")
     assert compare(runs)["differences"] == {"data.columns.image": {str(runs[0]): "img", str(runs[1]): None}}

@@ -588,6 +588,17 @@ def test_the_best_checkpoint_stays_and_is_the_model(tmp_path: Path) -> None:
     assert figures == [(2, 1.0, None), (4, 3.0, None), (6, 2.0, None), (8, 3.0, None)]
 
 
+def test_figures_on_the_way_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a folder there is nothing else that has them."""
+    many = {**{f"f{i}": i / 8 for i in range(8)}, "score": 0.5}
+    trainer(tmp_path / "run", steps=2, evaluate=lambda _: many, evaluate_every=2, best="score").fit()
+    said = "step 2: score 0.5000, f0 0.0000, f1 0.1250, f2 0.2500, f3 0.3750, f4 0.5000 and 3 more"
+    assert said in capsys.readouterr().err.splitlines()
+    trainer(None, steps=4, evaluate=lambda _: {"x": NAN}, evaluate_every=2).fit()
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
+    assert told == ["step 2: x nan", "step 4: x nan"]
+
+
 def test_a_figure_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
     run = tmp_path / "run"
     trainer(run, evaluate=scores(NAN, 0.2, 0.5, NAN), evaluate_every=2, best="score", patience=3).fit()
