@@ -36,6 +36,7 @@ NAMES = {
     "data.path": "data data-path data-dir data-root dataset dataset-name root train-data train-dir train-file",
     "data.test": "val-data val-dir test-data test-file eval-data validation-file",
     "data.columns": "csv-img-key csv-caption-key image-column caption-column text-column column-names",
+    "data.grouped": "m-per-class samples-per-class batch-sampler",
     "data.workers": "num-workers dataloader-num-workers n-workers",
     "objective.temperature": "tau temp moco-t",
     "objective": "loss criterion",

@@ -26,6 +26,7 @@ import torch
 
 from multicl.choices import check_settings
 from multicl.data.ahead import cores
+from multicl.data.grouped import grouped
 from multicl.data.mixture import Batches, Mixture, Order
 from multicl.data.reader import CPU, Reader, sources_of
 from multicl.data.rows import Rows, open_rows
@@ -61,6 +62,9 @@ class Data:
     """Of the rows of `path`, or in a list of Data of each; 0: as many as there are."""
     batches: Batches = "mixed"
     """With several sets: "mixed": each batch has rows of all of them; "one": of one."""
+    grouped: tuple[str, int] | None = None
+    """A column, and how many rows of one value of it come together in a batch: `--data.grouped label 4`, where classes
+    are so many that a batch has hardly two rows of one. None: rows come by chance."""
     columns: dict[str, str] = field(default_factory=dict)
     """Name that the recipe asks for -> column of the data: `--data.columns image img text caption`."""
     streaming: bool = False
@@ -124,8 +128,11 @@ def open_data(data: Any, columns: Mapping[str, str] | None = None) -> tuple[Rows
     if columns and parts and all(isinstance(part, Data) for part in parts):
         raise InputError(f"columns={dict(columns)} is for data that are not Data: write Data(columns=...)")
     if isinstance(data, Data):
-        return data.open(), data
+        rows = data.open()
+        return (grouped(rows, *data.grouped) if data.grouped else rows), data
     own = Data(columns=dict(columns or {}))
+    if any(isinstance(part, Data) and part.grouped for part in parts):
+        raise InputError("data.grouped is for one set, and data= names several")
     if not isinstance(data, list) or not data or isinstance(data[0], Mapping | tuple):
         return open_rows(data, columns=columns), own
     first = next((part for part in data if isinstance(part, Data)), own)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from multicl.data.grouped import grouped_order
 from multicl.data.ids import SET_BITS
 from multicl.data.rows import Row, Rows
 from multicl.seeds import epoch_order
@@ -187,7 +188,10 @@ class Order:
     def epoch(self, epoch: int) -> Numbers:
         """[epoch_steps * batch_size] stable numbers of the rows of an epoch, batch after batch."""
         if not isinstance(self.rows, Mixture):
-            return epoch_order(self.seed, epoch, len(self.rows))[: self.epoch_steps * self.batch_size]
+            groups, most = self.rows.groups, self.epoch_steps * self.batch_size
+            if groups is not None:
+                return grouped_order(self.seed, epoch, *groups)[:most]
+            return epoch_order(self.seed, epoch, len(self.rows))[:most]
         dice = np.random.default_rng([self.seed, epoch, len(self.rows.sets)])
         shares = self._shares()
         parts = [self._visits(s, epoch * share, share) for s, share in enumerate(shares)]

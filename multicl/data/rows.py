@@ -48,6 +48,8 @@ class Rows:
         self.streaming = not _is_map(data)
         self._columns = dict(columns or {})
         self._tables: dict[tuple[str, ...], Any] = {}
+        self.groups: tuple[np.ndarray[Any, np.dtype[np.int64]], int] | None = None
+        """[N] a number of each row's label, and how many of one come together in training; see `grouped`."""
         self.names: list[str] | None = self._find_names()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,0 +1,53 @@
+"""Rows of one label that come together: without it a batch of thousands of classes has hardly two rows of one.
+
+SupCon and other losses of labels then have positives beside a row's own views, and near classes meet by chance alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from multicl.data.ids import label_key
+from multicl.data.rows import Rows
+from multicl.seeds import epoch_order
+from multicl.types import InputError
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def grouped(rows: Rows, column: str, count: int) -> Rows:
+    """The same rows, to be visited so many of one label after the other; also for `Trainer(data=...)`.
+
+    Every row is still seen once an epoch: what is left of a label is a smaller group, and rows without a label (null,
+    NaN, -1, "") are each by itself. A batch that is no multiple of `count`, or meets smaller groups, cuts one in two.
+
+    Raises:
+        InputError: a stream or several sets, no such column, a count below 2, or no label that two rows share.
+    """
+    if count < 2:
+        raise InputError(f"data.grouped wants 2 rows or more of a value, got {count}")
+    if rows.streaming or len(rows.sizes) > 1:
+        raise InputError(f"data.grouped is for one set that is no stream, and {rows.label} is not")
+    number: dict[Any, int] = {}
+    keys = (label_key(cell) for cell in rows.column(column))
+    labels = np.array([number.setdefault(i if key is None else key, len(number)) for i, key in enumerate(keys)])
+    if len(number) == len(rows):
+        raise InputError(f"data.grouped: no two rows of {rows.label} share a value of column {rows.resolve(column)!r}")
+    made = rows.take(range(len(rows)))
+    made.groups = labels, count
+    return made
+
+
+def grouped_order(seed: int, epoch: int, labels: Numbers, count: int) -> Numbers:
+    """[N] the order in which an epoch visits rows of these labels: groups of `count`, by chance who is in which."""
+    order = epoch_order(seed, epoch, len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # of a label one after the other, in an order by chance
+    of = labels[order]
+    first = np.flatnonzero(np.r_[True, of[1:] != of[:-1]])
+    within = np.arange(len(of)) - np.repeat(first, np.diff(np.r_[first, len(of)]))
+    group = np.cumsum(within % count == 0) - 1
+    places = np.random.default_rng([seed, epoch, count]).permutation(int(group[-1]) + 1)
+    found: Numbers = order[np.argsort(places[group], kind="stable")]
+    return found
