@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any, get_args, get_origin
+from weakref import WeakKeyDictionary
 
 
 def rules() -> Any:
@@ -44,24 +45,36 @@ def rules() -> Any:
     @registry.struct_rule
     def settings(info: Any) -> Any:
         nonlocal asking
-        if asking or not dataclasses.is_dataclass(info.type):
+        kind: type = info.type
+        if asking or not dataclasses.is_dataclass(kind):
             return None
         asking = True  # what follows asks this rule, too
         try:
             spec: Any = ConstructorRegistry.get_struct_spec(info)
         finally:
             asking = False
-        fields = (dataclasses.replace(field, helptext=_flowing(field.helptext)) for field in spec.fields)
+        known = _TEXTS.setdefault(kind, {})
+        fields = (
+            dataclasses.replace(field, helptext=_flowing(field.helptext, known, field.name)) for field in spec.fields
+        )
         return dataclasses.replace(spec, fields=tuple(fields))
 
     return registry
 
 
-def _flowing(help_text: str | Callable[[], str | None] | None) -> Callable[[], str | None]:
-    """The text when it is asked for, in paragraphs: docstrings are read for --help alone."""
+_TEXTS: WeakKeyDictionary[type, dict[str, str | None]] = WeakKeyDictionary()
+"""Class -> name of a field -> its text. tyro reads a class's source anew for each command line, also without --help."""
+
+
+def _flowing(
+    help_text: str | Callable[[], str | None] | None, known: dict[str, str | None], name: str
+) -> Callable[[], str | None]:
+    """The text when it is asked for, in paragraphs; read once."""
 
     def text() -> str | None:
-        found = help_text() if callable(help_text) else help_text
-        return found and "\n\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", found))
+        if name not in known:
+            found = help_text() if callable(help_text) else help_text
+            known[name] = found and "\n\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", found))
+        return known[name]
 
     return text

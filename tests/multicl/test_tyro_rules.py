@@ -44,3 +44,9 @@ def test_help_ends_no_line_where_the_source_does(
     assert lines[at + 1 : at + 3] == ["", "And a second one. (default: 1)"]
     (chunks,) = (line for line in lines if line.startswith("Rows that the encoders of a rank hold"))
     assert chunks.endswith("found before the first step and kept in the checkpoint. (default: None)")
+
+
+def test_a_classs_source_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse_arguments(Outer, [])
+    monkeypatch.setattr("inspect.getsource", lambda source: pytest.fail(f"read again: {source}"))
+    assert parse_arguments(Outer, ["--several", "2"]).several == 2
