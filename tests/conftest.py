@@ -6,7 +6,9 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
+from multiprocessing import forkserver
 
 _CACHE = tempfile.mkdtemp(prefix="multicl-tests-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
@@ -27,6 +29,11 @@ import torch  # noqa: E402
 from pretended import gpu  # noqa: E402, F401
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    if "ranks" in sys.modules:  # before a test of loaders, whose server has imported less
+        forkserver.ensure_running()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,8 +16,7 @@ import torch
 import yaml
 from toys import rows
 
-from multicl import cli
-from multicl import run as runs
+from multicl import cli, launcher
 from multicl.adapters import import_file
 from multicl.commands.compare import compare
 from multicl.files import write_whole
@@ -589,7 +588,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def stop(recipe: Run) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "execute", stop)
+    monkeypatch.setattr(launcher, "execute", stop)
     with pytest.raises(SystemExit) as stopped:
         launch(recipe, ["--run", "r"])
     assert stopped.value.code == 75

@@ -8,14 +8,12 @@ import os
 import socket
 import traceback
 from collections.abc import Callable
-from multiprocessing import forkserver
 from typing import Any
 
 import torch
 import torch.multiprocessing as mp
 
 mp.set_forkserver_preload(["torch._dynamo", "accelerate", "datasets", "torchvision.transforms.v2", "transformers"])
-forkserver.ensure_running()  # before a test of loaders, whose server knows less
 
 
 def run_ranks(function: Callable[..., Any], world: int, *args: Any) -> list[Any]:
