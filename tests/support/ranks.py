@@ -16,8 +16,11 @@ import torch.multiprocessing as mp
 mp.set_forkserver_preload(["torch._dynamo", "accelerate", "datasets", "torchvision.transforms.v2", "transformers"])
 
 
-def run_ranks(function: Callable[..., Any], world: int, *args: Any) -> list[Any]:
-    """[function(*args) of rank 0, of rank 1, ...]; results must pickle. What hangs or dies fails in two minutes."""
+def run_ranks(function: Callable[..., Any], world: int, *args: Any, start: str = "forkserver") -> list[Any]:
+    """[function(*args) of rank 0, of rank 1, ...]; results must pickle. What hangs or dies fails in two minutes.
+
+    start: "spawn", where libraries read the environment of a test as they are imported.
+    """
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -25,7 +28,7 @@ def run_ranks(function: Callable[..., Any], world: int, *args: Any) -> list[Any]
         **os.environ, "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
     }  # fmt: skip
-    context = mp.get_context("forkserver")
+    context = mp.get_context(start)
     queue = context.Queue()
     processes = [context.Process(target=_rank, args=(function, r, environment, args, queue)) for r in range(world)]
     for p in processes:

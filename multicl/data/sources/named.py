@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from multicl.data.sources.beside import folder_of_media
+from multicl.data.sources.beside import ROWS, folder_of_media
 from multicl.data.sources.folders import FOLDERS, refuse_links, refuse_mixed, unread
 from multicl.data.sources.hub import offline_if_unreachable
 from multicl.data.sources.integers import whole_columns
@@ -91,8 +91,21 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")
     if base and data.info.builder_name not in FOLDERS:
-        base = folder_of_media(data, base)
+        base = folder_of_media(_beginning(data, builder, ROWS) if streaming else data, base)
     return data, base, label
+
+
+def _beginning(data: Any, builder: Any, count: int) -> Iterable[Mapping[str, Any]]:
+    """A stream's first rows; of CSV by pandas itself: `datasets` closes no file that it has not read to its end."""
+    how = getattr(builder.config, "pd_read_csv_kwargs", None)
+    if how is None:
+        return iter(data)
+    import pandas
+
+    file = next(file for part in builder.config.data_files.values() for file in part)
+    how = {**how, "converters": None, "dtype": str, "chunksize": None, "iterator": False, "nrows": count}
+    rows: list[Mapping[str, Any]] = pandas.read_csv(file, **how).to_dict("records")
+    return rows
 
 
 def _splits(split: str) -> list[str]:

@@ -52,7 +52,7 @@ def test_the_interpreted_kernel_does_what_the_form_for_a_cpu_does(turns: int, mo
     x[1::5] = 0.25
     factors = torch.rand(24, 4, generator=g) * torch.tensor([2, 2, 2, 1]) - torch.tensor([0, 0, 0, 0.5])
     order = torch.rand(24, 4, generator=g).argsort(1)[:, :turns]
-    (found,) = run_ranks(jittered, 1, x.tolist(), factors.tolist(), order.tolist())
+    (found,) = run_ranks(jittered, 1, x.tolist(), factors.tolist(), order.tolist(), start="spawn")
     wanted = torch.cat([
         augment.color_jitter(one[None].clone(), own[None], turn[None])
         for one, own, turn in zip(x, factors, order, strict=True)

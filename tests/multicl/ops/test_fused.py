@@ -64,7 +64,8 @@ def test_interpreted_kernels_give_what_the_plain_form_gives(
         numbers = [number for number in numbers if CASES[number].scale < 40][::2]
     if len(counts_a) > 1 or ids > 30:
         numbers = numbers[::3]
-    ranks = run_ranks(of_interpreter, len(counts_a), numbers, counts_a, counts_b, 19, ids, products, deterministic)
+    given = numbers, counts_a, counts_b, 19, ids, products, deterministic
+    ranks = run_ranks(of_interpreter, len(counts_a), *given, start="spawn")
     for at, number in enumerate(numbers):
         case = CASES[number]
         wanted = compute(plain.contrast, case, inputs(case, sum(counts_a), sum(counts_b), 19, ids, number))
