@@ -53,7 +53,7 @@ def _find(files: Sequence[Path], how: Mapping[str, Any]) -> tuple[list[str], int
     """Columns of integers of 64 bits, one of them long and one missing; and how many rows the longest file has."""
     import pandas
 
-    whole, gaps, long = dict[str, bool](), set[str](), set[str]()
+    integral, gaps, long = dict[str, bool](), set[str](), set[str]()
     most = 0
     for file in files:
         rows = 0
@@ -61,12 +61,12 @@ def _find(files: Sequence[Path], how: Mapping[str, Any]) -> tuple[list[str], int
             for frame in frames:
                 rows += len(frame)
                 for name in frame:
-                    if whole.get(name, True):
+                    if integral.get(name, True):
                         cells = frame[name].dropna().str.strip()
                         big = cells[cells.str.fullmatch(_BIGGEST)]
                         fits = cells.str.fullmatch(_WHOLE).sum() + sum(-(2**63) <= int(n) < 2**63 for n in big)
-                        whole[name] = fits == len(cells)
+                        integral[name] = fits == len(cells)
                         gaps |= {name} if len(cells) < len(frame) else set()
                         long |= {name} if (cells.str.len() >= LONG).any() else set()
         most = max(most, rows)
-    return [name for name, fits in whole.items() if fits and name in gaps and name in long], most
+    return [name for name, fits in integral.items() if fits and name in gaps and name in long], most
