@@ -77,9 +77,7 @@ def augment(
     sizes = lengths_at(played, tempos)
     sounds = rows_of(wave, lengths) if noises is None else noises
     which, place, background = _background(seeds, settings, noises)
-    colors = None
-    if settings.color_db > 0:
-        colors = (2 * seeded.uniform(seeds, KNOTS, stream=Stream.COLOR) - 1) * settings.color_db
+    colors = _colors(seeds, settings)
     # the longest row there can be, known without asking a device
     most = wave.shape[1] if longest is None else min(longest, wave.shape[1])
     out = wave.new_zeros(len(wave), max(1, _longest(round(most * settings.crop[1]), settings)))
@@ -104,17 +102,7 @@ def augment(
             add = with_noise_by_row if on_cpu else with_noise
             part = add(part, sizes[rows], noise[rows], seeds[rows])
         out[rows, : part.shape[1]] = part
-    masks = {}
-    if settings.time_masks and settings.time_mask_max > 0:
-        masks["time_masks"] = _masks(seeds, settings.time_masks, settings.time_mask_max, Stream.TIME)
-    if settings.freq_masks and settings.freq_mask_max > 0:
-        masks["freq_masks"] = _masks(seeds, settings.freq_masks, settings.freq_mask_max, Stream.FREQ)
-    if settings.warp != (1.0, 1.0):
-        low, high = settings.warp
-        masks["warp"] = low * (high / low) ** seeded.uniform(seeds, 1, stream=Stream.WARP)[:, 0]
-    if settings.time_warp > 0:
-        masks["time_warp"] = _time_warp(seeds, settings.time_warp)
-    return batch.replace(wave=out, lengths=sizes, **masks)
+    return batch.replace(wave=out, lengths=sizes, **_left_to_encoder(seeds, settings))
 
 
 def _slices(lengths: Tensor, most: int, widest: int) -> Iterator[tuple[Tensor | slice, int]]:
@@ -231,6 +219,28 @@ def with_noise_by_row(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tenso
         scale = float(torch.linalg.vector_norm(sound)) / count**0.5 * float(ratio[row])
         sound.add_(drawn_for_it[:count], alpha=scale)
     return wave
+
+
+def _colors(seeds: Tensor, settings: Augment) -> Tensor | None:
+    """[B, KNOTS] gains in dB of the random filter at its knots; None: there is no filter."""
+    if settings.color_db == 0:
+        return None
+    return (2 * seeded.uniform(seeds, KNOTS, stream=Stream.COLOR) - 1) * settings.color_db
+
+
+def _left_to_encoder(seeds: Tensor, settings: Augment) -> dict[str, Tensor]:
+    """What is drawn here and applied to the spectrogram: masks and warps, those that are asked for, by their names."""
+    drawn_here = {}
+    if settings.time_masks and settings.time_mask_max > 0:
+        drawn_here["time_masks"] = _masks(seeds, settings.time_masks, settings.time_mask_max, Stream.TIME)
+    if settings.freq_masks and settings.freq_mask_max > 0:
+        drawn_here["freq_masks"] = _masks(seeds, settings.freq_masks, settings.freq_mask_max, Stream.FREQ)
+    if settings.warp != (1.0, 1.0):
+        low, high = settings.warp
+        drawn_here["warp"] = low * (high / low) ** seeded.uniform(seeds, 1, stream=Stream.WARP)[:, 0]
+    if settings.time_warp > 0:
+        drawn_here["time_warp"] = _time_warp(seeds, settings.time_warp)
+    return drawn_here
 
 
 def _masks(seeds: Tensor, count: int, most: float, stream: Stream) -> Tensor:
