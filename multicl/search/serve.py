@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,22 +85,7 @@ def build(index: Index) -> Any:
     with gr.Blocks(title="multicl search", analytics_enabled=False) as page:
         gr.Markdown(f"# Search\n{len(index):,} rows, by {', '.join(index.nodes)}.")
         with gr.Row(equal_height=True):
-            text = picture = sound = file = None
-            if "text" in reads or not reads:
-                text = gr.Textbox(
-                    label="Words", placeholder="type, then Enter", max_length=LONGEST, submit_btn="Search"
-                )
-            if "picture" in reads:
-                picture = gr.Image(
-                    label="A picture", type="filepath", height=180, sources=["upload", "clipboard"], buttons=[]
-                )
-                picture.preprocess = _path  # Gradio's own drops transparency, and has no words for a broken file
-            if "sound" in reads:
-                sound = gr.Audio(
-                    label="A sound", type="filepath", sources=["microphone", "upload"], format=None, buttons=[]
-                )
-            if not reads:
-                file = gr.File(label="A file", type="filepath")
+            inputs = _inputs(gr, reads)
         with gr.Accordion("More", open=False), gr.Row():
             among = gr.Dropdown(["all", *index.nodes], value="all", label="Search among")
             where = gr.Textbox(label="Condition (SQL)", placeholder="label = 3", max_length=LONGEST)
@@ -108,14 +93,35 @@ def build(index: Index) -> Any:
         shown = gr.HTML(elem_id="shown")
         more = [among, where, rows]
         options = {"outputs": shown, "api_visibility": "private", "concurrency_limit": 1}
-        if text is not None:
-            gr.on([text.submit], typed, [text, *more], **options)
-        for medium in (picture, file):
-            if medium is not None:
-                medium.upload(given, [medium, *more], **options)
-        if sound is not None:
-            gr.on([sound.upload, sound.stop_recording], given, [sound, *more], **options)
+        for kind, box in inputs.items():
+            if kind == "text":
+                gr.on([box.submit], typed, [box, *more], **options)
+            elif kind == "sound":
+                gr.on([box.upload, box.stop_recording], given, [box, *more], **options)
+            else:
+                box.upload(given, [box, *more], **options)
     return page
+
+
+def _inputs(gr: Any, reads: Collection[str]) -> dict[str, Any]:
+    """Kind of query -> Gradio's input for it, laid out as it is made; "file" for a model that reads no known kind."""
+    inputs = {}
+    if "text" in reads or not reads:
+        inputs["text"] = gr.Textbox(
+            label="Words", placeholder="type, then Enter", max_length=LONGEST, submit_btn="Search"
+        )
+    if "picture" in reads:
+        inputs["picture"] = gr.Image(
+            label="A picture", type="filepath", height=180, sources=["upload", "clipboard"], buttons=[]
+        )
+        inputs["picture"].preprocess = _path  # Gradio's own drops transparency, and has no words for a broken file
+    if "sound" in reads:
+        inputs["sound"] = gr.Audio(
+            label="A sound", type="filepath", sources=["microphone", "upload"], format=None, buttons=[]
+        )
+    if not reads:
+        inputs["file"] = gr.File(label="A file", type="filepath")
+    return inputs
 
 
 def _path(given: Any) -> str | None:
