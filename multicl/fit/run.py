@@ -74,7 +74,6 @@ def fit(
         raise InputError(
             "multicl fit is one process: with --dry-run it writes a recipe, which can be launched as several"
         )
-
     if not minutes > 0:
         raise InputError(f"--minutes must be above 0, got {minutes}")
     data, rows, held = _opened(source, split, config)
@@ -88,11 +87,7 @@ def fit(
         chosen = plan(rows, columns_of(rows, held, texts), torch.cuda.is_available(), pretrained)
     folder = run or Path("runs") / f"fit-{Path(source).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     file = folder.with_name(f"{folder.name}.py")
-    for there in (folder, file):
-        if there.exists():
-            again = shlex.join(["python", str(file), "--run", str(folder), "--resume", "auto"])
-            raise InputError(f"{there} exists: to go on, {again}; else give another --run")
-    check_writable(file, "or give another --run")
+    _check_new(folder, file)
     chosen = replace(chosen, why=(*chosen.why, *_cautions(chosen, data, rows, held)))
     told = chosen.why
     if copied := copies({node.column: adapter(node.kind)().files for node in chosen.nodes}, rows, held):
@@ -101,14 +96,7 @@ def fit(
     said = chosen.why if dry_run else told  # of copies, the run that follows tells
     print("".join(f"  {line}\n" for line in said), end="", flush=True)
     write_recipe(file, chosen, data, TRIED, source)
-    try:
-        recipe = recipe_class(str(file))
-        way = f"multicl fit {shlex.quote(source)} --dry-run, then python RECIPE.py"  # the file is gone after an error
-        timed = parse(recipe, several_seeds(flags)[1], way)  # a wrong flag is told before anything is timed
-        each = seconds_a_step(timed)
-    except BaseException:  # the next try may be called alike, and would find a recipe that was never launched
-        file.unlink()
-        raise
+    timed, each = _timed(file, source, flags)
     batch_size = timed.train.batch_size
     steps = steps_within(minutes, each, chosen.rows, batch_size)
     write_recipe(file, chosen, data, steps, source)
@@ -124,6 +112,26 @@ def fit(
     if not dry_run:
         launch(_loaded(file), ["--run", str(folder), *flags], finish=_report)
     return file
+
+
+def _check_new(folder: Path, file: Path) -> None:
+    """Refuse a run's folder or a recipe's file that is there already, or that cannot be written."""
+    for there in (folder, file):
+        if there.exists():
+            again = shlex.join(["python", str(file), "--run", str(folder), "--resume", "auto"])
+            raise InputError(f"{there} exists: to go on, {again}; else give another --run")
+    check_writable(file, "or give another --run")
+
+
+def _timed(file: Path, source: str, flags: Sequence[str]) -> tuple[Run, float]:
+    """The recipe in a file with these flags, and seconds of one of its steps; the file is removed after an error."""
+    try:
+        way = f"multicl fit {shlex.quote(source)} --dry-run, then python RECIPE.py"  # the file is gone after an error
+        recipe = parse(recipe_class(str(file)), several_seeds(flags)[1], way)  # a wrong flag is told before any step
+        return recipe, seconds_a_step(recipe)
+    except BaseException:  # the next try may be called alike, and would find a recipe that was never launched
+        file.unlink()
+        raise
 
 
 def _report(recipe: Run, result: dict[str, Any]) -> None:
