@@ -1,11 +1,13 @@
-"""What every benchmark shares: where data are, what machine it ran on, and how a result is printed and kept."""
+"""What benchmarks share: where data are, a recipe's launch, the machine, and how a result is printed and kept."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("multicl", "torch", "torchvision", "torchaudio", "transformers", "datasets", "accelerate")
 
 
@@ -26,6 +29,22 @@ def data_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         sys.exit("set MULTICL_DATA to the folder that holds the data sets (cifar10/, emoji/, ...)")
     return Path(folder)
+
+
+def launched(recipe: str, flags: Sequence[str], **environment: str) -> dict[str, Any]:
+    """The result of one run of recipes/RECIPE.py in a process of its own, whose folder is removed afterwards.
+
+    Args:
+        environment: variables that the process has besides this one's.
+
+    Raises:
+        CalledProcessError: the run failed; what it had to say went to stderr.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "recipes" / f"{recipe}.py"), "--run", f"{folder}/run", *flags]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, **environment})
+        result: dict[str, Any] = json.loads((Path(folder) / "run" / "result.json").read_text())
+    return result
 
 
 def machine() -> dict[str, Any]:

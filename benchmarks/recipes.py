@@ -9,28 +9,20 @@ recipes' own defaults are the papers', for a GPU. Rows of recipes that are not n
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from budgets import BUDGETS
-from common import RESULTS, data_folder, finish, machine
-
-ROOT = Path(__file__).parent.parent
+from common import RESULTS, ROOT, data_folder, finish, launched, machine
 
 
 def measure(name: str) -> list[dict[str, Any]]:
     """Launch a recipe as its header says, or otherwise (NAME+HOW); a row a figure."""
     flags = BUDGETS[name].replace("DATA", str(data_folder())).split()
-    recipe = ROOT / "recipes" / f"{name.partition('+')[0]}.py"
-    print(f"python recipes/{recipe.name} {BUDGETS[name]}", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(recipe), "--run", f"{folder}/run", *flags]
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
-        result = json.loads((Path(folder) / "run" / "result.json").read_text())
+    recipe = name.partition("+")[0]
+    print(f"python recipes/{recipe}.py {BUDGETS[name]}", file=sys.stderr, flush=True)
+    result = launched(recipe, flags, CUDA_VISIBLE_DEVICES="")
     ask = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(ask, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
     return [

@@ -10,35 +10,22 @@ one, with the 600 steps of budgets.py.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from budgets import BUDGETS
-from common import RESULTS, data_folder, finish
+from common import RESULTS, data_folder, finish, launched
 
 from multicl.repeats import averaged
-
-ROOT = Path(__file__).parent.parent
 
 KINDS = ("simclr", "moco", "moco+v3", "supcon", "cmc", "cmc+ycbcr", "cmc+three", "cmc+core", "cmc+crossed")
 
 
 def run(kind: str, seed: int, threads: int) -> dict[str, Any]:
     """One training's result, as its run folder has it."""
-    name = kind.partition("+")[0]
     flags = f"{BUDGETS[kind]} --train.seed {seed}".replace("DATA", str(data_folder())).split()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "recipes" / f"{name}.py"), "--run", f"{folder}/run", *flags]
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env=env)
-        result: dict[str, Any] = json.loads((Path(folder) / "run" / "result.json").read_text())
-    return result
+    return launched(kind.partition("+")[0], flags, OMP_NUM_THREADS=str(threads))
 
 
 def summary(found: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,19 +13,13 @@ on the same split; the worst speaker first. What stands after -- are the recipe'
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from common import data_folder, finish
+from common import data_folder, finish, launched
 
-ROOT = Path(__file__).parent.parent
 RATES = {"cmc_audio": ["--wave.rate", "8000", "--mel.rate", "8000"]}
 
 
@@ -33,10 +27,7 @@ def measure(recipe: str, folder: Path, group: str, left_out: str, flags: list[st
     """One training: a row a figure, in %."""
     data = ["--data.path", str(folder), "--data.group", group, "--data.left-out", left_out]
     rate = RATES.get(recipe, ["--audio.rate", "8000"])
-    with tempfile.TemporaryDirectory() as runs:
-        command = [sys.executable, str(ROOT / "recipes" / f"{recipe}.py"), "--run", f"{runs}/run", *data, *rate, *flags]
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
-        result = json.loads((Path(runs) / "run" / "result.json").read_text())
+    result = launched(recipe, [*data, *rate, *flags], CUDA_VISIBLE_DEVICES="")
     rows = []
     for name, trained in result.items():
         if name not in result["untrained"] or not name.startswith(("knn_", "linear_")) or "_worst" in name:
