@@ -19,7 +19,8 @@ class Beside:
     classes: str | None = None
     """A column of classes, for zero-shot: by name, or by number where the data have names for them (ClassLabel)."""
     templates: tuple[str, ...] = crossing.TEMPLATES
-    """What a class is called; the mean over them is compared. A FILE.txt has one a line (CLIP's 80, say)."""
+    """Sentences about a class, {} being its name; the mean of their vectors is compared. A FILE.txt has one a line
+    (CLIP's 80, say)."""
 
     def measure(self, embed: Embed, nodes: dict[str, Modality], rows: Rows) -> Figures:
         """Retrieval of each column and captions, and zero-shot accuracy."""

@@ -33,7 +33,7 @@ class Recipe(FromCheckpoint):
     classes: str | None = None
     """A column of classes, for zero-shot: by name, or by number where the data have names for them (ClassLabel)."""
     templates: tuple[str, ...] = ("a sound of {}", "{}")
-    """What a class is called; the mean over them is compared."""
+    """Sentences about a class, {} being its name; the mean of their vectors is compared. A FILE.txt has one a line."""
 
     def modalities(self) -> dict[str, Modality]:
         """Two nodes."""

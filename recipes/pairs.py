@@ -34,7 +34,7 @@ class Recipe(multicl.Run):
     hardest: HardestNegatives = HardestNegatives(0.05)
     """In place of `objective`, for --negatives hardest."""
     matryoshka: tuple[int, ...] = ()
-    """Widths at which a vector's beginning shall be good alone, such as 64 128 (arXiv:2205.13147); each is measured."""
+    """Widths to which vectors may be cut and still compare well, such as 64 128 (arXiv:2205.13147), all measured."""
     mine: Mine = Mine(every=200, start=200, relative_margin=0.05)
     train: Train = Train(batch_size=256, steps=1000, lr=1e-3)
     optim: Optim = Optim(weight_decay=0.0)

@@ -34,7 +34,7 @@ class Recipe(multicl.Run):
     """Labels are ids, too: pictures of one known label are positives of each other (SupCon on those that have one)."""
     classifier: CrossEntropy = CrossEntropy()
     weight: float = 1.0
-    """Of the cross-entropy."""
+    """Weight of the cross-entropy beside the contrastive loss, which has 1."""
     data: FewLabels = field(default_factory=lambda: FewLabels(path="uoft-cs/cifar10", columns={"image": "img"}))
     train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
     optim: Optim = Optim(weight_decay=1e-4)

@@ -32,7 +32,8 @@ class Recipe(multicl.Run):
     optim: Optim = Optim(weight_decay=1e-4)
     head: Head = Head(dim=128, layers=2, norm="batch")
     label: str | None = "label"
-    """Column of the labels that the probe knows; None: there are none, and views look for others of their picture."""
+    """Column of the labels for the probe; None: there are none, and it is measured whether views of a picture find each
+    other."""
     bank: int = 50_000
     """Training pictures among which the probe looks for neighbours."""
 
@@ -53,7 +54,7 @@ class Recipe(multicl.Run):
         return held_out.probes(embed, self.modalities(), ["image"], bank, test, self.label)
 
     def find_views(self, embed: own_views.EmbedBatch) -> dict[str, float]:
-        """Views of held-out pictures, for want of labels."""
+        """How well views of held-out pictures find each other, where there are no labels."""
         return own_views.own_views(embed, self.modalities(), "image", self.data.open(self.data.test))
 
     def measure(self, model: multicl.Model) -> dict[str, float]:

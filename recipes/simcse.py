@@ -33,9 +33,10 @@ class Recipe(multicl.Run):
     """Scored pairs for the figures: hub names or paths with columns sentence1, sentence2, score; "seven": the paper's
     sets (STS12 to 16, STS-B, SICK-R), from the hub; "none": leave these figures out, as without a network."""
     sts_split: str = "test"
-    """Their split."""
+    """The split of the scored pairs that is measured on."""
     sts_dev: str | None = None
-    """Another split of theirs (validation), for the figure `dev_spearman` by which --train.best may choose."""
+    """Another split of the scored pairs (validation), for the figure `dev_spearman`, by which --train.best
+    may choose."""
     probes: tuple[str, ...] = ()
     """Labelled texts (columns text and label; splits train and test) for linear probes: the paper's transfer tasks."""
 

@@ -27,7 +27,7 @@ class Recipe(simcse.Recipe):
     text: Text = Text("bert-base-uncased", pooling="cls", max_tokens=32)
     objective: InfoNCE = InfoNCE(0.05, both_directions=False)
     matryoshka: tuple[int, ...] = ()
-    """Widths at which a vector's beginning shall be good alone, such as 64 128 256 (arXiv:2205.13147)."""
+    """Widths to which vectors may be cut and still compare well, such as 64 128 256 (arXiv:2205.13147)."""
     train: Train = Train(batch_size=512, epochs=3, lr=5e-5)
     head: Head = Head(dim=768, layers=1)
 

@@ -57,13 +57,15 @@ class Augment:
     rotate: float = 0.0
     """Probability of a rotation."""
     rotate_degrees: float = 15.0
-    """Greatest angle of it, either way."""
+    """Greatest angle of the rotation, either way."""
     jitter: float = 0.0
     """Probability of the colour changes below, all four in random order."""
     brightness: float = 0.4
-    """Greatest change of the factor, about 1; `contrast` and `saturation` likewise."""
+    """Greatest change of the brightness: its factor lies within so much of 1, and is 0 or more."""
     contrast: float = 0.4
+    """Greatest change of the contrast, likewise."""
     saturation: float = 0.4
+    """Greatest change of the saturation, likewise."""
     hue: float = 0.1
     """Greatest turn of the hue, as a share of the colour circle, in [0, 0.5]."""
     gray: float = 0.0
@@ -71,23 +73,23 @@ class Augment:
     blur: float = 0.0
     """Probability of a Gaussian blur."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
-    """Range of its standard deviation, in pixels."""
+    """Range of the blur's standard deviation, in pixels."""
     solarize: float = 0.0
     """Probability that bright pixels are inverted."""
     solarize_threshold: float = 0.5
-    """From which brightness on, in [0, 1]."""
+    """Values in [0, 1] from this one on are inverted."""
     posterize: float = 0.0
     """Probability that each channel keeps only a few levels."""
     posterize_bits: int = 4
-    """2 to this power of them."""
+    """Bits that a channel keeps: 2 to this power are its levels."""
     noise: float = 0.0
     """Probability of added Gaussian noise."""
     noise_std: float = 0.05
-    """Its standard deviation; pixels are in [0, 1]."""
+    """Standard deviation of the noise; pixels are in [0, 1]."""
     cutout: float = 0.0
     """Probability of a box filled with mid-grey (Cutout, arXiv:1708.04552); its shape is drawn as a crop's."""
     cutout_area: tuple[float, float] = (0.02, 0.33)
-    """Least and greatest share of the area that it covers, in (0, 1]."""
+    """Least and greatest share of the area that the box covers, in (0, 1]."""
 
     def __post_init__(self) -> None:
         ranges = {"crop": 1.0, "ratio": 100.0, "blur_sigma": 100.0, "cutout_area": 1.0}

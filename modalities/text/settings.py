@@ -69,11 +69,11 @@ class Text:
     """Rank of LoRA's updates of all linear maps (arXiv:2106.09685), which alone train, beside the heads; 0: all weights
     train. Needs peft; an export has them merged."""
     width: int = 256
-    """Of the offline encoders' features."""
+    """Width of the features that "small" and "words" give."""
     layers: int = 4
-    """Of "small"."""
+    """Layers of "small"."""
     heads: int = 4
-    """Of "small"; they divide `width`."""
+    """Attention heads of "small"; their number divides `width`."""
 
     own: ClassVar[tuple[str, ...]] = ("prompt", "deletion", "crop", "cutoff")
     """In which nodes that share a tower may differ."""
