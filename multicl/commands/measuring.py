@@ -46,6 +46,7 @@ class Choices:
     k: int = 200
     """Neighbours that vote."""
     seed: int = 0
+    """Of all that is drawn: a probe's split, few-shot rows, clusters' beginnings, fine-tuning, intervals."""
 
 
 def measured(subject: Subject, names: Sequence[str], choices: Choices) -> Figures:
