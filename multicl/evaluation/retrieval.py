@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,11 +90,14 @@ def _truth(
     flat, whose = zip(*(_flat(*side) for side in (queries, items)), strict=True)
     named = codes(*((side[0], ids, len(ids)) for side, ids in zip((queries, items), flat, strict=True)))
     wanted, held = (ids.to(device) for ids in named)
-    asks, holds = (torch.tensor(rows, dtype=torch.int64, device=device) for rows in whose)
+    asks, holds = (
+        torch.arange(len(rows), device=device) if isinstance(rows, range) else torch.tensor(rows, device=device).long()
+        for rows in whose
+    )
     by_id, order = held.sort()
     first = torch.searchsorted(by_id, wanted)
     count = torch.searchsorted(by_id, wanted, right=True) - first  # entries of items that an entry of a query equals
-    one_each = all(len(rows) == side[2] == len({*rows}) for rows, side in zip(whose, (queries, items), strict=True))
+    one_each = all(isinstance(rows, range) for rows in whose)
 
     def pairs(rows: slice) -> tuple[Tensor, Tensor]:
         start, stop = bisect_left(whose[0], rows.start), bisect_left(whose[0], rows.stop)
@@ -109,11 +113,14 @@ def _truth(
     return pairs
 
 
-def _flat(name: str, ids: Abouts, size: int) -> tuple[list[Any], list[int]]:
+def _flat(name: str, ids: Abouts, size: int) -> tuple[Any, Sequence[int]]:
     """Ids, and which row each is of, in the order of the rows."""
-    values: list[Any] = list(ids.tolist() if hasattr(ids, "tolist") else ids)
+    plain = isinstance(ids, Tensor) or (isinstance(ids, np.ndarray) and ids.dtype.kind in "iu")  # one each, as it is
+    values: Any = ids if plain else list(ids.tolist() if hasattr(ids, "tolist") else ids)
     if len(values) != size:
         raise InputError(f"{name} has {len(values)} entries for {size} rows")
+    if plain or not any(isinstance(value, list | tuple | set | frozenset) for value in values):
+        return values, range(size)
     each = [value if isinstance(value, list | tuple | set | frozenset) else (value,) for value in values]
     return [part for parts in each for part in parts], [row for row, parts in enumerate(each) for _ in parts]
 
