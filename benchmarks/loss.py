@@ -15,7 +15,7 @@ with new ones, and gives medians over the three.
 `floor` is the time of the bare products that a loss without a saved matrix needs, `floor-half` the same over half of a
 symmetric matrix (losses/floor.py names them). "loss off" and "gradient off" are relative differences from a float64
 reference. B counts pairs: nt_xent and sup_con have 2B rows. Sizes that are not measured stay in the results as they
-were, each with the processor that it was measured on.
+were, and so do those of other processors: each row names its own, and targets are asked of each.
 """
 
 from __future__ import annotations
@@ -180,6 +180,10 @@ def _ratios(found: dict[str, dict[str, Any]], times: dict[str, list[float]]) -> 
             found[name]["memory / ours"] = found[name]["extra MB"] / ours["extra MB"]
 
 
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["cpu"], row["loss"], row["B"], row["D"]
+
+
 def options() -> argparse.Namespace:
     """The command line."""
     import torch
@@ -228,9 +232,9 @@ def main() -> None:
             print(table(new), file=sys.stderr)
             print(f"{time.perf_counter() - start:.0f} s\n", file=sys.stderr, flush=True)
     finally:  # what was measured before an interrupt is kept
-        done = {(row["loss"], row["B"], row["D"]) for row in rows}
-        every = [row for row in old if (row["loss"], row["B"], row["D"]) not in done] + rows
-        every.sort(key=lambda row: (list(LOSSES).index(row["loss"]), row["D"], row["B"]))
+        done = {_key(row) for row in rows}
+        every = [row for row in old if _key(row) not in done] + rows
+        every.sort(key=lambda row: (row["cpu"], list(LOSSES).index(row["loss"]), row["D"], row["B"]))
         asked = targets(every)
         print(table(asked))
         titles = {loss: {name: i.title for name, i in peers.items()} for loss, peers in LOSSES.items()}

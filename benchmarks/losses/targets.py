@@ -9,7 +9,12 @@ Row = dict[str, Any]
 
 
 def targets(rows: Sequence[Row]) -> list[Row]:
-    """A row a target whose sizes were measured: what, asked, measured, met."""
+    """A row a target whose sizes were measured: processor, what, asked, measured, met."""
+    processors = dict.fromkeys(row["cpu"] for row in rows)
+    return [{"cpu": cpu, **asked} for cpu in processors for asked in _of_one([r for r in rows if r["cpu"] == cpu])]
+
+
+def _of_one(rows: Sequence[Row]) -> list[Row]:
     found = {(r["loss"], r["B"], r["D"], r["implementation"]): r for r in rows if "ms" in r}
     sized: dict[tuple[str, int, int], list[Row]] = {}
     for row in rows:
