@@ -29,8 +29,9 @@ from multicl.objectives.softmax import info_nce_loss
 from multicl.ops.contrast import Extra, Relation, Side, contrast, is_low
 from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
 from multicl.ops.small import LARGEST, is_small, labelled_loss, paired_loss, paired_sigmoid
+from multicl.ops.unit import unit
 from multicl.types import InputError
-from multicl.vectors import Similarity, column, inverse, scalar, sides, vectors
+from multicl.vectors import Similarity, column, inverse, is_cosine, scalar, sides, vectors
 
 __all__ = [
     "co_sent", "decoupled", "hard_negative", "info_nce", "margin_contrastive", "nt_xent", "sigmoid_loss", "sup_con",
@@ -50,13 +51,14 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     Returns:
         Scalar: the mean over the 2N rows of this and every other rank.
     """
-    z, low = vectors(torch.cat(sides(z1, z2, "dot")), similarity), _low(z1, z2)
+    z, low = torch.cat(sides(z1, z2, "dot")), _low(z1, z2)
     scale, known = inverse(temperature, z)
-    unit, world = similarity == "cosine", World.current()
-    if unit and world.size == 1 and is_small(len(z), scale if known is None else known):
+    cosine, world = is_cosine(similarity), World.current()
+    if cosine and world.size == 1 and is_small(len(z), scale if known is None else known):
         loss: Tensor = paired_loss(z, None, scale)
         return loss
-    stats = contrast(z, None, scale, _two_views(z), unit=unit, known_scale=known, low=low, world=world)
+    z = unit(z) if cosine else z
+    stats = contrast(z, None, scale, _two_views(z), unit=cosine, known_scale=known, low=low, world=world)
     return info_nce_loss(stats, world)
 
 
@@ -82,13 +84,15 @@ def info_nce(
     Returns:
         Scalar: the mean over rows of a->b, or of both directions.
     """
-    (a, b), low = sides(a, b, similarity, as_given=True), _low(a, b)
+    (a, b), low = sides(a, b, "dot", as_given=True), _low(a, b)
     scale, known = inverse(temperature, a)
-    unit, world = similarity == "cosine", World.current()
+    cosine, world = is_cosine(similarity), World.current()
     plain = extra_keys is None and ids is None
-    if unit and plain and world.size == 1 and is_small(len(a), scale if known is None else known):
+    if cosine and plain and world.size == 1 and is_small(len(a), scale if known is None else known):
         loss: Tensor = paired_loss(a, b, scale, both_directions)
         return loss
+    if cosine:
+        a, b = unit(a), unit(b)
     side, extra = _side(a), []
     if ids is not None:
         side = _labelled(ids, "ids", a)
@@ -97,7 +101,7 @@ def info_nce(
         nobody = torch.full((len(keys),), NOBODY, device=a.device)
         extra = [Extra(keys, nobody, nobody)]
     stats = contrast(
-        a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=unit, known_scale=known, low=low,
+        a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=cosine, known_scale=known, low=low,
         world=world,
     )  # fmt: skip
     return info_nce_loss(stats, world)
@@ -130,17 +134,18 @@ def sup_con(
         )
     if (extra_keys is None) != (extra_labels is None):
         raise InputError("extra_keys and extra_labels go together: give both, or neither")
-    z, low = vectors(z, similarity, as_given=True), _low(z)
+    z, low = vectors(z, "dot", as_given=True), _low(z)
     side = _labelled(labels, "labels", z)
     relation = Relation(side, side)
     scale, known = inverse(temperature, z)
-    unit, world = similarity == "cosine", World.current()
+    cosine, world = is_cosine(similarity), World.current()
     alone = world.size == 1 and z.device.type == "cpu"  # a GPU would be waited for
-    if extra_keys is None and unit and alone and is_small(len(z), scale if known is None else known):
+    if extra_keys is None and cosine and alone and is_small(len(z), scale if known is None else known):
         loss: Tensor = labelled_loss(z, side.id, scale)
         return loss
+    z = unit(z) if cosine else z
     extra = _memory(z, extra_keys, extra_labels, similarity)
-    stats = contrast(z, None, scale, relation, extra_a=extra, unit=unit, known_scale=known, low=low, world=world)
+    stats = contrast(z, None, scale, relation, extra_a=extra, unit=cosine, known_scale=known, low=low, world=world)
     return info_nce_loss(stats, world)
 
 
@@ -243,10 +248,10 @@ def _against_negatives(
     z1: Tensor, z2: Tensor, temperature: float | Tensor, rows: RowLoss, similarity: Similarity
 ) -> Tensor:
     z, low = torch.cat(sides(z1, z2, similarity)), _low(z1, z2)
-    relation, unit = _two_views(z), similarity == "cosine"
+    relation, cosine = _two_views(z), is_cosine(similarity)
     scale, known = inverse(temperature, z)
     stats = contrast(
-        z, None, scale, relation, tilts=rows.tilts, positives_in_sum=False, unit=unit, known_scale=known, low=low
+        z, None, scale, relation, tilts=rows.tilts, positives_in_sum=False, unit=cosine, known_scale=known, low=low
     )
     return negatives_loss(stats, relation, scale, rows, World.current())
 

@@ -37,8 +37,7 @@ def vectors(
     Raises:
         InputError: it is something else; integers, say, or float8, of which torch has no sums.
     """
-    if similarity not in ("cosine", "dot"):
-        raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
+    cosine = is_cosine(similarity)
     width = None if beside is None else beside.shape[1]
     wanted = f"{name}{name and ': '}a float tensor [N, {width or 'D'}] is needed"
     if not isinstance(z, Tensor):
@@ -47,10 +46,17 @@ def vectors(
         raise InputError(f"{wanted}, got {list(z.shape)} {z.dtype}")
     if beside is not None and beside.device != z.device:
         raise InputError(f"{wanted} on {beside.device}, got one on {z.device}")
-    if similarity == "cosine":
+    if cosine:
         u: Tensor = unit(z)
         return u
     return z if as_given else z.to(_kind(z))
+
+
+def is_cosine(similarity: Similarity) -> bool:
+    """Whether it is, and not "dot"; InputError where it is neither."""
+    if similarity not in ("cosine", "dot"):
+        raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
+    return similarity == "cosine"
 
 
 def column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) -> Tensor:

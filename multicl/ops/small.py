@@ -1,7 +1,8 @@
 """Losses of a small batch in one process, of pairs or of labelled rows: the matrix written out.
 
 Small batches are most people's, and there not the products cost but the steps around them: this form takes as few of
-them as can be. Same values and gradients as by way of `contrast`, which does all else.
+them as can be, and those of the soft-max make rows unit vectors by themselves. Same values and gradients as by way of
+`unit` and `contrast`, which do all else.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from torch.nn.functional import softplus
 
 from multicl.ops.once import once
 from multicl.ops.running import NARROW
+from multicl.ops.unit import unit_rows, unit_slopes
 
 LARGEST = 2**20
 """Entries of the matrix, at most."""
 
 
 def is_small(rows: int, scale: Tensor | float) -> bool:
-    """Whether `paired_loss` takes unit vectors of that many rows (of a symmetric matrix: of both views) and scale."""
+    """Whether `paired_loss` takes that many rows (of a symmetric matrix: of both views) and that scale."""
     if not 0 < rows * rows <= LARGEST:
         return False  # before a look at the scale, for which a GPU is waited
     return abs(float(scale.detach() if isinstance(scale, Tensor) else scale)) <= NARROW
@@ -31,12 +33,12 @@ def paired_loss(a: Tensor, b: Tensor | None, scale: Tensor, both: bool = True) -
     """Mean over rows of log-sum-exp - the positive's logit.
 
     Args:
-        a, b: [N, D] unit vectors, row i of the two each other's positive. b None: a holds two views [2N, D], rows i and
-            N + i each other's positive, and no row its own key.
+        a, b: [N, D], row i of the two each other's positive, by their cosines. b None: a holds two views [2N, D], rows
+            i and N + i each other's positive, and no row its own key.
         scale: [1] 1 / temperature. both: the mean of both directions; of a symmetric matrix there is but one.
 
     Returns:
-        Scalar in the type of a.
+        Scalar, float32 or better.
     """
     with torch.autocast(a.device.type, enabled=False):
         form = _Paired if b is None or both else _OneWay
@@ -49,24 +51,25 @@ class _OneWay(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
-        e = ((a * scale) @ b.T).exp_()
+        (u, of_a), (v, of_b) = unit_rows(a), unit_rows(b)
+        e = ((u * scale) @ v.T).exp_()
         place = e.diagonal()
         inside = place.clone()
         place.zero_()
         others = e.sum(1)
         place.sub_(others)  # what positives get, all others together, negated
-        ctx.save_for_backward(a, b, scale, e, others + inside)
+        ctx.save_for_backward(a, b, scale, u, of_a, v, of_b, e, others + inside)
         return torch.log1p(others / inside).mean()  # log-sum-exp - logit would cancel near 0
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, scale, e, total = ctx.saved_tensors
+        a, b, scale, u, of_a, v, of_b, e, total = ctx.saved_tensors
         with torch.no_grad():
-            weight = (scale * grads[0] / len(a) / total)[:, None]
-            da = (e @ b).mul_(weight)
-            d_scale = ((a * da).sum() / scale).view_as(scale) if ctx.needs_input_grad[2] else None
-            db = e.T @ (a * weight) if ctx.needs_input_grad[1] else None
-            found = (da, db, d_scale)
+            weight = (scale * grads[0] / len(u) / total)[:, None]
+            du = (e @ v).mul_(weight)
+            d_scale = ((u * du).sum() / scale).view_as(scale) if ctx.needs_input_grad[2] else None
+            db = unit_slopes(e.T @ (u * weight), v, of_b, b.dtype) if ctx.needs_input_grad[1] else None
+            found = (unit_slopes(du, u, of_a, a.dtype), db, d_scale)
         wants = next(z for z in (a, b, scale) if z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
 
@@ -76,8 +79,10 @@ class _Paired(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor | None, scale: Tensor) -> Tensor:
-        x = a * scale
-        e = x @ (a if b is None else b).T
+        u, of_a = unit_rows(a)
+        v, of_b = (u, of_a) if b is None else unit_rows(b)
+        x = u * scale
+        e = x @ v.T
         places = _positives(e, b is None)
         if b is None:
             e.fill_diagonal_(-torch.inf)
@@ -87,30 +92,30 @@ class _Paired(torch.autograd.Function):
             place.zero_()
         others = [e.sum(dim) for dim in ((1,) if b is None else (1, 0))]
         losses = [torch.log1p(other / inside).sum() for other in others]  # log-sum-exp - logit would cancel near 0
-        ctx.symmetric = b is None
-        ctx.save_for_backward(a, b, scale, x, e, *others, *(other + inside for other in others))
+        ctx.save_for_backward(a, b, scale, u, of_a, v, of_b, x, e, *others, *(other + inside for other in others))
         loss: Tensor = (losses[0] if b is None else losses[0] + losses[1]) / (len(a) * len(losses))
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, scale, x, e, *sums = ctx.saved_tensors
+        a, b, scale, u, of_a, v, of_b, x, e, *sums = ctx.saved_tensors
+        symmetric = b is None
         with torch.no_grad():
             others, totals = sums[: len(sums) // 2], sums[len(sums) // 2 :]
-            each = grads[0] / (len(a) * len(totals))
+            each = grads[0] / (len(u) * len(totals))
             shares = [each / total for total in totals]  # what a row gives to each of its exponentials
             only = shares[0] * others[0]  # to its positive, negated: what all others get
-            only = only + (only.roll(len(a) // 2) if ctx.symmetric else shares[1] * others[1])
+            only = only + (only.roll(len(u) // 2) if symmetric else shares[1] * others[1])
             slope = e * (shares[0][:, None] + shares[-1])
-            parts = only.neg_().chunk(2) if ctx.symmetric else (only.neg_(),)
-            for place, value in zip(_positives(slope, ctx.symmetric), parts, strict=True):
+            parts = only.neg_().chunk(2) if symmetric else (only.neg_(),)
+            for place, value in zip(_positives(slope, symmetric), parts, strict=True):
                 place.copy_(value)
-            da = slope @ (a if b is None else b)
+            du = slope @ v
             d_scale = None
             if ctx.needs_input_grad[2]:
-                d_scale = ((a * da).sum() / (2 if b is None else 1)).view_as(scale)
-            db = slope.T @ x if ctx.needs_input_grad[1] else None
-            found = (da.mul_(scale), db, d_scale)
+                d_scale = ((u * du).sum() / (2 if symmetric else 1)).view_as(scale)
+            db = unit_slopes(slope.T @ x, v, of_b, b.dtype) if ctx.needs_input_grad[1] else None
+            found = (unit_slopes(du.mul_(scale), u, of_a, a.dtype), db, d_scale)
         wants = next(z for z in (a, b, scale) if z is not None and z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
 
@@ -122,11 +127,11 @@ def labelled_loss(z: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
     Positives need no mask: the sum of a row's logits with its class is one product with the sum of the class.
 
     Args:
-        z: [N, D] unit vectors, N 1 or more and N * N at most LARGEST. labels: [N] rows of one are each other's
+        z: [N, D], compared by cosines; N 1 or more and N * N at most LARGEST. labels: [N] rows of one are each other's
             positives; on a GPU they are waited for. scale: [1] 1 / temperature, at most NARROW.
 
     Returns:
-        Scalar in the type of z.
+        Scalar, float32 or better.
     """
     with torch.autocast(z.device.type, enabled=False):
         loss: Tensor = _Labelled.apply(z, labels, scale)  # type: ignore[no-untyped-call]
@@ -137,16 +142,17 @@ class _Labelled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
         _, code, sizes = labels.unique(return_inverse=True, return_counts=True)
-        x = z * scale
-        e = (x @ z.T).fill_diagonal_(-torch.inf).exp_()
+        u, of_z = unit_rows(z)
+        x = u * scale
+        e = (x @ u.T).fill_diagonal_(-torch.inf).exp_()
         one, other = _couples(code, sizes)
         inside = e[one, other]
         e[one, other] = e[other, one] = 0
         total = e.sum(1)
         positives = (sizes - 1)[code]
-        valid = (positives > 0).to(z.dtype)
+        valid = (positives > 0).to(u.dtype)
         share = valid / positives.clamp_(min=1)  # of a positive in its row's mean
-        own = _sums(z, code, len(sizes)).sub_(z)
+        own = _sums(u, code, len(sizes)).sub_(u)
         rows = torch.addcmul(total.log(), torch.linalg.vecdot(x, own), share, value=-1)
         rest = total[one], total[other]
         for at, others in zip((one, other), rest, strict=True):
@@ -155,24 +161,24 @@ class _Labelled(torch.autograd.Function):
             share[at] = 0
         each = valid / valid.sum().clamp_(min=1)  # what a row gives to the mean
         ctx.classes = len(sizes)
-        ctx.save_for_backward(z, scale, code, e, total, own, share, each, one, other, *rest)
+        ctx.save_for_backward(z, scale, u, of_z, code, e, total, own, share, each, one, other, *rest)
         loss: Tensor = rows.masked_fill_(valid == 0, 0.0) @ each
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z, scale, code, e, total, own, share, each, one, other, *rest = ctx.saved_tensors
+        z, scale, u, of_z, code, e, total, own, share, each, one, other, *rest = ctx.saved_tensors
         with torch.no_grad():
             of_sum = torch.where(each > 0, grads[0] * each / total, 0.0)
             of_positive = (grads[0] * each * share)[:, None]
             slope = e * (of_sum[:, None] + of_sum)
             only = of_sum[one] * rest[0] + of_sum[other] * rest[1]  # what all others get: p - 1 would cancel near 1
             slope[one, other] = slope[other, one] = only.neg_()
-            dz = slope @ z
-            weighed = z * of_positive
-            dz.addcmul_(of_positive, own, value=-1).sub_(_sums(weighed, code, ctx.classes).sub_(weighed))
-            d_scale = ((z * dz).sum() / 2).view_as(scale) if ctx.needs_input_grad[2] else None
-            found = (dz.mul_(scale), None, d_scale)
+            du = slope @ u
+            weighed = u * of_positive
+            du.addcmul_(of_positive, own, value=-1).sub_(_sums(weighed, code, ctx.classes).sub_(weighed))
+            d_scale = ((u * du).sum() / 2).view_as(scale) if ctx.needs_input_grad[2] else None
+            found = (unit_slopes(du.mul_(scale), u, of_z, z.dtype), None, d_scale)
         wants = next(x for x in (z, scale) if x.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
 
@@ -194,7 +200,7 @@ def paired_sigmoid(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """-1/N sum_ij log sigmoid(y_ij (scale * a_i . b_j + bias)), y_ij = 1 where i = j, else -1.
 
     Args:
-        a, b: [N, D] unit vectors, N 1 or more and N * N at most LARGEST. scale, bias: [1].
+        a, b: [N, D], as they are; N 1 or more and N * N at most LARGEST. scale, bias: [1].
 
     Returns:
         Scalar in the type of a.

@@ -22,6 +22,24 @@ def unit(z: Tensor) -> Tensor:
     return u
 
 
+def unit_rows(z: Tensor) -> tuple[Tensor, Tensor]:
+    """`unit` for a Function's forward: unit rows [N, D] and inverse norms [N, 1], 0 for a row without a direction."""
+    kind = torch.promote_types(z.dtype, torch.float32)
+    if _by_kernel(z, kind):
+        return _kernel(z)
+    x = z.to(kind)
+    inverse = torch.threshold(torch.linalg.vector_norm(x, dim=1, keepdim=True), SHORTEST, torch.inf).reciprocal_()
+    return x * inverse, inverse
+
+
+def unit_slopes(of_u: Tensor, u: Tensor, inverse: Tensor, kind: torch.dtype) -> Tensor:
+    """The gradient of z, in its type, of what `unit_rows` gave and the gradient of u: for a Function's backward."""
+    if _by_kernel(u, of_u.dtype):
+        return _kernel_back(of_u.contiguous(), u, inverse, kind)
+    along = (of_u * u).sum(1, keepdim=True)
+    return torch.addcmul(of_u, along, u, value=-1).mul_(inverse).to(kind)  # in place: rows are what takes memory here
+
+
 class _Unit(torch.autograd.Function):
     """One pass each way; as a function of its own, less than half of the work of `normalize` and a mask.
 
@@ -30,14 +48,7 @@ class _Unit(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:
-        kind = torch.promote_types(z.dtype, torch.float32)
-        if _by_kernel(z, kind):
-            u, inverse = _kernel(z)
-        else:
-            x = z.to(kind)
-            norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-            inverse = norm.reciprocal().masked_fill_(norm < SHORTEST, 0.0)
-            u = x * inverse
+        u, inverse = unit_rows(z)
         ctx.kind = z.dtype
         ctx.save_for_backward(u, inverse)
         ctx.set_materialize_grads(False)
@@ -47,14 +58,13 @@ class _Unit(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> Tensor:
         (u, inverse), (of_u, of_inverse) = ctx.saved_tensors, grads
         of_u = torch.zeros_like(u) if of_u is None else of_u
-        if of_inverse is None and not torch.is_grad_enabled() and _by_kernel(u, of_u.dtype):
-            return _kernel_back(of_u.contiguous(), u, inverse, ctx.kind)
+        if of_inverse is None and not torch.is_grad_enabled():
+            return unit_slopes(of_u, u, inverse, ctx.kind)
         along = (of_u * u).sum(1, keepdim=True)
         if of_inverse is not None:  # in second derivatives alone
             along = along + of_inverse * inverse
-        grad = torch.addcmul(of_u, along, u, value=-1)
-        grad = grad * inverse if grad.requires_grad else grad.mul_(inverse)  # in place: rows are what takes memory here
-        return grad.to(ctx.kind)
+        grad: Tensor = ((of_u - along * u) * inverse).to(ctx.kind)
+        return grad
 
 
 def _by_kernel(z: Tensor, kind: torch.dtype) -> bool:

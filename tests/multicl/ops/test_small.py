@@ -13,6 +13,7 @@ from watched import Watched
 from multicl.ops.plain import contrast
 from multicl.ops.relation import Relation, Side
 from multicl.ops.small import LARGEST, is_small, labelled_loss, paired_loss, paired_sigmoid
+from multicl.ops.unit import unit
 
 
 @settings(max_examples=40, deadline=None)
@@ -23,12 +24,13 @@ from multicl.ops.small import LARGEST, is_small, labelled_loss, paired_loss, pai
 def test_values_and_gradients_are_those_of_the_plain_form(n: int, d: int, seed: int, scale: float, how: str) -> None:
     g = torch.Generator().manual_seed(seed)
     rows = 2 * n if how == "two views" else n
-    a, b = (normalize(torch.randn(rows, d, dtype=torch.float64, generator=g), dim=1).requires_grad_() for _ in range(2))
+    a, b = (torch.randn(rows, d, dtype=torch.float64, generator=g).requires_grad_() for _ in range(2))
     s = torch.tensor([scale], dtype=torch.float64, requires_grad=True)
     row = torch.arange(n).repeat(rows // n)
     keys = None if how == "two views" else b
     side = Side(row, row)
-    stats = contrast(a, keys, s, Relation(side, side), both=how == "both directions")
+    units = unit(a), None if keys is None else unit(keys)
+    stats = contrast(*units, s, Relation(side, side), both=how == "both directions")
     directions = [stats.a] if stats.b is None else [stats.a, stats.b]
     wanted = torch.stack([(sums.lse[0] - sums.positive).mean() for sums in directions]).mean()
     found = paired_loss(a, keys, s, both=how == "both directions")
@@ -47,11 +49,11 @@ def test_labelled_values_and_gradients_are_those_of_the_plain_form(
     labels: list[int], d: int, seed: int, scale: float, zero: bool
 ) -> None:
     g = torch.Generator().manual_seed(seed)
-    z = normalize(torch.randn(len(labels), d, dtype=torch.float64, generator=g), dim=1)
+    z = torch.randn(len(labels), d, dtype=torch.float64, generator=g)
     z[-1] *= not zero
     s = torch.tensor([scale], dtype=torch.float64, requires_grad=True)
     side = Side(torch.arange(len(labels)), torch.tensor(labels))
-    stats = contrast(z.requires_grad_(), None, s, Relation(side, side)).a
+    stats = contrast(unit(z.requires_grad_()), None, s, Relation(side, side)).a
     rows = (stats.lse[0] - stats.positive / stats.positives.clamp(min=1)).masked_fill(~stats.valid, 0.0)
     wanted = rows.sum() / stats.valid.sum().clamp(min=1)
     found = labelled_loss(z, torch.tensor(labels), s)
