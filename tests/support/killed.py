@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import datasets  # noqa: F401 - a trainer imports it, and here once for all that are forked
 import torch
 from toys import Vectors, rows
 
