@@ -21,7 +21,10 @@ from multicl.fit.run import fit, seconds_a_step
 from multicl.launcher import recipe_class
 
 
-def test_a_folder_with_a_split_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_a_split_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("multicl.report.plane.find_spec", lambda name: None)  # UMAP compiles for 10 s
     data = media.folder(tmp_path / "things")
     run = tmp_path / "runs" / "a"
     main(["fit", str(data), "--run", str(run), "--minutes", "0.001", "--train.lr", "1e-4"])

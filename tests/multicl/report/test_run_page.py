@@ -11,9 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from media import png, rows, wav, write
+from sklearn.metrics.pairwise import cosine_distances
+from sklearn.neighbors import NearestNeighbors
 
 from multicl.report.charts import confusion, cosines, curves
 from multicl.report.gallery import Section
@@ -209,9 +212,31 @@ def test_the_command_makes_one_of_a_run(browser: Any, tmp_path: Path, capsys: py
     page.close()
 
 
-def test_neighbourhoods_are_drawn_the_same_every_time() -> None:
+def test_neighbourhoods_are_drawn_the_same_every_time(tmp_path: Path) -> None:
     pytest.importorskip("umap")
     items = [Item("image", "a", z) for z in torch.randn(40, 4, generator=torch.Generator().manual_seed(0))]
     one, other = (maps_of(items, umap=True)[-1] for _ in range(2))
     assert one == other
     assert (one["name"], one["share"], len(one["at"])) == ("neighbourhoods (UMAP)", None, 80)
+    assert one["name"] in write_run_page(tmp_path / "r.html", contents(11)).read_text(encoding="utf-8")
+
+
+def test_umap_is_given_the_neighbours_that_it_would_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    umap, given = pytest.importorskip("umap"), {}
+
+    class Given:
+        def __init__(self, **settings: Any) -> None:
+            given.update(settings)
+
+        def fit_transform(self, x: Any) -> Any:
+            return x[:, :2]
+
+    monkeypatch.setattr(umap, "UMAP", Given)
+    z = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    z[7] = z[3]
+    maps_of([Item("image", "a", v) for v in z], umap=True)
+    near, apart = given["precomputed_knn"]
+    wanted, _ = NearestNeighbors(n_neighbors=15, metric="cosine").fit(z).kneighbors(z)
+    assert (apart[:, 0] == 0).all()  # its own place: a rounding apart would count as the nearest neighbour
+    np.testing.assert_allclose(apart, wanted, atol=1e-6)
+    np.testing.assert_allclose(cosine_distances(z)[np.arange(40)[:, None], near], wanted, atol=1e-6)
