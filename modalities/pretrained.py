@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without bars, and the table of weights that only other heads need; those that matter are checked elsewhere."""
+    """No progress bars, nor tables of weights that only other heads need; missing ones that matter are told apart."""
     from transformers.utils import logging as theirs
 
     before, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
@@ -30,8 +30,8 @@ def quiet() -> Iterator[None]:
 
 
 def class_of(config: Any) -> Any:
-    """What builds a config's model: AutoModel, or the class beside the config where AutoModel lacks it (halves of
-    SigLIP and CLAP)."""
+    """The class that builds a config's model: AutoModel, or the config's own where AutoModel does not know it (halves
+    of SigLIP and CLAP)."""
     import transformers
 
     beside = type(config).__name__.removesuffix("Config") + "Model"
@@ -43,18 +43,18 @@ def fresh(config: Any) -> Any:
     """The architecture alone, with random weights.
 
     Raises:
-        ValueError: a config that there is no model for.
+        ValueError: no model belongs to this config.
     """
-    of = class_of(config)
-    create = getattr(of, "from_config", None) or of._from_config
+    owner = class_of(config)
+    create = getattr(owner, "from_config", None) or owner._from_config
     return create(config, dtype=torch.float32)
 
 
 def load(name: str, config: Any = None, **settings: Any) -> tuple[Any, set[int]]:
-    """A model in float32, from safetensors alone, and the `id`s of its parameters that the files lack.
+    """A model in float32, from safetensors alone, and the `id`s of those parameters that its files lack.
 
     Args:
-        name: of the hub, or a folder. config: other than the files' own. settings: of `AutoModel.from_pretrained`.
+        name: of the hub, or a folder. config: in place of the files' own. settings: of `AutoModel.from_pretrained`.
 
     Raises:
         OSError, ValueError, RuntimeError: as transformers.
@@ -69,15 +69,16 @@ def load(name: str, config: Any = None, **settings: Any) -> tuple[Any, set[int]]
     return model, {id(p) for key, p in model.named_parameters() if key in found["missing_keys"]}
 
 
-def load_part(name: str, config: Any, **settings: Any) -> tuple[Any, set[int]]:
+def load_part(name: str, config: Any, *, local_files_only: bool = False, **settings: Any) -> tuple[Any, set[int]]:
     """`load` with a configuration; half of a two-tower model is taken out of the whole where it is not found alone.
 
-    Some wholes keep their halves' weights under names that the halves do not look for.
+    Some wholes, such as CLAP, keep the weights of their halves under names that the halves do not look for.
     """
     from transformers import AutoConfig
 
+    settings["local_files_only"] = local_files_only
     model, absent = load(name, config=config, **settings)
-    whole: Any = AutoConfig.from_pretrained(name) if mostly(model, absent) else None
+    whole: Any = AutoConfig.from_pretrained(name, local_files_only=local_files_only) if absent else None
     for key in ("vision_config", "text_config", "audio_config"):
         if type(getattr(whole, key, None)) is type(config):
             setattr(whole, key, config)
@@ -89,15 +90,15 @@ def load_part(name: str, config: Any, **settings: Any) -> tuple[Any, set[int]]:
 
 
 def mostly(model: nn.Module, absent: set[int]) -> bool:
-    """Most of a model's parameters are among the absent ones: its files are another model's."""
+    """Whether most of a model's parameters are absent: its files are another model's."""
     parameters = list(model.parameters())
     return 2 * sum(id(p) in absent for p in parameters) > len(parameters)
 
 
 def own_storage(model: nn.Module) -> None:
-    """Every parameter on its own: where the files have several in one tensor, they come as views of it.
+    """Give every parameter memory of its own: several that a file holds in one tensor are loaded as views of it.
 
-    Nothing could write those to a file.
+    safetensors refuses to save such views.
     """
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.untyped_storage().nbytes() > tensor.nbytes:
@@ -108,7 +109,7 @@ def recompute(model: Any, enable: bool) -> None:
     """Gradient checkpointing of a model of transformers, on or off.
 
     Raises:
-        ValueError: the model has no layers that it can compute again.
+        ValueError: the model has no layers that can be recomputed.
     """
     which = "enable" if enable else "disable"
     newer = f"activation_checkpointing_{which}"
@@ -118,6 +119,11 @@ def recompute(model: Any, enable: bool) -> None:
 
 
 def warn_of_absent(name: str, used: nn.Module, absent: set[int]) -> None:
-    """Log which parameters of the part that is used begin at random; `absent`: of `load`."""
+    """Log which parameters of the part in use begin at random; `absent`: as from `load`."""
     if lost := [key for key, parameter in used.named_parameters() if id(parameter) in absent]:
         log.warning("%s lacks %d weights of its architecture, which begin at random: %s", name, len(lost), lost[0])
+
+
+def first_line(error: object) -> str:
+    """What an error says, in a line; its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

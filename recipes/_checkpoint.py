@@ -166,5 +166,4 @@ def _loaded(loader: Any, name: str, **options: Any) -> Any:
     try:
         return loader(_place(name), **options)
     except (OSError, ValueError, KeyError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(f"--from {name}: there is no such model to be had: {reason}") from error
+        raise InputError(f"--from {name} cannot be loaded: {pretrained.first_line(error)}") from error

@@ -219,7 +219,7 @@ def heard_seconds(extractor: Any) -> float | None:
 
 
 def _unusable(name: str, error: Exception) -> InputError:
-    reason = str(error).strip().split("\n")[0].rstrip(".")
+    reason = pretrained.first_line(error).rstrip(".")
     return InputError(
         f'cannot use the audio encoder {name!r}: {reason}. An audio encoder is "small", the name of a Hugging Face '
         'audio model ("facebook/wav2vec2-base", "openai/whisper-base", ...) or the folder of one, '

@@ -77,7 +77,7 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[Pooled, Stat
         else:
             model, absent = AutoModel.from_config(config, dtype=torch.float32), set()  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        raise InputError(f"the encoder {name} cannot be loaded: {_first_line(error)}") from error
+        raise InputError(f"the encoder {name} cannot be loaded: {pretrained.first_line(error)}") from error
     if "pixel_values" not in inspect.signature(model.forward).parameters:
         raise InputError(f"the encoder {name} is a {type(model).__name__}, which takes no pictures")
     if pretrained.mostly(model, absent):
@@ -117,7 +117,7 @@ def load_config(name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(_place(name))
     except (OSError, ValueError) as error:
-        raise InputError(f"the encoder {name} cannot be had: {_first_line(error)}") from error
+        raise InputError(f"the encoder {name} cannot be had: {pretrained.first_line(error)}") from error
 
 
 def reading(name: str) -> dict[str, Any]:
@@ -182,7 +182,3 @@ def _stats(place: str) -> Stats:
         return IMAGENET
     white = 255 * processor.rescale_factor if processor.do_rescale else 255.0  # what the model sees a 1 as
     return (mean[0] / white, mean[1] / white, mean[2] / white), (std[0] / white, std[1] / white, std[2] / white)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

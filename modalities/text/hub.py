@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from multicl.modalities.pretrained import class_of, fresh, own_storage, quiet
+from multicl.modalities import pretrained
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -40,30 +40,15 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, set[str]]:
-    """The pretrained model in float32, from safetensors alone, and the names of weights that the files lack."""
-    import torch
-    from transformers import AutoConfig, AutoModel
-
-    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-    with quiet():
-        model, info = _load(name, class_of(config).from_pretrained, config=config, **options)
-        whole: Any = _load(name, AutoConfig.from_pretrained) if info["missing_keys"] else None
-        if getattr(whole, "text_config", None) is not None:  # CLAP's text half is not found in the files of the whole
-            whole.text_config = config
-            both, info = _load(name, AutoModel.from_pretrained, config=whole, **options)
-            for key, part in both.named_children():
-                if type(part) is type(model):
-                    own_storage(part)
-                    return part, {lost.removeprefix(f"{key}.") for lost in info["missing_keys"]}
-    own_storage(model)
-    return model, set(info["missing_keys"])
+def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, set[int]]:
+    """The pretrained model in float32, from safetensors alone, and the `id`s of parameters that the files lack."""
+    return _load(name, pretrained.load_part, config=config)
 
 
 def build_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     """The architecture alone, with random weights."""
     try:
-        model: PreTrainedModel = fresh(config)
+        model: PreTrainedModel = pretrained.fresh(config)
     except ValueError as error:  # a config that AutoModel has no model for
         raise _refusal(name, error) from error
     return model
@@ -124,5 +109,5 @@ def locate(name: str) -> tuple[str, bool]:
 def _refusal(name: str, why: object) -> InputError:
     near = difflib.get_close_matches(name, ["small", "words"], n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    first = next(iter(str(why).strip().splitlines()), type(why).__name__)
-    return InputError(f"text encoder {name!r} cannot be had: {first.rstrip('.')}.{hint} {KINDS}")
+    reason = pretrained.first_line(why).rstrip(".")
+    return InputError(f"text encoder {name!r} cannot be had: {reason}.{hint} {KINDS}")

@@ -53,8 +53,7 @@ def load(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
         )
     config = hub.load_config(name)
     _set_config(config, settings.dropout, name)
-    model, missing = hub.load_model(name, config) if weights else (hub.build_model(name, config), set())
-    absent = {id(p) for key, p in model.named_parameters() if key in missing}
+    model, absent = hub.load_model(name, config) if weights else (hub.build_model(name, config), set())
     if config.is_encoder_decoder or (hasattr(model, "encoder") and hasattr(model, "decoder")):
         model = model.get_encoder()
         model.config.is_encoder_decoder = True  # files of an encoder alone (T5EncoderModel's) deny it

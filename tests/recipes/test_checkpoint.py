@@ -203,7 +203,7 @@ def test_a_picture_of_another_size_is_read_nearly_as_ours(tmp_path: Path, launch
 @pytest.mark.parametrize(
     ("recipe", "make", "message"),
     [
-        ("clip", lambda path: str(path / "none" / "of" / "these"), "there is no such model to be had"),
+        ("clip", lambda path: str(path / "none" / "of" / "these"), "cannot be loaded"),
         ("clip", lambda path: str(hf.bert(path / "bert")), "a BertConfig is no pair of a text and an image encoder"),
         ("clip", lambda path: str(saved(path / "m", "clap")), "a ClapConfig is no pair of a text and an image encoder"),
         ("clap", lambda path: str(saved(path / "m", "clip")), "a CLIPConfig is no pair of a text and an audio encoder"),
