@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from multicl.types import InputError
 
 MOST = 400
 """Points of a curve: more are thinned out evenly."""
+CLASSES = 25
+"""Rows of a table of confusion: the commonest classes."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,15 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Charts of a run's metrics.jsonl: loss, each pair's accuracy, temperature, learning rate, throughput, figures.
 
     Args:
-        rows: of the file, in order; a figure that is absent or null leaves a gap.
+        rows: of the file, in order; rows that lack a figure are left out of its curve.
     """
     keys = list(dict.fromkeys(key for row in rows for key in row))
     losses = ["loss", *(k for k in keys if k.endswith("/loss"))]
     if sum(k.endswith("/loss") for k in keys) == 1:
-        losses = ["loss"]  # of one pair it is the very same
+        losses = ["loss"]  # a single pair's is the same
     wanted = [
         ("Loss", "", losses, {}),
-        ("Accuracy of each pair", "rows of a batch whose nearest key is a right one",
+        ("Accuracy of each pair", "rows of a batch whose nearest key is a positive",
          [k for k in keys if k.rpartition("/")[2] == "accuracy"], {"tickformat": ".0%", "rangemode": "tozero"}),
         ("Figures on held-out rows", "", [k for k in keys if k.startswith("eval/")], {}),
         ("Temperature", "", [k for k in keys if k.endswith("/temperature")], {}),
@@ -69,12 +72,12 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
 
 def _curve(rows: Sequence[Mapping[str, Any]], key: str, alone: bool) -> dict[str, Any]:
-    there = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-    there = there[:: max(1, -(-len(there) // MOST))]
+    points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    points = points[:: max(1, -(-len(points) // MOST))]
     name = key.removeprefix("eval/").removesuffix("/accuracy").removesuffix("/temperature")
     return {
-        "type": "scatter", "mode": "lines" if len(there) > 1 else "markers", "name": name,
-        "x": [step for step, _ in there], "y": [float(f"{value:.5g}") for _, value in there],
+        "type": "scatter", "mode": "lines" if len(points) > 1 else "markers", "name": name,
+        "x": [step for step, _ in points], "y": [float(f"{value:.5g}") for _, value in points],
         "hovertemplate": "%{y:.4~g}<extra>" + ("" if alone else name.replace("<", "&lt;")) + "</extra>",
     }  # fmt: skip
 
@@ -101,12 +104,10 @@ def cosines(title: str, positives: Tensor, negatives: Tensor, bins: int = 60) ->
     return Chart(title, note, traces, layout)
 
 
-def confusion(truth: Sequence[str], found: Sequence[str], most: int = 25) -> Chart:
-    """Shares of each true class's rows (down) that were taken for each class (across); the commonest `most` classes."""
-    counts: dict[str, int] = {}
-    for name in truth:
-        counts[name] = counts.get(name, 0) + 1
-    names = sorted(sorted(counts, key=lambda n: -counts[n])[:most])
+def confusion(truth: Sequence[str], found: Sequence[str]) -> Chart:
+    """Shares of each true class's rows (down) that were taken for each class (across), of the commonest classes."""
+    counts = Counter(truth)
+    names = sorted(name for name, _ in counts.most_common(CLASSES))
     number = {name: i for i, name in enumerate(names)}
     table = torch.zeros(len(names), len(names), dtype=torch.float64)
     for true, said in zip(truth, found, strict=True):
@@ -123,13 +124,13 @@ def confusion(truth: Sequence[str], found: Sequence[str], most: int = 25) -> Cha
     }  # fmt: skip
     axis = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": ticks, "showgrid": False}
     layout = {"yaxis": {**axis, "autorange": "reversed"}, "xaxis": {**axis, "tickangle": -45}}
-    more = f"; the {most} commonest of {len(counts)} classes" if len(counts) > most else ""
+    more = f"; the {CLASSES} commonest of {len(counts)} classes" if len(counts) > CLASSES else ""
     note = f"true class down, that of the ten nearest neighbours across; {wrong} of {len(truth)} wrong{more}"
     return Chart("Confusion between classes", note, [trace], layout, wide=True)
 
 
 def _plain(name: str) -> str:
-    """Text that plotly, which reads a few tags in labels, takes as it is."""
+    """Escaped: plotly reads a few HTML tags in labels."""
     return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -1,20 +1,17 @@
-"""The things that a page shows, and how they travel to its script: each kept once, known by number."""
+"""The things that a page shows, and how they are passed to its script: each once, known by its number."""
 
 from __future__ import annotations
 
-import base64
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from multicl.report.media import Medium, kind_of, shown
 from multicl.types import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-MEDIA = re.compile(r"(image|audio)/[a-z0-9.+-]+(;\s*codecs=[\w.,-]+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -22,19 +19,19 @@ class Item:
     """One thing with its place in the space."""
 
     node: str
-    """The modality it belongs to, as a reader should see it ("speech")."""
+    """The modality it belongs to, in the reader's words ("speech")."""
     label: str
-    """What it is about; items of one label are shown to belong together. For words without media, the words."""
+    """What it is about; items of one label are shown as belonging together. Without media: the words themselves."""
     vector: Sequence[float] | Tensor
-    """[D] embedding of any length; the page is about its direction."""
-    media: tuple[str, bytes] | None = None
-    """(MIME type, bytes): `image/*` is drawn, `audio/*` is played, `text/plain` (UTF-8) is written."""
+    """[D] embedding of any norm; the page shows its direction."""
+    media: Medium | None = None
+    """None: the label, as a text."""
     split: str = ""
     """Where it comes from ("test", "left-out speaker"); shown with it."""
     credit: str = ""
-    """Whose it is and under which licence, where the data say so; shown with it."""
+    """Its author and licence, where the data name them; shown with it."""
     group: str = ""
-    """What it is coloured by, where that is not its node: its class, say."""
+    """What it is coloured by, such as its class; empty: its node."""
 
 
 @dataclass(frozen=True)
@@ -49,35 +46,30 @@ class Search:
 
 
 class Store:
-    """Things and their media, each kept once and known by number."""
+    """Things and their media, each kept once and known by its number."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, str] = {}  # node -> kind of its first thing
         self.groups: dict[str, int] = {}
-        self.media: dict[tuple[str, bytes], int] = {}
+        self.media: dict[Medium, int] = {}
         self.things: list[dict[str, Any]] = []
-        self.seen: dict[int, tuple[int, Item]] = {}  # by identity; the item is held so that its id stays its own
+        self.seen: dict[int, tuple[int, Item]] = {}  # by id(), which is its own as long as it is held here
 
     def add(self, item: Item) -> int:
-        """The number of this very item; a new one if it was not seen before."""
+        """The number of this item; a new one the first time."""
         if id(item) in self.seen:
             return self.seen[id(item)][0]
-        mime, content = item.media or ("text/plain", item.label.encode())
+        medium = item.media or ("text/plain", item.label.encode())
         thing: dict[str, Any] = {"label": item.label, "split": item.split}
         if item.credit:
             thing["credit"] = item.credit
         if item.group:
             thing["group"] = self.groups.setdefault(item.group, len(self.groups))
-        if mime.split(";")[0] == "text/plain":
-            kind, thing["text"] = "text", content.decode("utf-8", errors="replace")
-        elif MEDIA.fullmatch(mime) and content:
-            kind = mime.split("/")[0].lower()
-            thing["media"] = self.media.setdefault((mime, content), len(self.media))
+        kind = kind_of(f"{item.node} {item.label!r}", medium)
+        if kind == "text":
+            thing["text"] = shown(medium)
         else:
-            size = f"{len(content)} bytes"
-            raise InputError(
-                f"{item.node} {item.label!r}: a page shows image/*, audio/* and text/plain, got {mime}, {size}"
-            )
+            thing["media"] = self.media.setdefault(medium, len(self.media))
         self.nodes.setdefault(item.node, kind)
         thing |= {"kind": kind, "node": list(self.nodes).index(item.node)}
         self.seen[id(item)] = (len(self.things), item)
@@ -90,12 +82,16 @@ class Store:
             "nodes": [{"name": name, "kind": kind} for name, kind in self.nodes.items()],
             "things": self.things,
             "groups": list(self.groups),
-            "media": [f"data:{mime};base64,{base64.b64encode(content).decode()}" for mime, content in self.media],
+            "media": [shown(medium) for medium in self.media],
         }
 
 
 def search_data(store: Store, search: Search) -> dict[str, Any]:
-    """A search as the script reads it; InputError where it is judged another number of times than it found."""
+    """A search as the script reads it.
+
+    Raises:
+        InputError: `right` is not as long as `found`, a score is not finite, or media that a page cannot show.
+    """
     asked, n = search.query.label, len(search.found)
     if n != len(search.right):
         raise InputError(f"a search for {asked!r} found {n} but judges {len(search.right)}")

@@ -1,16 +1,49 @@
-"""Pictures small enough that two thousand of them fit a page."""
+"""Media on a page: which it can show, how they are written into it, and how they are made small enough."""
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 
 from PIL import Image
 
+from multicl.types import InputError
 
-def thumbnail(mime: str, content: bytes, most: int) -> tuple[str, bytes]:
-    """A picture as it is, or, where it has more than `most` bytes, as WebP, smaller and coarser until it fits.
+MEDIA = re.compile(r"(image|audio)/[a-z0-9.+-]+(;\s*codecs=[\w.,-]+)?", re.IGNORECASE)
+Medium = tuple[str, bytes]
+"""(MIME type, bytes): `image/*` is drawn, `audio/*` is played, `text/plain` (UTF-8) is written."""
 
-    The last try (32 pixels, quality 40) is taken however large it is. What is no picture comes back as it is.
+
+def kind_of(owner: str, medium: Medium) -> str:
+    """ "text", "image" or "audio".
+
+    Args:
+        owner: whose medium it is, for the error.
+
+    Raises:
+        InputError: a page cannot show it.
+    """
+    mime, content = medium
+    if mime.split(";")[0] == "text/plain":
+        return "text"
+    if MEDIA.fullmatch(mime) and content:
+        return mime.split("/")[0].lower()
+    raise InputError(f"{owner}: a page shows image/*, audio/* and text/plain, got {mime}, {len(content)} bytes")
+
+
+def shown(medium: Medium) -> str:
+    """What a page needs of a medium that it can show: the words of a text, a `data:` URI of all else."""
+    mime, content = medium
+    if mime.split(";")[0] == "text/plain":
+        return content.decode("utf-8", errors="replace")
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def thumbnail(mime: str, content: bytes, most: int) -> Medium:
+    """A picture of at most `most` bytes as it is, a larger one as WebP, ever smaller and coarser until it fits.
+
+    The last try (32 pixels, quality 40) is taken whatever its size. What is not a picture comes back as it is.
     """
     if not mime.startswith("image/") or len(content) <= most:
         return mime, content
@@ -26,17 +59,17 @@ def thumbnail(mime: str, content: bytes, most: int) -> tuple[str, bytes]:
     return "image/webp", content
 
 
-def within(media: list[tuple[str, bytes] | None], room: int) -> list[tuple[str, bytes] | None]:
-    """The first media that fit into `room` bytes of a page (base64: four thirds); equal ones count once."""
-    kept: list[tuple[str, bytes] | None] = []
-    seen: set[tuple[str, bytes]] = set()
+def within(media: list[Medium | None], room: int) -> list[Medium | None]:
+    """Media, with None for those that no longer fit into `room` bytes of a page; equal ones take room once."""
+    kept: list[Medium | None] = []
+    seen: set[Medium] = set()
     for medium in media:
         if medium is not None and medium not in seen and not medium[0].startswith("text/"):
-            room -= -(-len(medium[1]) // 3) * 4
-            if room < 0:
-                room += -(-len(medium[1]) // 3) * 4
+            size = -(-len(medium[1]) // 3) * 4  # as base64
+            if size > room:
                 medium = None
             else:
+                room -= size
                 seen.add(medium)
         kept.append(medium)
     return kept

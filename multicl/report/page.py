@@ -1,19 +1,18 @@
 """One self-contained HTML page: a space of embeddings with the things themselves, and what searches find.
 
 The page opens from a disk without a network: style, script and media are inside it, and its content policy lets it
-ask for nothing and run nothing else. Layout and behaviour live beside this file in page.html, page.css and *.js.
+load nothing and run nothing else. Layout and behaviour lie beside this file in page.html, page.css and *.js.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from multicl.report.items import Item, Search, Store, search_data
-from multicl.report.parts import joined, save_html, script_hash, script_of, template
+from multicl.report.parts import joined, paragraphs, save_html, script_hash, script_of, template
 from multicl.report.plane import maps_of, near_of
 from multicl.types import InputError
 
@@ -37,12 +36,12 @@ def write_page(
     """Write the page; equal input gives equal bytes.
 
     Args:
-        path: of the HTML file; its folder is made, a file that is there is replaced.
+        path: of the HTML file; its folder is made, an existing file is replaced.
         title: headline and window title.
-        intro: paragraphs, split at empty lines.
+        intro: paragraphs, separated by empty lines.
         table: row -> column -> share in [0, 1], shown as percent; the first row is the headline.
-        items: drawn on the map, by their principal components. None: no map.
-        searches: one card each; their items may or may not be on the map. None: no cards.
+        items: drawn on the map, by their principal components; empty: no map.
+        searches: one card each; their items may or may not be on the map; empty: no cards.
         notes: how the figures came about, a paragraph each.
         credits: sources and licences, at the foot.
 
@@ -65,7 +64,7 @@ def write_page(
     script = script_of("page.js", "map.js", "searches.js")
     html = template("page.html").render(
         title=title,
-        paragraphs=[p for p in re.split(r"\n\s*\n", intro.strip()) if p],
+        paragraphs=paragraphs(intro),
         table=table,
         columns=list(dict.fromkeys(column for cells in table.values() for column in cells)),
         has_map=bool(items),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -11,14 +12,19 @@ import jinja2
 
 
 def template(name: str) -> jinja2.Template:
-    """A template that escapes whatever it is given; its `tojson` escapes <, >, & and '."""
+    """A template that escapes whatever is put into it; its `tojson` escapes <, >, & and '."""
     loader = jinja2.PackageLoader("multicl.report", ".")
     options = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True}
     return jinja2.Environment(loader=loader, **options).get_template(name)  # type: ignore[arg-type]
 
 
+def paragraphs(text: str) -> list[str]:
+    """A text, split at empty lines."""
+    return [p for p in re.split(r"\n\s*\n", text.strip()) if p]
+
+
 def joined(*names: str) -> str:
-    """Files one after the other."""
+    """Files, one after another."""
     here = resources.files(__package__)
     return "\n".join((here / name).read_text(encoding="utf-8") for name in names)
 
@@ -29,13 +35,12 @@ def script_of(*names: str) -> str:
 
 
 def script_hash(script: str) -> str:
-    """The hash by which a page's content policy lets this script run, and no other."""
+    """The hash by which a page's content policy allows this script and no other."""
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
-def save_html(path: Path | str, html: str) -> Path:
-    """Write it, and make its folder."""
-    path = Path(path)
+def save_html(path: Path, html: str) -> Path:
+    """Write a page; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8", newline="\n")  # the script's hash holds on Windows, too
     return path

@@ -31,10 +31,10 @@ def _vectors(items: Sequence[Item]) -> tuple[Tensor, Tensor]:
 
 
 def maps_of(items: Sequence[Item], umap: bool = False) -> list[dict[str, Any]]:
-    """The plane views: as they are; of several nodes, with each one's mean taken away (the modality gap closed); UMAP.
+    """Maps of the things: as they are; of several nodes, also less each node's mean (the modality gap closed); by UMAP.
 
     Args:
-        umap: draw that one, too, where umap-learn is installed and there are enough things.
+        umap: draw the last, too, where umap-learn is installed and there are enough things.
     """
     if not items:
         return []
@@ -46,7 +46,7 @@ def maps_of(items: Sequence[Item], umap: bool = False) -> list[dict[str, Any]]:
         for n in torch.unique(node):
             centred[node == n] -= x[node == n].mean(dim=0)
         apart, share = _plane(centred)
-        apart *= torch.where((plain * apart).sum(dim=0) < 0, -1, 1)  # axes have no sign of their own: turn least
+        apart *= torch.where((plain * apart).sum(dim=0) < 0, -1, 1)  # axes have no sign of their own: as before
         found.append({"name": "each modality centred", "share": round(share, 4), "at": _numbers(apart)})
     if umap and len(items) > 30 and find_spec("umap"):
         found.append({"name": "neighbourhoods (UMAP)", "share": None, "at": _numbers(_umap(x))})
@@ -62,17 +62,17 @@ def _umap(x: Tensor) -> Tensor:
     cos, near = (x @ x.T).topk(15, dim=1)  # itself first; that library would compile its search for 6 s
     known = near.numpy(), (1 - cos.float()).clamp(min=0).numpy()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ImportWarning)  # of Tensorflow, which it does without
+        warnings.simplefilter("ignore", ImportWarning)  # TensorFlow is not needed
         from umap import UMAP
 
-    with warnings.catch_warnings():  # between that library and its own
+    with warnings.catch_warnings():  # about the libraries that it uses
         warnings.simplefilter("ignore")
         layout = UMAP(metric="cosine", precomputed_knn=known, random_state=0, n_jobs=1)
         return torch.from_numpy(layout.fit_transform(x.numpy())).double()
 
 
 def _plane(x: Tensor) -> tuple[Tensor, float]:
-    """First two principal components [N, 2], and the share of the variance that they hold."""
+    """The first two principal components [N, 2], and their share of the variance."""
     x = x - x.mean(dim=0)
     _, values, axes = torch.linalg.svd(x, full_matrices=False)
     at = F.pad(x @ axes[:2].T, (0, max(0, 2 - len(axes))))
@@ -82,7 +82,7 @@ def _plane(x: Tensor) -> tuple[Tensor, float]:
 
 
 def _fit(at: Tensor) -> Tensor:
-    """Into [-1, 1]: middle of the box at 0, one scale for both axes."""
+    """Scaled into [-1, 1]: the middle of the bounding box at 0, one scale for both axes."""
     low, high = at.amin(dim=0), at.amax(dim=0)
     return (at - (low + high) / 2) / ((high - low).max() / 2).clamp(min=1e-12)
 

@@ -1,6 +1,6 @@
 """The page of a run: report.html, self-contained, to open from a disk without a network.
 
-Style, scripts and media are inside it; its content policy lets it ask for nothing and run nothing else. plotly.js is
+Style, scripts and media are inside it; its content policy lets it load nothing and run nothing else. plotly.js is
 packed (1.5 of 4.8 MB), which leaves room for pictures and sounds.
 """
 
@@ -35,19 +35,19 @@ class Headline:
 
     @property
     def share(self) -> bool:
-        """All that is said of it lies in [0, 1], and is drawn as a line."""
+        """Whether the value and all that stands beside it lie in [0, 1], so that it can be drawn on a line."""
         return all(0 <= v <= 1 for v in (self.value, *self.others))
 
     @property
     def others(self) -> list[float]:
-        """What stands beside it."""
+        """Interval, untrained and baseline, as far as they are known."""
         beside = (*(self.interval or ()), self.untrained, self.baseline)
         return [v for v in beside if v is not None]
 
 
 @dataclass(frozen=True)
 class Contents:
-    """All that a run's page says; what is empty is left out."""
+    """All that a run's page shows; what is empty is left out."""
 
     title: str
     intro: Sequence[str] = ()
@@ -66,7 +66,7 @@ class Contents:
 
 
 def write_run_page(path: Path, contents: Contents) -> Path:
-    """Write the page; its folder is made, a file that is there is replaced.
+    """Write the page; its folder is made, an existing file is replaced.
 
     Raises:
         InputError: plotly is not installed; media that a page cannot show; vectors that differ in width.

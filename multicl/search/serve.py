@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import socket
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from multicl.report.gallery import MEDIA
+from multicl.report.media import MEDIA, shown
 from multicl.search.index import Hit, Index
 from multicl.types import InputError
 
@@ -90,9 +89,9 @@ def build(index: Index) -> Any:
             among = gr.Dropdown(["all", *index.nodes], value="all", label="Search among")
             where = gr.Textbox(label="Condition (SQL)", placeholder="label = 3", max_length=LONGEST)
             rows = gr.Slider(1, MOST, value=12, step=1, label="Rows")
-        shown = gr.HTML(elem_id="shown")
+        results = gr.HTML(elem_id="shown")
         more = [among, where, rows]
-        options = {"outputs": shown, "api_visibility": "private", "concurrency_limit": 1}
+        options = {"outputs": results, "api_visibility": "private", "concurrency_limit": 1}
         for kind, box in inputs.items():
             if kind == "text":
                 gr.on([box.submit], typed, [box, *more], **options)
@@ -154,7 +153,7 @@ def _medium(mime: str, content: bytes) -> Markup:
         return Markup("<p>{}</p>").format(content.decode("utf-8", "replace"))
     if not MEDIA.fullmatch(mime):
         return Markup("")
-    source = f"data:{mime};base64,{base64.b64encode(content).decode()}"
+    source = shown((mime, content))
     if mime.lower().startswith("image/"):
         return Markup('<img src="{}" alt="">').format(source)
     return Markup('<audio controls preload="none" src="{}"></audio>').format(source)
