@@ -1,8 +1,8 @@
-"""Changes of pictures' colours, batched, each row with parameters of its own.
+"""Changes of pictures' colours, a batch at a time, each row with parameters of its own.
 
 Pictures are float [B, 3, H, W] in [0, 1] and stay so; parameters are [B]. The arithmetic is torchvision's
-(`torchvision.transforms.v2.functional`), which takes one parameter for the whole batch. Every function overwrites the
-pictures that it is given, and returns them: passes in place are cheap while a slice of a batch stays in cache.
+(`torchvision.transforms.v2.functional`), whose functions take one parameter for a whole batch. Every function
+overwrites the pictures that it is given, and returns them: passes in place are cheap while a slice stays in cache.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from torch import Tensor
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 """The adjustments of `color_jitter`."""
 MOST = 2**22
-"""Numbers that a thread keeps to work in: 16 MB."""
+"""Numbers of a thread's buffer at most: 16 MB."""
 LUMA = (0.2989, 0.587, 0.114)
-"""Of a grey picture (ITU-R 601-2)."""
+"""Weights of red, green and blue in a grey picture (ITU-R 601-2)."""
 
 
 def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
-    """0: black, 1: as it is."""
+    """0: black, 1: unchanged."""
     return blend(x, factor)
 
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """0: the mean of its grey picture, 1: as it is."""
+    """0: the mean of its grey picture, 1: unchanged."""
     return blend(x, factor, to_mean=1 - factor)
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """0: grey, 1: as it is."""
+    """0: grey, 1: unchanged."""
     return blend(x, factor, to_grey=1 - factor)
 
 
@@ -44,14 +44,14 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
 
 
 def turn_hue(rgb: Sequence[Tensor], spare: Sequence[Tensor], turned: Tensor) -> None:
-    """Turns the hue of three planes [..., H, W], which are overwritten, a plane at a time, which stays in cache.
+    """Turns the hue of three planes [..., H, W], which are overwritten, plane by plane, as each fits in cache.
 
-    Without a branch: from red by way of yellow to cyan, 1 + (g + b - r - low) / chroma grows from 0 to 3, and by way of
-    magenta likewise, so that the sign of g - b makes it the hue, in sixths of the circle. A channel is full within a
-    sixth of its own hue, and gone beyond two.
+    Without a branch: 1 + (g + b - r - low) / chroma grows from 0 at red to 3 at cyan, by way of yellow and of magenta
+    alike; with the sign of g - b it is the hue, in sixths of the circle. A channel is full within a sixth of its own
+    hue, and gone beyond two.
 
     Args:
-        spare: four planes to work in. turned: 1 + the shift, which keeps it positive, to be broadcast over a plane.
+        spare: four planes to work in. turned: 1 + the shift, so that it is positive; broadcast over a plane.
     """
     red, green, blue = rgb
     low, chroma, hue, free = spare
@@ -72,16 +72,16 @@ def turn_hue(rgb: Sequence[Tensor], spare: Sequence[Tensor], turned: Tensor) -> 
 def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """Adjusts brightness, contrast, saturation and hue, each row in an order of its own, as SimCLR and torchvision do.
 
-    All but the hue are blends, which rows do together, each with coefficients of its own. Rows whose hue comes at the
-    same time are turned where they lie if they lie together.
+    All but the hue are blends, which are computed for all rows at once, each with coefficients of its own. Rows whose
+    hue comes at the same turn are changed in place if they are adjacent.
 
     Args:
-        factors: [B, 4] strengths, indexed by BRIGHTNESS to HUE.
-        order: [B, T] int64, what each row does first to last: T of the four, the same ones in every row. Both are on
+        factors: [B, 4] strengths, indexed by BRIGHTNESS to HUE; on the CPU.
+        order: [B, T] int64, the adjustments of each row, first to last: T of the four, the same ones in every row; on
             the CPU.
     """
     turns = list(zip(*order.tolist(), strict=True))  # T of B
-    if all(len(set(turn)) == 1 for turn in turns):  # one row, or rows alike
+    if all(len(set(turn)) == 1 for turn in turns):  # one row, or the same order in all
         for what, *_ in turns:
             x = _ADJUST[what](x, factors[:, what])
         return x
@@ -99,13 +99,13 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 
 
 def grey(x: Tensor) -> Tensor:
-    """Luma (ITU-R 601-2), [B, 1, H, W]: one of `planes`."""
+    """Luma [B, 1, H, W], in a plane of `planes`."""
     (plane,) = planes(x, 1)
     return luma(x.unbind(1), plane)[:, None]
 
 
 def luma(rgb: Sequence[Tensor], out: Tensor, factor: float = 1.0) -> Tensor:
-    """Luma (ITU-R 601-2) of three planes [..., H, W], times a factor, written to `out`."""
+    """Luma of three planes [..., H, W], times a factor, written to `out`."""
     red, green, blue = (factor * share for share in LUMA)
     return torch.mul(rgb[0], red, out=out).add_(rgb[1], alpha=green).add_(rgb[2], alpha=blue)
 
@@ -132,7 +132,7 @@ def add_noise(x: Tensor, noise: Tensor, std: float) -> Tensor:
 
 
 def cut_out(x: Tensor, box: Tensor, value: float = 0.5) -> Tensor:
-    """Fills a box of each picture, [B, 4] top, left, height, width in whole pixels."""
+    """Fills a box of each picture; box: [B, 4] top, left, height, width in whole pixels."""
     top, left, height, width = box.to(x.device, non_blocking=True).t()[..., None]
     y, z = (torch.arange(n, device=x.device) for n in x.shape[2:])
     rows = (y >= top) & (y < top + height)  # [B, H]
@@ -144,9 +144,9 @@ _KEPT = threading.local()
 
 
 def planes(x: Tensor, count: int) -> tuple[Tensor, ...]:
-    """Buffers [B, H, W] to work in, with anything in them; the thread's next call gives the same ones again.
+    """Uninitialised buffers [B, H, W] to work in; the same thread's next call reuses them.
 
-    Memory that is asked of the system for each pass, and given back after it, costs more than the pass.
+    Allocating memory for each pass, and freeing it, costs more than the pass.
     """
     shape = (count, len(x), *x.shape[2:])
     size = math.prod(shape)
@@ -154,7 +154,7 @@ def planes(x: Tensor, count: int) -> tuple[Tensor, ...]:
         return torch.empty(shape, dtype=x.dtype, device=x.device).unbind()
     kept = getattr(_KEPT, "buffer", None)
     if kept is None or kept.dtype != x.dtype or len(kept) < size:
-        with torch.inference_mode(False):  # made inside that mode, it could not be written to outside
+        with torch.inference_mode(False):  # made inside that mode, it could not be written to outside of it
             _KEPT.buffer = kept = torch.empty(size, dtype=x.dtype)
     return kept[:size].view(shape).unbind()
 
@@ -183,10 +183,9 @@ _ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
 
 
 def change_rows(x: Tensor, rows: list[int], change: Callable[..., Tensor], *parameters: Tensor) -> None:
-    """Overwrites some rows, given by increasing numbers, with their change: change(pictures, *parameters of the rows).
+    """Overwrites some rows, given in increasing order, with change(their pictures, *their parameters).
 
-    Rows that follow each other are changed where they lie; others are copied out and back. `parameters` are of all
-    rows, on the CPU.
+    Adjacent rows are changed in place; others are copied out and back. `parameters` are of all rows, on the CPU.
     """
     if rows[-1] - rows[0] == len(rows) - 1:
         some = slice(rows[0], rows[-1] + 1)

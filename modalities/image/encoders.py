@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from multicl.modalities import lora
 from multicl.modalities.image import color
 from multicl.modalities.image.color import Stats
-from multicl.modalities.image.huggingface import huggingface_net, is_huggingface
+from multicl.modalities.image.huggingface import huggingface_net
+from multicl.modalities.image.libraries import library_of
 from multicl.modalities.image.named import timm_net, torchvision_net
+from multicl.modalities.image.presets import require
 from multicl.modalities.image.resample import to_float
 from multicl.modalities.image.small import Small
 from multicl.modalities.probing import probing
@@ -31,10 +33,10 @@ class ImageEncoder(nn.Module):
     Args:
         net: normalised float [B, C, h, w] -> [B, W] or [B, W, ...], which is averaged.
         channels: what the net looks at.
-        shape: h and w; others are tried on the net when they first come.
+        shape: h and w; pictures of another size are tried on the net when they first come.
         stats: normalisation of RGB; other colour spaces have their own.
         name: of the net, for errors.
-        channels_last: the layout in memory that the net gets, in which most convolutions are faster.
+        channels_last: the net gets pictures in this memory format, in which most convolutions are faster.
 
     Raises:
         InputError: the net cannot take such pictures, or gives no such features.
@@ -75,24 +77,24 @@ class ImageEncoder(nn.Module):
         return h.flatten(2).mean(2) if h.ndim > 2 else h
 
     def _accept(self, shape: tuple[int, int]) -> None:
-        """Refuse pictures of a size that the net cannot take, or answers with features of another width."""
+        """Refuse pictures of a size that the net cannot take, or turns into features of another width."""
         if shape in self.shapes:
             return
         if (width := self._measure(shape)) != self.width:
             raise InputError(
                 f"the encoder {self.name} gives {width} features of pictures of {shape[0]} x {shape[1]} pixels, and "
-                f"{self.width} of others: give local_size= the value of size=, or another encoder"
+                f"{self.width} of others: set local_size to the value of size, or take another encoder"
             )
         self.shapes.add(shape)
 
     def _measure(self, shape: tuple[int, int]) -> int:
-        """Width of the features, seen on two black pictures."""
+        """Width of the features, measured on two black pictures."""
         device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
         black = torch.zeros(2, CHANNELS[self.channels], *shape, device=device)
         try:
             with probing(self):
                 h = self.net(black)
-        except Exception as error:  # whatever the net makes of a size that it was not made for
+        except Exception as error:  # nets raise anything on a size that they were not made for
             asked = f"{CHANNELS[self.channels]} x {shape[0]} x {shape[1]}"
             raise InputError(
                 f"the encoder {self.name} cannot take pictures of {asked} (channels, height, width): {error}; "
@@ -105,8 +107,9 @@ class ImageEncoder(nn.Module):
 
 
 def warn_of_fresh(name: str | nn.Module) -> None:
-    """Log that a checkpoint begins at random. Names of torchvision, and timm's without a tag, are of architectures."""
-    if isinstance(name, str) and (is_huggingface(name) or (name.startswith("timm/") and "." in name)):
+    """Log that a checkpoint begins at random. Names of torchvision, and timm's without a tag, are architectures."""
+    library = library_of(name)
+    if library == "transformers" or (library == "timm" and "." in str(name)):
         log.warning("image encoder %r begins with random weights: pretrained is False (--image.pretrained)", name)
 
 
@@ -114,33 +117,34 @@ def build(settings: Image, weights: bool) -> ImageEncoder:
     """The encoder that the settings name.
 
     Raises:
-        InputError: an unknown name, weights that cannot be had, or a size that the net cannot take.
+        InputError: an unknown name, weights that cannot be loaded, or a size that the net cannot take.
     """
-    name, inputs = settings.encoder, CHANNELS[settings.channels]
-    if settings.lora and not (isinstance(name, str) and (name.startswith("timm/") or is_huggingface(name))):
-        raise InputError(
-            f"image setting lora={settings.lora}: it must be 0 but for an encoder of Hugging Face or timm, not {name!r}"
-        )
-    stats: Stats = color.IMAGENET
-    channels_last = False
-    if not isinstance(name, str):
-        net: nn.Module = name
-        name = f"{type(net).__name__} (your module)"
-    elif name == "small":
-        net = Small(inputs, settings.shape, settings.fields)
-    elif name.startswith("timm/"):
-        net, stats = timm_net(name.removeprefix("timm/"), inputs, weights)
-        net = lora.adapted(net, settings.lora, "image")
-        channels_last = True
-    elif is_huggingface(name):
-        net, stats = huggingface_net(name, inputs, weights)
-        lora.adapted(net.model, settings.lora, "image")
-    else:
-        net, stats = torchvision_net(name, inputs, weights, cifar_stem=settings.stem == "cifar")
-        return ImageEncoder(net, settings.channels, settings.shape, stats, name, True)
-    if settings.stem != "default":
+    encoder, inputs = settings.encoder, CHANNELS[settings.channels]
+    name = encoder if isinstance(encoder, str) else f"{type(encoder).__name__} (your module)"
+    library = library_of(encoder)
+    takes_lora = library in ("timm", "transformers")
+    require(
+        not settings.lora or takes_lora, "lora", settings.lora,
+        f"0 unless the encoder is one of Hugging Face or timm, not {encoder!r}",
+    )  # fmt: skip
+    if settings.stem != "default" and library != "torchvision":
         raise InputError(
             f"stem={settings.stem!r} is for torchvision's ResNets, not for the encoder {name}: "
-            "set stem to 'default' too (--image.stem default)"
+            "set stem to 'default', too (--image.stem default)"
         )
+    stats: Stats = color.IMAGENET
+    net: nn.Module
+    if not isinstance(encoder, str):
+        net = encoder
+    elif library == "timm":
+        net, stats = timm_net(encoder.removeprefix("timm/"), inputs, weights)
+        net = lora.adapted(net, settings.lora, "image")
+    elif library == "transformers":
+        net, stats = huggingface_net(encoder, inputs, weights)
+        lora.adapted(net.model, settings.lora, "image")
+    elif library == "torchvision":
+        net, stats = torchvision_net(encoder, inputs, weights, cifar_stem=settings.stem == "cifar")
+    else:
+        net = Small(inputs, settings.shape, settings.fields)
+    channels_last = library in ("timm", "torchvision")
     return ImageEncoder(net, settings.channels, settings.shape, stats, name, channels_last)

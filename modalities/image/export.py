@@ -13,7 +13,8 @@ from torch import nn
 
 from multicl.modalities import lora, pretrained
 from multicl.modalities.image.encoders import ImageEncoder
-from multicl.modalities.image.huggingface import Pooled, is_huggingface, load_config
+from multicl.modalities.image.huggingface import Pooled, load_config
+from multicl.modalities.image.libraries import library_of
 from multicl.types import Half, InputError
 
 if TYPE_CHECKING:
@@ -24,17 +25,18 @@ ROUNDING = "Other sizes: the processor scales and cuts pictures as in training, 
 
 
 def forms(image: Image) -> tuple[str, ...]:
-    """What can hold the encoder that these settings name."""
-    name = image.encoder
-    if not isinstance(name, str) or name == "small":
+    """The library that can hold the encoder which these settings name, if any."""
+    library = library_of(image.encoder)
+    if library is None or (library == "transformers" and image.channels != "rgb"):  # whose processors know RGB alone
         return ()
-    if is_huggingface(name):  # whose processors know no colour space but RGB
-        return ("transformers",) if image.channels == "rgb" else ()
-    return ("timm",) if name.startswith("timm/") else ("torchvision",)
+    return (library,)
 
 
 def write(image: Image, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-    """Write the net's weights under the library's own names; gives how they are used, for the model card.
+    """Write the net's weights under the library's own names.
+
+    Returns:
+        How they are used, as Markdown for the model card.
 
     Raises:
         InputError: the encoder is not of that library, or there is a head.
@@ -52,7 +54,7 @@ def half(image: Image, encoder: nn.Module) -> Half:
     """The encoder as the image half of CLIP or SigLIP, with a processor that reads pictures as `Image.load` does.
 
     Raises:
-        InputError: it is none, or looks at pictures that are not square or not in colour.
+        InputError: it is not such a half, or its pictures are not square or not RGB.
     """
     net = getattr(encoder, "net", None)
     config = load_config(image.encoder) if isinstance(net, Pooled) and isinstance(image.encoder, str) else None
@@ -61,7 +63,7 @@ def half(image: Image, encoder: nn.Module) -> Half:
         raise InputError(f"a {kind} is no image half of a two-tower model")
     height, width = image.shape
     if height != width or image.channels != "rgb":
-        raise InputError(f"two-tower models look at square pictures in colour, not {image.channels} {height}x{width}")
+        raise InputError(f"two-tower models look at square RGB pictures, not {image.channels} of {height} x {width}")
     assert isinstance(encoder, ImageEncoder)
 
     own = getattr(config.vision_config, "image_size", height)  # type: ignore[union-attr]
@@ -73,7 +75,7 @@ def half(image: Image, encoder: nn.Module) -> Half:
 
 
 def _processor(image: Image, encoder: ImageEncoder) -> Any:
-    """Of transformers, one that reads pictures as `Image.load` does."""
+    """An image processor of transformers that reads pictures as `Image.load` does."""
     from PIL.Image import Resampling
     from transformers import CLIPImageProcessor
 
@@ -89,12 +91,14 @@ def _processor(image: Image, encoder: ImageEncoder) -> Any:
 
 
 def _transformers(image: Image, encoder: ImageEncoder, folder: Path) -> str:
-    """A model of theirs and what reads its pictures."""
+    """The model and its image processor."""
     net = encoder.net
     assert isinstance(net, Pooled)
     height, width = image.shape
     if height != width and image.whole[2] == "center":
-        raise InputError("the image processors of transformers cut no pictures that are not square")
+        raise InputError(
+            "the image processors of transformers cut no pictures that are not square: train on square ones"
+        )
     with pretrained.quiet():
         net.model.save_pretrained(folder)  # type: ignore[operator]
     _processor(image, encoder).save_pretrained(folder)
@@ -121,7 +125,7 @@ features = {features}  # [N, {encoder.width}]
 
 
 def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
-    """Weights and config.json by timm's own hand; the normalisation and size are those that were trained with."""
+    """Weights and config.json, written by timm; normalisation and size are those of the training."""
     from timm.models import save_for_hf
 
     save_for_hf(encoder.net, str(folder), safe_serialization=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +42,15 @@ class Pooled(nn.Module):
         pretrained.recompute(self.model, enable)
 
 
-def is_huggingface(name: str) -> bool:
-    """A name with a separator, but timm's: "hf/ORG/NAME" or a folder. Torchvision's names have none."""
-    return not name.startswith("timm/") and ("/" in name or os.sep in name)
-
-
 def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[Pooled, Stats]:
     """The model, or the vision half of a two-tower one such as CLIP, and the normalisation of its pictures.
 
     Args:
-        name: "hf/ORG/NAME" or a folder. inputs: channels; other than 3, the first layer starts fresh.
-        weights: load them, safetensors only.
+        name: "hf/ORG/NAME" or a folder. inputs: channels; unless they are 3, the first layer begins at random.
+        weights: load them, from safetensors alone.
 
     Raises:
-        InputError: no such model or folder, no weights there or those of another, or it does not look at pictures.
+        InputError: no such model or folder, weights that are missing or another model's, or it takes no pictures.
     """
     from transformers import AutoModel
 
@@ -87,9 +81,11 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[Pooled, Stat
 
 
 def save(name: str, folder: Path) -> None:
-    """Write config.json and preprocessor_config.json of a Hugging Face model; nothing for other names."""
-    if not is_huggingface(name):
-        return
+    """Write config.json and preprocessor_config.json of a model.
+
+    Raises:
+        InputError: no such model or folder.
+    """
     load_config(name).save_pretrained(folder)
     mean, std = _stats(_place(name))
     normalisation: dict[str, Any] = {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
@@ -98,7 +94,11 @@ def save(name: str, folder: Path) -> None:
 
 
 def _place(name: str) -> str:
-    """What transformers calls it."""
+    """The name by which transformers finds a model.
+
+    Raises:
+        InputError: it should be a folder, and there is none with a config.json.
+    """
     if name.startswith("hf/"):
         return name.removeprefix("hf/")
     if not (Path(name) / "config.json").is_file():
@@ -107,7 +107,7 @@ def _place(name: str) -> str:
 
 
 def load_config(name: str) -> Any:
-    """The configuration of a model, of a two-tower one the whole.
+    """The configuration of a model; of a two-tower one, that of the whole.
 
     Raises:
         InputError: no such model or folder.
@@ -121,10 +121,10 @@ def load_config(name: str) -> Any:
 
 
 def reading(name: str) -> dict[str, Any]:
-    """Settings of `Image` by which pictures are read as a model's own image processor does; none where it has none.
+    """The settings of `Image` by which pictures are read as a model's own image processor reads them; {} without one.
 
     Raises:
-        InputError: the processor does what `Image` cannot.
+        InputError: the processor reads pictures in a way that `Image` cannot.
     """
     processor = _processor(_place(name))
     if processor is None:
@@ -146,7 +146,7 @@ def reading(name: str) -> dict[str, Any]:
 
 
 def _interpolation(resample: Any) -> str:
-    """Pillow's name of it, by Pillow's number, or torchvision's object."""
+    """Pillow's name of an interpolation, from Pillow's number or torchvision's enumeration."""
     name = getattr(resample, "name", None)
     if name is None:
         from PIL.Image import Resampling
@@ -156,12 +156,12 @@ def _interpolation(resample: Any) -> str:
 
 
 def _plain(size: Any) -> dict[str, Any]:
-    """A size of transformers, of its fast image processors or the others."""
+    """A size of transformers' as a dict of the keys that are set; fast image processors have all keys."""
     return {key: value for key, value in dict(size or {}).items() if value is not None}
 
 
 def _processor(place: str) -> Any:
-    """What reads a model's pictures; None where there is nothing of the kind."""
+    """The image processor of a model; None where it has none."""
     from transformers import AutoImageProcessor
 
     try:
@@ -172,7 +172,7 @@ def _processor(place: str) -> Any:
 
 
 def _stats(place: str) -> Stats:
-    """Mean and deviation of its image processor, for pixels in [0, 1]; ImageNet's where it has none."""
+    """Mean and deviation of a model's image processor, for pixels in [0, 1]; ImageNet's where it has none."""
     processor = _processor(place)
     mean: Any = getattr(processor, "image_mean", None)
     std: Any = getattr(processor, "image_std", None)

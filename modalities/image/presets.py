@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
-from multicl.types import InputError
+from multicl.modalities import checks
 
 SMALL = 48
-"""Pixels a side up to which views on a CPU are made a batch at a time: of larger pictures one by one is quicker."""
+"""Pixels a side up to which a CPU makes views a batch at a time; larger pictures are quicker one by one."""
 
 
-def require(holds: bool, name: str, value: object, wanted: str) -> None:
-    """InputError that names a setting, unless what is wanted of it holds."""
-    if not holds:
-        raise InputError(f"image setting {name}={value!r}: it must be {wanted}")
+require = partial(checks.require, "image")
+"""Check one setting of `Image` or `Augment`: (holds, name, value, wanted)."""
 
 
 def two_numbers(name: str, value: Any) -> tuple[Any, Any]:
@@ -38,8 +37,9 @@ def height_width(name: str, value: Any) -> tuple[int, int]:
 class Augment:
     """Random changes of a picture, in the order of these fields; every row draws its own. Zeros turn a change off.
 
-    Those of papers have names: `--image.strong simclr` is all of SimCLR's for ImageNet, in a file `strong: simclr`;
-    also small (SimCLR's for small pictures), moco (v2), byol-first and byol-second. Flags that follow change some.
+    Those of papers have names: `--image.strong simclr`, in a file `strong: simclr`, stands for all of SimCLR's for
+    ImageNet; others are small (SimCLR's for small pictures), moco (v2), byol-first and byol-second. Flags that follow
+    change single settings.
 
     Raises:
         InputError: a setting out of its range.
@@ -51,7 +51,7 @@ class Augment:
     crop: tuple[float, float] = (1.0, 1.0)
     """Least and greatest share of the area that a crop keeps, in (0, 1]; it is scaled back to the full size."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Range of the crop's width / height, relative to that of the view: of square views, as torchvision has it."""
+    """Range of the crop's width / height, relative to that of the view; of square views, torchvision's `ratio`."""
     flip: float = 0.0
     """Probability of a mirrored picture, left to right."""
     rotate: float = 0.0
@@ -77,7 +77,7 @@ class Augment:
     solarize: float = 0.0
     """Probability that bright pixels are inverted."""
     solarize_threshold: float = 0.5
-    """Values in [0, 1] from this one on are inverted."""
+    """Pixels of at least this value, in [0, 1], are inverted."""
     posterize: float = 0.0
     """Probability that each channel keeps only a few levels."""
     posterize_bits: int = 4
@@ -115,12 +115,12 @@ SIMCLR = Augment(
 MOCO = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2, blur=0.5)
 """MoCo v2's (arXiv:2003.04297)."""
 BYOL_FIRST = Augment(crop=(0.08, 1.0), flip=0.5, jitter=0.8, saturation=0.2, gray=0.2, blur=1.0)
-"""BYOL's first view (arXiv:2006.07733, appendix B), always blurred; Barlow Twins and MoCo v3 have it, too.
+"""BYOL's first view (arXiv:2006.07733, appendix B), always blurred; Barlow Twins and MoCo v3 use it, too.
 
-The two views differ: give them to two nodes of one column and tower, `Image(column="image", tower="image",
-weak=BYOL_FIRST)` and likewise BYOL_SECOND, as a pair of two nodes compares their weak views."""
+The two views differ, and a pair of two nodes compares their weak views: give two nodes one column and one tower,
+`Image(column="image", tower="image", weak=BYOL_FIRST)` and the same with BYOL_SECOND."""
 BYOL_SECOND = dataclasses.replace(BYOL_FIRST, blur=0.1, solarize=0.2)
-"""BYOL's second view, seldom blurred and at times solarized."""
+"""BYOL's second view, seldom blurred and sometimes solarized."""
 
 Augment.named = {
     "small": SMALL_PICTURES, "simclr": SIMCLR, "moco": MOCO, "byol-first": BYOL_FIRST, "byol-second": BYOL_SECOND,
@@ -129,7 +129,7 @@ Augment.named = {
 STRONG = SMALL_PICTURES
 """Of two views of one picture."""
 WEAK = Augment(crop=(0.8, 1.0))
-"""Beside a caption, which must stay true: no mirror, no colour."""
+"""Beside a caption, which must stay true: no flip, no change of colour."""
 LOCAL = Augment(crop=(0.05, 0.25), flip=0.5, jitter=0.8, gray=0.2)
-"""A small part, as of STRONG: SwAV's multi-crop (arXiv:2006.09882) cuts 0.05 to 0.14 of a picture of 224 pixels; of one
-of 32 that would be some 10 pixels."""
+"""A small part, otherwise as STRONG. SwAV's multi-crop (arXiv:2006.09882) keeps 0.05 to 0.14 of 224 pixels a side; of
+32 that would be some 10 pixels a side."""

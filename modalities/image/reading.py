@@ -1,14 +1,15 @@
-"""How a pretrained model looks at whole pictures where its own library evaluates it."""
+"""How a pretrained model looks at whole pictures when its own library evaluates it."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from multicl.modalities.image.libraries import library_of
 from multicl.types import InputError
 
 
 class Reading(NamedTuple):
-    """How whole pictures are looked at, in the words of `Image`'s settings; None: not known."""
+    """How whole pictures are looked at, as `Image`'s settings of these names; None: not known."""
 
     crop_pct: float | None = None
     interpolation: str | None = None
@@ -16,18 +17,17 @@ class Reading(NamedTuple):
 
 
 def own_reading(name: str, shape: tuple[int, int]) -> Reading:
-    """That of the weights which an encoder's name stands for; nothing is known of models without weights.
+    """How the weights that an encoder's name stands for are evaluated.
 
-    Nor of those that cannot be had, and where a library is not installed, of which building the encoder tells.
+    Nothing is known of models without weights, nor of those that cannot be loaded: building the encoder says why.
 
     Args:
-        name: as `Image` has it. shape: h and w of the pictures.
+        name: as `Image` has it, but not "small". shape: h and w of the pictures.
     """
-    from multicl.modalities.image.huggingface import is_huggingface
-
-    if name.startswith("timm/"):
+    library = library_of(name)
+    if library == "timm":
         return _timm(name.removeprefix("timm/"), shape)
-    return _transformers(name) if is_huggingface(name) else _torchvision(name)
+    return _transformers(name) if library == "transformers" else _torchvision(name)
 
 
 def _timm(name: str, shape: tuple[int, int]) -> Reading:

@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from multicl.modalities import checks
+from multicl.modalities.image.libraries import library_of
 from multicl.modalities.image.presets import LOCAL, SMALL, STRONG, WEAK, Augment, height_width, require
 from multicl.modalities.image.reading import Reading, own_reading
-from multicl.types import Batch, Half, InputError, Kind, Sample, Suggestion
+from multicl.types import Batch, Half, Kind, Sample, Suggestion
 
 if TYPE_CHECKING:
     import random
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     EncoderLike = str | nn.Module
 else:
-    EncoderLike = str  # what a command line can say; a user's nn.Module comes from Python
+    EncoderLike = str  # all that a command line can name; an nn.Module comes from Python
 
 Channels = Literal["rgb", "L", "ab", "a", "b", "Y", "CbCr"]
 Stem = Literal["default", "cifar"]
@@ -37,9 +39,9 @@ class Image:
     """
 
     encoder: EncoderLike = "small"
-    """One of: "small" (a convolutional net for small pictures, 0.4 to 0.7 M parameters, keeps where things are);
-    a torchvision classifier's name ("resnet18"); "timm/NAME"; "hf/ORG/NAME" or a folder with config.json (of
-    Hugging Face); or an `nn.Module` of your own: normalised float [B, C, h, w] -> [B, W] or [B, W, ...] (averaged)."""
+    """One of: "small" (a convolutional net for small pictures, 0.4 to 0.7 M parameters, which keeps where things are);
+    a torchvision classifier's name ("resnet18"); "timm/NAME"; "hf/ORG/NAME" or a folder with config.json (Hugging
+    Face); or an `nn.Module` of your own: normalised float [B, C, h, w] -> [B, W] or [B, W, ...] (averaged)."""
     _: KW_ONLY
     column: str | None = None
     """Column of the rows; None: the node's name."""
@@ -48,51 +50,48 @@ class Image:
     size: int | tuple[int, int] = 32
     """Height and width in pixels that the encoder sees; one number: a square."""
     stored: int | tuple[int, int] | None = None
-    """Most pixels down and across that are kept of a picture in training, for random crops to be cut from: sides that
-    are longer are shrunk (those shorter than `size` enlarged), and a crop with fewer pixels than `size` is enlarged. A
-    pixel takes 3 bytes, in memory and on the way to the device. None: twice `size`; up to 48, where views are made
-    quickest, no more than 48."""
+    """Greatest height and width, in pixels, at which training keeps a picture for random crops to be cut from: longer
+    sides are shrunk (those shorter than `size` enlarged), and a crop with fewer pixels than `size` is enlarged. A
+    pixel takes 3 bytes, in memory and on the way to the device. None: twice `size`, but no more than 48, up to which
+    views are quickest, where `size` is at most that."""
     crop_mode: CropMode | None = None
-    """What is done with pictures of another shape when they are looked at whole (timm's names): "center": they are
+    """What is done with pictures of other proportions when they are looked at whole (timm's names): "center": they are
     scaled to cover the size, and their centre is cut out; "squash": they are scaled to it, whatever their proportions,
     as SigLIP's. Random crops are cut from anywhere; with "squash", from the squashed picture. None: what a pretrained
-    model of Hugging Face or timm is evaluated with; of others "center"."""
+    model of Hugging Face or timm is evaluated with; for others "center"."""
     crop_pct: float | None = None
-    """Share of the height and width that is looked at in evaluation, about the centre, in (0, 1] (timm's name).
-    Training's crops show things larger than whole pictures do (arXiv:1906.06423): after strong crops less than 1 may be
-    better. None: what a pretrained model of timm, torchvision or Hugging Face is evaluated with by its library, mostly
-    0.875 to 1; of others 1. Nodes of one column whose values differ have views of their own."""
+    """Share of the height and width that evaluation looks at, about the centre, in (0, 1] (timm's name). Training's
+    crops show things larger than whole pictures do (arXiv:1906.06423): after strong crops, less than 1 may be better.
+    None: what the library of a pretrained model (timm, torchvision, Hugging Face) evaluates it with, mostly 0.875 to
+    1; for others 1. Nodes of one column whose values differ have views of their own."""
     interpolation: Interpolation | None = None
-    """How whole pictures are scaled, antialiased (Pillow's and timm's names). None: a pretrained model's own; of others
-    "bicubic"."""
+    """How whole pictures are scaled, antialiased (Pillow's and timm's names). None: a pretrained model's own; for
+    others "bicubic"."""
     channels: Channels = "rgb"
-    """What the encoder looks at; "L", "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849), "a", "b": half of
-    the latter; "Y", "CbCr": luma or colour as JPEG has them."""
+    """What the encoder looks at; "L", "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849); "a", "b": one
+    channel of that colour; "Y", "CbCr": luma or colour as in JPEG."""
     fields: int = 2
-    """What "small" pools the shorter side of a picture to, and the longer one in proportion: the more of them, the
-    better it knows where things are. For pictures that are laid out alike, such as icons."""
+    """Fields to which "small" pools the shorter side of a picture, and the longer one in proportion: the more of them,
+    the better it knows where things are. More suit pictures that are laid out alike, such as icons."""
     stem: Stem = "default"
     """"cifar": a torchvision ResNet begins with a 3x3 convolution of stride 1 and no pooling, for small pictures."""
     pretrained: bool = True
-    """Load the weights of a named model where it has any; False: its architecture with fresh weights."""
+    """Load the weights of a named model, if it has any; False: its architecture with random weights."""
     lora: int = 0
-    """Rank of LoRA's updates of all linear maps of a model of Hugging Face or timm (arXiv:2106.09685), which alone
-    train, beside the heads; 0: all weights train. Needs peft; an export has them merged."""
+    """Rank of LoRA's updates (arXiv:2106.09685) to all linear layers of a model of Hugging Face or timm: only they and
+    the heads train; 0: all weights train. Needs peft; an export has them merged."""
     strong: Augment = field(default=STRONG)
     weak: Augment = field(default=WEAK)
     local: Augment = field(default=LOCAL)
     local_size: int | tuple[int, int] | None = None
-    """Height and width of small views (a pair's `local_draws`), which the encoder must take, too. None: half of `size`;
-    SwAV's are 96 of 224."""
+    """Height and width of small views (a pair's `local_draws`), which the encoder must accept, too. None: half of
+    `size`; SwAV's are 96 of 224."""
 
     projection: ClassVar[str] = "visual_projection"
     """What comes after the image half in a two-tower model of transformers."""
 
     def __post_init__(self) -> None:
-        require(
-            bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
-            "encoder", self.encoder, '"small", a name, a folder (as a string), or an nn.Module',
-        )  # fmt: skip
+        checks.check_common("image", self.encoder, self.lora, '"small", a name, a folder (as a string)')
         height_width("size", self.size)
         for name in ("stored", "local_size"):
             if getattr(self, name) is not None:
@@ -110,7 +109,6 @@ class Image:
         require(self.fields in range(1, 17), "fields", self.fields, "a whole number, 1 to 16")
         require(self.channels in get_args(Channels), "channels", self.channels, f"one of {get_args(Channels)}")
         require(self.stem in get_args(Stem), "stem", self.stem, f"one of {get_args(Stem)}")
-        require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -119,7 +117,7 @@ class Image:
 
     @property
     def stored_shape(self) -> tuple[int, int]:
-        """The greatest (height, width) of pictures as they are kept in training."""
+        """The greatest (height, width) at which training keeps pictures."""
         if self.stored is not None:
             return height_width("stored", self.stored)
         longer = max(self.shape)
@@ -136,9 +134,9 @@ class Image:
 
     @cached_property  # a model's own may be in a file or on the hub; loaders' processes get it with the settings
     def whole(self) -> tuple[float, Interpolation, CropMode]:
-        """`crop_pct`, `interpolation` and `crop_mode` as they are settled: how whole pictures are looked at."""
+        """How whole pictures are looked at: `crop_pct`, `interpolation` and `crop_mode`, None replaced."""
         own = Reading()
-        if self.pretrained and isinstance(self.encoder, str) and self.encoder != "small" and self.stem == "default":
+        if self.pretrained and isinstance(self.encoder, str) and library_of(self.encoder) and self.stem == "default":
             own = own_reading(self.encoder, self.shape)
         how: Interpolation = next((known for known in get_args(Interpolation) if known == own.interpolation), "bicubic")
         mode: CropMode = "squash" if own.crop_mode == "squash" else "center"
@@ -159,11 +157,11 @@ class Image:
         """One cell -> uint8 [3, h, w] of the size, as `crop_mode` and `crop_pct` say.
 
         Args:
-            rng: given in training: then (pixels, aspect), the whole picture as `stored` says, and how many times its
-                own width / height is that of `size`; nothing is drawn from it.
+            rng: given in training, though nothing is drawn from it. The sample is then (pixels, aspect): the whole
+                picture as `stored` says, and its own width / height over that of `size`.
             raw: encoded bytes, a path, a dict with "bytes" or "path", a PIL image, or an array ([H, W] or [H, W, C] of
-                numpy, [C, H, W] of torch; integers in [0, 255] or floats in [0, 1]). EXIF rotation is undone,
-                transparent parts are put on white.
+                numpy, [C, H, W] of torch; integers in [0, 255] or floats in [0, 1]). The EXIF orientation is
+                applied, transparent parts are put on white.
 
         Raises:
             BadSample: not a picture, corrupt, empty, too large, or an array of another shape or range.
@@ -180,17 +178,16 @@ class Image:
         """Whether these are one picture: a path, bytes, a PIL image, an array [H, W] or [H, W, C].
 
         Raises:
-            BadSample: an array whose 3 or 4 at the beginning are channels, or pictures.
+            BadSample: an array whose first 3 or 4 may be channels as well as pictures.
         """
         from multicl.modalities.image import decode
 
         return decode.is_single(values)
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Samples of `load` -> Batch of "pixels" uint8 [B, 3, H, W], and "extent" where it is not the same for all.
+        """Samples of `load` -> Batch of "pixels" uint8 [B, 3, H, W]; of training's pictures also "extent", if need be.
 
-        Training's pictures differ in size: then H and W are those of `stored`, and each lies at the top left. "extent"
-        is as in `views.random_view`.
+        Where those differ in size, H and W are those of `stored`, and each lies at the top left; see `kept.together`.
         """
         from multicl.modalities.image import kept
 
@@ -199,7 +196,7 @@ class Image:
         return Batch({"pixels": kept.stack(samples)})
 
     def alike(self, sample: Sample) -> Hashable | None:
-        """Training's pictures of one size, in memory and in shape: they collate to rows of that size alone."""
+        """What pictures of training have in common that collate to the same rows in any batch; see `kept.kind`."""
         from multicl.modalities.image import kept
 
         return kept.kind(sample)
@@ -224,11 +221,11 @@ class Image:
         return Batch({"pixels": views.random_view(pixels, seeds, settings, size, extent)}, batch.row)
 
     def build(self, weights: bool = True) -> nn.Module:
-        """The Encoder: Batch -> [B, width]. With `weights`, which training asks for, it is said where a checkpoint
-        that is named begins with others than its own.
+        """The Encoder: Batch -> [B, width]. With `weights`, as for training, a named checkpoint that begins at random
+        is logged.
 
         Raises:
-            InputError: an unknown encoder, weights that cannot be had, or a `size` that it cannot take.
+            InputError: an unknown encoder, weights that cannot be loaded, or a `size` that it cannot take.
         """
         from multicl.modalities.image import encoders
 
@@ -238,9 +235,10 @@ class Image:
 
     def save(self, folder: Path) -> None:
         """Write the configuration of a Hugging Face model and its normalisation; nothing for other encoders."""
-        if isinstance(self.encoder, str):
+        if library_of(self.encoder) == "transformers":
             from multicl.modalities.image import huggingface
 
+            assert isinstance(self.encoder, str)
             huggingface.save(self.encoder, folder)
 
     def restored(self, folder: Path) -> Image:
@@ -250,10 +248,7 @@ class Image:
             InputError: the encoder was a module of the user's own, which a folder cannot hold.
         """
         if not isinstance(self.encoder, str):
-            raise InputError(
-                f"the image encoder is a module of your own ({type(self.encoder).__name__}); "
-                "give it again when loading: modalities={...: Image(encoder=my_module)}"
-            )
+            raise checks.not_saved("image", self.encoder)
         encoder = str(folder) if (Path(folder) / "config.json").is_file() else self.encoder
         plain, (share, how, mode) = dataclasses.replace(self, encoder=encoder, pretrained=False), self.whole
         if plain.whole == self.whole:
@@ -267,10 +262,10 @@ class Image:
         return export.forms(self)
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-        """Write a built and trained encoder as timm, torchvision or transformers load it; gives its use, as Markdown.
+        """Write a trained encoder as timm, torchvision or transformers load it; gives its use, as Markdown.
 
         Args:
-            head: what comes after it; none of them has a place for one. form: the library's name.
+            head: must be None: these libraries have no place for one. form: the library's name.
 
         Raises:
             InputError: that library cannot hold this encoder, or a head is given.
@@ -280,10 +275,10 @@ class Image:
         return export.write(self, encoder, head, folder, form)
 
     def half(self, encoder: nn.Module) -> Half:
-        """A built and trained encoder as the image half of CLIP or SigLIP; see `multicl.types.Half`.
+        """A trained encoder as the image half of CLIP or SigLIP; see `multicl.types.Half`.
 
         Raises:
-            InputError: it is no such half.
+            InputError: it is not such a half.
         """
         from multicl.modalities.image import export
 
