@@ -1,4 +1,4 @@
-"""Random views of waveforms, batched on their device, with parameters of each row's own."""
+"""Random views of waveforms, a batch at a time on its device, each row with parameters of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IN_CACHE = 2**19  # samples of a slice on a CPU: fewer pay for the calls, more f
 
 
 class Stream(IntEnum):
-    """Streams of one seed: what is drawn for one change never depends on which others are on."""
+    """Streams of one seed: what is drawn for one change does not depend on which others are on."""
 
     WINDOW = 0
     SHIFT = 1
@@ -52,8 +52,8 @@ def augment(
 
     Args:
         batch: "wave" float32 [B, T], zero beyond "lengths" [B].
-        seeds: [B] int64; a row's view depends on its seed and its samples only, not on its batch, but for the
-            other row that may be its background. Where they are on the CPU, no accelerator is waited for.
+        seeds: [B] int64; a row's view depends on its own seed and samples alone, except that its background may be
+            another row of the batch. Where they are on the CPU, no accelerator is waited for.
         rate: Hz.
         longest: samples of the random window taken of longer rows before `settings.crop`; None: all.
         noises: backgrounds in place of other rows; on the batch's device.
@@ -69,7 +69,7 @@ def augment(
     size, start = _window(seeds, lengths, settings, longest)
     shift = _shift(seeds, size, settings)
     factor = _factor(seeds, settings)
-    # by these rows are chosen, or grouped: they stay where they can be looked at
+    # these choose or group rows: they stay where the host can look at them
     noise = _ratio(given, settings.noise, settings.noise_snr_db, Stream.NOISE)
     speeds = drawn(seeded.uniform(given, 1, stream=Stream.SPEED)[:, 0], *settings.speed)
     tempos = _tempos(given, settings)
@@ -78,7 +78,7 @@ def augment(
     sounds = rows_of(wave, lengths) if noises is None else noises
     which, place, background = _background(seeds, settings, noises)
     colors = _colors(seeds, settings)
-    # the longest row there can be, known without asking a device
+    # the longest that a row can be, known without waiting for the device
     most = wave.shape[1] if longest is None else min(longest, wave.shape[1])
     out = wave.new_zeros(len(wave), max(1, _longest(round(most * settings.crop[1]), settings)))
     still = settings.crop == (1.0, 1.0) and settings.shift == 0 and longest is None
@@ -106,10 +106,10 @@ def augment(
 
 
 def _slices(lengths: Tensor, most: int, widest: int) -> Iterator[tuple[Tensor | slice, int]]:
-    """(rows, their greatest length): all of them on an accelerator, some of like length on a CPU, to stay in cache.
+    """(rows, their greatest length): all at once on an accelerator; on a CPU a few of like length, to stay in cache.
 
     Args:
-        most: what the lengths do not exceed. widest: what is made of them.
+        most: upper bound of the lengths. widest: samples of a row that is made of them.
     """
     if lengths.device.type != "cpu" or len(lengths) == 0:
         yield slice(None), most
@@ -128,7 +128,7 @@ def _window(seeds: Tensor, lengths: Tensor, settings: Augment, longest: int | No
 
 
 def _shift(seeds: Tensor, size: Tensor, settings: Augment) -> Tensor:
-    """[B] samples by which each row moves to the right."""
+    """[B] samples by which each row is delayed."""
     most = (size * settings.shift).long()
     return (seeded.uniform(seeds, 1, stream=Stream.SHIFT).double()[:, 0] * (2 * most + 1)).long() - most
 
@@ -142,21 +142,21 @@ def _factor(seeds: Tensor, settings: Augment) -> Tensor:
 
 
 def _ratio(seeds: Tensor, probability: float, snr_db: tuple[float, float], stream: Stream) -> Tensor:
-    """[B] float32 amplitude of what is added over the row's own; 0: nothing is."""
+    """[B] float32 amplitude of what is added, relative to the row's own; 0: nothing is added."""
     chance, level = seeded.uniform(seeds, 2, stream=stream).unbind(1)
     low, high = snr_db
     return (chance < probability) * 10 ** (-(low + (high - low) * level) / 20)
 
 
 def _background(seeds: Tensor, settings: Augment, noises: Sounds | None) -> tuple[Tensor, Tensor, Tensor]:
-    """[B] the noise or row that is mixed in, where it begins in [0, 1), and its amplitude over the row's own."""
+    """[B] each: the noise or row to mix in, where in it to begin, in [0, 1), and its amplitude over the row's own."""
     ratio = _ratio(seeds, settings.background, settings.background_snr_db, Stream.BACKGROUND)
     which, place = seeded.uniform(seeds, 4, stream=Stream.BACKGROUND)[:, 2:].unbind(1)
     return partners(which) if noises is None else (which * len(noises.lengths)).long(), place, ratio
 
 
 def _tempos(seeds: Tensor, settings: Augment) -> Tensor:
-    """[B] int64 factors of the tempo, in fortieths; STEPS: as it is."""
+    """[B] int64 factors of the tempo, in fortieths; STEPS: unchanged."""
     if settings.stretch == 0:
         return torch.full_like(seeds, STEPS)
     chance, place = seeded.uniform(seeds, 2, stream=Stream.STRETCH).unbind(1)
@@ -164,7 +164,7 @@ def _tempos(seeds: Tensor, settings: Augment) -> Tensor:
 
 
 def _longest(samples: int, settings: Augment) -> int:
-    """Of so many samples at the least speed and tempo."""
+    """Length of so many samples at the lowest speed and tempo."""
     tempo = min(1.0, settings.tempo[0]) if settings.stretch > 0 else 1.0
     for factor in (settings.speed[0], tempo):
         samples = -(-samples * STEPS // round(factor * STEPS))
@@ -187,7 +187,7 @@ def moved(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor,
 
 
 def moved_by_row(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
-    """The same as `moved`, a row at a time: on a CPU copies of stretches are far quicker than a gather."""
+    """The same as `moved`, a row at a time: on a CPU, copying slices is far quicker than a gather."""
     out = wave.new_zeros(len(wave), widest)
     numbers = zip(size.tolist(), start.tolist(), shift.tolist(), factor.tolist(), strict=True)
     for row, (count, first, by, gain) in enumerate(numbers):
@@ -198,9 +198,9 @@ def moved_by_row(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: 
 
 
 def with_noise(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> Tensor:
-    """White Gaussian noise at a ratio to the row's own over its valid length; drawn for the rows that get some.
+    """Add white Gaussian noise at `ratio` times the row's own amplitude over its valid length; 0: none is drawn.
 
-    `ratio` may be on the CPU, where it can be looked at.
+    `ratio` may be on the CPU, where it can be looked at without waiting.
     """
     some = ratio.nonzero()[:, 0]
     rows, ratio = (x.to(wave.device, non_blocking=True) for x in (some, ratio[some]))
@@ -229,7 +229,7 @@ def _colors(seeds: Tensor, settings: Augment) -> Tensor | None:
 
 
 def _left_to_encoder(seeds: Tensor, settings: Augment) -> dict[str, Tensor]:
-    """What is drawn here and applied to the spectrogram: masks and warps, those that are asked for, by their names."""
+    """What the encoder applies to the spectrogram: the masks and warps that are asked for, by name."""
     drawn_here = {}
     if settings.time_masks and settings.time_mask_max > 0:
         drawn_here["time_masks"] = _masks(seeds, settings.time_masks, settings.time_mask_max, Stream.TIME)
@@ -244,7 +244,7 @@ def _left_to_encoder(seeds: Tensor, settings: Augment) -> dict[str, Tensor]:
 
 
 def _masks(seeds: Tensor, count: int, most: float, stream: Stream) -> Tensor:
-    """[B, count, 2] start and width in [0, 1], width uniform in [0, most), start uniform in what is left."""
+    """[B, count, 2] start and width in [0, 1]: width uniform in [0, most), start uniform in what it leaves."""
     width, place = seeded.uniform(seeds, 2 * count, stream=stream).unflatten(1, (count, 2)).unbind(2)
     width = width * most
     return torch.stack([place * (1 - width), width], 2)

@@ -1,4 +1,4 @@
-"""Other sounds as a background: what a microphone hears beside the sound that is meant."""
+"""Other sounds as a background: what a microphone hears beside the sound itself."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from multicl.modalities.audio.mel import within
 
 
 class Sounds(NamedTuple):
-    """What a background is taken of."""
+    """What backgrounds are taken from."""
 
     wave: Tensor
-    """[N] float32, all of them in one row."""
+    """[N] float32, all sounds end to end."""
     first: Tensor
     """[n] int64, where each begins."""
     lengths: Tensor
@@ -27,18 +27,18 @@ def rows_of(wave: Tensor, lengths: Tensor) -> Sounds:
 
 
 def partners(draws: Tensor) -> Tensor:
-    """[B] draws in [0, 1) -> [B] int64 positions in the batch, uniform over all rows but the row itself."""
+    """[B] draws in [0, 1) -> [B] int64 rows of the batch, uniform over all but the row itself."""
     size = len(draws)
     step = 1 + (draws * (size - 1)).long().clamp(max=max(size - 2, 0))
     return (torch.arange(size, device=draws.device) + step) % max(size, 1)
 
 
 def heard(sounds: Sounds, which: Tensor, place: Tensor, sizes: Tensor, widest: int) -> Tensor:
-    """What is heard of sounds from a drawn place on, round and round where they are too short.
+    """Sounds from a drawn place on, repeated where they are too short.
 
     Args:
         which: [B] int64, the sound. place: [B] in [0, 1), where in it to begin.
-        sizes: [B] samples that are asked for; zero beyond them.
+        sizes: [B] samples to take; zero beyond them.
 
     Returns:
         [B, widest].

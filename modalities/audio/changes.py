@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from multicl.types import InputError
+from multicl.modalities import checks
 
-
-def require(holds: bool, name: str, value: object, wanted: str) -> None:
-    """Raise an InputError that names the setting, where it does not hold."""
-    if not holds:
-        raise InputError(f"audio setting {name}={value!r}: it must be {wanted}")
+require = partial(checks.require, "audio")
+"""Check one setting of `Audio` or `Augment`: (holds, name, value, wanted)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +16,8 @@ class Augment:
     """Random changes of a sound; every sample draws its own. Zeros (and equal ends of a range) turn a change off.
 
     Time warps, time and frequency masks are SpecAugment's (arXiv:1904.08779, section 2). They are drawn with the view
-    and applied by the encoder, since the spectrogram is its affair: a model that reads waveforms has its time masks
-    silenced in the waveform, and knows no frequency masks.
+    and applied by the encoder, which computes the spectrogram: in a model that reads waveforms, time masks are silence
+    in the waveform, and frequency masks have no effect.
 
     Raises:
         InputError: a setting out of its range.
@@ -38,30 +36,30 @@ class Augment:
     speed: tuple[float, float] = (1.0, 1.0)
     """Range of the speed, within [0.25, 4], in steps of 1/40: pitch, formants and tempo change together."""
     stretch: float = 0.0
-    """Probability of another tempo at the same pitch: time stretch by a phase vocoder (Flanagan and Golden 1966, Dolson
-    1986), as torchaudio's `TimeStretch`."""
+    """Probability of another tempo at the same pitch: a time stretch by a phase vocoder (Flanagan and Golden 1966,
+    Dolson 1986), as torchaudio's `TimeStretch`."""
     tempo: tuple[float, float] = (0.8, 1.25)
-    """Range of that tempo, within [0.5, 2], in steps of 1/40: 1.25 makes a sound shorter by a fifth."""
+    """Range of that tempo, within [0.5, 2], in steps of 1/40: 1.25 shortens a sound by a fifth."""
     warp: tuple[float, float] = (1.0, 1.0)
-    """Range of the factor, within [0.5, 2], that mel bands' frequencies are multiplied by, as a longer or shorter vocal
-    tract does; pitch moves along, tempo stays (vocal tract length perturbation, Jaitly and Hinton 2013). The encoder
-    applies it, as the masks."""
+    """Range of the factor, within [0.5, 2], by which the frequencies of mel bands are multiplied, as by a longer or
+    shorter vocal tract; pitch moves along, tempo stays (vocal tract length perturbation, Jaitly and Hinton 2013). The
+    encoder applies it, like the masks."""
     time_warp: float = 0.0
-    """Greatest move, either way, of a random point of the spectrogram's time, as a fraction of the clip in [0, 0.5):
-    what is before and after is stretched or squeezed, and the clip is as long as before. The encoder applies it, where
-    it knows `warp`: "small" and modules of your own that look at log-mels."""
+    """Greatest move, either way, of a random point in the spectrogram's time, as a fraction of the clip in [0, 0.5):
+    what is before and after is stretched or squeezed, and the clip keeps its length. Applied by encoders that apply
+    `warp`: "small" and modules of your own, on log-mels."""
     color_db: float = 0.0
     """Greatest gain, either way, of a random smooth filter in [0, 100] dB: another microphone, room or voice
     (FilterAugment, arXiv:2110.03282)."""
     background: float = 0.0
-    """Probability of a background: a noise of `Audio.noises`, or another row, of the batch or of its part that is
+    """Probability of a background: a noise of `Audio.noises`, or else another row of the batch or of the chunk that is
     embedded at once."""
     background_snr_db: tuple[float, float] = (5.0, 20.0)
     """Range of the row's power over the background's, in dB, over the row's valid length."""
     shift: float = 0.0
     """Greatest shift in time, either way, as a fraction of the clip in [0, 1); what it uncovers is silence."""
     time_masks: int = 0
-    """Number of masked stretches of time."""
+    """Number of masked spans of time."""
     time_mask_max: float = 0.2
     """Greatest width of each, as a fraction of the clip."""
     freq_masks: int = 0

@@ -15,9 +15,9 @@ TAPS = 256
 
 
 def colored(wave: Tensor, sizes: Tensor, decibels: Tensor, rate: int) -> Tensor:
-    """Each frequency at its own loudness, without delay: between the gains that are given, in dB along straight lines.
+    """Filter each row by gains over frequency, in dB, interpolated linearly; linear phase, without delay.
 
-    FilterAugment (arXiv:2110.03282, "linear type") on waveforms, so that every encoder hears it.
+    FilterAugment (arXiv:2110.03282, "linear type"), applied to waveforms, so that every encoder hears it.
 
     Args:
         wave: [B, T] float32, zero beyond sizes [B].

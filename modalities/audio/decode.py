@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RATES = range(1000, 768_001)
+"""Sampling rates in Hz."""
 FORMS = 'bytes, a path, {"bytes", "path"}, {"array", "sampling_rate"} or (array, rate)'
 MP3_SLACK = 4608  # an MP3's length is counted in frames of 1152 samples, and decoders differ at the ends
 PLAYABLE = {"FLAC": "audio/flac", "OGG": "audio/ogg", "MP3": "audio/mpeg", "WAV": "audio/wav"}
@@ -33,7 +34,7 @@ PREVIEW_SECONDS = 10.0
 def read(raw: Any, max_seconds: float, rng: random.Random | None, channel: str = "mean") -> tuple[np.ndarray, int]:
     """One cell -> (mono float32 [T], its rate in Hz); of a sound longer than `max_seconds` only a window is read.
 
-    Formats without a length of their own (an Ogg stream cut at a page) cannot tell that they were cut short.
+    Formats that do not state their length (Ogg, cut between two pages) cannot show that they were cut short.
 
     Raises:
         BadSample: see `Audio.load`.
@@ -120,8 +121,7 @@ def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
         rate = rate.item()
     if isinstance(rate, np.ndarray | torch.Tensor | list | tuple):
         raise BadSample("an array where its sampling rate is expected; the order is (array, rate), not (rate, array)")
-    if not isinstance(rate, int | float | np.integer | np.floating) or not RATES[0] <= rate <= RATES[-1]:
-        raise BadSample(f"sampling rate {rate!r}; expected {RATES[0]} to {RATES[-1]} Hz")
+    _check_rate(rate)
     if isinstance(array, torch.Tensor):
         array = array.detach().cpu().float().numpy() if array.is_floating_point() else array.cpu().numpy()
     try:
@@ -132,7 +132,7 @@ def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
         raise BadSample(f"an array of {array.dtype}; a waveform is of floats or integers")
     if array.ndim not in (1, 2) or array.size == 0:
         raise BadSample(f"an array of shape {list(array.shape)}; expected [T], [T, C] or [C, T], not empty")
-    if array.dtype.kind in "iu" and array.itemsize == 8:  # what lists and tables make of any integers
+    if array.dtype.kind in "iu" and array.itemsize == 8:  # as lists and tables hold integers of any size
         array = _narrow(array)
     if array.dtype.kind == "u":
         half = 2.0 ** (8 * array.itemsize - 1)
@@ -145,7 +145,7 @@ def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:
-    """Integers of 64 bits as the 16 or 32 that the samples were of, by their greatest."""
+    """Integers of 64 bits as the 16 or 32 bits that the samples had, judged by their range."""
     least, most = int(array.min()), int(array.max())
     for kind in (np.int16, np.int32):
         if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
@@ -160,16 +160,15 @@ def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None, chann
             rate, frames = sound.samplerate, sound.frames
             if frames <= 0:
                 raise BadSample("a sound of no length")
-            if rate not in RATES:
-                raise BadSample(f"sampling rate {rate!r}; expected {RATES[0]} to {RATES[-1]} Hz")
+            _check_rate(rate)
             start, count = _window(frames, rate, max_seconds, rng)
             if start:
                 sound.seek(start)
             samples = sound.read(count, dtype="float32", always_2d=True)  # [T, C]
             slack = MP3_SLACK if sound.format == "MP3" else 0
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, MemoryError) as error:
-        if isinstance(error, BadSample):
-            raise
+    except BadSample:
+        raise
+    except (RuntimeError, ValueError, MemoryError) as error:  # libsndfile's are RuntimeErrors
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
         way_out = "; ffmpeg makes .flac of most sounds" if "Format not recognised" in reason else ""
         raise BadSample(f"not a readable sound: {reason.rstrip('.')}{way_out}") from error
@@ -179,10 +178,10 @@ def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None, chann
 
 
 def _mixed(samples: np.ndarray, channel: str) -> np.ndarray:
-    """[T, C] -> [T] the channel that is asked for; "left" and "right" are of stereo alone.
+    """[T, C] -> [T] the channel that is asked for.
 
     Raises:
-        BadSample: it is asked for a side of a sound of more than two channels.
+        BadSample: "left" or "right" of a sound of more than two channels.
     """
     count = samples.shape[1]
     if channel == "mean" and count > 1:
@@ -194,8 +193,13 @@ def _mixed(samples: np.ndarray, channel: str) -> np.ndarray:
     return side
 
 
+def _check_rate(rate: Any) -> None:
+    if not isinstance(rate, int | float | np.integer | np.floating) or not RATES[0] <= rate <= RATES[-1]:
+        raise BadSample(f"sampling rate {rate!r}; expected {RATES[0]} to {RATES[-1]} Hz")
+
+
 def _check_riff(file: BinaryIO) -> None:
-    """libsndfile reads a WAV that was cut short as a shorter one: compare the size its header states."""
+    """Compare a WAV's size with what its header states: libsndfile reads one that was cut short as a shorter sound."""
     head = file.read(8)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)

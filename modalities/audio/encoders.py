@@ -14,23 +14,23 @@ from multicl.types import Batch, InputError
 class Small(nn.Module):
     """A residual convolutional net on log-mels that keeps order in time: "one two" is not "two one".
 
-    Bands are channels; a stem of stride 4 makes a frame of 40 ms, residual convolutions (pre-activation,
-    arXiv:1603.05027), three of which see 0.5 s around it, follow, and averages over parts of the clip, equal in length
-    or in how much changes within them, are laid side by side. Norms are over one frame and what lies beyond a clip's
-    length is kept zero, so padding changes nothing.
+    Bands are channels. A stem of stride 4 makes frames of 40 ms; residual convolutions follow (pre-activation,
+    arXiv:1603.05027), three of which see 0.5 s around a frame; and means over parts of the clip, equal in length or in
+    how much changes within them, are concatenated. Norms are over one frame, and what lies beyond a clip's length is
+    kept zero, so padding changes nothing.
     """
 
     channels = 128
     segments = 8
     rows = 16
-    """On a CPU rows are taken by length in slices of this many: little padding, and activations stay in cache."""
+    """On a CPU, rows are sorted by length and encoded so many at a time: little padding, and activations in cache."""
 
     def __init__(
         self, front: LogMel | Filters, width: int | None = 256, depth: int = 3, stride: int = 4, by_change: bool = False
     ) -> None:
         """
         Args:
-            front: waveforms -> bands. width: of what a last linear layer gives; None: there is none.
+            front: waveforms -> bands. width: of a last linear layer's output; None: there is no such layer.
             depth: residual convolutions. stride: the stem's, in the front's frames.
             by_change: parts are equal in change (see `parts`), not in length.
         """
@@ -55,7 +55,7 @@ class Small(nn.Module):
 
     def _encode(self, batch: Batch) -> Tensor:
         x, frames = self.front(batch.get("wave"), batch.get("lengths"))
-        held = change(x, frames) if self.by_change else None  # before masks, whose edges are no change of the sound
+        held = change(x, frames) if self.by_change else None  # before masks, whose edges are not in the sound
         x = spec_augment(x, frames, batch, self.front.top)
         x = self.stem(x).transpose(1, 2)  # [B, F, C]
         frames = (frames - 1) // self.stride + 1
@@ -77,7 +77,7 @@ class Small(nn.Module):
 
 
 class SmallWave(Small):
-    """`Small` on what learnt filters make of the waveform, in place of log-mels; time masks silence the waveform."""
+    """`Small` on learnt filters of the waveform in place of log-mels; time masks silence the waveform."""
 
     def __init__(
         self, rate: int, width: int | None = 256, depth: int = 3, stride: int = 4, by_change: bool = False
@@ -92,16 +92,16 @@ class SmallWave(Small):
 
 
 class Filters(nn.Module):
-    """Strided convolutions that learn what a spectrogram is given: waveforms -> frames of about 10 ms.
+    """Strided convolutions in place of a spectrogram: waveforms -> frames of about 10 ms.
 
-    Waves are brought to unit power over their own length. Each convolution's output is zero beyond it, and norms are
+    Waves are scaled to unit power over their own length. Each convolution's output is zero beyond it, and norms are
     over one frame, so padding changes nothing.
     """
 
     mels = 64
     """Channels it gives, as many as log-mels have bands."""
     top = None
-    """Hz; learnt filters are in no order."""
+    """None: learnt filters are in no order of frequency."""
 
     def __init__(self, rate: int) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Custom(nn.Module):
     """A module of the user's own, called with log-mels [B, M, F] (masks applied) or, without a front, waves [B, T].
 
     Args:
-        net: -> [B, W], or [B, W, ...], averaged. It is told no lengths: what it makes of padding is its own affair.
+        net: -> [B, W], or [B, W, ...], averaged. It gets no lengths, and may take padding for silence.
         front: log-mels; None: the net reads waveforms.
         rate: Hz, for the dry run that finds W.
 

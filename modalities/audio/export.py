@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def forms(encoder: nn.Module) -> tuple[str, ...]:
-    """What can hold this encoder."""
+    """The forms that can hold this encoder."""
     import transformers
 
     own = isinstance(encoder, WaveModel | pretrained.SpectrogramModel)
@@ -29,10 +29,13 @@ def forms(encoder: nn.Module) -> tuple[str, ...]:
 
 
 def write(audio: Audio, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-    """Write a model of transformers and its feature extractor; gives how they are used, for the model card.
+    """Write a model of transformers and its feature extractor.
+
+    Returns:
+        How they are used, as Markdown for the model card.
 
     Raises:
-        InputError: the encoder is no such model, or there is a head.
+        InputError: the encoder is not such a model, or there is a head.
     """
     if form not in forms(encoder):
         raise InputError(f"{form} cannot hold a {type(encoder).__name__}")
@@ -57,12 +60,12 @@ with torch.no_grad():
 features = {features}  # [1, {plain.width}]
 ```
 
-One sound at a time: of several of unlike lengths only the frames of each count.
+One sound at a time: of several of different lengths, only the frames within each sound's own length count.
 """
 
 
 def _features(encoder: WaveModel | pretrained.SpectrogramModel, rate: int) -> str:
-    """Python for the features of one sound: the pooled output, or the mean of the states, without those of padding."""
+    """Python for the features of one sound: the pooled output, or the mean of the states without padding."""
     mean = "out.last_hidden_state.mean(1)"
     if isinstance(encoder, WaveModel):
         return mean
@@ -92,7 +95,7 @@ def half(audio: Audio, encoder: nn.Module) -> Half:
     sounds = processor(audio=waves, sampling_rate={rate}, return_tensors="pt")
     audio = model.get_audio_features(**sounds).pooler_output  # [N, D]"""
     notes = (
-        f"Of a sound longer than {seconds:g} s this model heard the first ones: cut it, or the extractor draws a part."
+        f"This model heard the first {seconds:g} s of longer sounds: cut them, or the extractor draws a random part."
     )
     if audio.windows > 1:
         notes += f" The figures are of up to {audio.windows} windows of a sound, averaged."

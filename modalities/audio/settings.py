@@ -8,8 +8,9 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from multicl.modalities import checks
 from multicl.modalities.audio.changes import STRONG, WEAK, Augment, require
-from multicl.types import Batch, Half, InputError, Kind, Suggestion
+from multicl.types import Batch, Half, Kind, Suggestion
 
 if TYPE_CHECKING:
     import random
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     EncoderLike = str | nn.Module
 else:
-    EncoderLike = str  # what a command line can say; a user's nn.Module comes from Python
+    EncoderLike = str  # all that a command line can name; an nn.Module comes from Python
 
 
 @dataclass(frozen=True)
@@ -35,75 +36,71 @@ class Audio:
 
     encoder: EncoderLike = "small"
     """"small" (0.55 M parameters, keeps order in time; on log-mels or, with `input` "wave", on the waveform); the name
-    or folder of a Hugging Face audio model (wav2vec2, HuBERT, AST, Whisper, CLAP and others of their forms); or an
-    `nn.Module` of your own, called with `input`, that returns [B, W] or [B, W, ...] (averaged)."""
+    or folder of a Hugging Face audio model (wav2vec2, HuBERT, AST, Whisper, CLAP and others built like them); or an
+    `nn.Module` of your own, called with what `input` names, that returns [B, W] or [B, W, ...] (averaged)."""
     _: KW_ONLY
     column: str | None = None
     """Column of the rows; None: the node's name."""
     tower: str | None = None
     """Nodes that name one tower share its weights; None: the node's name."""
     rate: int = 16000
-    """Sampling rate of the waveform in the batch, in Hz; whatever is read is resampled to it."""
+    """Sampling rate of the waveform in the batch, in Hz; sounds of other rates are resampled."""
     seconds: float | None = None
     """Length of the random crop that a training view takes; None: the whole clip."""
     max_seconds: float = 30.0
-    """Of a longer sound only a part is heard: a random window of this length in training, and in evaluation, search and
-    `embed` the beginning, unless `windows` says more."""
+    """Of a longer sound only a part is heard: in training a random window of this length; in evaluation, search and
+    `embed` the beginning, or more of it where `windows` is more than 1."""
     windows: int = 1
-    """In evaluation, search and `embed`, up to so many times `max_seconds` are heard of a longer sound, in windows that
-    are embedded one by one and averaged; what comes after is not heard. Enough of them hear every sound whole."""
+    """In evaluation, search and `embed`, up to this many times `max_seconds` of a longer sound are heard, in windows
+    that are embedded one by one and averaged; the rest is not heard."""
     channel: Literal["mean", "left", "right"] = "mean"
-    """What is heard of a sound of several channels: their mean, or the first or second of a stereo sound alone. A sound
-    of one channel is that channel, whatever is asked."""
+    """What is heard of a sound of several channels: their mean, or the first or second of a stereo sound alone. A mono
+    sound is heard as it is."""
     trim_db: float | None = None
-    """The beginning and end of what is read are left out where the loudest band is by more than this below the loudest
-    there is; None: nothing is. Encoders that keep order in time then see sounds alike, whoever cut the recordings."""
+    """Quiet ends are cut off: beginning and end, as long as their loudest band is more than this below the sound's
+    loudest; None: nothing is cut. Encoders that keep order in time then see sounds aligned, however they were cut."""
     mels: int = 64
     """Mel bands of the log-mel front end ("small" and modules of your own)."""
     window_ms: float = 25.0
-    """Milliseconds of sound that a frame of the front end is made of."""
+    """Milliseconds of sound in a frame of the front end."""
     hop_ms: float = 10.0
     """Milliseconds from frame to frame."""
     center: Literal["clip", "band"] = "clip"
-    """What of log-mels has mean 0: the clip, or each of its bands, which takes away what microphone, room and voice
-    colour evenly (cepstral mean normalisation)."""
+    """What has mean 0 in log-mels: the clip, or each of its bands, which removes the even colour of microphone, room
+    and voice (cepstral mean normalisation)."""
     root: float | None = None
-    """What log-mels have in place of the logarithm: power over the clip's greatest to this exponent, in (0, 1]. Noise
-    far below the sound then counts less."""
+    """In place of the logarithm, the power relative to the clip's greatest is raised to this exponent, in (0, 1]; None:
+    the logarithm. Noise far below the sound then counts less."""
     input: Literal["mel", "wave"] = "mel"
-    """What "small" looks at, and what a module of your own is called with: log-mels [B, mels, frames] or the waveform
-    [B, T], both float32."""
+    """What "small" or a module of your own gets: log-mels [B, mels, frames] or the waveform [B, T], both float32."""
     pooling: Literal["linear", "segments"] = "linear"
-    """What "small" gives: 256 numbers that it makes of 8 equal parts of the clip, or the means over these parts
-    themselves, 8 times 128. Training shapes the last layers most to tell clips apart; probes like what is before."""
+    """What "small" gives: the means over 8 equal parts of the clip, 8 times 128 numbers ("segments"), or 256 that a
+    last layer makes of them ("linear"). A last layer learns most to tell clips apart, and suits probes less."""
     parts: Literal["time", "change"] = "time"
-    """In what these 8 parts are equal: in time, or in how far the spectrum moves within them, so that long and short
-    vowels and pauses weigh alike (trace segmentation, Kuhn and Tomaschewski 1983)."""
+    """What is equal about these 8 parts: their length, or how far the spectrum moves within them, so that long and
+    short vowels and pauses weigh the same (trace segmentation, Kuhn and Tomaschewski 1983)."""
     stride: int = 4
-    """So many frames (`hop_ms`) of the spectrogram are one of "small", 1 to 16; 2 sees short sounds finer."""
+    """Frames of the spectrogram (`hop_ms`) to one of "small", 1 to 16; 2 resolves short sounds better."""
     depth: int = 3
-    """Residual convolutions of "small", 0 to 32: three see 0.5 s around each frame, one 0.2 s. Fewer stay nearer to the
-    spectrogram, which suits little data."""
+    """Residual convolutions of "small", 0 to 32: three see 0.5 s around each frame, one 0.2 s. Fewer stay closer to the
+    spectrogram, which suits small data sets."""
     pretrained: bool = True
-    """Load the weights of a Hugging Face model; False: its architecture with fresh weights."""
+    """Load the weights of a Hugging Face model; False: its architecture with random weights."""
     lora: int = 0
-    """Rank of LoRA's updates of all linear maps of a model of Hugging Face (arXiv:2106.09685), which alone train,
-    beside the heads; 0: all weights train. Needs peft; an export has them merged."""
+    """Rank of LoRA's updates (arXiv:2106.09685) to all linear layers of a Hugging Face model: only they and the heads
+    train; 0: all weights train. Needs peft; an export has them merged."""
     strong: Augment = field(default=STRONG)
     weak: Augment = field(default=WEAK)
     noises: str | None = None
-    """Folder of recorded noises (WAV, FLAC, OGG, MP3; in folders of their own, too) that views take as a background as
-    often and as loud as `background` and `background_snr_db` say; None: other rows are the background. Up to ten
-    minutes of them are kept in memory. Only training needs the folder, and reads it before anything else."""
+    """Folder of recorded noises (WAV, FLAC, OGG, MP3; subfolders count) that views take as a background, as often and
+    as loud as `background` and `background_snr_db` say; None: other rows are the background. Up to ten minutes of them
+    are kept in memory. Only training needs the folder, and reads it first."""
 
     projection: ClassVar[str] = "audio_projection"
     """What comes after the audio half in a two-tower model of transformers."""
 
     def __post_init__(self) -> None:
-        require(
-            bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder),
-            "encoder", self.encoder, '"small", a Hugging Face name or folder (as a string), or an nn.Module',
-        )  # fmt: skip
+        checks.check_common("audio", self.encoder, self.lora, '"small", a Hugging Face name or folder (as a string)')
         require(1000 <= self.rate <= 768_000, "rate", self.rate, "a sampling rate in Hz, 1000 to 768000")
         require(0 < self.max_seconds <= 3600, "max_seconds", self.max_seconds, "in (0, 3600]")
         if self.seconds is not None:
@@ -128,7 +125,6 @@ class Audio:
             require(self.noises != "", "noises", self.noises, "a folder")
             mixes = max(self.strong.background, self.weak.background) > 0
             require(mixes, "noises", self.noises, "given with strong.background or weak.background above 0")
-        require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
 
     @property
     def files(self) -> bool:
@@ -144,13 +140,13 @@ class Audio:
         )  # fmt: skip
 
     def load(self, raw: Any, rng: random.Random | None = None) -> Tensor:
-        """One cell -> mono waveform, float32 [T] at `rate`, at most `max_seconds` long, without quiet ends (`trim_db`).
+        """One cell -> mono waveform, float32 [T] at `rate`, at most `max_seconds` long, trimmed as `trim_db` says.
 
         Args:
-            raw: encoded bytes (WAV, FLAC, OGG Vorbis or Opus, MP3 and what else libsndfile reads), a path, a dict with
+            raw: encoded bytes (WAV, FLAC, OGG Vorbis or Opus, MP3 and others of libsndfile's), a path, a dict with
                 "bytes" or "path", a dict with "array" and "sampling_rate", or a pair (array, rate). Arrays are [T],
                 [T, C] or [C, T] (the shorter side is the channels); integers are scaled to [-1, 1).
-            rng: places the window read of a longer sound; None: its beginning.
+            rng: places the window that is read of a longer sound; None: its beginning, `windows` times as long.
 
         Raises:
             BadSample: not a sound, corrupt, empty, or with values that are not finite.
@@ -180,10 +176,10 @@ class Audio:
         return Batch({"wave": wave, "lengths": lengths}, padded=("wave",))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """One random view; seeds None: the batch as it is. `noises` are read, once in a process, if `build` has not.
+        """One random view; seeds None: the batch as it is. `noises` are read once in a process.
 
-        In this order: crop, shift, gain and polarity, speed, stretch, color, background, noise; warps and masks are for
-        the encoder to apply.
+        In this order: crop, shift, gain and polarity, speed, stretch, color, background, noise; warps and masks are
+        left to the encoder.
 
         Raises:
             InputError: the folder `noises` does not exist or holds no sound that can be read.
@@ -205,7 +201,7 @@ class Audio:
             return augment(batch, seeds, settings, self.rate, longest, noises)
 
     def build(self, weights: bool = True) -> nn.Module:
-        """The Encoder: Batch -> [B, width]. With `weights`, which training asks for, `noises` are read.
+        """The Encoder: Batch -> [B, width]. With `weights`, as for training, `noises` are read, too.
 
         Raises:
             InputError: an unknown encoder, or one that wants another `rate`; the folder `noises` does not exist or
@@ -216,7 +212,7 @@ class Audio:
 
             from multicl.modalities.audio.noises import read
 
-            read(self.noises, self.rate, self.channel, torch.device("cpu"))  # now: what is wrong with it is told early
+            read(self.noises, self.rate, self.channel, torch.device("cpu"))  # to tell early what is wrong with it
         encoder = self._encoder(weights)
         if self.windows == 1:
             return encoder
@@ -232,7 +228,7 @@ class Audio:
             found = pretrained.build(self.encoder, self.rate, self.max_seconds, weights and self.pretrained)
             lora.adapted(found.model, self.lora, "audio")
             return found
-        require(not self.lora, "lora", self.lora, "0 but for an encoder of Hugging Face")
+        require(not self.lora, "lora", self.lora, "0 unless the encoder is one of Hugging Face")
         from multicl.modalities.audio.encoders import Custom, Small, SmallWave
         from multicl.modalities.audio.mel import LogMel
 
@@ -257,10 +253,7 @@ class Audio:
             InputError: the encoder was a module of the user's own, which a folder cannot hold.
         """
         if not isinstance(self.encoder, str):
-            raise InputError(
-                f"the audio encoder is a module of your own ({type(self.encoder).__name__}); "
-                "give it again when loading: modalities={...: Audio(encoder=my_module)}"
-            )
+            raise checks.not_saved("audio", self.encoder)
         if self.encoder == "small":
             return self
         return dataclasses.replace(self, encoder=str(folder), pretrained=False)
@@ -272,23 +265,23 @@ class Audio:
         return export.forms(encoder)
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-        """Write a built and trained encoder as transformers loads it; gives how to use it, as Markdown.
+        """Write a trained encoder as transformers loads it; gives its use, as Markdown.
 
         Args:
-            head: what comes after it, for which there is no place. form: "transformers".
+            head: must be None: transformers has no place for one. form: "transformers".
 
         Raises:
-            InputError: it is no model of transformers, or a head is given.
+            InputError: it is not a model of transformers, or a head is given.
         """
         from multicl.modalities.audio import export
 
         return export.write(self, encoder, head, folder, form)
 
     def half(self, encoder: nn.Module) -> Half:
-        """A built and trained encoder as the audio half of CLAP; see `multicl.types.Half`.
+        """A trained encoder as the audio half of CLAP; see `multicl.types.Half`.
 
         Raises:
-            InputError: it is no such half.
+            InputError: it is not such a half.
         """
         from multicl.modalities.audio import export
 
@@ -301,7 +294,7 @@ class Audio:
         return suggest(cells, accelerator, pretrained)
 
     def preview(self, raw: Any) -> tuple[str, bytes]:
-        """One cell for a page: (MIME type, bytes) that browsers play; large or unplayable sounds: 10 s of Ogg Vorbis.
+        """One cell for a page: (MIME type, bytes) that browsers play; of large or other sounds 10 s of Ogg Vorbis.
 
         Raises:
             BadSample: as `load`.
@@ -311,9 +304,9 @@ class Audio:
         return decode.preview(raw, self.channel)
 
     def show(self, batch: Batch) -> list[tuple[str, bytes]]:
-        """Each row of a batch or a view of it for a page: Ogg Vorbis, masked stretches of time silent.
+        """Each row of a batch or a view of it for a page: Ogg Vorbis, with masked spans of time silent.
 
-        Masked bands of frequency cannot be heard missing: they are the spectrogram's affair.
+        Masked bands of frequency are heard all the same: the encoder masks them in the spectrogram.
         """
         from multicl.modalities.audio import decode
         from multicl.modalities.audio.mel import covered

@@ -25,9 +25,9 @@ PADDING = 1e-4
 class WaveModel(nn.Module):
     """wav2vec2, HuBERT, WavLM and their kin: waveform -> mean of the states over the clip's own frames.
 
-    Padding changes nothing: beside the attention mask, a feature encoder that normalises over time (wav2vec2-base) does
-    so over the clip's own length, as if it were alone; and a model that feels padding all the same (data2vec, adapters)
-    is given clips of one length at a time. Time masks are silence; frequency masks do not apply.
+    Padding changes nothing: the model gets an attention mask; a feature encoder that normalises over time
+    (wav2vec2-base) does so over the clip's own length; and a model that padding changes all the same (data2vec,
+    adapters) gets clips of one length at a time. Time masks are silence; frequency masks have no effect.
     """
 
     model: Any  # the methods used are those of a family of classes
@@ -44,7 +44,6 @@ class WaveModel(nn.Module):
             for child_name, child in list(parent.named_children()):
                 if isinstance(child, nn.GroupNorm) and child.num_groups == child.num_channels:
                     setattr(parent, child_name, ClipNorm(child))
-        self.feels_padding = False
         self.feels_padding = self._feels_padding()
 
     def forward(self, batch: Batch) -> Tensor:
@@ -67,7 +66,7 @@ class WaveModel(nn.Module):
         return torch.cat(parts)[order.argsort()]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute layers again for backward, those of the feature encoder for clips of the lengths that they had."""
+        """Recompute layers for backward; those of the feature encoder with the clips' lengths of the forward pass."""
         pretrained.recompute(self.model, enable)
         for layer in self.model.feature_extractor.modules():
             if hasattr(layer, "_gradient_checkpointing_func"):
@@ -85,7 +84,7 @@ class WaveModel(nn.Module):
 
     @property
     def norms(self) -> list[ClipNorm]:
-        """The norms that follow each clip's own length."""
+        """The norms over each clip's own length."""
         return [part for part in self.model.modules() if isinstance(part, ClipNorm)]
 
     def _encode(self, wave: Tensor, lengths: Tensor) -> Tensor:
@@ -97,7 +96,7 @@ class WaveModel(nn.Module):
         return mean_of_frames(states, self._frames(lengths))
 
     def _feels_padding(self) -> bool:
-        """Whether a clip has another vector beside a longer one than alone."""
+        """Whether a clip gets another vector beside a longer one than alone."""
         long = 16 * self.shortest
         wave = torch.arange(long, device=self.model.device).mul(0.3).sin().repeat(2, 1)
         lengths = torch.tensor([long // 2, long], device=wave.device)
@@ -113,7 +112,7 @@ class WaveModel(nn.Module):
     def _shortest(self) -> int:
         """Samples of the shortest clip that makes a frame."""
         most = 1
-        while True:  # doubling: the model's own formula is asked, not repeated
+        while True:  # doubling, as the model's own formula cannot be inverted
             most *= 2
             enough = self._frames(torch.arange(1, most + 1)) >= 1
             if bool(enough[-1]):
