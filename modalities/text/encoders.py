@@ -1,6 +1,6 @@
 """Encoders of text: Batch(ids [B, T], mask [B, T]) -> [B, W] float32.
 
-Padding never changes a row's result: a model that feels it is refused, unless all rows are filled to one length.
+Padding never changes a row's result: a model that it does change is refused, unless all rows are filled to one length.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LAYERS = {"first_last": 0, "top2": -2}
-"""Poolings of two layers: the one beside the last, of which 0 is the embeddings."""
+"""Poolings of two layers: the other one beside the last; 0 is the embeddings."""
 GROUP = 32
-"""Rows that are enough for a CPU to compute at full speed."""
+"""Rows with which a CPU reaches full speed."""
 WORTH = 0.8
-"""Share of a padded batch that is left without most of its padding, below which its rows are taken in groups."""
+"""Rows are taken in groups where those have at most this share of the batch's places, padding included."""
 
 
 def build(settings: Text, weights: bool) -> nn.Module:
     """The encoder that the settings name.
 
     Args:
-        weights: load those of a pretrained model, unless the settings have it begin at random.
+        weights: load those of a pretrained model, if the settings ask for them.
 
     Raises:
-        InputError: an encoder that cannot be had or does not fit the settings.
+        InputError: an encoder that cannot be loaded or does not fit the settings.
     """
     pooling: str = settings.pooling or "mean"
     if not isinstance(settings.encoder, str):
@@ -52,9 +52,7 @@ def build(settings: Text, weights: bool) -> nn.Module:
         return TransformerEncoder(lora.adapted(_small(settings, dropout), settings.lora, "text"), pooling)
     pooling = settings.pooling or sentence.pooling_of(settings.encoder) or pooling
     if weights and not settings.prompt and (prompt := sentence.prompt_of(settings.encoder)):
-        log.warning(
-            "text encoder %r: its files have it read %r before every text: give prompt=", settings.encoder, prompt
-        )
+        log.warning("text encoder %r: its files put %r before every text: give it as prompt=", settings.encoder, prompt)
     model = load(settings, pooling, weights and settings.pretrained)
     if weights and not settings.fill:
         tokenizer = tokens.tokenizer(settings.encoder, settings.max_tokens)
@@ -84,7 +82,7 @@ class TransformerEncoder(nn.Module):
         self.width = int(model.config.projection_size if projects else model.config.hidden_size)
 
     def forward(self, batch: Batch) -> Tensor:
-        """-> [B, width] float32. On a CPU, rows of about one length go together, where that saves padding."""
+        """-> [B, width] float32. On a CPU, rows of similar length are grouped where that saves padding."""
         ids, mask, lengths = batch.get("ids"), batch.get("mask"), batch.lengths
         if lengths is None or batch.device.type != "cpu" or len(batch) < 2 * GROUP:
             return self.pooled(ids, mask)
@@ -97,7 +95,7 @@ class TransformerEncoder(nn.Module):
         return torch.cat(parts)[order.argsort()]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute layers again for backward. ValueError: the model cannot."""
+        """Recompute layers for backward. ValueError: the model cannot."""
         pretrained.recompute(self.model, enable)
 
     def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -116,7 +114,7 @@ class TransformerEncoder(nn.Module):
 class WordEncoder(nn.Module):
     """Mean of the embeddings of hashed words and their parts, then an MLP: strong on little data, fast on a CPU.
 
-    Dropout leaves out whole tokens, and units of the MLP. Deep averaging networks (Iyyer et al., ACL 2015).
+    Dropout drops whole tokens, and units of the MLP. Deep averaging networks (Iyyer et al., ACL 2015).
     """
 
     def __init__(self, width: int, dropout: float) -> None:
@@ -169,7 +167,7 @@ class OwnEncoder(nn.Module):
         return out.float() if out.ndim == 2 else pool(out, mask, self.pooling)
 
     def _probe(self, length: int) -> int:
-        """Its width, seen on one row as long as they come; whatever does not fit shows here, not in mid-run."""
+        """Its width, measured on one row of the greatest length, so that errors show here and not in mid-run."""
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
         ids = torch.full((1, length), tokens.BYTES - 1, device=device)
         batch = Batch({"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)})
@@ -178,7 +176,7 @@ class OwnEncoder(nn.Module):
                 return int(self(batch).shape[1])
         except InputError:
             raise
-        except Exception as error:  # the user's code; their message is the useful one
+        except Exception as error:  # the user's code, which may raise anything
             raise InputError(
                 f"your text encoder {type(self.module).__name__} fails on (ids, mask) of [1, {length}], with ids in "
                 f"[0, {tokens.BYTES}): {type(error).__name__}: {error}"
@@ -186,7 +184,7 @@ class OwnEncoder(nn.Module):
 
 
 def _small(settings: Text, dropout: float) -> PreTrainedModel:
-    """BERT at a small size, over bytes, with random weights and without pooler."""
+    """A small BERT over bytes, with random weights and no pooler."""
     from transformers import BertConfig, BertModel
 
     config = BertConfig(

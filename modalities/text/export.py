@@ -29,16 +29,14 @@ POOLED = {
     "first_last": "the mean over the tokens of `attention_mask` of the first and the last of `hidden_states`",
     "top2": "the mean over the tokens of `attention_mask` of the last two of `hidden_states`",
 }
-"""Pooling -> the vector of a text."""
+"""Pooling -> the vector of a text, in words."""
 TOLERANCE = 1e-4
 """How far ONNX Runtime's unit vectors may be from PyTorch's."""
-
-
 FORMS = ("sentence-transformers", "transformers", "onnx")
 
 
 def forms(text: Text, encoder: nn.Module) -> tuple[str, ...]:
-    """What can hold this encoder."""
+    """The forms that can hold this encoder."""
     if not isinstance(encoder, TransformerEncoder) or encoder.model.config.is_encoder_decoder or text.fill:
         return ()
     as_sentence = _named(encoder) == "AutoModel" and (encoder.pooling != "pooler" or _pooler(encoder))
@@ -51,32 +49,35 @@ def _named(encoder: TransformerEncoder) -> str:
 
 
 def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-    """Write the encoder, its tokenizer and what else the form asks for; gives how it is used, for the model card.
+    """Write the encoder, its tokenizer and whatever else the form needs.
+
+    Returns:
+        How it is used, as Markdown for the model card.
 
     Raises:
-        InputError: the encoder, its pooling or its head cannot be had in this form.
+        InputError: this form cannot hold the encoder, its pooling or its head.
     """
-    forms: dict[str, Callable[[Text, TransformerEncoder, nn.Module | None, Path], str]]
-    forms = {"transformers": _transformers, "sentence-transformers": _sentence_transformers, "onnx": _onnx}
-    if form not in forms:
-        raise InputError(f"a text encoder cannot be exported to {form!r}: there are {sorted(forms)}")
+    writers: dict[str, Callable[[Text, TransformerEncoder, nn.Module | None, Path], str]]
+    writers = {"transformers": _transformers, "sentence-transformers": _sentence_transformers, "onnx": _onnx}
+    if form not in writers:
+        raise InputError(f"a text encoder cannot be exported to {form!r}: there are {sorted(writers)}")
     if not isinstance(encoder, TransformerEncoder):
         raise InputError(
             f"a {type(encoder).__name__} is no transformer, so {form} cannot hold it: train with --text.encoder NAME "
             "of the hub or a folder (multicl fit: --pretrained)"
         )
     if encoder.model.config.is_encoder_decoder:
-        raise InputError(f"half of the encoder-decoder {text.encoder!r} is no model that {form} loads by itself")
+        raise InputError(f"{form} cannot load the encoder of the encoder-decoder {text.encoder!r} alone")
     if text.fill:
-        raise InputError(f"{form} fills no text up to max_tokens, as fill=True has it: export the pair (--to clip)")
-    return forms[form](text, lora.merged(encoder), head, folder)
+        raise InputError(f"{form} does not pad texts to max_tokens, as fill=True does: export the pair (--to clip)")
+    return writers[form](text, lora.merged(encoder), head, folder)
 
 
 def half(text: Text, encoder: nn.Module) -> Half:
     """The encoder as the text half of CLIP, SigLIP or CLAP.
 
     Raises:
-        InputError: it is no transformer, or pools otherwise than they do.
+        InputError: it is not a transformer, or pools in another way than they do.
     """
     if not isinstance(encoder, TransformerEncoder):
         raise InputError(f"a {type(encoder).__name__} is no text half of a two-tower model")
@@ -92,7 +93,9 @@ def _half_tokenizer(text: Text) -> PreTrainedTokenizerBase:
     """The tokenizer; where padding is read like text (SigLIP) it gives no mask."""
     tokenizer = _tokenizer(text)
     tokenizer.model_input_names = ["input_ids"] if text.fill else ["input_ids", "attention_mask"]
-    tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # of what is named here it saves the value
+    tokenizer.init_kwargs["model_input_names"] = (
+        tokenizer.model_input_names
+    )  # save_pretrained writes the settings in here
     return tokenizer
 
 
@@ -115,15 +118,15 @@ A text's vector is {POOLED[encoder.pooling]}.
 
 
 def _texts(text: Text) -> str:
-    """Python for texts as the encoder reads them."""
+    """Python code for texts as the encoder reads them."""
     return f'[{text.prompt!r} + words for words in ["two words"]]' if text.prompt else '["two words"]'
 
 
 def _pooler(encoder: TransformerEncoder) -> list[nn.Module]:
-    """BERT's, a layer of its own after the first token's state, which sentence-transformers can hold; else empty."""
+    """The layers of a pooler like BERT's, which sentence-transformers can hold; empty for any other."""
     pooler = getattr(encoder.model, "pooler", None)
     layers = list(pooler.children()) if isinstance(pooler, nn.Module) else []
-    layers = [getattr(layer, "base_layer", layer) for layer in layers]  # of one with updates of low rank
+    layers = [getattr(layer, "base_layer", layer) for layer in layers]  # under LoRA
     return layers if [type(layer) for layer in layers] == [nn.Linear, nn.Tanh] else []
 
 
@@ -185,10 +188,10 @@ given = {{name: batch[name].astype(numpy.int64) for name in ("input_ids", "atten
 
 
 def _check_onnx(whole: nn.Module, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
-    """The file gives what PyTorch gives, for another number of texts of other lengths; where ONNX Runtime is there.
+    """Compare the file with PyTorch, on another number of texts of other lengths, if ONNX Runtime is installed.
 
     Raises:
-        InputError: it does not.
+        InputError: they differ.
     """
     if find_spec("onnxruntime") is None:
         return
@@ -212,7 +215,7 @@ def _tokenizer(text: Text) -> PreTrainedTokenizerBase:
     assert isinstance(ours, tokens.HubTokenizer)
     inner = hub.load_tokenizer(ours.name)
     inner.model_max_length = ours.limit
-    if not text.fill:  # else the side is read
+    if not text.fill:  # with it, the encoder reads the padding, and where it stands
         inner.padding_side = "right"
     if inner.pad_token is None:
         inner.pad_token = inner.eos_token
@@ -236,7 +239,7 @@ def byte_tokenizer(limit: int) -> PreTrainedTokenizerBase:
 
 
 def _letters() -> list[str]:
-    """The letter that stands for each byte in byte-level vocabularies (GPT-2): itself where it can be seen."""
+    """The letter of each byte in byte-level vocabularies (GPT-2): itself if it is printable."""
     seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = iter(range(256, 512))
     return [chr(byte if byte in seen else next(hidden)) for byte in range(256)]

@@ -24,7 +24,7 @@ KINDS = (
 
 
 def load_config(name: str) -> PreTrainedConfig:
-    """A fresh config of the text model: of a text-image or text-audio model (CLIP, CLAP), that of its text side."""
+    """A new copy of the text model's config; of a text-image or text-audio model (CLIP, CLAP), of its text half's."""
     from transformers import AutoConfig
 
     config: PreTrainedConfig = _load(name, AutoConfig.from_pretrained).get_text_config()
@@ -32,7 +32,7 @@ def load_config(name: str) -> PreTrainedConfig:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that stands beside the encoder."""
+    """The tokenizer that an encoder's files hold."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one text at a time, in workers that may be forks
     from transformers import AutoTokenizer
 
@@ -49,13 +49,13 @@ def build_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     """The architecture alone, with random weights."""
     try:
         model: PreTrainedModel = pretrained.fresh(config)
-    except ValueError as error:  # a config that AutoModel has no model for
+    except ValueError as error:  # no model belongs to this config
         raise _refusal(name, error) from error
     return model
 
 
 def read_json(name: str, file: str) -> Any:
-    """A JSON file that stands beside the encoder; None where there is none."""
+    """A JSON file among an encoder's files; None if there is none."""
     place, offline = locate(name)
     path = Path(place) / file
     if not Path(place).is_dir():
@@ -64,9 +64,9 @@ def read_json(name: str, file: str) -> Any:
 
         try:
             path = Path(hf_hub_download(place, file, local_files_only=offline))
-        except EntryNotFoundError:  # or, without the hub, never downloaded
+        except EntryNotFoundError:  # or offline, and never downloaded
             return None
-        except Exception as error:  # the hub's and the network's, of many kinds
+        except Exception as error:  # of the hub or the network, of many kinds
             raise _refusal(name, error) from error
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -78,15 +78,15 @@ def _load(name: str, loader: Callable[..., T], **settings: Any) -> T:
     place, offline = locate(name)
     try:
         return loader(place, local_files_only=offline, **settings)
-    except Exception as error:  # whatever a loader meets in files of others: all of it is this one message
+    except Exception as error:  # loaders raise anything on damaged files
         raise _refusal(name, error) from error
 
 
 @lru_cache(maxsize=64)
 def locate(name: str) -> tuple[str, bool]:
-    """Folder or hub id of an encoder, and whether only local files can serve it.
+    """Folder or hub id of an encoder, and whether only local files are to be used.
 
-    One quick question to the hub, since its loaders retry for most of a minute where there is no network.
+    The hub is asked once, with a short timeout: its loaders retry for most of a minute where there is no network.
 
     Raises:
         InputError: no folder of that name, and the hub does not know it either.
@@ -101,7 +101,7 @@ def locate(name: str) -> tuple[str, bool]:
         HfApi().model_info(repo, timeout=10)
     except (HFValidationError, RepositoryNotFoundError) as error:
         raise _refusal(name, "there is no such folder, nor such a model on the hub") from error
-    except Exception:  # no network, a timeout, offline mode: what was downloaded before may do
+    except Exception:  # no network, a timeout, offline mode: an earlier download may do
         return repo, True
     return repo, False
 

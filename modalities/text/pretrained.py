@@ -1,4 +1,4 @@
-"""Encoders of Hugging Face for text, loaded and tried against their tokenizer and the settings before they train."""
+"""Text encoders of Hugging Face: loaded, and checked against their tokenizer and the settings before they train."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "attention_dropout", "dropout"),
     *("dropout_rate", "dropout_prob", "embd_pdrop", "resid_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
 )
-"""Names under which transformers' configs keep hidden and attention dropout."""
+"""Names of hidden and attention dropout in transformers' configs."""
 LAYERDROPS = ("layerdrop", "layer_drop", "encoder_layerdrop")
-"""Those of LayerDrop."""
+"""Names of LayerDrop."""
 PADDING = 1e-3
 """Share of its norm by which a vector may differ for padding: rounding, and no more."""
 
@@ -35,12 +35,12 @@ def load(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     """The encoder of `settings.encoder`, a name or a folder, in training mode.
 
     Args:
-        pooling: as settled; the pooler is taken off where it is not asked for.
+        pooling: never None; unless it is "pooler", the model's pooler is taken off.
         weights: load them; otherwise the architecture begins at random.
 
     Raises:
-        InputError: no such model, one that does not read text, or one that its files, its tokenizer or the settings do
-            not fit.
+        InputError: no such model, one that does not read text, or one that does not fit its files, its tokenizer or the
+            settings.
     """
     name = settings.encoder
     assert isinstance(name, str)
@@ -60,7 +60,7 @@ def load(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     if pooling == "pooler" and not _pools(model, tokenizer):
         raise InputError(f"text setting pooling='pooler': encoder {name!r} has none; give pooling='cls'")
     if pooling != "pooler" and getattr(model, "pooler", None) is not None:
-        model.register_module("pooler", None)  # it would be weights that take no part in the loss
+        model.register_module("pooler", None)  # its weights would take no part in the loss
     if lost := [key for key, p in model.named_parameters() if id(p) in absent]:
         raise InputError(
             f"the weights of text encoder {name!r} lack {len(lost)} tensors of its architecture, {lost[0]!r} among "
@@ -74,10 +74,10 @@ def load(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
 
 
 def check_padding(encoder: TransformerEncoder, tokenizer: tokens.Tokenizer, name: str) -> None:
-    """Refuse an encoder that gives a short text one vector alone, and another beside a long text.
+    """Check that a short text gets the same vector alone as beside a long text.
 
     Raises:
-        InputError: it does.
+        InputError: it does not.
     """
     texts = [torch.as_tensor(tokenizer(text), dtype=torch.int64) for text in ("a", "a text of some more words")]
     ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=tokenizer.pad)
@@ -86,23 +86,23 @@ def check_padding(encoder: TransformerEncoder, tokenizer: tokens.Tokenizer, name
         alone, beside = encoder.pooled(texts[0][None], mask[:1, : len(texts[0])])[0], encoder.pooled(ids, mask)[0]
     if (alone - beside).norm() > PADDING * alone.norm():
         raise InputError(
-            f"text encoder {name!r}: what it makes of a text depends on how far the batch is padded; give fill=True "
-            "(--text.fill), and every text is filled up to max_tokens"
+            f"text encoder {name!r}: a text's vector depends on how far the batch is padded; give fill=True "
+            "(--text.fill), which pads every text to max_tokens"
         )
 
 
 def set_dropout(module: nn.Module, dropout: float) -> None:
-    """Every dropout layer of a module drops this share, in place."""
+    """Set the probability of every dropout layer of a module, in place."""
     for part in module.modules():
         if isinstance(part, nn.Dropout):
             part.p = float(dropout)
 
 
 def _pools(model: PreTrainedModel, tokenizer: tokens.HubTokenizer) -> bool:
-    """Whether a model gives a pooled output: of its first token where it has a pooler, CLIP's and SigLIP's as they do.
+    """Whether a model gives a pooled output: by a pooler of its first token, or as CLIP's and SigLIP's.
 
     Raises:
-        InputError: a pooler that would look at another token than the leading one it was made for.
+        InputError: a pooler that would look at another token than [CLS], which it was made for.
     """
     if getattr(model, "pooler", None) is not None:
         if not tokenizer.leads_with_cls:
@@ -117,7 +117,7 @@ def _pools(model: PreTrainedModel, tokenizer: tokens.HubTokenizer) -> bool:
 
 
 def _set_config(config: PreTrainedConfig, dropout: float | None, name: str) -> None:
-    """Dropout as asked; no LayerDrop, which would leave whole layers without gradients at random."""
+    """Set dropout, and turn off LayerDrop, which would leave whole layers without gradients at random."""
     if dropout is not None:
         for key in DROPOUTS:
             if hasattr(config, key):

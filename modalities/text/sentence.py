@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MODULES, SETTINGS = "modules.json", "config_sentence_transformers.json"
 POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
-"""Their name of a pooling -> ours; they know others that we do not."""
+"""Their name of a pooling -> ours; others of theirs are not known here."""
 FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -27,16 +27,16 @@ FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""How versions before 5 say it."""
+"""The same in files of versions before 5, and in ours: a flag for each."""
 HARMLESS = ("Normalize", "Dropout")
-"""Parts behind the pooling that change no cosine."""
+"""Parts after the pooling that change no cosine."""
 
 
 def pooling_of(name: str) -> str | None:
     """The pooling that an encoder's files name; None where they are not of sentence-transformers.
 
     Raises:
-        InputError: they pool in a way that we do not know.
+        InputError: they pool in a way that is not known here.
     """
     try:
         return _pooling_of(name)
@@ -74,14 +74,14 @@ def _pooling_of(name: str) -> str | None:
 
 
 def prompt_of(name: str) -> str:
-    """What an encoder's files put before every text; empty where they put nothing."""
+    """The prompt that an encoder's files put before every text; empty if none."""
     settings = hub.read_json(name, SETTINGS) or {}
     prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
     return str(prompts.get(default) or "") if default else ""
 
 
 def copy_files(name: str, folder: Path) -> None:
-    """What `pooling_of` reads, if anything, in another folder."""
+    """Write the files that `pooling_of` reads, if there are any, to another folder."""
     modules = hub.read_json(name, MODULES)
     if modules is None:
         return
@@ -91,15 +91,15 @@ def copy_files(name: str, folder: Path) -> None:
 
 
 def write_files(folder: Path, pooling: str, width: int, limit: int, head: Sequence[nn.Module], prompt: str) -> None:
-    """Make a folder that holds a transformer and its tokenizer one of sentence-transformers, of any version from 2.
+    """Turn a folder with a transformer and its tokenizer into one of sentence-transformers, for any version from 2 on.
 
     Args:
         pooling: ours. width: of the features. limit: tokens after which texts are cut.
-        head: linear maps and activations that come after the pooling; then vectors are made unit vectors.
-        prompt: comes before every text.
+        head: linear layers and activations after the pooling; a normalisation to unit vectors follows.
+        prompt: put before every text.
 
     Raises:
-        InputError: a pooling or a layer that they do not have.
+        InputError: a pooling or a layer that sentence-transformers does not have.
     """
     theirs = {ours: name for name, ours in POOLINGS.items()}
     if pooling not in theirs:
@@ -135,7 +135,7 @@ def write_files(folder: Path, pooling: str, width: int, limit: int, head: Sequen
 
 
 def _dense(layers: Sequence[nn.Module]) -> list[tuple[nn.Linear, nn.Module]]:
-    """Each linear map with what follows it."""
+    """Each linear layer with the activation that follows it, an Identity if none."""
     found: list[tuple[nn.Linear, nn.Module]] = []
     for layer in layers:
         if isinstance(layer, nn.Identity):

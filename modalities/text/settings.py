@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from multicl.types import BadSample, Batch, Half, InputError, Kind, Suggestion
+from multicl.modalities import checks
+from multicl.types import BadSample, Batch, Half, Kind, Suggestion
 
 if TYPE_CHECKING:
     import random
@@ -20,53 +22,56 @@ if TYPE_CHECKING:
 
     EncoderLike = str | nn.Module
 else:
-    EncoderLike = str  # what a command line can say; a user's nn.Module comes from Python
+    EncoderLike = str  # all that a command line can name; an nn.Module comes from Python
 
+Pooling = Literal["mean", "cls", "pooler", "last", "first_last", "top2"]
 PREVIEW = 200
 """Characters of a text that a page shows."""
+
+_require = partial(checks.require, "text")
 
 
 @dataclass(frozen=True)
 class Text:
-    """Strings as a modality. Dropout is the augmentation (SimCSE, arXiv:2104.08821); tokens may be left out, too.
+    """Strings as a modality. Dropout is the augmentation (SimCSE, arXiv:2104.08821); tokens may be dropped, too.
 
     Raises:
         InputError: a setting out of its range.
     """
 
     encoder: EncoderLike = "small"
-    """Offline: "small", a transformer over bytes, or "words", hashed words and their parts, very fast. Else a Hugging
-    Face name ("distilbert-base-uncased", "hf/ORG/NAME"), a folder of transformers or sentence-transformers, or in
-    Python any nn.Module that makes (ids, mask) of bytes into [B, W] or [B, T, W]."""
+    """Offline: "small", a transformer over bytes, or "words", a very fast bag of hashed words and their parts. Others:
+    a Hugging Face name ("distilbert-base-uncased", "hf/ORG/NAME"), a folder of transformers or sentence-transformers,
+    or in Python any nn.Module that turns (ids, mask) of bytes into [B, W] or [B, T, W]."""
     _: KW_ONLY
     column: str | None = None
     """Column of the rows; None: the node's name."""
     tower: str | None = None
     """Nodes that name one tower share its weights; None: the node's name."""
-    pooling: Literal["mean", "cls", "pooler", "last", "first_last", "top2"] | None = None
+    pooling: Pooling | None = None
     """Tokens -> one vector. "cls": the last layer's state of the leading [CLS] token (SimCSE's cls_before_pooler);
-    "pooler": that through the checkpoint's own pooler (SimCSE's cls); "last": of the last token, for decoders;
-    "first_last", "top2": mean over tokens of two layers, the embeddings and the last, or the last two, as SimCSE's code
-    has them. None: what an encoder of sentence-transformers says, "mean" for all others."""
+    "pooler": that state through the checkpoint's own pooler (SimCSE's cls); "last": the state of the last token, for
+    decoders; "first_last", "top2": the mean over tokens and two layers, the embeddings and the last, or the last two,
+    as in SimCSE's code. None: as the files of sentence-transformers say; for other encoders "mean"."""
     max_tokens: int = 128
-    """Longer texts are cut: tokens with the special ones; bytes and [CLS] for "small", words for "words"."""
+    """Longer texts are cut; special tokens count. "small" counts bytes and [CLS], "words" counts words."""
     fill: bool = False
-    """Every text is filled up to `max_tokens` with padding that is read like text, as SigLIP was trained: on the side
-    that the tokenizer names, and no further than the tokenizer goes."""
+    """Pad every text to `max_tokens` with tokens that are read like text, as SigLIP was trained: on the tokenizer's
+    padding side, and no further than its own limit."""
     prompt: str = ""
-    """Comes before every text, as in "query: "; nodes of one tower may have prompts of their own."""
+    """Put before every text, such as "query: "; nodes of one tower may have prompts of their own."""
     deletion: float = 0.0
-    """In strong views, the chance of each token to be left out, in [0, 1)."""
+    """In strong views, the probability that a token is dropped, in [0, 1)."""
     crop: float = 1.0
-    """In strong views, the least share of a text that a random span of it keeps, in (0, 1]; 1: all is kept."""
+    """In strong views, one random span of the text is kept: its least share of the text, in (0, 1]; 1: all is kept."""
     cutoff: float = 0.0
-    """In strong views, the share of a random span that is left out, in [0, 1)."""
+    """In strong views, one random span of the text is dropped: its share of the text, in [0, 1)."""
     dropout: float | None = None
     """Hidden and attention dropout, in [0, 1); None: the encoder's own (0.1 offline)."""
     pretrained: bool = True
     """Load a Hugging Face encoder's weights; False: its architecture with random weights."""
     lora: int = 0
-    """Rank of LoRA's updates of all linear maps (arXiv:2106.09685), which alone train, beside the heads; 0: all weights
+    """Rank of LoRA's updates (arXiv:2106.09685) to all linear layers: only they and the heads train; 0: all weights
     train. Needs peft; an export has them merged."""
     width: int = 256
     """Width of the features that "small" and "words" give."""
@@ -76,7 +81,7 @@ class Text:
     """Attention heads of "small"; their number divides `width`."""
 
     own: ClassVar[tuple[str, ...]] = ("prompt", "deletion", "crop", "cutoff")
-    """In which nodes that share a tower may differ."""
+    """Settings in which nodes of one tower may differ."""
     projection: ClassVar[str] = "text_projection"
     """What comes after the text half in a two-tower model of transformers."""
 
@@ -86,17 +91,15 @@ class Text:
             _require(isinstance(value, int) and value >= least, name, value, f"a whole number, {least} or more")
         _require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")
         _require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        _require(isinstance(self.lora, int) and self.lora >= 0, "lora", self.lora, "a whole number, 0 or more")
-        named = bool(self.encoder) if isinstance(self.encoder, str) else callable(self.encoder)
-        _require(named, "encoder", self.encoder, '"small", "words", a name, a folder (as a string), or an nn.Module')
-        known = ("mean", "cls", "pooler", "last", "first_last", "top2")
-        _require(self.pooling is None or self.pooling in known, "pooling", self.pooling, f"one of {known}")
+        checks.check_common("text", self.encoder, self.lora, '"small", "words", a name, a folder (as a string)')
+        known = get_args(Pooling)
+        _require(self.pooling in (None, *known), "pooling", self.pooling, f"one of {known}")
         _require(0 <= self.deletion < 1, "deletion", self.deletion, "in [0, 1)")
         _require(0 < self.crop <= 1, "crop", self.crop, "in (0, 1]")
         _require(0 <= self.cutoff < 1, "cutoff", self.cutoff, "in [0, 1)")
 
     def _check_encoder(self) -> None:
-        """The encoder can do what is asked. Not before it is built, as a recipe may name another one until then."""
+        """Check that the settings suit the encoder; when it is built, as a recipe may name another one until then."""
         transformer = isinstance(self.encoder, str) and self.encoder != "words"
         _require(not self.fill or self.encoder != "words", "fill", self.fill, "False for encoder 'words'")
         _require(not self.lora or transformer, "lora", self.lora, f"0 for {_label(self.encoder)}")
@@ -109,13 +112,13 @@ class Text:
             poolings |= {"pooler"}
         for name, off in (("deletion", 0), ("crop", 1), ("cutoff", 0)):  # parts of words have no order
             kept = self.encoder != "words" or getattr(self, name) == off
-            _require(kept, name, getattr(self, name), f"{off} for encoder 'words', whose dropout leaves out tokens")
+            _require(kept, name, getattr(self, name), f"{off} for encoder 'words', whose dropout drops tokens")
         wanted = " or ".join(f'"{p}"' for p in sorted(poolings))
         _require(self.pooling in {None, *poolings}, "pooling", self.pooling, f"{wanted} for {_label(self.encoder)}")
 
     @property
     def source(self) -> Hashable:
-        """What decides load, collate and view: the prompt, the tokens, their number, and which are left out."""
+        """The settings that decide load, collate and view."""
         return ("text", self._tokens, self.max_tokens, self.fill, self.prompt, self.deletion, self.crop, self.cutoff)
 
     @property
@@ -125,7 +128,7 @@ class Text:
 
     @property
     def _tokens(self) -> str:
-        """Name of the tokenizer; a user's own module reads bytes."""
+        """Name of the tokenizer; a module of the user's own reads bytes."""
         return self.encoder if isinstance(self.encoder, str) and self.encoder != "small" else "bytes"
 
     def _tokenizer(self) -> Tokenizer:
@@ -134,11 +137,11 @@ class Text:
         return tokens.tokenizer(self._tokens, self.max_tokens)
 
     def load(self, raw: Any, rng: random.Random | None) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """A string -> [T] int32 token ids; of several strings `rng` picks one, without it the first.
+        """A string -> [T] int32 token ids; of several strings `rng` picks one; without it, the first is taken.
 
         Raises:
             BadSample: not a string, no text in it, or no string with text among several.
-            InputError: the tokenizer cannot be had.
+            InputError: the tokenizer cannot be loaded.
         """
         texts = _texts(raw)
         text = rng.choice(texts) if rng is not None and len(texts) > 1 else texts[0]
@@ -148,11 +151,11 @@ class Text:
         return ids
 
     def each(self, raw: Any) -> Sequence[Any]:
-        """The texts of a cell that holds several, or the cell."""
+        """The texts of a cell that holds several, or else the cell itself."""
         return [text for text in raw if isinstance(text, str) and text.strip()] if isinstance(raw, list) else [raw]
 
     def single(self, values: Any) -> bool:
-        """Whether these are one text; a list is of cells, not the several texts of one."""
+        """Whether this is one text; a list holds cells, not the several texts of one cell."""
         return isinstance(values, str)
 
     def collate(self, samples: Sequence[np.ndarray[Any, np.dtype[np.int32]]]) -> Batch:
@@ -171,7 +174,7 @@ class Text:
         return Batch({"ids": padded, "mask": mask, "lengths": lengths}, padded=("ids", "mask"))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """The batch itself, as the encoder's dropout makes views differ; of a strong view the tokens that are left."""
+        """The batch itself, as the encoder's dropout makes views differ; in a strong view, less the dropped tokens."""
         if seeds is None or kind == "weak" or (not self.deletion and not self.cutoff and self.crop == 1):
             return batch
         from multicl.modalities.text import augment
@@ -180,10 +183,10 @@ class Text:
         return augment.thinned(batch, seeds, self.deletion, self.crop, self.cutoff, special)
 
     def build(self, weights: bool = True) -> nn.Module:
-        """Batch -> [B, width] float32. weights False: no download of weights, nor of anything else after `restored`.
+        """The Encoder: Batch -> [B, width] float32. Without `weights` none are downloaded; after `restored` nothing is.
 
         Raises:
-            InputError: the encoder is unknown, cannot be reached, or does not fit these settings.
+            InputError: the encoder is unknown, cannot be loaded, or does not fit these settings.
         """
         from multicl.modalities.text import encoders
 
@@ -205,13 +208,10 @@ class Text:
         """These settings with the encoder's name replaced by the folder that `save` wrote, and no weights to load.
 
         Raises:
-            InputError: the encoder was the user's own module, which no folder can bring back.
+            InputError: the encoder was a module of the user's own, which a folder cannot hold.
         """
         if not isinstance(self.encoder, str):
-            raise InputError(
-                f"the text encoder was your own {type(self.encoder).__name__}, which is not saved as code: load with "
-                "modalities={...}, giving Text(your_module) for this node"
-            )
+            raise checks.not_saved("text", self.encoder)
         offline = self.encoder in ("small", "words")
         return dataclasses.replace(self, encoder=self.encoder if offline else str(folder), pretrained=False)
 
@@ -222,17 +222,17 @@ class Text:
         return export.forms(self, encoder)
 
     def half(self, encoder: nn.Module) -> Half:
-        """A built and trained encoder as the text half of CLIP, SigLIP or CLAP; see `multicl.types.Half`.
+        """A trained encoder as the text half of CLIP, SigLIP or CLAP; see `multicl.types.Half`.
 
         Raises:
-            InputError: it is no such half.
+            InputError: it is not such a half.
         """
         from multicl.modalities.text import export
 
         return export.half(self, encoder)
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-        """Write a built and trained encoder as another library loads it; gives how to use it there, as Markdown.
+        """Write a trained encoder as another library loads it; gives its use, as Markdown.
 
         Args:
             head: what comes after it, if anything. form: transformers, sentence-transformers or onnx.
@@ -255,14 +255,9 @@ class Text:
         return _shown(_clean(_texts(raw)[0].strip()))
 
     def show(self, batch: Batch) -> list[tuple[str, bytes]]:
-        """The tokens of each row of a batch or a view of it as text, for a page; the encoder's dropout is to come."""
+        """Each row of a batch or a view of it as text, for a page; the encoder's dropout is not seen in it."""
         ids, mask, said = batch.get("ids").cpu(), batch.get("mask").cpu(), self._tokenizer().said
         return [_shown(said(row[kept].numpy())) for row, kept in zip(ids, mask, strict=True)]
-
-
-def _require(holds: bool, name: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise InputError(f"text setting {name}={value!r}: it must be {wanted}")
 
 
 def _label(encoder: object) -> str:
@@ -286,7 +281,7 @@ def _shown(text: str) -> tuple[str, bytes]:
 
 
 def _clean(text: str) -> str:
-    """Valid Unicode: halves of an emoji (surrogates, which JSON may hold) are joined, or become U+FFFD if alone."""
+    """Valid Unicode: surrogates, which JSON may hold, are joined in pairs, and become U+FFFD where they are alone."""
     try:
         text.encode()
     except UnicodeEncodeError:

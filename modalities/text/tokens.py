@@ -29,11 +29,11 @@ NGRAMS = (3, 4, 5)
 
 
 class Tokenizer(Protocol):
-    """Text -> [T] int32 ids, cut to the limit it was made with."""
+    """Text -> [T] int32 ids, cut to `limit`."""
 
     @property
     def pad(self) -> int:
-        """Id that fills a batch; masked, so that any id will do."""
+        """Id of padding; it is masked, so that any id will do."""
         ...
 
     @property
@@ -43,12 +43,12 @@ class Tokenizer(Protocol):
 
     @property
     def left(self) -> bool:
-        """Texts are filled up on the left, where padding is read like text."""
+        """Whether padding goes to the left, where it is read like text."""
         ...
 
     @property
     def special(self) -> tuple[int, ...]:
-        """Ids that it puts around every text."""
+        """Ids of the tokens that are put around every text."""
         ...
 
     def __call__(self, text: str) -> Ids:
@@ -56,13 +56,13 @@ class Tokenizer(Protocol):
         ...
 
     def said(self, ids: Ids) -> str:
-        """The text that ids stand for, without special tokens, for a page."""
+        """What ids say, without special tokens, for a page."""
         ...
 
 
 @lru_cache(maxsize=16)
 def tokenizer(name: str, limit: int) -> Tokenizer:
-    """The tokenizer "bytes" or "words", or that of a Hugging Face encoder; InputError where it cannot be had."""
+    """The tokenizer "bytes" or "words", or that of a Hugging Face encoder; InputError where it cannot be loaded."""
     if name == "bytes":
         return ByteTokenizer(limit)
     if name == "words":
@@ -84,19 +84,19 @@ class ByteTokenizer:
 
     def __call__(self, text: str) -> Ids:
         """[T] int32, T in [1, limit]."""
-        # A character has at least one byte: no need to encode more than the limit.
+        # a character has at least one byte: no more of them than the limit need be encoded
         codes = np.frombuffer(text[: self.limit].encode()[: self.limit - 1], dtype=np.uint8)
         return np.concatenate([np.ones(1, np.int32), codes.astype(np.int32) + 2])
 
     def said(self, ids: Ids) -> str:
-        """The bytes as UTF-8; what is left of a character cut through is U+FFFD."""
+        """The bytes as UTF-8; a character that was cut through is U+FFFD."""
         return bytes(int(i) - 2 for i in ids if i >= 2).decode(errors="replace")
 
 
 class WordTokenizer:
     """Words, their character n-grams and pairs of neighbours, hashed (fastText, arXiv:1607.04606 and 1607.01759).
 
-    Ids in [1, 65536). Case and compatibility forms (NFKC) are folded; the n-grams of a word see its ends, and the pairs
+    Ids in [1, 65536). Case and compatibility forms (NFKC) are folded; the n-grams mark the ends of a word, the pairs
     those of the text. CRC-32 is the same in every process and version. The limit counts words.
     """
 
@@ -108,7 +108,7 @@ class WordTokenizer:
         self.limit = limit
 
     def __call__(self, text: str) -> Ids:
-        """[T] int32, some twenty a word; of valid Unicode that is not blank at least one."""
+        """[T] int32, some twenty a word; at least one for valid Unicode that is not blank."""
         folded = unicodedata.normalize("NFKC", text).casefold()
         words = re.findall(r"\w+|[^\w\s]", folded)[: self.limit]
         ids = [i for word in words for i in _parts(word)]
@@ -117,7 +117,7 @@ class WordTokenizer:
         return np.array(ids, dtype=np.int32)
 
     def said(self, ids: Ids) -> str:
-        """Their number: hashes do not tell what they are of."""
+        """Their number, as hashes cannot be read back."""
         return f"{len(ids)} hashed pieces of words"
 
 
@@ -175,7 +175,7 @@ class HubTokenizer:
         return np.array(ids, dtype=np.int32)
 
     def said(self, ids: Ids) -> str:
-        """As the tokenizer puts them together; words that it does not know are its sign for them."""
+        """As the tokenizer decodes them; a word outside its vocabulary is its unknown token."""
         around = {*self.special, self.pad}
         return str(self.inner.decode([int(i) for i in ids if int(i) not in around]))
 
@@ -186,7 +186,7 @@ class HubTokenizer:
 
 
 def _fast(inner: PreTrainedTokenizerBase, limit: int) -> RustTokenizer | None:
-    """A fast tokenizer's core, set once: what is around it takes several times as long for a short text."""
+    """A fast tokenizer's core, configured once: the code around it takes several times as long for a short text."""
     if not inner.is_fast:
         return None
     core: RustTokenizer = copy.deepcopy(inner.backend_tokenizer)

@@ -102,7 +102,7 @@ def test_a_net_of_timm(tmp_path: Path) -> None:
         (lambda: Text("words", lora=4).build(), "lora=4: it must be 0 for encoder 'words'"),
         (lambda: Image(lora=4).build(), "lora=4: it must be 0 unless the encoder is one of Hugging Face or timm, not"),
         (lambda: Image("hf/a/b", lora=-1), "lora=-1: it must be a whole number, 0 or more"),
-        (lambda: Audio("small", lora=4).build(), "lora=4: it must be 0 but for an encoder of Hugging Face"),
+        (lambda: Audio("small", lora=4).build(), "lora=4: it must be 0 unless the encoder is one of Hugging Face"),
         (lambda: Audio("a/b", lora=-1), "lora=-1: it must be a whole number, 0 or more"),
         (lambda: Image("timm/resnet10t", pretrained=False, lora=4).build(), "a ResNet has no linear maps to update"),
     ],

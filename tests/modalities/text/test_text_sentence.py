@@ -23,7 +23,7 @@ def test_a_prompt_that_the_files_have_is_told(tmp_path: Path, caplog: pytest.Log
     settings = {"prompts": {"query": "query: ", "none": ""}, "default_prompt_name": "query"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     Text(str(folder), max_tokens=16).build()
-    assert "its files have it read 'query: ' before every text: give prompt=" in caplog.text
+    assert "its files put 'query: ' before every text: give it as prompt=" in caplog.text
     caplog.clear()
     Text(str(folder), max_tokens=16, prompt="query: ").build()
     (folder / "config_sentence_transformers.json").write_text(json.dumps({**settings, "default_prompt_name": None}))
