@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 EXACT_BELOW = 50_000
 """Vectors up to which exact search is quick enough."""
 WANTED = 0.95
-"""Recall@10 for which as many parts are looked at as it takes."""
+"""Recall@10 that is reached by probing as many parts as it takes."""
 QUERIES = 100
+"""Vectors with which recall is measured."""
 
 
 def build(table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int) -> Approximate:
     """Index a column of unit vectors and choose how many parts a search looks at.
 
     Args:
-        queries: [Q, D] such as will be asked, for measuring. vectors: how many the column has.
+        queries: [Q, D] like those to come, for measuring. vectors: how many the column has.
     """
     from lancedb.index import IvfFlat
 
@@ -37,11 +38,11 @@ def build(table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]
 def measure(
     table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int, parts: int
 ) -> Approximate:
-    """The fewest probes, among powers of 2, that give the recall that is wanted; else all parts."""
-    exact = [_ids(_search(table, column, q, None)) for q in queries]
-    probes, recall = 1, 0.0
+    """The fewest probes, among powers of 2, that reach the wanted recall; else all parts."""
+    exact = [_ten(table, column, q, None) for q in queries]
+    probes = 1
     while True:
-        found = [_ids(_search(table, column, q, probes)) for q in queries]
+        found = [_ten(table, column, q, probes) for q in queries]
         recall = recall_at(found, exact)
         if recall >= WANTED or probes >= parts:
             return Approximate(vectors, parts, probes, round(recall, 4))
@@ -49,7 +50,7 @@ def measure(
 
 
 def recall_at(found: Sequence[Sequence[int]], exact: Sequence[Sequence[int]]) -> float:
-    """Share of the exact nearest that were found, over all queries."""
+    """Share of the exact nearest neighbours that were found, over all queries."""
     hits = sum(len(set(f) & set(e)) for f, e in zip(found, exact, strict=True))
     return hits / max(1, sum(map(len, exact)))
 
@@ -62,10 +63,8 @@ def nearest(table: Any, column: str, vector: Any, probes: int | None) -> Any:
     return query.minimum_nprobes(probes).maximum_nprobes(0)  # more where a filter leaves too few
 
 
-def _search(table: Any, column: str, vector: Any, probes: int | None) -> Any:
-    return nearest(table, column, vector, probes).select(["id", "_distance"]).limit(10).to_arrow()
-
-
-def _ids(found: Any) -> list[int]:
+def _ten(table: Any, column: str, vector: Any, probes: int | None) -> list[int]:
+    """Ids of the 10 nearest rows."""
+    found = nearest(table, column, vector, probes).select(["id", "_distance"]).limit(10).to_arrow()
     ids: list[int] = found.column("id").to_pylist()
     return ids

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from multicl.files import check_writable
 from multicl.model import DEFAULT
 from multicl.report.gallery import Section, write_gallery
+from multicl.search.approximate import EXACT_BELOW
 from multicl.search.fill import Added
 from multicl.search.index import Hit, Index
 
@@ -29,12 +30,12 @@ def index(
     on_error: Literal["skip", "raise"] = "skip",
     exact_below: int | None = None,
 ) -> Added:
-    """Fill a database and say what came of it; launched by Accelerate, every rank does its share.
+    """Fill a database and print what was added; launched by Accelerate, every rank does its share.
 
     Args:
-        name: a run, a model or a hub name. out: the database. exact_below: see `Index.add`; default: 50,000.
-        space: a space's name, "features" for the encoder's own; default: the recipe's choice.
-        data, split, columns, batch_size, on_error: as `Index.add`.
+        name: a run, a model or a hub name. out: the database. exact_below: see `Index.add`; None: 50,000.
+        space: a space's name, or "features" for the encoder's own; None: the recipe's choice.
+        data, split, columns, batch_size, on_error: as in `Index.add`.
 
     Raises:
         InputError: as `Index` and `Index.add`.
@@ -43,8 +44,10 @@ def index(
 
     meet()
     there = Index(out, name, space=DEFAULT if space is None else None if space == "features" else space)
-    more = {} if exact_below is None else {"exact_below": exact_below}
-    added = there.add(data, split=split, columns=columns, batch_size=batch_size, on_error=on_error, **more)
+    added = there.add(
+        data, split=split, columns=columns, batch_size=batch_size, on_error=on_error,
+        exact_below=EXACT_BELOW if exact_below is None else exact_below,
+    )  # fmt: skip
     if there.world.rank == 0:
         say = f"{added.rows} rows of {', '.join(added.nodes)}: {added.new} added"
         say += f", {added.known} there before" if added.known else ""
@@ -74,14 +77,14 @@ def search(
 ) -> dict[str, list[Hit]]:
     """Print what a query finds, and a last line `RESULT {json}`; or write it as a page.
 
-    Args and errors: as `Index.search`. model: where the model lies now, if not where it was. html: the page's file.
+    Args and errors as in `Index.search`. model: where the model is now, if it has moved. html: the page's file.
     """
     there = Index(db, model)
     if html is not None:
         check_writable(html, "or give another --html")
     found = there.search(query, node=node, among=among, where=where, k=k, exact=exact)
     readers, _ = there.asked_as(query, node)
-    others = f" (--node {' or '.join(readers[1:])} reads it otherwise)" if readers[1:] else ""
+    others = f" (--node {' or '.join(readers[1:])} reads it in another way)" if readers[1:] else ""
     print(f"asked as {readers[0]}{others}")
     if html is not None:
         title = str(query) if len(str(query)) <= 2 * SHOWN else f"{str(query)[: 2 * SHOWN]}…"
@@ -117,7 +120,7 @@ def sections(found: Mapping[str, Sequence[Hit]]) -> list[Section]:
 
 
 def _columns(hits: Sequence[Hit], *but: str) -> list[str]:
-    """The plain columns that any of the rows has."""
+    """The plain columns that any row has."""
     return list(dict.fromkeys(name for hit in hits for name in hit.row if name not in but))
 
 

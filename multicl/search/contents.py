@@ -1,4 +1,4 @@
-"""What a row of data is, as an id, and which of its columns are plain values that a database can keep."""
+"""A row's content as an id, and which of its columns are plain values that a database can keep."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from multicl.data.rows import Rows
 from multicl.seeds import hash62
 
 PEEK = 100
-"""Cells by which a column is judged to be plain, before all of them are looked at."""
-
+"""Cells that are looked at first: most columns that are not plain are left out by these."""
 EXACT = 2**53
-"""Up to which floats are whole numbers without gaps."""
+"""Up to this, every whole number is a float."""
 
 
 def row_content(row: Mapping[str, Any], columns: Mapping[str, bool], base: Path | None) -> int:
     """62-bit id of what a row holds: equal cells, equal id, wherever the files lie.
 
     Args:
-        columns: those that count -> whether their strings are paths of files.
+        columns: name of each that counts -> whether its strings are paths of files.
         base: the folder of relative paths.
     """
     parts = []
     for column, files in columns.items():
         cell = row.get(column)
         if isinstance(cell, float) and cell.is_integer():
-            cell = int(cell)  # a column is of floats as soon as one of its cells is empty or has a half
+            cell = int(cell)  # an integer column becomes one of floats where a cell is empty
         if not is_null(cell):
             parts.append(f"{column}={_digest(resolve_path(cell, base, 'files' if files else 'values'), files)}")
     return hash62("row content", *parts)
@@ -50,13 +49,13 @@ def _digest(cell: Any, file: bool) -> str:
     if file and isinstance(cell, str | os.PathLike):
         try:
             cell = Path(cell).read_bytes()
-        except (OSError, ValueError):  # embedding says what is wrong with it
+        except (OSError, ValueError):  # embedding tells what is wrong with it
             cell = os.fspath(cell)
     if isinstance(cell, bytes | bytearray | memoryview):
         return hashlib.blake2b(cell, digest_size=16).hexdigest()
     if isinstance(cell, list | tuple):
         return f"[{' '.join(_digest(part, file) for part in cell)}]"
-    if getattr(cell, "mode", None) in ("P", "PA"):  # Pillow's, whose array is of places in a palette
+    if getattr(cell, "mode", None) in ("P", "PA"):  # of Pillow: its array would hold indices into a palette
         cell = cell.convert("RGBA")
     if hasattr(cell, "__array__") or hasattr(cell, "__array_interface__"):  # numpy's, torch's, Pillow's
         array = np.ascontiguousarray(cell)
@@ -66,9 +65,9 @@ def _digest(cell: Any, file: bool) -> str:
 
 
 def plain_columns(rows: Rows) -> dict[str, pa.DataType]:
-    """Columns of texts, numbers or truth values -> their Arrow type; the rest, media, lists and nulls, are left out.
+    """Columns of texts, numbers or booleans -> their Arrow type; all others (media, lists, nulls) are left out.
 
-    Of classes (`datasets.ClassLabel`) the names are kept, which are texts.
+    Classes (`datasets.ClassLabel`) are kept by their names, as texts.
     """
     found: dict[str, pa.DataType] = {}
     for column in rows.names or []:
@@ -82,7 +81,7 @@ def plain_columns(rows: Rows) -> dict[str, pa.DataType]:
 
 
 def _plain(cells: Iterable[Any]) -> pa.DataType | None:
-    """Null where there is nothing in them; whole numbers are integers, however they are written."""
+    """The Arrow type of cells, None if they are not plain: null if all are, int64 if all are whole numbers."""
     kinds: set[type] = set()
     whole = True
     for cell in cells:
@@ -100,7 +99,7 @@ def plain_cells(values: Sequence[Any], kind: pa.DataType, classes: Sequence[str]
     """Cells as Arrow keeps them; integers beyond 64 bits and other misfits are null.
 
     Args:
-        classes: what the values, their places, stand for; -1 is none of them.
+        classes: names, of which the values are indices; -1 is none of them.
     """
     if classes:
         values = [None if is_null(v) or v < 0 else classes[v] for v in values]
@@ -112,7 +111,7 @@ def plain_cells(values: Sequence[Any], kind: pa.DataType, classes: Sequence[str]
 
 
 def unicode(text: str) -> str:
-    """Halves of an emoji (surrogates, which JSON and files' names may hold) are joined, or become U+FFFD if alone."""
+    """Valid Unicode: surrogates, which JSON and file names may hold, are joined, or become U+FFFD where alone."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,8 @@
 """What a search database holds, and how it is opened: a table of rows, and one record about whose vectors they are.
 
-Table `rows`: id (content), row (number in the data), _source (which data), the data's plain columns (its own `id`, say,
-as `data_id`), and for each node of the model `NODE_vector` (unit vectors [D], null where a row lacks it), `NODE_mime`
-(null then, too), `NODE_preview`, for pages, and `_NODE_file`, which file it is where a folder or packed media say so.
+Table `rows`: id (content), row (number in the data), _source (which data), the data's plain columns (its own `id` as
+`data_id`), and for each node of the model `NODE_vector` (a unit vector [D]; null where a row lacks it), `NODE_mime`
+(null then, too), `NODE_preview`, for pages, and `_NODE_file`, the name of its file where the data have one.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from multicl.types import InputError
 
 ROWS, ABOUT = "rows", "multicl"
 SOURCE = "_source"
-"""Column that says which data a row is of; null: of rows in memory, or from before there was this column."""
+"""Column of the name of a row's data; null: rows in memory, or of a database from before this column."""
 SPARE = ("_wider", "_narrower")
-"""Columns that are there while one of integers becomes one of floats."""
+"""Columns that exist while a column of integers becomes one of floats."""
 OF_LANCE = {"_distance", "_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version"}
-"""Columns that LanceDB has of its own."""
+"""Columns of LanceDB's own."""
 UNFIT = r"[.`\0]|^\*$"
-"""What a name of LanceDB's columns cannot hold, or be."""
+"""What the name of a LanceDB column cannot contain, or be."""
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Approximate:
-    """How a node's vectors are searched approximately, and how well that does."""
+    """How a node's vectors are searched approximately, and how well."""
 
     rows: int
     """Vectors when the index was made."""
@@ -46,7 +46,7 @@ class Approximate:
     probes: int
     """Parts that a search looks at."""
     recall: float
-    """Of the 10 nearest, as measured against exact search."""
+    """Recall@10, measured against exact search."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class About:
 
 
 def fingerprint(model: Model) -> str:
-    """Hash (blake2b) of all weights that embed: the same before and after saving, on any device."""
+    """Hash (blake2b) of all weights but the objectives': the same before and after saving, on any device."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(model.towers.state_dict().items()):
         if not name.startswith("objectives."):
@@ -80,7 +80,7 @@ def connect(where: str | Path, create: bool = False) -> Any:
     Raises:
         InputError: LanceDB is not installed; there is no such folder, or it holds something else.
     """
-    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns that a new table is new
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns of every new table
     try:
         import lancedb
     except ImportError:
@@ -97,12 +97,12 @@ def connect(where: str | Path, create: bool = False) -> Any:
         name = str(folder)
     try:
         return lancedb.connect(name)
-    except Exception as error:  # of many kinds: a store that cannot be reached, a folder that may not be made
+    except Exception as error:  # of many kinds: an unreachable store, a folder without permission
         raise InputError(f"cannot open the search database {name}: {first_line(error)}") from error
 
 
 def _is_ours(folder: Path) -> bool:
-    """Empty, or begun by `write_about`, which comes first."""
+    """Whether a folder is empty, or has the record that is written first."""
     return (folder / f"{ABOUT}.lance").is_dir() or not any(folder.iterdir())
 
 
@@ -145,14 +145,14 @@ def schema_of(dims: Mapping[str, int], plain: Mapping[str, pa.DataType]) -> pa.S
 
 
 def file_column(node: str) -> str:
-    """The column of the files that a node's media are."""
+    """The column of the file names of a node's media."""
     return f"_{node}_file"
 
 
 def kept_names(columns: Iterable[str], nodes: list[str]) -> dict[str, str]:
-    """Columns of the data -> their names in the table: "id", which it has of its own, becomes "data_id".
+    """Columns of the data -> their names in the table, whose own columns, and LanceDB's, come first.
 
-    So do those that LanceDB has, and what it cannot have as a name is spelt otherwise: "a.b" becomes "a_b".
+    "id" becomes "data_id"; characters that a name cannot contain are replaced: "a.b" becomes "a_b".
     """
     own, taken, found = own_columns(nodes), set(columns), {}
     for column in columns:
@@ -165,12 +165,12 @@ def kept_names(columns: Iterable[str], nodes: list[str]) -> dict[str, str]:
 
 
 def own_columns(nodes: list[str]) -> set[str]:
-    """Names of the table's own columns, and of those that LanceDB has."""
+    """Names of the table's own columns and of LanceDB's."""
     of_nodes = (f"{node}_{end}" for node in nodes for end in ("vector", "mime", "preview"))
     return {"id", "row", SOURCE, *SPARE, *OF_LANCE, *of_nodes, *map(file_column, nodes)}
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of LanceDB says, in a line."""
+    """The message of a LanceDB error, in a line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

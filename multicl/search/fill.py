@@ -1,7 +1,7 @@
-"""Rows of data -> the database: what is not there yet, a chunk at a time, so that a killed filling goes on.
+"""Rows of data -> the database: those that are new, a chunk at a time, so that it can go on after a kill.
 
-Last comes what the same data held when they were indexed before: rows that stand elsewhere now, or are of another file,
-are told so; those that were changed or taken out go.
+Then rows that the same data held when they were indexed before: those with another number or file now get it; those
+that were changed or removed are deleted.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK = 1024
-"""Rows that are embedded and kept at once: what a kill loses at most."""
+"""Rows that are embedded and written at once: a kill loses no more."""
 
 
 @dataclass(frozen=True)
 class Added:
-    """What came of the rows of a data set; over all ranks."""
+    """What became of the rows of a data set; counts are over all ranks."""
 
     rows: int
     new: int
     known: int
     """Rows that were there before."""
     moved: int
-    """Of these, rows that the data have under another number or file now."""
+    """Those of them that have another number or file in the data now."""
     repeats: int
     """Rows that are copies of others of the data."""
     gone: int
-    """Rows that the data held before and hold no longer, taken out."""
+    """Rows that were deleted, as the data no longer hold them."""
     skipped: tuple[str, ...]
     """Cells of this rank that could not be read."""
     nodes: tuple[str, ...]
-    """Nodes that the data has."""
+    """Nodes that the data have a column for."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class _Plan:
     plain: dict[str, str]
     """The data's own columns that are kept -> their names in the table."""
     kinds: dict[str, pa.DataType]
-    """Types of these names."""
+    """Name in the table -> type."""
     files: dict[str, bool]
-    """Every column that is read -> its strings are paths."""
+    """Every column that is read -> whether its strings are paths."""
     source: str | None
-    """What the data are called in the database; None: rows in memory, which have no name to come back under."""
+    """The name of the data in the database; None: rows in memory, which have no name."""
 
 
 def add(index: Index, data: Any, split: str, columns: Mapping[str, str], batch_size: int, on_error: str) -> Added:
@@ -104,7 +104,7 @@ def add(index: Index, data: Any, split: str, columns: Mapping[str, str], batch_s
     moved = taken = 0
     if plan.source:
         places = places.filter(pa.array((first & old)[places.column("row").to_numpy()]))
-        for rank in range(world.size):  # one after another: two writers of the same columns would be in conflict
+        for rank in range(world.size):  # one by one: two writers of the same columns would conflict
             if rank == world.rank:
                 moved = _move(index.db.open_table(ROWS), plan.source, places)
             world.barrier()
@@ -114,13 +114,13 @@ def add(index: Index, data: Any, split: str, columns: Mapping[str, str], batch_s
 
 
 def _of(table: Any, source: str, names: list[str]) -> pa.Table:
-    """Columns of the rows of a source."""
+    """Columns of the rows of one source."""
     quoted = source.replace("'", "''")
     return table.search().where(f"{SOURCE} = '{quoted}'").select(names).to_arrow().select(names)
 
 
 def _move(table: Any, source: str, places: pa.Table) -> int:
-    """Give the rows of a source the numbers and files that `places` has for them; how many had others."""
+    """Give the rows of a source the numbers and files in `places`; returns how many had others."""
     before = {row[0]: row for row in zip(*_of(table, source, places.column_names).to_pydict().values(), strict=True)}
     now = zip(*places.to_pydict().values(), strict=True)
     moved = places.filter(pa.array([before.get(row[0], row) != row for row in now], pa.bool_()))
@@ -130,7 +130,7 @@ def _move(table: Any, source: str, places: pa.Table) -> int:
 
 
 def _take_out(table: Any, source: str, ids: np.ndarray[Any, np.dtype[np.int64]]) -> int:
-    """Delete the rows of a source whose content is not among `ids`; how many."""
+    """Delete the rows of a source whose content is not among `ids`; returns how many."""
     stale = np.setdiff1d(_of(table, source, ["id"]).column("id").to_numpy(), ids)
     for start in range(0, len(stale), CHUNK):
         table.delete(f"id IN ({', '.join(map(str, stale[start : start + CHUNK]))})")
@@ -155,7 +155,7 @@ def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _P
     types = plain_columns(rows)
     plain = kept_names(types, index.nodes)
     if (renamed := {column: name for column, name in plain.items() if name != column}) and index.world.rank == 0:
-        why = "the database has columns of these names, or can have none"
+        why = "the database has columns of these names, or cannot have any"
         log.warning("%s: kept under other names, as %s: %s", rows.label, why, renamed)
     kinds = {plain[column]: kind for column, kind in types.items()}
     files = dict.fromkeys(plain, False) | {column: modalities[node].files for node, column in nodes.items()}
@@ -163,7 +163,7 @@ def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _P
 
 
 def _source(data: Any, split: str, columns: Mapping[str, str]) -> str | None:
-    """Data that have a name, by it: a path wherever it is written from, the split, and columns that were mapped."""
+    """The name of data, None if they have none: the full path or what was given, the split, and mapped columns."""
     if not isinstance(data, str | os.PathLike):
         return None
     path = Path(os.fspath(data)).expanduser()
@@ -172,14 +172,14 @@ def _source(data: Any, split: str, columns: Mapping[str, str]) -> str | None:
 
 
 def _prepare(index: Index, plan: _Plan) -> None:
-    """The table, with all columns that these rows have."""
+    """Make the table, or give it the columns of these rows that it lacks."""
     if ROWS not in table_names(index.db):
         dims = {node: index.model.towers.dim(node, index.space) for node in index.nodes}
         index.db.create_table(ROWS, schema=schema_of(dims, plan.kinds))
         return
     table = index.db.open_table(ROWS)
     there = {field.name: field.type for field in table.schema}
-    if left := [name for name in SPARE if name in there]:  # by a kill
+    if left := [name for name in SPARE if name in there]:  # by a killed `_widen`
         table.drop_columns(left)
     others = {name: there[name] for name, kind in plan.kinds.items() if there.get(name, kind) != kind}
     for name, other in others.items():
@@ -195,7 +195,7 @@ def _prepare(index: Index, plan: _Plan) -> None:
 
 
 def _widen(table: Any, name: str) -> None:
-    """A column of integers becomes one of floats, which LanceDB does not do in place."""
+    """Make a column of integers one of floats; LanceDB cannot do so in place."""
     wider, narrower = SPARE
     table.add_columns({wider: f"CAST(`{name}` AS DOUBLE)"})
     table.alter_columns({"path": name, "rename": narrower}, {"path": wider, "rename": name})  # at once
@@ -203,7 +203,7 @@ def _widen(table: Any, name: str) -> None:
 
 
 def _contents(index: Index, plan: _Plan) -> tuple[np.ndarray[Any, np.dtype[np.int64]], pa.Table]:
-    """[N] content ids of all rows, and of this rank's part of them id, row and files; each rank reads its part."""
+    """[N] content ids of all rows; and id, row and files of this rank's part, the only one that it reads."""
     world = index.world
     mine = np.array_split(np.arange(len(plan.rows)), world.size)[world.rank]
     found: list[int] = []
@@ -229,13 +229,13 @@ def _embedded(
     batch_size: int,
     skipped: list[str],
 ) -> pa.Table:
-    """Some rows as the table keeps them, without those of which nothing could be embedded."""
+    """Some rows as the table keeps them, less those of which nothing could be embedded."""
     rows = plan.rows.fetch(numbers, list(plan.files))
     arrays: dict[str, pa.Array] = {"id": pa.array(ids[list(numbers)]), "row": pa.array(numbers, pa.int64())}
     arrays[SOURCE] = pa.array([plan.source] * len(rows), pa.string())
     there = np.zeros(len(rows), dtype=bool)
     for node, column in plan.nodes.items():
-        vectors, media = _node(index, plan, node, column, numbers, rows, batch_size, skipped)
+        vectors, media = _node(index, plan, node, numbers, rows, batch_size, skipped)
         has = ~np.isnan(vectors[:, 0])
         there |= has
         flat = pa.array(vectors.ravel(), pa.float32())
@@ -251,7 +251,7 @@ def _embedded(
 
 
 def _file(cell: Any, base: Path | None) -> str | None:
-    """The file of undecoded media, as the data's folder has it, or its bare name: a page may show it to strangers."""
+    """The file of undecoded media, relative to the data's folder, else its bare name: a page may show it to strangers."""
     if (file := file_of(cell, files=False)) is None:
         return None
     path, home = PurePath(file), base and base.expanduser().resolve()
@@ -262,14 +262,13 @@ def _node(
     index: Index,
     plan: _Plan,
     node: str,
-    column: str,
     numbers: Sequence[int],
     rows: Sequence[Row],
     batch_size: int,
     skipped: list[str],
 ) -> tuple[np.ndarray[Any, np.dtype[np.float32]], list[tuple[str, bytes | None] | None]]:
-    """[n, D] vectors of a node, NaN where a row lacks it or it cannot be read; and its previews."""
-    modality = index.model.towers.modalities[node]
+    """[n, D] vectors of a node, NaN where a row lacks it or its cell cannot be read; and its previews."""
+    modality, column = index.model.towers.modalities[node], plan.nodes[node]
     kind: Any = "files" if modality.files else "values"
     cells = [resolve_path(row.get(column), plan.rows.base, kind) for row in rows]
     present = [i for i, cell in enumerate(cells) if not is_null(cell)]
@@ -287,6 +286,6 @@ def _node(
             vectors[i] = z[at]
             try:
                 media[i] = modality.preview(cells[i])
-            except BadSample:  # what can be embedded need not be shown
+            except BadSample:  # what cannot be shown can still be searched
                 media[i] = ("", None)
     return vectors, media

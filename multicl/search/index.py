@@ -59,9 +59,8 @@ class Index:
     Args:
         where: a folder, or an object store's URI ("s3://bucket/things").
         model: a Model, a run's or model's folder or a hub name. None: the one that filled the database, where it was.
-        space: of a new database; default: the recipe's choice. Of the encoders' features (None), only nodes of one
-            tower can be compared.
-        world: ranks that fill it together.
+        space: of a new database; default: the recipe's choice. None: the encoders' features, of which only those of
+            one tower can be compared.
 
     Raises:
         InputError: no database there and no model to make one; a database of another model's vectors; LanceDB is not
@@ -69,14 +68,9 @@ class Index:
     """
 
     def __init__(
-        self,
-        where: str | Path,
-        model: str | Path | Model | None = None,
-        *,
-        space: str | None = DEFAULT,
-        world: World | None = None,
+        self, where: str | Path, model: str | Path | Model | None = None, *, space: str | None = DEFAULT
     ) -> None:
-        self.where, self.world = str(where), world or World.current()
+        self.where, self.world = str(where), World.current()
         self.db = connect(where, create=model is not None)
         about = read_about(self.db)
         self.model, name = _loaded(self.where, model, about)
@@ -134,21 +128,22 @@ class Index:
         on_error: Literal["skip", "raise"] = "skip",
         exact_below: int = approximate.EXACT_BELOW,
     ) -> Added:
-        """Embed the rows that are not there yet; of ranks, each its share. Rows are kept a thousand at a time.
+        """Embed the rows that are not there yet, each rank its share. Rows are written a thousand at a time.
 
-        A row is what its cells are (files by their bytes): one whose text or label changed is a new row. Data with a
-        name (a path, a URL, a hub name; with their split and `columns`) replace what was indexed of them before: rows
-        that they hold no longer go, the others get the numbers and files that they have now. What two sets of data hold
-        is the first's: index the second again where the first lost it. Rows in memory are only added.
+        A row is its content (of files, their bytes): one whose text or label changed is a new row. Data with a name (a
+        path, a URL, a hub name; with their split and `columns`) replace what was indexed of them before: rows that they
+        no longer hold are deleted, the others get their present numbers and files. A row that two data sets hold
+        belongs to the first: index the second again after the first lost it. Rows in memory are only added.
 
         Args:
-            data, split: as `multicl.data.rows.open_rows` takes them. columns: node -> column of the data.
+            data, split: as in `multicl.data.rows.open_rows`. columns: node -> column of the data.
             batch_size: cells computed at once.
             on_error: leave out cells that cannot be read, or stop.
             exact_below: number of vectors from which a node gets an approximate index.
 
         Raises:
-            InputError: no column fits, a column that changed its kind, a cell that cannot be read (`on_error="raise"`).
+            InputError: no column fits, a column that changed its type, a cell that cannot be read
+                (`on_error="raise"`).
         """
         added = fill.add(self, data, split, columns or {}, batch_size, on_error)
         self.__dict__.pop("table", None)  # opened anew
@@ -160,10 +155,10 @@ class Index:
         return added
 
     def tend(self, exact_below: int = approximate.EXACT_BELOW, *, grown: bool = True) -> dict[str, Approximate]:
-        """Tidy the table, and make or renew the approximate index of nodes that have enough vectors.
+        """Compact the table, and make or renew the approximate index of nodes that have enough vectors.
 
         Args:
-            grown: rows were added or written anew; without, only missing indexes are made.
+            grown: rows were added, changed or deleted; without, only missing indexes are made.
 
         Returns:
             Node -> its index, with the recall@10 that was measured.
@@ -173,9 +168,9 @@ class Index:
             self.table.optimize()
         for node in self.nodes:
             column, count = f"{node}_vector", self.count(node)
-            queries = self._queries(node)
             if count < max(1, exact_below):
                 continue
+            queries = self._queries(node)
             if node not in found or count > 2 * found[node].rows:
                 found[node] = approximate.build(self.table, column, queries, count)
             elif grown:
@@ -192,7 +187,7 @@ class Index:
         return self._counts[node]
 
     def comparable(self, node: str) -> list[str]:
-        """Nodes whose vectors can be compared with a node's: all of its space, or (features) of its tower."""
+        """Nodes whose vectors can be compared with a node's: all of the space, or those of its tower (features)."""
         towers = self.model.towers.towers
         return [n for n in self.nodes if self.space is not None or towers[n] == towers[node]]
 
@@ -217,18 +212,18 @@ class Index:
         Args:
             query: words, the path of a file, or whatever a node of the model reads (bytes, arrays).
             node: read the query as this node does; default: the first that can.
-            among: nodes whose vectors are searched; default: all that can be compared, other than those of the query's
-                own tower where there are others.
+            among: nodes whose vectors are searched; default: all that can be compared, without those of the query's
+                own tower if there are others.
             where: an SQL condition on the data's columns, applied before the search: "label = 3 AND text LIKE 'a%'".
             k: rows for each node, 1 to 1000.
-            exact: leave the approximate index aside.
-            paths: a string may be the path of a file; False for what strangers typed.
+            exact: do without the approximate index.
+            paths: a string may be the path of a file; False for queries of strangers.
 
         Returns:
             Node searched -> its nearest rows, the nearest first; fewer than k where there are no more.
 
         Raises:
-            InputError: nobody can read the query, an unknown node, bad SQL, or no rows yet.
+            InputError: no node can read the query, an unknown node, bad SQL, or no rows yet.
         """
         if not 1 <= k <= MOST:
             raise InputError(f"k must be 1 to {MOST}, got {k}")
@@ -285,7 +280,7 @@ class Index:
         return Hit(score, row, previews)
 
     def _queries(self, node: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """[Q, D] vectors to measure recall with: of what the node is searched by, another node where there is one."""
+        """[Q, D] vectors to measure recall with: of another node if the node can be searched by one, else its own."""
         asked = next((n for n in self.comparable(node) if n != node and self.count(n)), node)
         column = f"{asked}_vector"
         step = max(1, len(self) // approximate.QUERIES)
@@ -296,17 +291,16 @@ class Index:
 
 
 def _loaded(where: str, model: str | Path | Model | None, about: About | None) -> tuple[Model, str]:
-    """The model and what to call it."""
+    """The model and its name."""
     if isinstance(model, Model):
         return model, "a model in memory"
-    if model is None and about is None:
-        raise InputError(f"{where} is empty, so there is no telling whose vectors it is to hold: give a model")
-    name = str(model or (about.model if about else ""))
-    if model is not None and Path(name).expanduser().exists():
-        name = str(Path(name).expanduser().resolve())
-    try:
+    if model is not None:
+        place = Path(model).expanduser()
+        name = str(place.resolve() if place.exists() else model)
         return load(name), name
+    if about is None:
+        raise InputError(f"{where} is empty, and does not say whose vectors it is to hold: give a model")
+    try:
+        return load(about.model), about.model
     except InputError as error:
-        if model is not None:
-            raise
         raise InputError(f"the model that filled {where} cannot be loaded: {error}. Give it as --model RUN") from error

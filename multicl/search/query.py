@@ -1,4 +1,4 @@
-"""What a query is of: the model's adapters are asked who can read it."""
+"""Which nodes of a model can read a query: its adapters try."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def readers_of(
     as it stands, or else as JSON ("[1.5, 2.0]").
 
     Args:
-        node: ask this one alone. paths: False: no string is a path (strangers must not name this machine's files).
+        node: ask this one alone.
+        paths: a string may be a path; False for queries of strangers, who must not read this machine's files.
 
     Raises:
-        InputError: no such file or node, or nobody can read it; with each one's reason.
+        InputError: no such file or node, or no node can read it; with each node's reason.
     """
     if node is not None and node not in modalities:
         raise InputError(f"no node is named {node!r}; the model has {list(modalities)}")
@@ -40,7 +41,7 @@ def readers_of(
     values = {n: m for n, m in asked.items() if not m.files}
     if not values:
         raise InputError(
-            f"no such file: {text} (and no words are read, only {', '.join(asked)}: give a file's path, or a "
+            f"no such file: {text} (nor does the model read words, only {', '.join(asked)}: give a file's path, or a "
             "model that was trained with texts)"
         )
     try:
@@ -58,7 +59,7 @@ def _readers(modalities: Mapping[str, Modality], cell: Any, name: str) -> tuple[
     for node, modality in modalities.items():
         try:
             modality.load(cell, None)
-        except Exception as error:  # a plug-in may choke in its own way on what is not its own
+        except Exception as error:  # plug-ins may raise anything on what they cannot read
             reasons.append(f"{node}: {error}")
         else:
             found.append(node)
@@ -68,16 +69,16 @@ def _readers(modalities: Mapping[str, Modality], cell: Any, name: str) -> tuple[
 
 
 def _file(text: str) -> str | None:
-    """The path of a file that is there; else None."""
+    """The path of an existing file; else None."""
     try:
         path = Path(text).expanduser()
         return str(path) if path.is_file() else None
-    except (OSError, ValueError, RuntimeError):  # too long for a name, with a zero in it; ~ and nobody's name
+    except (OSError, ValueError, RuntimeError):  # too long for a name, with a NUL in it; "~" and an unknown user
         return None
 
 
 def _names_a_file(text: str) -> bool:
-    """One word that ends as media do, or begins as a path."""
+    """Whether a text is one word that ends like a media file, or begins like a path."""
     kind = mimetypes.guess_type(text)[0] or ""
     media = kind.startswith(("image/", "audio/", "video/"))
     return not any(c.isspace() for c in text) and (media or text.startswith(("./", "../", "/", "~/")))

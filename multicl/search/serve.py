@@ -1,4 +1,4 @@
-"""A page in the browser to search a database with: type, drop a picture, record a sound; see and hear what is found."""
+"""A page in the browser to search a database: type, drop a picture or record a sound; see and hear what is found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from multicl.search.index import Hit, Index
 from multicl.types import InputError
 
 LONGEST, LARGEST, MOST = 1000, "20mb", 50
-"""Characters of a text, size of a file, rows of an answer that are taken."""
+"""Limits: characters of a text, size of a file, rows of an answer."""
 FIRST_PORT, PORTS = 7860, 100
 CSS = """
 .found { display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: 12px; }
@@ -31,11 +31,11 @@ def serve(db: str, *, model: str | None = None, host: str = "127.0.0.1", port: i
     """Serve the page until Ctrl-C.
 
     Args:
-        model: where the model lies now, if not where it was. host: the address to listen at; only this machine's own
-            by default. port: default: the first free one from 7860.
+        model: where the model is now, if it has moved. host: the address to listen at; by default, one that only this
+            machine reaches. port: default: the first free one from 7860 on.
 
     Raises:
-        InputError: as `Index`; Gradio is not installed; the address or port cannot be had.
+        InputError: as `Index`; Gradio is not installed; the address or port cannot be used.
     """
     _gradio()
     index = Index(db, model)
@@ -51,7 +51,7 @@ def serve(db: str, *, model: str | None = None, host: str = "127.0.0.1", port: i
 
 
 def launch_options(host: str, port: int | None) -> dict[str, Any]:
-    """How Gradio is launched: no tunnel, no larger file, nothing of this machine's disk."""
+    """How Gradio is launched: without a tunnel, with a limit on files, and serving nothing from this machine's disk."""
     return {
         "server_name": host,
         "server_port": _free(host, port),
@@ -103,7 +103,7 @@ def build(index: Index) -> Any:
 
 
 def _inputs(gr: Any, reads: Collection[str]) -> dict[str, Any]:
-    """Kind of query -> Gradio's input for it, laid out as it is made; "file" for a model that reads no known kind."""
+    """Kind of query -> Gradio's input for it, placed as it is made; "file" for a model that reads no known kind."""
     inputs = {}
     if "text" in reads or not reads:
         inputs["text"] = gr.Textbox(
@@ -113,7 +113,7 @@ def _inputs(gr: Any, reads: Collection[str]) -> dict[str, Any]:
         inputs["picture"] = gr.Image(
             label="A picture", type="filepath", height=180, sources=["upload", "clipboard"], buttons=[]
         )
-        inputs["picture"].preprocess = _path  # Gradio's own drops transparency, and has no words for a broken file
+        inputs["picture"].preprocess = _path  # Gradio's own drops transparency, and fails on a broken file
     if "sound" in reads:
         inputs["sound"] = gr.Audio(
             label="A sound", type="filepath", sources=["microphone", "upload"], format=None, buttons=[]
@@ -124,12 +124,12 @@ def _inputs(gr: Any, reads: Collection[str]) -> dict[str, Any]:
 
 
 def _path(given: Any) -> str | None:
-    """Where the file that a browser sent lies, as it was sent."""
+    """The path of the file that a browser sent, as it was sent."""
     return given.path if given is not None else None
 
 
 def answer(index: Index, query: Any, among: str, where: str, k: int, paths: bool) -> Markup:
-    """What a query finds, as HTML of which nothing but its own marks is alive; errors as `Index.search`."""
+    """What a query finds, as HTML in which all content is escaped; errors as `Index.search`."""
     nodes = None if among == "all" else [among]
     found = index.search(query, among=nodes, where=where.strip() or None, k=min(max(k, 1), MOST), paths=paths)
     return Markup("").join(_found(target, hits) for target, hits in found.items())
@@ -179,7 +179,7 @@ def _readable(index: Index, sample: Any) -> bool:
 
 
 def _free(host: str, port: int | None) -> int:
-    if port is not None and not 0 < port < 2**16:  # 99999 would be looked for at another one
+    if port is not None and not 0 < port < 2**16:  # beyond, it would wrap round to another one
         raise InputError(f"--port must be 1 to 65535, got {port}")
     for tried in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
         try:
