@@ -251,7 +251,7 @@ def _embedded(
 
 
 def _file(cell: Any, base: Path | None) -> str | None:
-    """The file of undecoded media, relative to the data's folder, else its bare name: a page may show it to strangers."""
+    """The file of undecoded media, relative to the data's folder, else its bare name: pages show it to strangers."""
     if (file := file_of(cell, files=False)) is None:
         return None
     path, home = PurePath(file), base and base.expanduser().resolve()
