@@ -1,4 +1,4 @@
-"""What an encoder looks at: RGB, or some channels of CIE Lab or YCbCr, at zero mean and about unit deviation."""
+"""What an encoder looks at: RGB, or channels of CIE Lab or YCbCr, normalised to about zero mean and unit deviation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHICH: dict[Channels, slice] = {
     "rgb": slice(0, 3), "L": slice(0, 1), "ab": slice(1, 3), "a": slice(1, 2), "b": slice(2, 3), "Y": slice(0, 1),
     "CbCr": slice(1, 3),
 }  # fmt: skip
-"""The channels of their space."""
+"""Their place among the channels of their colour space."""
 
 _TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _WHITE = (0.95047, 1.0, 1.08883)  # D65, 2 degrees
@@ -43,8 +43,8 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _to_xyz(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[3, 3] from linear RGB to XYZ relative to white; copied to a GPU once, as copies are waited for."""
-    with torch.inference_mode(False):  # made inside that mode, nothing that trains could use it
+    """[3, 3] from linear RGB to XYZ relative to white; cached, as a copy to a GPU is waited for."""
+    with torch.inference_mode(False):  # made inside that mode, training could not use it
         matrix = torch.tensor(_TO_XYZ, dtype=dtype) / torch.tensor(_WHITE, dtype=dtype)[:, None]
         return matrix.to(device)
 
@@ -65,7 +65,7 @@ def chosen(rgb: Tensor, channels: Channels) -> Tensor:
 
 
 def stats(channels: Channels, rgb: Stats) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the channels, [C, 1, 1] each; those of RGB are given."""
+    """Mean and deviation of the channels, [C, 1, 1] each; `rgb`: those of RGB."""
     space = rgb if channels == "rgb" else YCBCR if channels in ("Y", "CbCr") else LAB
     mean, std = (torch.tensor(values)[WHICH[channels]].view(-1, 1, 1) for values in space)
     return mean, std

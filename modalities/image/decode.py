@@ -1,4 +1,4 @@
-"""What people have -> a PIL image -> uint8 [3, H, W] of the size that is kept."""
+"""A cell with a picture -> a PIL image -> uint8 [3, H, W] of the size that is kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from multicl.modalities.paths import refuse_long
 from multicl.types import BadSample
 
 MAX_PIXELS = 100_000_000
-"""A picture of more pixels is refused before it is decoded: 300 MB of memory, and likely an attack."""
+"""Pictures of more pixels are refused before they are decoded: 300 MB of memory, and probably an attack."""
 _ORIENTATION = 0x0112  # the EXIF tag
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
@@ -31,16 +31,14 @@ def load(
 ) -> Tensor:
     """One cell -> uint8 [3, height, width]: scaled to cover the size (antialiased), the centre cut out.
 
-    All pixels of the file are looked at, and the centre is that of transformers' processors, to the pixel: a
-    checkpoint sees what it saw in training.
-
-    In memory a large picture's channels lie together (channels last), as files have them and crops are cut quickest.
+    The file is decoded at its full size, and the centre is that of transformers' processors, to the pixel: a checkpoint
+    sees what it saw in training. Large pictures are channels last in memory, from which crops are cut quickest.
 
     Args:
         raw: what `read` takes.
-        kept: share of that centre's height and width, in (0, 1], which is what is scaled.
-        squash: the whole picture is scaled to the size instead, whatever its proportions.
-        interpolation: Pillow's name of it, as of `Image`.
+        kept: share of that centre's height and width, in (0, 1], that is scaled to the size.
+        squash: scale height and width each for itself, whatever the picture's proportions.
+        interpolation: Pillow's name, as in `Image`.
 
     Raises:
         BadSample: as `read`.
@@ -52,12 +50,12 @@ def load(
 
 
 def load_whole(raw: Any, least: tuple[int, int], most: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """One cell -> uint8 [3, h, w], whole, each side scaled for itself to what it may be; and (height, width) before.
+    """One cell -> uint8 [3, h, w], the whole picture, each side scaled into its bounds; and (height, width) before.
 
-    What it was before may be a half, a quarter or an eighth of what the file says, where a JPEG is decoded smaller.
+    The latter may be a half, a quarter or an eighth of the file's, as JPEGs may be decoded smaller.
 
     Args:
-        raw: what `read` takes. least, most: h and w; a picture between them is as it is.
+        raw: what `read` takes. least, most: bounds of (h, w); a picture within them is left as it is.
 
     Raises:
         BadSample: as `read`.
@@ -72,7 +70,7 @@ def load_whole(raw: Any, least: tuple[int, int], most: tuple[int, int]) -> tuple
 
 
 def _plain_jpeg(raw: Any, height: int, width: int) -> Tensor | None:
-    """A plain JPEG of at most so many pixels down and across; None: anything else."""
+    """A plain JPEG of at most this size, decoded; None: anything else."""
     data = raw.get("bytes") if isinstance(raw, Mapping) else raw
     if not isinstance(data, bytes | bytearray):
         return None
@@ -89,13 +87,13 @@ def _laid_out(pixels: Tensor) -> Tensor:
 
 
 def read(raw: Any, hint: int | None = None) -> Image.Image:
-    """One cell -> an upright RGB picture; transparent parts are put on white.
+    """One cell -> an RGB picture with its EXIF orientation applied; transparent parts are put on white.
 
     Args:
         raw: encoded bytes, a path, a dict with "bytes" or "path", a PIL image, or an array: [H, W] or [H, W, C] of
             numpy or nested lists, [H, W] or [C, H, W] of torch, C of 1, 3 or 4, integers in [0, 255], uint16 in
-            [0, 65535] or floats in [0, 1]. An array whose channels are only at the other end is taken that way.
-        hint: a JPEG larger than twice this many pixels a side may be decoded at a half, a quarter or an eighth.
+            [0, 65535] or floats in [0, 1]. Where only the other end can be channels, the array is read that way.
+        hint: a JPEG of more than twice this many pixels a side may be decoded at a half, a quarter or an eighth.
 
     Raises:
         BadSample: not a picture, corrupt, empty, too large, or an array of another shape or range.
@@ -146,14 +144,13 @@ def fit(
     picture: Image.Image, height: int, width: int, kept: float = 1.0, squash: bool = False,
     interpolation: str = "bicubic",
 ) -> Image.Image:  # fmt: skip
-    """Scale to cover width x height and cut out the centre, in one resampling; the picture itself where it fits.
+    """Scale to cover width x height and cut out the centre, in one resampling; the picture itself if it fits.
 
-    It is as if the picture were scaled to whole pixels first, its longer side rounded down, and whole ones were cut off
-    then, as transformers' processors do.
+    As if the picture were scaled to whole pixels first, its longer side rounded down, and then cropped by whole pixels,
+    as transformers' processors do.
 
     Args:
-        kept: share of the centre's height and width that is scaled to the size. squash: it is scaled to the width and
-            the height, each for itself. interpolation: Pillow's name of it.
+        kept, squash, interpolation: as in `load`.
     """
     if picture.size == (width, height) and kept == 1:
         return picture
@@ -169,7 +166,7 @@ def fit(
 
 
 def scaled(side: int, kept: float) -> int:
-    """Pixels of a side of which the share `kept` is that many, rounded down as timm does; 232 for 224 / 232 of it."""
+    """Pixels of a whole side whose share `kept` has `side` pixels, rounded down as in timm: 232 for 224 and 224/232."""
     return math.floor(side / kept + 1e-6)
 
 
@@ -199,7 +196,10 @@ def to_png(pixels: Tensor) -> tuple[str, bytes]:
 
 def _open(file: io.BytesIO | str | Path, hint: int | None) -> Image.Image:
     try:
-        with quiet(), Image.open(file) as picture:  # about corrupt metadata; size is checked here
+        with (
+            quiet(),
+            Image.open(file) as picture,
+        ):  # Pillow warns of corrupt metadata and of sizes; sizes are checked below
             _check_size(picture)
             if hint is not None and min(picture.size) > 2 * hint:
                 picture.draft(None, (hint, hint))
@@ -228,7 +228,7 @@ def _check_size(picture: Image.Image) -> None:
 
 
 def _convert(picture: Image.Image) -> Image.Image:
-    """Any mode -> upright RGB; the caller's picture is left as it is."""
+    """Any mode -> RGB with the orientation applied; the caller's picture is not changed."""
     _check_size(picture)
     try:
         if picture.mode != "RGB" or "exif" in picture.info or picture.format not in (None, "JPEG"):
@@ -247,7 +247,7 @@ def _convert(picture: Image.Image) -> Image.Image:
 
 
 def _from_array(raw: Any, top: int = 255) -> Image.Image:
-    """Arrays in; `top` is the integer that stands for white (uint16 arrays: 65535 in any case)."""
+    """An array -> an RGB picture; `top`: the integer that is white (in uint16 arrays always 65535)."""
     channels_first = isinstance(raw, Tensor)
     try:
         array = raw.detach().cpu().numpy() if isinstance(raw, Tensor) else np.asarray(raw)

@@ -1,7 +1,7 @@
-"""The changes of a random view for a GPU: each is computed for all rows, and kept where it was drawn.
+"""The changes of a random view for a GPU: each is computed for all rows, and kept in those that drew it.
 
-A GPU is held up by every launch and every look at which rows a change takes, not by the arithmetic. So nothing here
-depends on what was drawn but numbers on the device, and the whole view can be recorded and replayed as one launch.
+A GPU's time goes into launches and into looks at which rows a change applies to, not into arithmetic. So what was drawn
+only enters as numbers on the device, and the whole view can be recorded and replayed as one launch.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def jittered(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         return by_kernel(x, factors, order)
     for what in order.unbind(1):
         strength = factors.gather(1, what[:, None])[:, 0]
-        strength = torch.where(what == HUE, 1.0, strength)  # in that turn a blend leaves the row as it is
+        strength = torch.where(what == HUE, 1.0, strength)  # a blend by 1 changes nothing
         to_mean, to_grey = ((1 - strength) * (what == blend) for blend in (CONTRAST, SATURATION))
         x = augment.blend(x, strength, to_mean, to_grey)
         shift = torch.where(what == HUE, factors[:, HUE], 0.0)

@@ -1,4 +1,4 @@
-"""What a random view draws: the parameters of every row, from its own seed alone, the same on every device."""
+"""What a random view draws: each row's parameters, from its own seed alone, the same on every device."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from multicl.modalities.image.presets import Augment
 
 TRIES = 10
-"""Boxes drawn for a crop before the whole picture is taken, as in torchvision."""
+"""Boxes that are tried for a crop before the whole picture is taken, as in torchvision."""
 
-# Streams of draws. In each a change has its own places: turned on or off, or added at the end, it leaves the draws of
-# the others as they are.
+# Streams of draws. In each, every change has places of its own: turning it on or off, or adding one at the end, leaves
+# the draws of the others as they are.
 CROP, COLOUR, CHOICES, HOLE, NOISE = range(5)
 _BOX = 2 * TRIES + 2
 _CHOICES = ("flip", "rotate", "jitter", "gray", "blur", "solarize", "noise", "posterize", "cutout")
@@ -27,10 +27,10 @@ _CHOICES = ("flip", "rotate", "jitter", "gray", "blur", "solarize", "noise", "po
 
 @dataclass(frozen=True)
 class Draws:
-    """Parameters of B rows, where their seeds are."""
+    """Parameters of B rows, on the device of their seeds."""
 
     rows: dict[str, Tensor]
-    """Name of a change -> [B] bool: the rows that it takes."""
+    """Name of a change -> [B] bool: the rows that it applies to."""
     seeds: Tensor
     """[B] int64."""
     box: Tensor
@@ -40,13 +40,13 @@ class Draws:
     factors: Tensor
     """[B, 4] strengths of brightness, contrast, saturation and hue."""
     order: Tensor
-    """[B, T] int64 which of them a row does, first to last."""
+    """[B, T] int64 the adjustments of a row, first to last."""
     sigma: Tensor
     """[B] pixels of blur."""
     hole: Tensor
     """[B, 4] the box to cut out."""
     cut: bool
-    """Whether any box is but the whole of a picture that has the view's size already."""
+    """Whether pictures are cropped or scaled; False: they have the view's size and are taken whole."""
 
     def __getitem__(self, index: Tensor | slice) -> Draws:
         """Some rows."""
@@ -54,8 +54,8 @@ class Draws:
         return replace(self, rows={name: mask[index] for name, mask in self.rows.items()}, **parts)
 
     def by_hue(self) -> Tensor:
-        """[B] order of the rows in which `color_jitter` finds those that it takes, and those of one hue's turn,
-        together, and copies none."""
+        """[B] an order of the rows in which those that `color_jitter` changes, and among them those whose hue comes at
+        the same turn, are adjacent: it need not copy them."""
         turns = self.order.shape[1]
         hue = (self.order == HUE).to(torch.uint8).argmax(1) if turns else turns
         return torch.where(self.rows["jitter"], hue, turns).argsort(stable=True)
@@ -68,7 +68,7 @@ def draw(
 
     Args:
         height, width: of the pictures; size: of the views.
-        extent: as `random_boxes` takes it; None: pictures fill height and width, and are of the views' shape.
+        extent: as in `random_boxes`; None: pictures fill height and width, and have the views' proportions.
     """
     drawn = seeded.uniforms(seeds, _BOX, HOLE + 1 if s.cutout else HOLE)
     choices = drawn[CHOICES, :, : len(_CHOICES) + 2]
@@ -93,7 +93,7 @@ def draw(
 
 
 def crop_boxes(seeds: Tensor, extent: Tensor, s: Augment) -> Tensor:
-    """[B, 4] the crops that `draw` draws, alone; seeds [B] and extents [B, 3] are on one device."""
+    """[B, 4] only the crops that `draw` draws; seeds [B] and extents [B, 3] are on one device."""
     return _crops(seeded.uniform(seeds, _BOX, CROP), extent, s)
 
 
@@ -102,7 +102,7 @@ def _crops(draws: Tensor, extent: Tensor, s: Augment) -> Tensor:
 
 
 def filled(rows: Tensor, height: int, width: int) -> Tensor:
-    """[B, 3] extents, as `random_boxes` takes them, of B rows that fill height and width; where `rows` are."""
+    """[B, 3] extents, as in `random_boxes`, of B rows that fill height and width, on the device of `rows`."""
     columns = (torch.full((len(rows),), float(n), device=rows.device) for n in (height, width, 1))
     return torch.stack(tuple(columns), 1)
 
@@ -112,8 +112,8 @@ def random_boxes(draws: Tensor, extent: Tensor, scale: tuple[float, float], rati
 
     Args:
         draws: [B, 2 TRIES + 2] uniform numbers.
-        extent: [B, 3] float32, a row each: height and width of the whole picture as it is kept, in pixels, and the
-            width / height that it had before, relative to that of the view.
+        extent: [B, 3] float32, of each row: height and width of the whole picture as it is kept, in pixels, and its
+            original width / height, relative to that of the view.
         scale: share of the area. ratio: width / height relative to that of the view, log-uniform.
     """
     height, width, aspect = extent.double()[:, :, None].unbind(1)  # [B, 1]
@@ -132,7 +132,7 @@ def random_boxes(draws: Tensor, extent: Tensor, scale: tuple[float, float], rati
 
 
 def centred_boxes(extent: Tensor, ratio: tuple[float, float] = (1.0, 1.0)) -> Tensor:
-    """[B, 4] float32: the largest boxes about the middle whose width / height, relative to the view's, is in `ratio`.
+    """[B, 4] float32: the largest centred boxes whose width / height, relative to that of the view, is in `ratio`.
 
     Args:
         extent: as in `random_boxes`.
@@ -145,7 +145,7 @@ def centred_boxes(extent: Tensor, ratio: tuple[float, float] = (1.0, 1.0)) -> Te
 
 
 def _colours(draws: Tensor, s: Augment) -> tuple[list[int], Tensor, Tensor]:
-    """The T adjustments that do something, the strengths [B, 4] of all, and the order [B, T] of those."""
+    """The T adjustments whose strength is not 0, factors [B, 4] of all four, and the order [B, T] of those T."""
     strengths = {BRIGHTNESS: s.brightness, CONTRAST: s.contrast, SATURATION: s.saturation, HUE: s.hue}
     used = [what for what, strength in strengths.items() if strength]
     factors = []

@@ -1,4 +1,4 @@
-"""Colour jitter of small pictures in one pass of a Triton kernel: a picture is held in registers while its turns pass.
+"""Colour jitter of small pictures in one Triton kernel, which holds a picture in registers through all adjustments.
 
 The same in torch, `dense.jittered`, makes two hundred passes over the batch.
 """
@@ -21,7 +21,7 @@ def _grey(red, green, blue):
 
 @triton.jit
 def _turned(low, chroma, hue, own):
-    """A channel, whose own hue is at `own` of the circle, after the turn; see `augment.adjust_hue`."""
+    """A channel after the turn; `own`: where on the circle its own hue is. See `augment.turn_hue`."""
     away = own + hue / 6
     away = tl.abs(away - tl.floor(away) - 0.5)
     return low + chroma * (2 - 6 * tl.minimum(tl.maximum(away, 1 / 6), 1 / 3))
@@ -54,7 +54,7 @@ def jitter(
     factors, order,  # [B, 4] float32, [B, TURNS] int64
     size, TURNS: tl.constexpr, ROOM: tl.constexpr,
 ):  # fmt: skip
-    """`augment.color_jitter`. A program has a picture; ROOM: `size` or more, a power of 2."""
+    """`augment.color_jitter`, one picture a program; ROOM: a power of 2, at least `size`."""
     row = tl.program_id(0)
     pixel = tl.arange(0, ROOM)
     here = pixel < size

@@ -1,7 +1,7 @@
-"""Plain JPEGs by torchvision's decoder: the pixels that Pillow gives, in half the time for pictures of 32 pixels.
+"""Plain JPEGs by torchvision's decoder: the same pixels as Pillow's, in half the time for pictures of 32 pixels.
 
-Plain: three components of 8 bits, without Exif or XMP (which may turn a picture) and without Adobe's marker (which may
-say that colours are stored in another way). All else is Pillow's, and so is the word on files that are damaged.
+Plain: three components of 8 bits, without Exif or XMP (which may rotate a picture) and without Adobe's marker (which
+may name another colour space). Pillow decodes all others, and tells what is wrong with damaged files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PASSED = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)} - {0xE1, 0xEE}  # tables,
 
 
 def plain_size(data: bytes | bytearray) -> tuple[int, int] | None:
-    """(height, width) that a plain JPEG says it has; None: anything else."""
+    """(height, width) in the header of a plain JPEG; None: anything else."""
     if data[:3] != _START:
         return None
     at = 2
@@ -32,7 +32,7 @@ def plain_size(data: bytes | bytearray) -> tuple[int, int] | None:
 
 
 def decode(data: bytes | bytearray) -> Tensor | None:
-    """A plain JPEG -> uint8 [3, h, w]; None: it is damaged."""
+    """A plain JPEG -> uint8 [3, h, w]; None if it is damaged."""
     try:
         pixels: Tensor = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
     except RuntimeError:

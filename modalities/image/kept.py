@@ -1,4 +1,4 @@
-"""Pictures of a batch as training keeps them: whole, each of its own size."""
+"""Batches of pictures as training keeps them: whole, each of its own size."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from multicl.modalities.image.presets import SMALL
 
 
 def stack(pictures: Sequence[Tensor]) -> Tensor:
-    """Pictures [3, h, w] of one size -> [B, 3, h, w], in memory as they lie: channels first, or (large ones) last."""
+    """Pictures [3, h, w] of one size -> [B, 3, h, w] in their own memory format (of large ones, channels last)."""
     if pictures[0].is_contiguous():
         return torch.stack(list(pictures))
     return torch.stack([picture.permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
 
 
 def kind(sample: tuple[Tensor, float]) -> tuple[object, ...]:
-    """What decides how `together` lays out pictures of which it is the same: their rows hang on nothing else."""
+    """Pictures of one kind alone are laid out alike by `together`, whatever their number."""
     picture, aspect = sample
     return (*picture.shape, picture.is_contiguous(), aspect == 1)
 
@@ -26,8 +26,8 @@ def kind(sample: tuple[Tensor, float]) -> tuple[object, ...]:
 def together(samples: Sequence[tuple[Tensor, float]], most: tuple[int, int]) -> dict[str, Tensor]:
     """Pictures uint8 [3, h, w] with their aspects -> "pixels" [B, 3, H, W] and, where it matters, "extent" [B, 3].
 
-    Pictures of several sizes lie at the top left of `most` (height, width), whatever a batch holds: work that is
-    recorded for a GPU wants few shapes. "extent" is as in `views.random_view`.
+    Pictures of several sizes lie at the top left of `most` (height, width), whatever is in the batch: recordings for a
+    GPU need few shapes. "extent" is as in `views.random_view`.
     """
     shapes = [(picture.shape[1], picture.shape[2]) for picture, _ in samples]
     alike = len(set(shapes)) == 1
@@ -37,8 +37,8 @@ def together(samples: Sequence[tuple[Tensor, float]], most: tuple[int, int]) -> 
         if all(aspect == 1 for _, aspect in samples):
             return {"pixels": pixels}
     else:
-        # small ones that happen to be alike get room beside them, where others may be large: on a CPU large ones are
-        # rounded to a level when they are scaled, and a row's view is to be the same in any batch
+        # small ones that happen to be of one size are padded where others may be large: on a CPU large ones are rounded
+        # to a level when they are scaled, and a row's view must be the same in any batch
         room = (shapes[0][0], SMALL + 1) if alike else most
         pixels = torch.zeros(len(samples), 3, *room, dtype=torch.uint8)
         if large:
@@ -46,4 +46,4 @@ def together(samples: Sequence[tuple[Tensor, float]], most: tuple[int, int]) -> 
         for to, (picture, _), (height, width) in zip(pixels, samples, shapes, strict=True):
             to[:, :height, :width] = picture
     rows = [(*shape, aspect) for shape, (_, aspect) in zip(shapes, samples, strict=True)]
-    return {"pixels": pixels, "extent": torch.tensor(rows)}  # float32: not every GPU knows float64
+    return {"pixels": pixels, "extent": torch.tensor(rows)}  # float32: not every GPU has float64

@@ -21,14 +21,14 @@ KINDS = (
 
 
 def torchvision_net(name: str, inputs: int, weights: bool, cifar_stem: bool = False) -> tuple[nn.Module, Stats]:
-    """A classifier of torchvision with its last layer taken off, and the normalisation of its pictures.
+    """A classifier of torchvision without its last layer, and the normalisation of its pictures.
 
     Args:
         inputs: channels. weights: fetch the default ones.
         cifar_stem: a ResNet begins with a 3x3 convolution of stride 1 and no pooling (SimCLR, appendix B.9).
 
     Raises:
-        InputError: an unknown name, weights that cannot be fetched, or the stem asked of what is no ResNet.
+        InputError: an unknown name, weights that cannot be fetched, or `cifar_stem` for a net that is not a ResNet.
     """
     from torchvision import models
 
@@ -81,8 +81,8 @@ def timm_net(name: str, inputs: int, weights: bool) -> tuple[nn.Module, Stats]:
 def adapt_input(net: nn.Module, inputs: int) -> None:
     """Make the first convolution take `inputs` channels, in place.
 
-    Its weights over RGB are summed for one channel, so that a grey picture is answered as before; two channels take
-    over those of red and green, scaled by 3 / 2, as timm does.
+    For one channel, its weights for RGB are summed, so that grey pictures give what they gave before; two channels get
+    those of red and green, scaled by 3 / 2, as in timm.
 
     Raises:
         InputError: the net has no convolution.
@@ -100,9 +100,9 @@ def adapt_input(net: nn.Module, inputs: int) -> None:
 
 
 def _strip(net: nn.Module, classes: int) -> None:
-    """Take off the last layer that gives `classes` numbers, and classifiers beside the trunk (Inception's)."""
+    """Take off the last layer with `classes` outputs, and auxiliary classifiers (Inception's)."""
     off = {"aux1": None, "aux2": None, "AuxLogits": None, "aux_logits": False}
-    off["transform_input"] = False  # pretrained ones would normalise again
+    off["transform_input"] = False  # pretrained Inceptions would normalise again
     for name, value in off.items():
         if hasattr(net, name):
             setattr(net, name, value)
@@ -116,7 +116,7 @@ def _strip(net: nn.Module, classes: int) -> None:
 
 @contextmanager
 def _only_tensors() -> Iterator[None]:
-    """torchvision fetches its weights as pickles: let torch read tensors and nothing else from them."""
+    """Let torch read nothing but tensors: torchvision's weights are pickles."""
     key = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(key)
     os.environ[key] = "1"

@@ -1,6 +1,6 @@
-"""No warnings of one thread.
+"""Silence the warnings of one thread.
 
-`warnings.catch_warnings` changes the filters of all: where several threads are in it, those of one may stay behind.
+`warnings.catch_warnings` changes the filters of all threads: with several in it at once, one's filters may stay behind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class _Here(threading.local):
-    """Stands where a filter has the pattern of a module's name; in a thread that is to be quiet it matches any."""
+    """In place of a filter's pattern for module names: in a quiet thread it matches any module."""
 
     quiet = False
 
@@ -29,7 +29,7 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Warnings of this thread are ignored, those of others go where they went; not to be nested."""
+    """Ignore the warnings of this thread, and of no other; not to be nested."""
     filters: Any = warnings.filters
     if not filters or filters[0] is not _FILTER:  # the first that matches decides
         with _LOCK:

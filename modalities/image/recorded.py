@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 KEPT = 8
-"""Recordings, each with memory of its own."""
+"""Recordings that are kept, each with memory of its own."""
 SEEN = 3
-"""The call of a kind at which it is recorded: what comes once or twice is not worth it."""
+"""The call, among those with equal shapes and settings, that is recorded: one or two are not worth it."""
 
 _calls: OrderedDict[Hashable, int | _Recording] = OrderedDict()
 
 
 def replayed(function: Callable[..., Tensor], given: tuple[Tensor | None, ...], *rest: Hashable) -> Tensor:
-    """function(*given, *rest).
+    """function(*given, *rest), recorded once and then replayed.
 
     Args:
-        function: waits for nothing, copies nothing to the device, and depends on nothing else.
-        given: tensors on one GPU, the first of them in any case.
+        function: never waits for the GPU, copies nothing to it, and depends on its arguments alone.
+        given: tensors on one GPU, or None; the first is a tensor.
 
     Returns:
-        A tensor of its own.
+        A new tensor.
     """
     key = (function, rest, *(z if z is None else (z.shape, z.stride(), z.dtype, z.device) for z in given))
     known = _calls.get(key, 0)
@@ -52,7 +52,7 @@ class _Recording:
             self._take(given)
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # libraries make room for themselves at first use, which cannot be recorded
+            with torch.cuda.stream(stream):  # libraries allocate at first use, which cannot be recorded
                 function(*self.given, *rest)
             torch.cuda.current_stream().wait_stream(stream)
             self.graph = torch.cuda.CUDAGraph()

@@ -1,9 +1,9 @@
 """Changes that mix pixels, batched, each row with parameters of its own: crop, flip and scale as one, rotation, blur.
 
-The form depends on size and device. Small pictures, and any on a GPU, are resampled by one matrix product a side for
-the whole batch: exact for every row, as a box is a product of two intervals. On a CPU those that only grow are quicker
-looked up, four pixels for each; and the work of large ones would grow with the cube of their side: they go a row at a
-time, through torchvision's own kernel for bytes and plain shifted sums.
+The method depends on size and device. Small pictures, and any on a GPU, are resampled by one matrix product a side for
+the whole batch: exact for every row, as a box is a product of two intervals. On a CPU, enlarging is quicker by looking
+up four pixels for each. Large pictures, for which the products would grow with the cube of their side, go one by one,
+through torch's kernel for bytes and sums of shifted copies.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def to_float(pixels: Tensor) -> Tensor:
 
 
 def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tensor:
-    """Cuts out boxes, mirrors those to `flip`, and scales to the size of `out`: bilinear, antialiased where it shrinks.
+    """Cuts out boxes, mirrors those in `flip`, and scales to the size of `out`: bilinear, antialiased where it shrinks.
 
     Args:
         pixels: [B, 3, H, W] uint8 or float in [0, 1]; large bytes on a CPU come out rounded to a level.
         box: [B, 4] top, left, height, width in pixels, whole numbers within the picture.
         flip: [B] bool, left to right.
-        out: [B, 3, h, w] float32, which is filled with pictures in [0, 1], and returned.
+        out: [B, 3, h, w] float32, filled with pictures in [0, 1], and returned.
     """
     if one_by_one(pixels, out):
         for picture, own, mirror, to in zip(pixels, box.int().tolist(), flip.tolist(), out, strict=True):
@@ -50,15 +50,15 @@ def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tens
 
 
 def one_by_one(pixels: Tensor, out: Tensor) -> bool:
-    """Whether crops of these are made a picture at a time: of large ones, on a CPU."""
+    """Whether crops are made one picture at a time: of large ones, on a CPU."""
     return pixels.device.type == "cpu" and max(*pixels.shape[2:], *out.shape[2:]) > SMALL
 
 
 def crop_one(picture: Tensor, box: list[int], flip: bool, out: Tensor) -> None:
-    """The same of one large picture [3, H, W] on a CPU, written to `out` [3, h, w]."""
+    """`resized_crop` of one large picture [3, H, W] on a CPU, written to `out` [3, h, w]."""
     top, left, height, width = box
     cut = picture[None, :, top : top + height, left : left + width]
-    cut = cut.contiguous(memory_format=torch.channels_last)  # which torch's kernel for bytes likes best
+    cut = cut.contiguous(memory_format=torch.channels_last)  # in which torch's kernel for bytes is quickest
     size = (out.shape[1], out.shape[2])
     scaled = interpolate(cut, size=size, mode="bilinear", antialias=True)[0]
     scaled = scaled.flip(2) if flip else scaled
@@ -69,7 +69,7 @@ def crop_one(picture: Tensor, box: list[int], flip: bool, out: Tensor) -> None:
 
 
 def rotate(x: Tensor, angle: Tensor) -> Tensor:
-    """Turns about the centre, counter-clockwise, by `angle` in radians: bilinear, borders carried on outwards."""
+    """Rotates about the centre, counter-clockwise, by `angle` in radians: bilinear, borders repeated outwards."""
     _, _, height, width = x.shape
     y, z = (torch.arange(n, device=x.device) - (n - 1) / 2 for n in (height, width))  # pixels from the centre
     y, z = y[:, None], z[None]
@@ -85,7 +85,7 @@ def gaussian_blur(x: Tensor, sigma: Tensor, most: float | None = None) -> Tensor
     """Blurs with a Gaussian of `sigma` > 0 pixels, cut off 3 sigma away (rounded up); borders are mirrored.
 
     Args:
-        sigma: [B]. most: the greatest that there can be; None: it is looked for, for which a GPU must be waited.
+        sigma: [B]. most: the greatest possible; None: the greatest there is, for which a GPU would be waited for.
     """
     kernel = blur_kernel(sigma, most)  # [B, radius + 1]
     if x.device.type == "cpu" and max(x.shape[2:]) > SMALL:
@@ -97,14 +97,14 @@ def gaussian_blur(x: Tensor, sigma: Tensor, most: float | None = None) -> Tensor
 
 
 def blur_kernel(sigma: Tensor, most: float | None = None) -> Tensor:
-    """[B, radius + 1] weights 0 to 3 sigma away, the same on either side: all together they sum to 1."""
+    """[B, radius + 1] weights at 0 to 3 sigma, the same on either side; over both sides they sum to 1."""
     away = torch.arange(math.ceil(3 * (float(sigma.max()) if most is None else most)) + 1, device=sigma.device)
     weights = (-0.5 * (away / sigma[:, None]).square()).exp() * (away <= (3 * sigma).ceil()[:, None])
     return weights / (2 * weights.sum(1, keepdim=True) - 1)  # the middle one, exp(0), counts once
 
 
 def _enlarged_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tensor:
-    """Of boxes no side of which shrinks: nothing is to be smoothed."""
+    """`resized_crop` of boxes of which no side shrinks, so that nothing needs smoothing."""
     grid = torch.empty(len(pixels), *out.shape[2:], 2)
     for axis, mirror in ((0, torch.zeros_like(flip)), (1, flip)):
         start, length = box[:, axis, None], box[:, 2 + axis, None]
@@ -120,7 +120,7 @@ def _enlarged_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Te
 
 
 def _resize_weights(start: Tensor, length: Tensor, size: int, out: int, flip: Tensor) -> Tensor:
-    """[B, out, size]: how much each source pixel counts, a triangle as wide as an output pixel, at least a source's."""
+    """[B, out, size] weights of the source pixels: a triangle as wide as an output pixel, or a source's if wider."""
     scale = (length / out)[:, None]  # [B, 1]
     place = torch.arange(out, device=start.device) + 0.5  # [out]
     centre = start[:, None] + torch.where(flip, out - place, place) * scale  # [B, out]
@@ -133,7 +133,7 @@ def _resize_weights(start: Tensor, length: Tensor, size: int, out: int, flip: Te
 
 
 def _blur_one(x: Tensor, kernel: list[float]) -> Tensor:
-    """[3, H, W]; its rows are blurred, then its columns, by adding up what lies equally far on either side."""
+    """[3, H, W] blurred down, then across, by adding copies that are shifted equally far to either side."""
     for side in (1, 2):
         size = x.shape[side]
         reach = sum(weight > 0 for weight in kernel) - 1
@@ -146,7 +146,7 @@ def _blur_one(x: Tensor, kernel: list[float]) -> Tensor:
 
 
 def _mirrored(x: Tensor, side: int, reach: int) -> Tensor:
-    """[3, H, W] with `reach` more pixels at both ends of a side: the picture mirrored, again and again if need be."""
+    """[3, H, W] with `reach` more pixels at both ends of a side: the picture mirrored, repeatedly if need be."""
     if x.shape[side] == 1:
         return x.repeat_interleave(2 * reach + 1, side)
     while reach:
@@ -157,10 +157,10 @@ def _mirrored(x: Tensor, side: int, reach: int) -> Tensor:
 
 
 def _blur_weights(kernel: Tensor, size: int) -> Tensor:
-    """[B, size, size]: a Gaussian about each pixel, what falls beyond the border folded back (reflect)."""
+    """[B, size, size] a Gaussian about each pixel; weights beyond the border are folded back (reflect)."""
     away = torch.arange(1 - kernel.shape[1], kernel.shape[1], device=kernel.device)
     tap = torch.arange(size, device=kernel.device)[:, None] + away  # [size, 2 radius + 1]
     period = max(1, 2 * (size - 1))
-    tap = (size - 1) - (tap % period - (size - 1)).abs()  # mirrored, again and again if need be
+    tap = (size - 1) - (tap % period - (size - 1)).abs()  # mirrored, repeatedly if need be
     weights = kernel.new_zeros(len(kernel), size, size)
     return weights.scatter_add_(2, tap.expand(len(kernel), -1, -1), kernel[:, None, away.abs()].expand(-1, size, -1))

@@ -1,7 +1,7 @@
 """Views of large pictures on a CPU, one at a time: each fills the cache by itself, its parameters are plain numbers.
 
-Some sixty short passes make a view, so the steps between them count as much as their arithmetic: planes to work in are
-allocated once, nothing that was drawn is a tensor, and what cannot leave [0, 1] is not cut to it.
+Some sixty short passes make a view, so the overhead between them counts as much as their arithmetic: planes to work in
+are allocated once, no parameter is a tensor, and what cannot leave [0, 1] is not clamped.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from multicl.modalities.image.presets import Augment
 
 FADES = 0.999
-"""Blends of at most so much of a picture stay below 1 by more than they are rounded, as luma's weights are 0.9999."""
+"""Blends with at most this share of the picture stay below 1 despite rounding, as luma's weights sum to 0.9999."""
 PLANES = 4
-"""[H, W] each, to work in."""
+"""Buffers [H, W] to work in."""
 
 
 def single_views(pixels: Tensor, draws: Draws, s: Augment, out: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def single_views(pixels: Tensor, draws: Draws, s: Augment, out: Tensor) -> Tenso
 
 
 def brighten(x: Tensor, factor: float, planes: Tensor) -> None:
-    """As `augment.adjust_brightness`, of one picture [3, H, W] where it lies."""
+    """As `augment.adjust_brightness`, of one picture [3, H, W], in place."""
     x.mul_(factor)
     if factor > 1:
         x.clamp_(max=1)

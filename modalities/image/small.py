@@ -9,10 +9,10 @@ from multicl.types import InputError
 
 
 class Small(nn.Module):
-    """Two halvings, a residual step, and a coarse grid instead of a global average: [B, C, h, w] -> [B, 256].
+    """Two halvings, a residual block, and a coarse grid instead of a global average: [B, C, h, w] -> [B, 256].
 
-    A square picture is pooled to 2 x 2 fields, a wide one to as many as 2 x 6, so that what stands left and what
-    stands right stay apart ("1 2 3" is not "3 2 1"). About 20 M multiplications for 32 x 32 pixels.
+    A square picture is pooled to 2 x 2 fields, a wide one to up to 2 x 6, so that left and right stay apart ("1 2 3" is
+    not "3 2 1"). About 20 M multiplications for 32 x 32 pixels.
 
     Args:
         channels: C.
@@ -40,7 +40,7 @@ class Small(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, 256]."""
-        x = x.contiguous(memory_format=torch.channels_last)  # convolutions are a third faster so
+        x = x.contiguous(memory_format=torch.channels_last)  # in which convolutions are a third faster
         x = self.trunk(x)  # [B, 128, ceil(h / 4), ceil(w / 4)]
         features: Tensor = self.out(x + self.more(x))
         return features

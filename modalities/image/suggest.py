@@ -13,11 +13,11 @@ from multicl.types import BadSample, Suggestion
 LOOKED_AT = 32
 """Pictures whose size is looked at."""
 SIZES = (32, 64, 96, 128, 224)
-"""Pixels a side; a processor without an accelerator is spared the last."""
+"""Pixels a side; without an accelerator, not the last."""
 
 
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
-    """The size nearest to the pictures' own, and an encoder that the machine can train."""
+    """The size closest to the pictures' own, and an encoder that the machine can train."""
     sides = []
     for cell in cells[:: max(1, len(cells) // LOOKED_AT)][:LOOKED_AT]:
         with suppress(BadSample):

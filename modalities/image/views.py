@@ -1,6 +1,6 @@
-"""One random view of a batch: what `draws` draws for each row, done by `resample` and `augment`; on a GPU by `dense`.
+"""One random view of a batch: `draws` draws each row's parameters, `resample` and `augment` apply them.
 
-Large pictures on a CPU go through `single`.
+On a GPU they are applied by `dense`; to large pictures on a CPU by `single`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from multicl.modalities.image.presets import Augment
 
 IN_CACHE = 2**19
-"""Floats of a slice on a CPU: beyond the cache the same work is several times slower, and short passes cost too."""
+"""Floats of a slice on a CPU: beyond the cache the same work is several times slower, and short passes cost, too."""
 FEW = 4
-"""Pictures that are worth a slice; where fewer fit, each goes alone."""
+"""Pictures that make a slice worthwhile; if fewer fit, each goes alone."""
 MOST_RECORDED = 2**24
-"""Floats of a view on a GPU up to which launches are what takes time. A recording keeps memory of its own.
+"""Floats of a view on a GPU up to which launches take most of the time; a recording keeps memory of its own.
 
-Of larger pictures the passes take time, and only the rows that a change takes are given to it, as on a CPU."""
+Beyond, the passes do, and a change is computed only for its own rows, as on a CPU."""
 
 
 def plain_view(pixels: Tensor, size: tuple[int, int], extent: Tensor | None = None) -> Tensor:
-    """Every row as it is, [B, 3, h, w] float32 in [0, 1]: scaled to cover the size, its centre cut out.
+    """Every row without changes, [B, 3, h, w] float32 in [0, 1]: scaled to cover the size, its centre cut out.
 
     Args:
         pixels, size, extent: as in `random_view`.
@@ -44,7 +44,7 @@ def plain_view(pixels: Tensor, size: tuple[int, int], extent: Tensor | None = No
     flip = torch.zeros(len(pixels), dtype=torch.bool)
     if extent is None:
         extent = filled(flip, height, width)
-    elif pixels.device.type != "cuda":  # which would be waited for; others need not know float64
+    elif pixels.device.type != "cuda":  # a GPU would be waited for; others may lack float64
         extent = extent.cpu()
     out = torch.empty(len(pixels), 3, *size, device=pixels.device)
     with torch.autocast(pixels.device.type, enabled=False):
@@ -64,9 +64,8 @@ def random_view(
         pixels: [B, 3, H, W] uint8, or float in [0, 1].
         seeds: [B] int64; a row's view depends on its own seed and pixels alone.
         size: h and w to which crops are scaled; None: H and W.
-        extent: [B, 3] float32: the height and width that a row's picture has of H and W, from the top left, and the
-            width / height that it had before it was kept so, relative to w / h; None: all fill H and W, and had the
-            views' shape.
+        extent: [B, 3] float32: the height and width that a row's picture fills of H and W, from the top left, and its
+            original width / height, relative to w / h; None: all fill H and W, and have the views' proportions.
 
     Returns:
         [B, 3, h, w] float32 in [0, 1], on the device of `pixels`.
@@ -74,9 +73,9 @@ def random_view(
     height, width = pixels.shape[2:]
     size = size or (height, width)
     if pixels.device.type == "cuda" and 3 * len(pixels) * max(size[0] * size[1], height * width) <= MOST_RECORDED:
-        with torch.autocast("cuda", enabled=False):  # pictures stay exact, whatever the encoder runs in
+        with torch.autocast("cuda", enabled=False):  # pictures are float32, whatever the encoder runs in
             return replayed(dense_view, (pixels, seeds.to(pixels.device, non_blocking=True), extent), settings, size)
-    there = extent if pixels.device.type == "cuda" else None  # where a look at it would be waited for
+    there = extent if pixels.device.type == "cuda" else None  # looking at it would wait for the GPU
     if extent is not None:
         extent = extent.cpu() if there is None else filled(torch.zeros(len(pixels)), height, width)
     draws = draw(seeds.cpu(), height, width, settings, size, extent)
@@ -102,13 +101,13 @@ def random_view(
             else:
                 own = order[part].to(pixels.device, non_blocking=True)
                 x = work[: len(own)]
-                _view(x, pixels[own], part, draws, chosen, settings)  # in the layout that they have
+                _view(x, pixels[own], part, draws, chosen, settings)  # in their own memory layout
                 out.index_copy_(0, own, x)
     return out
 
 
 def _view(x: Tensor, pixels: Tensor, part: slice, draws: Draws, chosen: dict[str, list[bool]], s: Augment) -> None:
-    """Writes the views of a part of the rows into x [b, 3, h, w]."""
+    """Writes the views of a slice of the rows to x [b, 3, h, w]."""
 
     def change(name: str, function: Callable[..., Tensor], *parameters: Tensor) -> None:
         if rows := [row for row, on in enumerate(chosen[name][part]) if on]:
