@@ -1,4 +1,4 @@
-"""What may be measured of pictures and captions beside their retrieval."""
+"""What may be measured of pictures and captions, beside their retrieval."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Beside:
     classes: str | None = None
     """A column of classes, for zero-shot: by name, or by number where the data have names for them (ClassLabel)."""
     templates: tuple[str, ...] = crossing.TEMPLATES
-    """Sentences about a class, {} being its name; the mean of their vectors is compared. A FILE.txt has one a line
-    (CLIP's 80, say)."""
+    """Sentences about a class, {} being its name; the mean of their vectors is compared. A FILE.txt has one on each
+    line (such as CLIP's 80)."""
 
     def measure(self, embed: Embed, nodes: dict[str, Modality], rows: Rows) -> Figures:
         """Retrieval of each column and captions, and zero-shot accuracy."""

@@ -1,4 +1,4 @@
-"""A two-tower model of transformers (CLIP, SigLIP, CLAP and what is built as they are) as a recipe's first state."""
+"""A two-tower model of transformers (CLIP, SigLIP, CLAP and models built like them) as a recipe's initial state."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from multicl.modalities import pretrained
 from multicl.modalities.image import Augment
 
 GENTLE = Augment(crop=(0.9, 1.0))
-"""Views for encoders that have seen much already: hardly cropped, never mirrored. Weak views of sounds are as gentle:
-their gain alone changes."""
+"""Views for pretrained encoders: hardly cropped, never flipped. Weak views of sounds are as gentle by default: only
+their gain changes."""
 LR = 1e-5
 OTHERS = {"image": "vision_config", "audio": "audio_config"}
-"""The node beside text -> what the configuration of such a model has."""
+"""The node beside text -> the key of its half in a model's configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromCheckpoint(multicl.Run):
-    """A recipe of `text` and of `image` or `audio` that may begin from a two-tower model."""
+    """A recipe with nodes `text` and `image` or `audio` that may begin from a two-tower model."""
 
     checkpoint: Annotated[str | None, tyro.conf.arg(aliases=["--from"])] = None
-    """A model of transformers, by name or folder, to begin from (with pictures CLIP or SigLIP, with sounds CLAP): its
-    preprocessing, projections and, unless others are given, temperature and bias; by default then with a learning rate
-    of 1e-5 and gentle views."""
+    """A model of transformers to begin from, by name or folder (CLIP or SigLIP for pictures, CLAP for sounds), with its
+    preprocessing, projections and, unless others are given, temperature and bias. The learning rate is then 1e-5 and
+    views are gentle, by default."""
 
     def __post_init__(self) -> None:
         node = _other(self)
         if self.checkpoint and getattr(self, node).encoder == getattr(type(self), node).encoder:
-            for name, value in settings(self).items():  # else a recorded run, which has it all
+            for name, value in settings(self).items():  # else a recorded run, whose settings have it all
                 object.__setattr__(self, name, value)
 
     def trainer(self) -> multicl.Trainer:
-        """As every recipe's, with the checkpoint's projections and temperature."""
+        """The trainer of every recipe, begun with the checkpoint's projections and temperature."""
         trainer = super().trainer()
         if self.checkpoint:
             _begin(self, trainer)
@@ -46,34 +46,33 @@ class FromCheckpoint(multicl.Run):
 
 
 def _begin(recipe: Any, trainer: multicl.Trainer) -> None:
-    """With the checkpoint's own projections, temperature and bias.
+    """Copy the checkpoint's projections, temperature and bias into a trainer's towers.
 
     Raises:
         InputError: its files lack them; a temperature that is neither learnt nor given.
     """
     from multicl import two_towers
 
-    name, fixed = recipe.checkpoint, recipe.objective
+    name, objective, plain = recipe.checkpoint, recipe.objective, type(recipe).objective
     whole, absent = _loaded(pretrained.load, name)
     pair = next(pair for pair in trainer.towers.pairs if {pair.a, pair.b} == {_other(recipe), "text"})
     if lost := [key for key, p in two_towers.between(trainer.towers, pair, whole) if id(p) in absent]:
         raise InputError(f"--from {name}: its files lack {', '.join(lost)}")
-    if not fixed.learnable and fixed.temperature == type(recipe).objective.temperature:
+    if not objective.learnable and objective.temperature == plain.temperature:
         raise InputError(
             f"--from {name} has a temperature of {two_towers.temperature_of(whole):.6g}: give --objective.temperature, "
             "this or another, if it is not to be learnt"
         )
-    plain = type(recipe).objective
-    given = [key for key in ("temperature", "bias") if getattr(fixed, key, None) != getattr(plain, key, None)]
+    given = [key for key in ("temperature", "bias") if getattr(objective, key, None) != getattr(plain, key, None)]
     two_towers.begin(trainer.towers, pair, whole, keep=given)
 
 
 def settings(recipe: Any) -> dict[str, Any]:
-    """What a recipe of `text`, `image` or `audio`, `head` and `train` becomes; the defaults of its class give way.
+    """The recipe's `text`, `image` or `audio`, `head` and `train` with the checkpoint's settings in place of defaults.
 
     Raises:
-        InputError: no such model, one that is no pair of a text encoder and the other, or a setting of the recipe that
-            the checkpoint decides otherwise.
+        InputError: no such model, one that is not a pair of a text encoder and the other, or a setting that the user
+            changed and the checkpoint decides otherwise.
     """
     name, node, plain = recipe.checkpoint, _other(recipe), type(recipe)
     config = _config(name, node)
@@ -105,7 +104,7 @@ def settings(recipe: Any) -> dict[str, Any]:
 
 
 def _check_decided(name: str, part: str, given: Any, default: Any, settled: Any) -> None:
-    """What the user changed is as it was given, or it is said."""
+    """Refuse what the user changed and the checkpoint decides otherwise."""
     for key in (field.name for field in fields(given)):
         value, now = getattr(given, key), getattr(settled, key)
         if value not in (getattr(default, key), now):
@@ -119,7 +118,7 @@ def _other(recipe: Any) -> str:
 
 
 def _pictures(name: str, encoder: str, vision: Any) -> dict[str, Any]:
-    """How the checkpoint reads them."""
+    """The settings of `Image` by which the checkpoint reads pictures."""
     from multicl.modalities.image.huggingface import reading
 
     if not hasattr(vision, "image_size"):
@@ -158,7 +157,7 @@ def _positions(text: Any) -> int:
 
 
 def _place(name: str) -> str:
-    """A folder's full path, or the name on the hub."""
+    """The full path of a folder, or the name on the hub."""
     return str(Path(name).resolve()) if Path(name).is_dir() else name.removeprefix("hf/")
 
 

@@ -1,4 +1,4 @@
-"""What the demo shows: its figures as rows, a page to open, and searches with a recording or drawing of one's own."""
+"""What the demo shows: its figures as a table, a page, and searches with a recording or drawing of the user's own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ON_THE_MAP = 200
 
 
 def finish(recipe: Any, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the page, print the table; gives the RESULT's keys."""
+    """Write the page and print the table; returns what the line RESULT holds."""
     began = time.perf_counter()
     folder: Path = recipe.run
     table = {
@@ -60,7 +60,7 @@ def finish(recipe: Any, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def search_with_own(recipe: type[R], args: Sequence[str]) -> bool:
-    """Search with a demo that was trained before, of --run or the last one; False where there is none yet."""
+    """Search with an already trained demo, that of --run or the last one; False if there is none yet."""
     try:
         settings: Any = parse(recipe, args, "multicl demo")
         trained = [settings.run] if settings.run else sorted(Path("runs").glob("codes-*"), reverse=True)
@@ -100,7 +100,7 @@ def spoken(path: Path) -> dict[str, Any]:
     """A user's recording without the silence around it.
 
     Raises:
-        InputError: it cannot be read, or is silent.
+        InputError: it cannot be read, or it is silent.
     """
     wave = np.asarray(Audio(rate=codes.RATE).load(str(path), None), np.float32)
     frame = codes.RATE // 100
@@ -112,15 +112,15 @@ def spoken(path: Path) -> dict[str, Any]:
 
 
 def drawn(path: Path) -> codes.Array:
-    """A user's picture of three digits as the scans are: [8, 24], light ink on black, filling the height.
+    """A user's picture of three digits in the form of the scans: [8, 24], light ink on black, filling the height.
 
     Raises:
-        InputError: it cannot be read, or is blank.
+        InputError: it cannot be read, or it is blank.
     """
     try:
         picture = ImageOps.exif_transpose(Picture.open(path)).convert("RGBA")
     except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{path} is no picture that can be read: {error}") from None
+        raise InputError(f"{path} is not a picture that can be read: {error}") from None
     paper = Picture.new("RGBA", picture.size, "white")
     gray = ImageOps.autocontrast(Picture.alpha_composite(paper, picture).convert("L"))
     if np.median(np.asarray(gray)) > 127:  # dark ink on light paper

@@ -1,4 +1,4 @@
-"""What recipes of sentences measure: sets of scored pairs, labelled texts, and bags of words as a baseline."""
+"""What recipes on sentences measure: scored pairs, labelled texts, and bags of words as a baseline."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from multicl.modalities.text import Text
 
 
 def scored(names: Sequence[str], split: str) -> dict[str, Rows]:
-    """A split of each set of scored pairs, by its name; "seven": the paper's; "none": no set.
+    """Name -> a split of each set of scored pairs; ("seven",): the paper's; ("none",): no set.
 
     Raises:
-        InputError: no name, or two that end alike.
+        InputError: no name, or two whose last parts are the same.
     """
     if tuple(names) == ("none",):
         return {}
     names = held_out.SEVEN if tuple(names) == ("seven",) else names
     sets = {Path(name).name: open_rows(name, split=split) for name in names}
     if not sets or len(sets) < len(names):
-        raise InputError(f"--sts: give one name or several that end unlike, got {' '.join(names) or 'none'}")
+        raise InputError(f"--sts: give one name, or several with different last parts, got {' '.join(names) or 'none'}")
     return sets
 
 
 def correlation(embed: held_out.Embed, node: str, names: Sequence[str], split: str) -> held_out.Figures:
-    """Spearman's with human scores, of one set, or of each of several and on average; of "none" no figure."""
+    """Spearman's correlation with human scores, of one set, or of each of several and their mean; of "none", {}."""
     sets = scored(names, split)
     if not sets:
         return {}
@@ -41,7 +41,7 @@ def correlation(embed: held_out.Embed, node: str, names: Sequence[str], split: s
 
 
 def dev_correlation(embed: held_out.Embed, node: str, names: Sequence[str], split: str) -> held_out.Figures:
-    """The mean over sets, as one figure by which a run may choose; of "none" no figure."""
+    """The mean over sets, as one figure by which a run can choose its best; of "none", {}."""
     found = [held_out.sts(embed, node, rows)["sts_spearman"] for rows in scored(names, split).values()]
     return {"dev_spearman": sum(found) / len(found)} if found else {}
 
@@ -57,7 +57,7 @@ def probes(embed: held_out.Embed, node: str, text: Text, names: Sequence[str]) -
 
 
 def bag_of_words(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
-    """Counts of words in hashed places, on a log scale: the baseline of raw inputs."""
+    """[N, 8192] log counts of hashed words: the baseline."""
     z = torch.zeros(len(cells), 1 << 13)
     for i, cell in enumerate(cells):
         for word, times in Counter(cell.lower().replace(".", " ").replace(",", " ").split()).items():

@@ -14,10 +14,10 @@ from multicl.modalities.audio.stretched import log_mels
 
 @dataclass(frozen=True, kw_only=True)
 class Sounds(multicl.Run):
-    """Sounds with labels for the probe: of the held-out split or, where `data` has groups, of each group's sounds.
+    """Sounds with labels for a probe of the held-out split or, if `data` has groups, of each group's sounds.
 
-    A group (a speaker, say) is asked about the sounds of all others; with `--data.left-out NAME` of that one alone,
-    whom training has not heard.
+    The sounds of a group (such as a speaker) are looked up among those of all others; with `--data.left-out NAME`, only
+    those of that group, which training has not heard.
     """
 
     data: LeaveOut = field(default_factory=LeaveOut)
@@ -27,7 +27,7 @@ class Sounds(multicl.Run):
     label: str = "label"
     """Column of the labels that the probe knows."""
     k: int = 5
-    """Neighbours that the probe asks."""
+    """Neighbours that vote in the probe."""
 
     space = None  # the probe looks at the encoders' features
 
@@ -43,7 +43,7 @@ class Sounds(multicl.Run):
         )
 
     def measure(self, model: multicl.Model) -> held_out.Figures:
-        """Of the model; of several encoders, each under its node's name."""
+        """Of the model; with several encoders, each under its node's name."""
         return self.probed(held_out.of_model(model))
 
     def probed(self, embed: held_out.Embed) -> held_out.Figures:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import multicl
 from multicl import Head, InfoNCE, Modality, Optim, Pair, Train
@@ -47,7 +46,7 @@ class Recipe(multicl.Run):
     optim: Optim = field(default_factory=lambda: Optim(weight_decay=0.05))
     head: Head = Head(dim=128, layers=2)
     renditions: int = 8
-    """How often each code is written, and spoken, for training."""
+    """Times that each code is written, and spoken, for training."""
     say: Path | None = None
     """Search with a recording of three spoken digits; uses the last trained demo, or the one of --run."""
     draw: Path | None = None
@@ -90,14 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if not {"-h", "--help"} & set(args):
         print(page.COMPOSITION)
-    multicl.launch(Recipe, args, finish=finish, program="multicl demo")
-
-
-def finish(recipe: Recipe, result: dict[str, Any]) -> dict[str, Any]:
-    """The page, a search with the user's own, and the figures as rows."""
-    from multicl.recipes import _codes_page as page
-
-    return page.finish(recipe, result)
+    multicl.launch(Recipe, args, finish=page.finish, program="multicl demo")
 
 
 if __name__ == "__main__":

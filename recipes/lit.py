@@ -1,4 +1,4 @@
-r"""LiT (arXiv:2111.07991): a tower that is trained already is locked, and the other learns to be read by it.
+r"""LiT (arXiv:2111.07991): a pretrained tower is locked, and the other learns to match it.
 
 accelerate launch recipes/lit.py --data.path pairs.parquet --data.columns image img text caption \
     --image.encoder timm/vit_base_patch16_224 --image.size 224 --text.encoder distilbert-base-uncased
@@ -13,7 +13,6 @@ same pictures, whose text encoder knows no sentences yet, gives 19 / 31 / 36 % (
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import multicl
 from multicl import Optim
@@ -27,8 +26,6 @@ class Recipe(clip.Recipe):
 
     image: Image = Image("resnet50", size=224)
     optim: Optim = field(default_factory=lambda: Optim(weight_decay=0.2, tower_lr={"image": 0.0}))
-
-    space: ClassVar[str | None] = "joint"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from multicl.predict import accuracy
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(multicl.Run):
-    """One joint loss; with `method`, also what it is to be compared with, on the very same labels."""
+    """One joint loss; with `method`, also what it is compared with, on the same labels."""
 
     image: Image = Image("resnet18", stem="cifar", pretrained=False, size=32)
     method: Literal["joint", "self-supervised", "supervised"] = "joint"

@@ -51,7 +51,7 @@ class Recipe(multicl.Run):
         return [Pair("text", "text", self.objective)]
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Spearman correlation with human scores, and what else is asked for."""
+        """Spearman correlation with human scores, and whatever else is asked for."""
         node, embed = model.nodes[0], held_out.of_model(model)
         figures = sentences.correlation(embed, node, self.sts, self.sts_split)
         if self.sts_dev is not None:

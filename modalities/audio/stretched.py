@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from multicl.modalities.audio.settings import Audio
 
 
-def log_mels(audio: Audio, cells: Sequence[Any], skipped: dict[int, str], frames: int = 32) -> Tensor:
-    """Each sound's log-mels, stretched to one length.
+FRAMES = 32
+
+
+def log_mels(audio: Audio, cells: Sequence[Any], skipped: dict[int, str]) -> Tensor:
+    """Each sound's log-mels, stretched to `FRAMES`.
 
     Args:
-        cells: as `Audio.load` takes them. skipped: gets the place and reason of each that cannot be read.
+        cells: as `Audio.load` takes them. skipped: gets position -> reason of each that cannot be read.
 
     Returns:
-        [N, mels * frames], zero where a cell cannot be read.
+        [N, mels * FRAMES], zero where a cell cannot be read.
     """
     front, found = LogMel(audio.rate, audio.mels, audio.window_ms, audio.hop_ms), []
     for i, cell in enumerate(cells):
@@ -31,8 +34,8 @@ def log_mels(audio: Audio, cells: Sequence[Any], skipped: dict[int, str], frames
             batch = audio.collate([audio.load(cell, None)])
         except BadSample as error:
             skipped[i] = str(error)
-            found.append(torch.zeros(audio.mels * frames))
+            found.append(torch.zeros(audio.mels * FRAMES))
             continue
         mel, _ = front(batch.get("wave"), batch.get("lengths"))
-        found.append(nn.functional.interpolate(mel, frames).flatten())
+        found.append(nn.functional.interpolate(mel, FRAMES).flatten())
     return torch.stack(found)
