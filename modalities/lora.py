@@ -1,4 +1,4 @@
-"""LoRA (arXiv:2106.09685) by peft: a net whose linear maps learn updates of low rank, and nothing else."""
+"""LoRA (arXiv:2106.09685) by peft: only low-rank updates of a net's linear layers are trained."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def adapted(net: Module, rank: int, modality: str) -> Module:
-    """The net, in place: updates of that rank, scaled by 2, are all that trains; 0: as it was.
+    """The net, changed in place: only updates of this rank, scaled by 2, are trained; rank 0: unchanged.
 
     Raises:
-        InputError: peft is not installed, or the net has no linear maps.
+        InputError: peft is not installed, or the net has no linear layers.
     """
     if not rank:
         return net
@@ -37,7 +37,7 @@ def adapted(net: Module, rank: int, modality: str) -> Module:
 
 
 def merged(encoder: Module) -> Module:
-    """The encoder with its updates added to its weights: a copy, or itself where it has none."""
+    """A copy of the encoder with its updates added to its weights; itself if it has none."""
     if find_spec("peft") is None:
         return encoder
     from peft.tuners.lora import LoraLayer

@@ -1,4 +1,4 @@
-"""A cell's text that ought to be the path of a file."""
+"""Cells that should be the path of a file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 from multicl.types import BadSample
 
 LONGEST = 1024
-"""Characters of a text that may be a path."""
+"""Most characters of a path."""
 
 
 def refuse_long(raw: str | os.PathLike[str]) -> None:
-    """Tell a file that stands in the text itself from the path of one.
+    """Refuse a text that holds a file's content in place of its path.
 
     Raises:
         BadSample: it is too long for a path.

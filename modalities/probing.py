@@ -1,4 +1,4 @@
-"""A net is tried before it trains: for its width, for sizes that it takes, for what it makes of padding."""
+"""Trying a net before it trains: for its width, for the sizes that it takes, for the effect of padding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def probing(net: nn.Module) -> Iterator[None]:
-    """Without gradients and in evaluation; then each module is in its own mode again, as parts may be frozen."""
+    """Evaluation mode without gradients; afterwards each module has its own mode back, as parts may be frozen."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:

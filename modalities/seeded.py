@@ -17,7 +17,7 @@ _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 _STREAM = 0xD1342543DE82EF95 - (1 << 64)  # odd, unrelated to _GAMMA: keeps streams off each other's counters
 _BLOCK = 1024
-"""Words of `noise` whose first numbers stand together, and then their second ones."""
+"""Words of `noise` whose first numbers come together, followed by their second ones."""
 
 
 def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
@@ -35,7 +35,7 @@ def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
 
 
 def uniforms(seeds: Tensor, n: int, streams: int) -> Tensor:
-    """What `uniform` draws from the streams 0 to `streams` - 1, all at once: on a GPU each has its price in launches.
+    """What `uniform` draws from the streams 0 to `streams` - 1, all at once, which takes fewer launches on a GPU.
 
     Returns:
         [streams, B, n] float32 in [0, 1).
@@ -66,10 +66,10 @@ def normal(seeds: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
 
 
 def noise(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
-    """Draws standard normal numbers as `normal` does, several times as fast: computed in float32, and the two numbers
-    of a word a block apart, so that nothing is interleaved.
+    """Draws standard normal numbers like `normal`, several times as fast: in float32, and with the two numbers of a
+    word a block apart, so that nothing is interleaved.
 
-    Devices agree to rounding errors, as do the rows of batches of other sizes: about 1e-6 of a draw, 2e-4 of tiny ones.
+    Devices, and batches of different sizes, agree up to rounding: about 1e-6 of a draw, 2e-4 of tiny ones.
 
     Returns:
         [B, n] float32 on the device of `seeds`.
@@ -87,7 +87,7 @@ def _bits(seeds: Tensor, n: int, stream: int) -> Tensor:
 
 
 def _words(seeds: Tensor, n: int, offset: int | Tensor) -> Tensor:
-    """The bits of a stream, which its offset names; of several [S, 1] offsets [S, B, n]."""
+    """[B, n] bits of the stream of an offset; for offsets [S, 1], [S, B, n]."""
     if seeds.dtype != torch.int64 or seeds.ndim != 1:
         raise TypeError(f"seeds must be [B] int64, not {list(seeds.shape)} {seeds.dtype}")
     state = _mix(_mix(seeds + _GAMMA) ^ offset)
@@ -108,5 +108,5 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _logical_shift(x: Tensor, by: int, out: Tensor | None = None) -> Tensor:
-    """Shifts right filling with zeros: torch's shift of int64 fills with the sign."""
+    """Shifts right, filling with zeros: torch's shift of int64 fills with the sign."""
     return torch.bitwise_right_shift(x, by, out=out).bitwise_and_((1 << (64 - by)) - 1)

@@ -20,13 +20,12 @@ from transformers import ASTFeatureExtractor, ClapFeatureExtractor
 from multicl.modalities.audio.mel import within
 
 TOGETHER = 16
-"""Clips that a GPU transforms at once. A CPU takes one: the transform is larger than the sound, and falls out of cache.
-"""
+"""Clips that a GPU transforms at once. A CPU takes one: a transform is larger than its sound, and leaves the cache."""
 
 
 def of_batch(extractor: Any, wave: Tensor, lengths: Tensor) -> dict[str, Tensor] | None:
-    """What an extractor gives for clips, on their device; None: it is none that is known here, or the device's floats
-    are too short.
+    """What an extractor gives for clips, on their device; None: the extractor is not known here, or the device lacks
+    float64.
 
     Args:
         wave: [B, T] float32. lengths: [B], no longer than the extractor hears, no shorter than its window.
@@ -43,8 +42,8 @@ def of_batch(extractor: Any, wave: Tensor, lengths: Tensor) -> dict[str, Tensor]
 
 
 def clap(extractor: ClapFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tensor:
-    """[B, 4, F, M] decibels where the model fuses parts of long clips (of clips in full four times the same), else
-    [B, 1, F, M]. Shorter clips are repeated or padded to `nb_max_samples`, as `padding` says."""
+    """[B, 1, F, M] decibels; [B, 4, F, M], four times the same, if the model fuses parts of long clips. Shorter clips
+    are repeated or padded to `nb_max_samples`, as `padding` says."""
     fusion, size, counts = extractor.truncation == "fusion", int(extractor.nb_max_samples), lengths[:, None]
     place = torch.arange(size, device=wave.device)
     whole = {"repeat": torch.full_like(counts, size), "repeatpad": size // counts * counts}
@@ -64,7 +63,7 @@ def kaldi_frames(rate: int) -> tuple[int, int]:
 
 
 def ast(extractor: ASTFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tensor:
-    """[B, F, M]: Kaldi's log-mel energies, as `torchaudio.compliance.kaldi.fbank` has them; zeros beyond a clip."""
+    """[B, F, M]: Kaldi's log-mel energies, as of `torchaudio.compliance.kaldi.fbank`; zeros beyond a clip."""
     rate, most = int(extractor.sampling_rate), int(extractor.max_length)
     size, hop = kaldi_frames(rate)
     points = 1 << (size - 1).bit_length()
@@ -82,7 +81,7 @@ def ast(extractor: ASTFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tensor
 
 @functools.lru_cache(maxsize=8)
 def _clap_bank(extractor: ClapFeatureExtractor, device: torch.device) -> Tensor:
-    """[N / 2 + 1, M] float64, of the extractor's own; sent to a GPU once, which is waited for."""
+    """[N / 2 + 1, M] float64, the extractor's own; cached, as a copy to a GPU is waited for."""
     fusion = extractor.truncation == "fusion"
     return torch.as_tensor(extractor.mel_filters if fusion else extractor.mel_filters_slaney).to(device).double()
 
@@ -96,7 +95,7 @@ def _kaldi_bank(mels: int, points: int, rate: int, device: torch.device) -> Tens
 
 
 def _power(frames: Tensor) -> Tensor:
-    """[..., N] -> float64 [..., N / 2 + 1]. Of the transform float32 is kept, as transformers does."""
+    """[..., N] -> float64 [..., N / 2 + 1]. The transform is rounded to float32, as in transformers."""
     found = torch.fft.rfft(frames).to(torch.complex64)
     power: Tensor = found.real.square().addcmul_(found.imag, found.imag)
     return power.double()

@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from multicl.types import Batch
 
 STRAIGHT = 0.6
-"""Of the top frequency: up to there (less, where that would pass it) frequencies are multiplied by the very factor."""
-IN_CACHE = 2**19  # floats of a slice on a CPU: frames times N beyond this are slower by an order
+"""Share of the top frequency up to which frequencies are multiplied by the factor; it takes none of them higher."""
+IN_CACHE = 2**19  # floats (frames times N) of a slice on a CPU; more are ten times slower
 
 
 class LogMel(nn.Module):
-    """Waveforms -> log-mel spectrograms, zero mean and unit variance a clip.
+    """Waveforms -> log-mel spectrograms, zero mean and unit variance per clip.
 
-    Frames are centred on multiples of the hop, beyond the clip's ends there is silence, and mean and variance are over
-    valid frames: a clip's spectrogram does not depend on the batch it is in. float32 under autocast, too.
+    Frames are centred on multiples of the hop, with silence beyond the clip's ends, and mean and variance are over
+    valid frames: a clip's spectrogram does not depend on its batch. float32 under autocast, too.
 
     Args:
         rate: Hz.
         mels: bands, HTK scale, from 0 Hz to rate / 2.
         window_ms: Hann window.
         hop_ms: from frame to frame.
-        by_band: the mean is each band's own: what colours a whole clip evenly (microphone, room, voice) is gone.
-        root: in place of the logarithm, power over the clip's greatest to this exponent, in (0, 1].
+        by_band: each band has mean 0, which removes the even colour of microphone, room and voice.
+        root: in place of the logarithm, power relative to the clip's greatest, to this exponent in (0, 1].
 
     Raises:
-        InputError: more bands than any sensible transform resolves.
+        InputError: more bands than a transform of reasonable size resolves.
     """
 
     window: Tensor
@@ -75,7 +75,7 @@ class LogMel(nn.Module):
             return x * (variance + least).rsqrt(), frames  # silence stays zero
 
     def _compressed(self, mel: Tensor, valid: Tensor) -> tuple[Tensor, float]:
-        """Power [B, M, F] -> its logarithm or root, and a variance beside which that of a sound is great."""
+        """Power [B, M, F] -> its logarithm or root, and a variance that is small beside a sound's."""
         if self.root is None:
             return (mel + 1e-6).log(), 1e-2
         most = (mel * valid).amax((1, 2), keepdim=True).clamp(min=1e-12)
@@ -104,10 +104,10 @@ def covered(masks: Tensor, lengths: Tensor, size: int) -> Tensor:
 
 
 def warped(x: Tensor, factors: Tensor, top: float) -> Tensor:
-    """Mel bands as a voice has them whose formants are by a factor lower: vocal tract length perturbation.
+    """Mel bands of a voice with formants lower by a factor: vocal tract length perturbation.
 
-    A band gets what was at its frequency times the factor, between two bands by linear interpolation; so that nothing
-    from beyond the top is asked for, the last frequencies move less, along a straight line to it (Jaitly and Hinton
+    A band gets what was at its frequency times the factor, interpolated linearly between two bands. The highest
+    frequencies move less, along a straight line to the top, so that none from beyond it is needed (Jaitly and Hinton
     2013, "Vocal Tract Length Perturbation improves speech recognition", section 3).
 
     Args:
@@ -131,9 +131,9 @@ def warped(x: Tensor, factors: Tensor, top: float) -> Tensor:
 
 
 def time_warped(x: Tensor, frames: Tensor, points: Tensor) -> Tensor:
-    """Time bent at one point, which moves; both sides are stretched along straight lines, and the ends stay.
+    """Time warped at one point, which moves; both sides are stretched evenly, and the ends stay.
 
-    SpecAugment's first change (arXiv:1904.08779, section 2), a frame between two by linear interpolation.
+    SpecAugment's time warping (arXiv:1904.08779, section 2), with linear interpolation between frames.
 
     Args:
         x: [B, M, F], zero beyond frames [B]. points: [B, 2], where the point is and where it goes, as fractions in
@@ -157,10 +157,10 @@ def _to_mels(hertz: float) -> float:
 
 
 def spec_augment(x: Tensor, frames: Tensor, batch: Batch, top: float | None = None) -> Tensor:
-    """Put the batch's warps and masks, where it has any, on x [B, M, F], zero beyond frames [B]: masked places get 0.
+    """Apply the batch's warps and masks, if any, to x [B, M, F], zero beyond frames [B]: masked places become 0.
 
     Args:
-        top: Hz, where the bands end; None: what x has in place of bands knows no frequencies, and is not warped.
+        top: Hz, where the bands end; None: x has channels in no order of frequency, and is not warped.
     """
     if "warp" in batch and top is not None:
         x = warped(x, batch.get("warp"), top)
@@ -179,7 +179,7 @@ def _bank(rate: int, mels: int, width: int) -> tuple[int, Tensor]:
     points = 1 << (width - 1).bit_length()
     for _ in range(6):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of empty bands: they are what is looked for
+            warnings.simplefilter("ignore")  # of empty bands, which are checked below
             bank = melscale_fbanks(points // 2 + 1, 0.0, rate / 2, mels, rate)
         if bool((bank.sum(0) > 0).all()):
             return points, bank

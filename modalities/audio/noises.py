@@ -1,4 +1,4 @@
-"""Recorded noises of a folder as a background: those of MUSAN (arXiv:1510.08484), say, or of one's own rooms."""
+"""Recorded noises of a folder as a background, such as MUSAN (arXiv:1510.08484) or recordings of one's own rooms."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = {".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"}
 MOST_SECONDS = 600.0
-"""What is kept in memory of a folder, in all: 38 MB at 16 kHz."""
+"""Most that is kept of a folder: 38 MB at 16 kHz."""
 EACH_SECONDS = 10.0
-"""Of a sound so much is taken where all together are longer than that; more where the sounds are few."""
+"""Most that is kept of a sound, unless there are too few sounds to reach `MOST_SECONDS`."""
 
 
 @functools.lru_cache(maxsize=8)
 def read(folder: str, rate: int, channel: str, device: torch.device) -> Sounds:
-    """The sounds of a folder and of those in it, on a device; read once in a process.
+    """The sounds of a folder and its subfolders, on a device; read once in a process.
 
-    Of large folders it is a random part, the same in every process and on every machine: sounds in random order, a
+    Of large folders a random part is read, the same in every process and on every machine: sounds in random order, a
     random window of each, until there are `MOST_SECONDS`.
 
     Args:
@@ -62,7 +62,7 @@ def read(folder: str, rate: int, channel: str, device: torch.device) -> Sounds:
 
 
 def _paths(folder: str) -> list[Path]:
-    """Files named as sounds are, hidden ones left out, in the order of their names below the folder."""
+    """Files with a sound's suffix, without hidden ones, sorted by their path within the folder."""
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"noises={folder!r}: there is no such folder")

@@ -1,4 +1,4 @@
-"""Parts of a sound that are laid side by side: equal in time, or equal in how much changes within them."""
+"""Parts of a sound to be pooled one by one: equal in time, or equal in how much changes within them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from multicl.modalities.audio.mel import within
 
 STILL = 1e-3
-"""Change that a frame has at least, of a spectrogram of unit variance: silence is parted by time."""
+"""Least change of a frame, in a spectrogram of unit variance: it divides silence by time."""
 
 
 def equal_parts(weights: Tensor, count: int) -> Tensor:
-    """Averages over parts that hold equally much, one after the other; a frame is shared by its overlap.
+    """Weights of averages over consecutive parts of equal total weight; a frame is divided between parts that share it.
 
     Args:
-        weights: [B, F] of frames, 0 or more, in all above 0.
+        weights: [B, F] of frames, not negative; each row's sum is positive.
 
     Returns:
-        [B, count, F], which sum to 1 over F.
+        [B, count, F], summing to 1 over F.
     """
     after = weights.cumsum(1)
     edges = after[:, -1:] * torch.arange(count + 1, device=weights.device) / count  # [B, count + 1]
@@ -29,11 +29,11 @@ def equal_parts(weights: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def change(x: Tensor, frames: Tensor) -> Tensor:
-    """How far each frame's bands move, half from the frame before and half to the next: the length of their path.
+    """How far the bands move at each frame: half the way from the frame before and half the way to the next.
 
-    Parts of equal path are alike however long a vowel is held or a pause lasts: trace segmentation (Kuhn and
-    Tomaschewski 1983, "Improvements in isolated word recognition"). Before, bands are averaged over 50 ms (at 10 ms a
-    frame), lest noise pass for change.
+    Parts of equal way are the same however long a vowel or a pause lasts: trace segmentation (Kuhn and Tomaschewski
+    1983, "Improvements in isolated word recognition"). Bands are first averaged over 50 ms (at 10 ms a frame), so that
+    noise does not count as change.
 
     Args:
         x: [B, M, F], zero beyond frames [B].
@@ -43,9 +43,9 @@ def change(x: Tensor, frames: Tensor) -> Tensor:
     """
     bands, size = x.shape[1:]
     valid = within(frames, size).float()
-    place = torch.arange(-2.0, 3.0, device=x.device)  # the window is made there: copies are waited for
+    place = torch.arange(-2.0, 3.0, device=x.device)  # made on the device: copies are waited for
     window = (1.25 - place.abs() / 2).clamp(max=1)[None, None]  # 1/4, 3/4, 1, 3/4, 1/4
-    with torch.autocast(x.device.type, enabled=False):  # bf16's steps would be rounding
+    with torch.autocast(x.device.type, enabled=False):  # in bf16, rounding would count as change
         summed = nn.functional.conv1d(x.float(), window.expand(bands, 1, -1), padding=2, groups=bands)
         smooth = summed / nn.functional.conv1d(valid[:, None], window, padding=2).clamp(min=0.25)
     steps = torch.linalg.vector_norm(smooth.diff(dim=2), dim=1) * valid[:, 1:]

@@ -1,6 +1,6 @@
-"""Hugging Face audio models as encoders: those that read waveforms, and those that read their own spectrograms.
+"""Hugging Face audio models as encoders: those that read waveforms, and those that read spectrograms of their own.
 
-What a model is follows from its configuration and its feature extractor, never from its name.
+The kind of a model is told from its configuration and its feature extractor, never from its name.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ log = logging.getLogger(__name__)
 
 LAYERDROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 MASKS = ("mask_time_prob", "mask_feature_prob")
-"""SpecAugment inside the models, which draws for the batch as a whole: here views mask, from the rows' own seeds."""
-SHORTEST = 0.05  # seconds a feature extractor is given at least; kaldi's refuses less than its window of 25 ms
+"""SpecAugment inside the models, which draws for the whole batch: here views mask, from each row's own seed."""
+SHORTEST = 0.05  # seconds that a feature extractor gets at least; Kaldi's refuses less than its window of 25 ms
 
 
 def build(name: str, rate: int, max_seconds: float, weights: bool) -> WaveModel | SpectrogramModel:
-    """The encoder of a name on the hub or of a folder; without weights nothing but configurations is read.
+    """The encoder of a name on the hub or of a folder; without `weights` only configurations are read.
 
     Raises:
-        InputError: no such model, not an audio model, or one of another rate.
+        InputError: no such model, not an audio model, or one for another rate.
     """
     config, extractor = describe(name)
     _set_config(config, name)
@@ -71,7 +71,7 @@ def build(name: str, rate: int, max_seconds: float, weights: bool) -> WaveModel 
     heard = heard_seconds(extractor)
     if heard is not None and heard < max_seconds:
         log.warning(
-            "%s hears the first %g s of a sound: with --audio.max-seconds %g training sees other parts, too",
+            "%s hears the first %g s of a sound: with --audio.max-seconds %g training hears other parts, too",
             name, heard, heard,
         )  # fmt: skip
     return SpectrogramModel(tower, extractor)
@@ -124,7 +124,7 @@ class SpectrogramModel(nn.Module):
         return mean_of_frames(states, frames)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute layers again for backward. ValueError: the model cannot."""
+        """Recompute layers for backward. ValueError: the model cannot."""
         pretrained.recompute(self.model, enable)
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:
@@ -132,7 +132,7 @@ class SpectrogramModel(nn.Module):
         if "time_masks" in batch:
             wave = wave.masked_fill(covered(batch.get("time_masks"), lengths, wave.shape[1]), 0)
         inputs = self._features(wave.detach().float(), lengths)
-        if isinstance(self.extractor, ClapFeatureExtractor):  # which calls one clip of a batch longer by chance
+        if isinstance(self.extractor, ClapFeatureExtractor):  # whose extractor marks a random clip of a batch as longer
             inputs["is_longer"] = torch.zeros(len(wave), 1, dtype=torch.bool, device=wave.device)
         main = self.model.main_input_name
         x = inputs[main].float()
@@ -142,9 +142,9 @@ class SpectrogramModel(nn.Module):
         return inputs
 
     def _features(self, wave: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """What the extractor gives for [B, T] sounds, zero beyond their lengths; it is given no more than it hears."""
+        """What the extractor gives for [B, T] sounds, zero beyond their lengths, cut to what it hears."""
         rate, heard = self.extractor.sampling_rate, heard_seconds(self.extractor)
-        # cut here: CLAP's extractor would seek a place by numpy's global generator
+        # cut here: CLAP's extractor would draw a window from numpy's global generator
         wave = wave if heard is None else wave[:, : round(heard * rate)]
         least = int(SHORTEST * rate)
         wave = nn.functional.pad(wave, (0, max(0, least - wave.shape[1])))
@@ -157,14 +157,14 @@ class SpectrogramModel(nn.Module):
             for row, length in zip(wave.cpu(), own.tolist(), strict=True)
         ]
         options = {"device": str(wave.device)} if self.takes_device else {}
-        with torch.autocast(wave.device.type, enabled=False):  # Whisper's multiplies by its mel bank in torch
+        with torch.autocast(wave.device.type, enabled=False):  # Whisper's computes mel bands in torch
             given = self.extractor(
                 clips, sampling_rate=rate, return_tensors="pt", return_attention_mask=True, **options
             )
         return {name: value.to(wave.device) for name, value in given.items()}
 
     def _masked(self, x: Tensor, masks: Tensor) -> Tensor:
-        """Bands under a mask take the clip's mean, whichever of the last two dimensions they are."""
+        """Bands under a mask take the clip's mean; bands are either of the last two dimensions."""
         bands = covered(masks, torch.full((len(x),), self.bands, device=x.device), self.bands)  # [B, M]
         at = x.ndim - 1 if x.shape[-1] == self.bands else x.ndim - 2
         shape = [len(x)] + [1] * (x.ndim - 1)
@@ -174,7 +174,7 @@ class SpectrogramModel(nn.Module):
 
 
 def describe(name: str) -> tuple[PreTrainedConfig, SequenceFeatureExtractor]:
-    """The configuration of a model, of a two-tower one the whole, and its feature extractor.
+    """The configuration of a model (of a two-tower one, that of the whole) and its feature extractor.
 
     Raises:
         InputError: no such model, or not an audio model.
@@ -190,7 +190,7 @@ def describe(name: str) -> tuple[PreTrainedConfig, SequenceFeatureExtractor]:
 
 
 def _set_config(config: PreTrainedConfig, name: str) -> None:
-    """No masks of the model's own, and no LayerDrop, which would leave whole layers without gradients at random."""
+    """Turn off the model's own masks, and LayerDrop, which would leave whole layers without gradients at random."""
     for part in (config, getattr(config, "audio_config", None)):
         for key in LAYERDROPS:
             if getattr(part, key, 0):
@@ -208,7 +208,7 @@ def _audio_tower(model: Any) -> Any:
 
 
 def heard_seconds(extractor: Any) -> float | None:
-    """Seconds after which a feature extractor cuts; None: it takes sounds of any length."""
+    """Seconds to which a feature extractor cuts sounds; None: it takes any length."""
     samples = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
     if samples is not None:
         return float(samples / extractor.sampling_rate)

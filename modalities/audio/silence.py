@@ -1,4 +1,4 @@
-"""The quiet beginning and end of a sound, which tell of whoever cut the recording and not of what was said."""
+"""The quiet beginning and end of a sound, which depend on how the recording was cut, and not on what was said."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ BANDS = 40
 
 
 def trimmed(wave: Tensor, rate: int, below_db: float) -> Tensor:
-    """From the first frame to the last whose loudest band is at most so much quieter than the loudest there is.
+    """From the first frame to the last whose loudest band is at most `below_db` quieter than the sound's loudest.
 
     Frames are of 25 ms, centred on multiples of 10 ms; bands are 40 on the mel scale. A voice is in few of them and
-    noise in all, so the loudest band tells a quiet voice from noise of the same power.
+    noise in all, so the loudest band distinguishes a quiet voice from noise of the same power.
 
     Args:
         wave: [T] float32. rate: Hz. below_db: above 0.
 
     Returns:
-        [T'] a part of it, 0 < T' <= T; of silence all.
+        [T'] a part of it, 0 < T' <= T; all of it if it is silent.
     """
     front = _front(rate)
     power = front.power(wave[None])[0].amax(1)[: len(wave) // front.hop + 1]

@@ -11,34 +11,34 @@ from torch import Tensor, nn
 from multicl.modalities.audio.mel import within
 
 STEPS = 40
-"""Factors are whole numbers of 1/40, so that a few band-limited filters do for all rows."""
+"""Factors are multiples of 1/40, so that a few band-limited filters serve all rows."""
 
 
 def drawn(draws: Tensor, low: float, high: float) -> Tensor:
-    """[B] draws in [0, 1) -> [B] int64 factors in fortieths, uniform from the one nearest to low to that of high."""
+    """[B] draws in [0, 1) -> [B] int64 factors in fortieths, uniform from that nearest to `low` to that of `high`."""
     first, last = round(low * STEPS), round(high * STEPS)
     return first + (draws * (last - first + 1)).long().clamp(max=last - first)
 
 
 def lengths_at(lengths: Tensor, factors: Tensor) -> Tensor:
-    """[B] samples at these speeds, rounded up; where the lengths are, which may be another device."""
+    """[B] samples at these speeds, rounded up; on the device of the lengths."""
     return -(-lengths * STEPS // factors.to(lengths.device, non_blocking=True))
 
 
 def longest(wave: Tensor, lengths: Tensor) -> int:
-    """The greatest length of rows [B, T]; on an accelerator, which would be waited for, T."""
+    """The greatest length of rows [B, T]; on an accelerator, which would be waited for, its bound T."""
     return int(lengths.max()) if wave.device.type == "cpu" else wave.shape[1]
 
 
 def longest_at(wave: Tensor, lengths: Tensor, factors: Tensor) -> int:
-    """The greatest of `lengths_at`; on an accelerator what it would be of rows that are all of length T."""
+    """The greatest of `lengths_at`; on an accelerator a bound, as if all rows were of length T."""
     if wave.device.type == "cpu":
         return int(lengths_at(lengths, factors).max())
     return -(-wave.shape[1] * STEPS // int(factors.min()))
 
 
 def at_speed(wave: Tensor, lengths: Tensor, factors: Tensor) -> Tensor:
-    """Resample each row (windowed sinc), rows of one factor at once.
+    """Resample each row (windowed sinc), those of one factor at once.
 
     Args:
         wave: [B, T] float32, zero beyond lengths [B].
@@ -71,10 +71,10 @@ def _resampled(wave: Tensor, factor: int) -> Tensor:
 
 @functools.lru_cache(maxsize=256)
 def _filters(factor: int, device: torch.device) -> tuple[Tensor, int, int]:
-    """What makes `new` samples of `old` ones: [2 * reach + old, new] sincs under a Hann window of 6 zero crossings."""
+    """[2 * reach + old, new] sincs that turn `old` samples into `new`, under a Hann window of 6 zero crossings."""
     shared = math.gcd(factor, STEPS)
     old, new = factor // shared, STEPS // shared
-    band = 0.99 * min(1.0, new / old)  # of the frequencies there are, so that none folds back
+    band = 0.99 * min(1.0, new / old)  # share of the frequencies that is kept, so that none folds back
     reach = math.ceil(6 / band)
     at = torch.arange(-reach, reach + old, dtype=torch.float64)[:, None]
     distance = ((at - torch.arange(new) * old / new) * band).clamp(-6, 6)

@@ -17,9 +17,9 @@ MOST_SECONDS = 10.0
 
 
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
-    """The sounds' own rate up to 16 kHz, and a length that holds most of them, up to 10 seconds.
+    """The sounds' own rate, up to 16 kHz, and a length that most of them fit into, up to 10 seconds.
 
-    It is said how many are longer, which evaluation does not hear to their end.
+    The reason says how many are longer, of which evaluation hears only the beginning.
     """
     rates, seconds = [], []
     for cell in cells[:: max(1, len(cells) // LOOKED_AT)][:LOOKED_AT]:
@@ -30,8 +30,8 @@ def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Sugges
     length = sorted(seconds)[int(0.95 * (len(seconds) - 1))] if seconds else MOST_SECONDS
     longest = min(MOST_SECONDS, max(1.0, float(math.ceil(length))))
     cut = sum(length > longest for length in seconds)
-    told = f"; {cut} of {len(seconds)} looked at are longer: evaluation hears their beginning, or `windows` of them"
-    more = told if cut else ""
+    longer = f"; {cut} of {len(seconds)} looked at are longer: evaluation hears their beginning, or `windows` of them"
+    more = longer if cut else ""
     if pretrained:
         return Suggestion(
             {"encoder": PRETRAINED, "rate": 48_000, "max_seconds": longest}, 0.1, f"{PRETRAINED} of the hub{more}"

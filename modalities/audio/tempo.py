@@ -1,10 +1,10 @@
 """A sound played faster or slower at its own pitch, for each row by a factor of its own: a phase vocoder.
 
-What a short-time spectrum says at frames 0, 1, 2, ... is asked at 0, f, 2f, ...: magnitudes between frames are
-interpolated, and each band's phase turns from frame to frame as it turned there (Flanagan and Golden 1966, "Phase
+The short-time spectrum is read at frames 0, f, 2f, ... in place of 0, 1, 2, ...: magnitudes between frames are
+interpolated, and each band's phase advances from frame to frame as it did there (Flanagan and Golden 1966, "Phase
 Vocoder"; Dolson 1986, "The Phase Vocoder: A Tutorial"). `torchaudio.functional.phase_vocoder` computes the same with
-one factor for all. As with theirs, bands fall out of step where a sound changes suddenly: a steady tone stays clean, a
-click is smeared over a frame, and what follows silence may be less loud than it was.
+one factor for all. There as here, phases of bands drift apart where a sound changes suddenly: a steady tone stays
+clean, a click is smeared over a frame, and what follows silence may be quieter than it was.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from multicl.modalities.audio.mel import within
 from multicl.modalities.audio.speed import STEPS, lengths_at, longest, longest_at
 
 FRAME_MS = 64
-"""Near this, a power of two of samples: long enough to part the harmonics of a low voice."""
+"""Milliseconds of a frame, rounded to a power of two of samples: enough to separate the harmonics of a low voice."""
 AT_ONCE = 2**24  # samples on an accelerator: their spectra and phases take some 1.5 GB
 
 
@@ -27,8 +27,8 @@ def at_tempo(wave: Tensor, lengths: Tensor, factors: Tensor, rate: int) -> Tenso
 
     Args:
         wave: [B, T] float32, zero beyond lengths [B].
-        factors: [B] int64, in fortieths: 50 is 1.25 times as fast, 40 leaves a row as it is. Where they are on the CPU,
-            nothing waits.
+        factors: [B] int64, in fortieths: 50 is 1.25 times as fast, 40 leaves a row unchanged. Where they are on the
+            CPU, nothing waits.
         rate: Hz.
 
     Returns:
@@ -41,7 +41,7 @@ def at_tempo(wave: Tensor, lengths: Tensor, factors: Tensor, rate: int) -> Tenso
     more = longest_at(wave, lengths, factors) - wave.shape[1]
     out = nn.functional.pad(wave * kept[:, None], (0, more))  # cuts where that is negative
     points = 1 << round(math.log2(rate * FRAME_MS / 1000))
-    # on a CPU each row alone stays in cache, and is to the bit what it is in any batch
+    # on a CPU each row alone stays in cache, and gives the same bits in any batch
     several = 1 if wave.device.type == "cpu" else max(1, AT_ONCE // max(wave.shape[1], out.shape[1]))
     for rows in changed.split(several) if len(changed) else ():
         own, here = (x.to(wave.device, non_blocking=True) for x in (factors[rows], rows))
@@ -52,12 +52,12 @@ def at_tempo(wave: Tensor, lengths: Tensor, factors: Tensor, rate: int) -> Tenso
 
 
 def _vocoded(wave: Tensor, factors: Tensor, widest: int, points: int) -> Tensor:
-    """[b, T] -> [b, widest], with silence before and after; frames of so many points, a quarter of that apart."""
+    """[b, T] -> [b, widest], with silence before and after; frames of `points` samples, a quarter of that apart."""
     hop, window = points // 4, torch.hann_window(points, device=wave.device)
     padded = nn.functional.pad(wave, (0, points))  # the last two frames are silent
     spectrum = torch.stft(padded, points, hop, window=window, pad_mode="constant", return_complex=True)
     size, phase = spectrum.abs().transpose(1, 2), spectrum.angle().transpose(1, 2)  # [b, F, points/2 + 1]
-    count = (widest + points // 2) // hop + 1  # all frames that reach into what is asked for
+    count = (widest + points // 2) // hop + 1  # all frames that overlap the result
     steps = torch.arange(count, device=wave.device) * factors[:, None]  # [b, count], in fortieths of a frame
     row, low = torch.arange(len(wave), device=wave.device)[:, None], (steps // STEPS).clamp(max=size.shape[1] - 2)
     between = (steps % STEPS / STEPS)[..., None]
@@ -68,13 +68,13 @@ def _vocoded(wave: Tensor, factors: Tensor, widest: int, points: int) -> Tensor:
 
 
 def _inverse(spectrum: Tensor, window: Tensor, length: int) -> Tensor:
-    """[b, F, N/2 + 1] -> [b, length], as `torch.istft` of frames N/4 apart, which looks at numbers on the way."""
+    """[b, F, N/2 + 1] -> [b, length], as `torch.istft` of frames N/4 apart, which would wait for a GPU."""
     points, hop, count = len(window), len(window) // 4, spectrum.shape[1]
     frames = torch.fft.irfft(spectrum, n=points) * window
     sums = []
     for each in (frames, window.square().expand(1, count, -1)):
         total = each.new_zeros(len(each), count + 3, hop)
-        for quarter in (3, 2, 1, 0):  # a frame's, of which the earliest frame's comes first
+        for quarter in (3, 2, 1, 0):  # from the last on, so that earlier frames are added first
             total[:, quarter : quarter + count] += each[..., quarter * hop : (quarter + 1) * hop]
         sums.append(total.flatten(1)[:, points // 2 : points // 2 + length])
     return sums[0] / sums[1]

@@ -1,4 +1,4 @@
-"""Long sounds in evaluation: windows of the length that training hears, embedded one by one and averaged."""
+"""Long sounds in evaluation: windows as long as training's, embedded one by one and averaged."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ROW = "window_of"
 
 
 def by_windows(encoder: nn.Module, samples: int) -> nn.Module:
-    """The encoder itself, with hooks: of sounds longer than `samples` it hears windows, spaced from beginning to end.
+    """The encoder itself, with hooks: it hears sounds longer than `samples` in windows, spaced evenly over each.
 
-    Its parameters keep their names, so a model is loaded with windows and without. In training, where sounds are cut on
-    loading, and for shorter sounds nothing is changed. What a sound gives does not depend on its batch.
+    Its parameters keep their names, so that a model loads with and without windows. Nothing changes for shorter sounds,
+    nor in training, where sounds are cut on loading. A sound's features do not depend on its batch.
     """
     encoder.register_forward_pre_hook(Cut(samples))
     encoder.register_forward_hook(mean)
@@ -35,7 +35,7 @@ class Cut:
         self.samples = samples
 
     def __call__(self, encoder: nn.Module, inputs: tuple[Batch]) -> tuple[Batch] | None:
-        """The encoder's new input; None: as it is."""
+        """The encoder's new input; None: unchanged."""
         (batch,) = inputs
         wave, lengths = batch.get("wave"), batch.get("lengths")
         if encoder.training or wave.shape[1] <= self.samples:
@@ -54,13 +54,13 @@ class Cut:
 
 
 def mean(encoder: nn.Module, inputs: tuple[Any, ...], each: Tensor) -> Tensor | None:
-    """After the encoder: [windows, width] -> [B, width]; None: as it is."""
+    """After the encoder: [windows, width] -> [B, width]; None: unchanged."""
     (batch,) = inputs
     if ROW not in batch:
         return None
     of = batch.get(ROW).tolist()
     total = each.new_zeros(of[-1] + 1, each.shape[1])
-    for row, part in zip(of, each, strict=True):  # one after the other: the same order on every device
+    for row, part in zip(of, each, strict=True):  # one by one: the same order on every device
         total[row] += part
     averaged: Tensor = total / batch.get(ROW).bincount()[:, None].to(each.dtype)
     return averaged

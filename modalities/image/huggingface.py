@@ -38,7 +38,7 @@ class Pooled(nn.Module):
         return hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute layers again for backward. ValueError: the model cannot."""
+        """Recompute layers for backward. ValueError: the model cannot."""
         pretrained.recompute(self.model, enable)
 
 

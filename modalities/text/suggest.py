@@ -1,4 +1,4 @@
-"""What encoder suits some texts."""
+"""Which encoder suits some texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PRETRAINED = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
-    """A bag of words without an accelerator, a small transformer over bytes with one; long enough for most texts."""
+    """A bag of words; with an accelerator, a small transformer over bytes, long enough for most texts."""
     texts = (text for cell in cells for text in (cell if isinstance(cell, list) else [cell]))
     lengths = sorted(len(text) for text in texts if isinstance(text, str) and text)
     most = lengths[int(0.95 * (len(lengths) - 1))] if lengths else 0
