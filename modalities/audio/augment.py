@@ -80,10 +80,11 @@ def augment(
     colors = _colors(seeds, settings)
     # the longest that a row can be, known without waiting for the device
     most = wave.shape[1] if longest is None else min(longest, wave.shape[1])
-    out = wave.new_zeros(len(wave), max(1, _longest(round(most * settings.crop[1]), settings)))
+    most = max(1, round(most * settings.crop[1]))
+    out = wave.new_zeros(len(wave), _longest(most, settings))
+    move, add_noise = (moved_by_row, with_noise_by_row) if on_cpu else (moved, with_noise)
     still = settings.crop == (1.0, 1.0) and settings.shift == 0 and longest is None
-    for rows, widest in _slices(size, max(1, round(most * settings.crop[1])), out.shape[1]):
-        move = moved_by_row if on_cpu else moved
+    for rows, widest in _slices(size, most, out.shape[1]):
         part = (
             wave[rows, :widest] * factor[rows, None]
             if still
@@ -99,8 +100,7 @@ def augment(
             beside = heard(sounds, which[rows], place[rows], sizes[rows], part.shape[1])
             part = mixed(part, sizes[rows], beside, background[rows])
         if settings.noise > 0:
-            add = with_noise_by_row if on_cpu else with_noise
-            part = add(part, sizes[rows], noise[rows], seeds[rows])
+            part = add_noise(part, sizes[rows], noise[rows], seeds[rows])
         out[rows, : part.shape[1]] = part
     return batch.replace(wave=out, lengths=sizes, **_left_to_encoder(seeds, settings))
 

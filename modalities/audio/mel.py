@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from multicl.types import Batch
 
 STRAIGHT = 0.6
-"""Share of the top frequency up to which frequencies are multiplied by the factor; it takes none of them higher."""
+"""Share of the top frequency below which, before and after a warp, frequencies are simply multiplied by the factor."""
 IN_CACHE = 2**19  # floats (frames times N) of a slice on a CPU; more are ten times slower
 
 

@@ -22,6 +22,8 @@ from multicl.types import BadSample
 
 MAX_PIXELS = 100_000_000
 """Pictures of more pixels are refused before they are decoded: 300 MB of memory, and probably an attack."""
+PREVIEW = 64
+"""Greatest pixels a side of a picture on a page."""
 _ORIENTATION = 0x0112  # the EXIF tag
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
@@ -170,15 +172,15 @@ def scaled(side: int, kept: float) -> int:
     return math.floor(side / kept + 1e-6)
 
 
-def preview(raw: Any, side: int = 64) -> tuple[str, bytes]:
-    """One cell -> (MIME type, bytes), at most `side` pixels on its longer side: PNG, or JPEG for what was one.
+def preview(raw: Any) -> tuple[str, bytes]:
+    """One cell -> (MIME type, bytes), at most `PREVIEW` pixels on its longer side: JPEG for a JPEG, else PNG.
 
     Raises:
         BadSample: as `read`.
     """
-    picture = read(raw, hint=2 * side)
+    picture = read(raw, hint=2 * PREVIEW)
     lossy = picture.info.get("lossy", False)
-    picture.thumbnail((side, side), Image.Resampling.BICUBIC)
+    picture.thumbnail((PREVIEW, PREVIEW), Image.Resampling.BICUBIC)
     out = io.BytesIO()
     clean = Image.frombytes("RGB", picture.size, picture.tobytes())  # without the source's metadata
     clean.save(out, "JPEG" if lossy else "PNG", **({"quality": 85} if lossy else {"optimize": True}))

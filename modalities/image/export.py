@@ -56,17 +56,18 @@ def half(image: Image, encoder: nn.Module) -> Half:
     Raises:
         InputError: it is not such a half, or its pictures are not square or not RGB.
     """
-    net = getattr(encoder, "net", None)
-    config = load_config(image.encoder) if isinstance(net, Pooled) and isinstance(image.encoder, str) else None
-    if getattr(config, "vision_config", None) is None or not isinstance(net, Pooled):
-        kind = type(net.model if isinstance(net, Pooled) else net).__name__
-        raise InputError(f"a {kind} is no image half of a two-tower model")
+    assert isinstance(encoder, ImageEncoder)
+    net = encoder.net
+    if not isinstance(net, Pooled):
+        raise InputError(f"a {type(net).__name__} is no image half of a two-tower model")
+    config = load_config(str(image.encoder))
+    vision = getattr(config, "vision_config", None)
+    if vision is None:
+        raise InputError(f"a {type(net.model).__name__} is no image half of a two-tower model")
     height, width = image.shape
     if height != width or image.channels != "rgb":
-        raise InputError(f"two-tower models look at square RGB pictures, not {image.channels} of {height} x {width}")
-    assert isinstance(encoder, ImageEncoder)
-
-    own = getattr(config.vision_config, "image_size", height)  # type: ignore[union-attr]
+        raise InputError(f"two-tower models look at square pictures in colour, not {image.channels} {height}x{width}")
+    own = getattr(vision, "image_size", height)
     between = "" if own == height else ", interpolate_pos_encoding=True"
     usage = f"""    from PIL import Image
     pictures = processor(images=[Image.new("RGB", (300, 200))], return_tensors="pt")
@@ -100,12 +101,12 @@ def _transformers(image: Image, encoder: ImageEncoder, folder: Path) -> str:
             "the image processors of transformers cut no pictures that are not square: train on square ones"
         )
     with pretrained.quiet():
-        net.model.save_pretrained(folder)  # type: ignore[operator]
+        net.model.save_pretrained(folder)
     _processor(image, encoder).save_pretrained(folder)
     kind = type(net.model).__name__
     options = "".join(f", {key}={value}" for key, value in net.options.items())
     with torch.no_grad():
-        out: Any = net.model(pixel_values=torch.zeros(1, 3, height, width), **net.options)
+        out = net.model(pixel_values=torch.zeros(1, 3, height, width), **net.options)
     pooled = getattr(out, "pooler_output", None) is not None
     tokens = "" if pooled or out.last_hidden_state.ndim == 3 else ".flatten(2).transpose(1, 2)"
     features = "out.pooler_output.flatten(1)" if pooled else f"out.last_hidden_state{tokens}.mean(1)"

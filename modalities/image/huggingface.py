@@ -22,6 +22,8 @@ WARPED = 384
 class Pooled(nn.Module):
     """A model of Hugging Face: [B, C, h, w] -> its pooled output [B, W], or the mean over its tokens or places."""
 
+    model: Any  # of transformers' many classes
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from multicl.types import InputError
 
+WIDTH = 256
+
 
 class Small(nn.Module):
     """Two halvings, a residual block, and a coarse grid instead of a global average: [B, C, h, w] -> [B, 256].
@@ -23,7 +25,7 @@ class Small(nn.Module):
         InputError: a smaller picture.
     """
 
-    def __init__(self, channels: int, size: tuple[int, int], fields: int = 2, width: int = 256) -> None:
+    def __init__(self, channels: int, size: tuple[int, int], fields: int = 2) -> None:
         super().__init__()
         if min(size) < 4 * fields:
             raise InputError(
@@ -35,7 +37,7 @@ class Small(nn.Module):
         self.trunk = nn.Sequential(*_step(channels, 32, 1), *_step(32, 64, 2), *_step(64, 128, 2))
         self.more = nn.Sequential(*_step(128, 128, 1))
         self.out = nn.Sequential(
-            nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(128 * grid[0] * grid[1], width), nn.ReLU()
+            nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(128 * grid[0] * grid[1], WIDTH), nn.ReLU()
         )
 
     def forward(self, x: Tensor) -> Tensor:
