@@ -35,26 +35,26 @@ class Recipe(multicl.Run):
     text: Text = Text("words", width=128)
     audio: Audio = Audio("small", rate=codes.RATE, mels=40, hop_ms=15, strong=MASKED, weak=QUIET)
     nodes: tuple[Node, ...] = ("image", "text", "audio")
-    """Those to train, the core among them."""
+    """The nodes to train, among them the core."""
     core: Node = "image"
-    """The node that each other one is paired with."""
+    """The node with which every other one is paired."""
     direct: tuple[str, ...] = ()
-    """More pairs, as image-audio; image-image is two strong views of each picture."""
+    """More pairs, such as image-audio; image-image pairs two strong views of each picture."""
     objective: InfoNCE = InfoNCE(0.1)
     train: Train = Train(batch_size=256, epochs=32, lr=1e-3)
     optim: Optim = field(default_factory=lambda: Optim(weight_decay=0.05))
     head: Head = Head(dim=128, layers=2)
     ids: str | None = None
-    """A column: rows of equal value are about one thing. Default: rows that share a text or a file are."""
+    """A column: rows of equal value are about one thing. None: rows that share a text or a file are."""
     renditions: int = 4
-    """How often each of the demo's codes is written and spoken."""
+    """Times that each of the demo's codes is written and spoken."""
 
     def modalities(self) -> dict[str, Modality]:
-        """A node for each modality that is named."""
+        """The chosen nodes."""
         return {node: getattr(self, node) for node in self.nodes}
 
     def terms(self) -> list[Pair]:
-        """The core with each other node, and what is asked for beside."""
+        """The core with every other node, and the direct pairs."""
         pairs: list[tuple[str, str]] = [(self.core, node) for node in self.nodes if node != self.core]
         pairs += [crossing.named(pair, self.modalities(), same=True) for pair in self.direct]
         return [Pair(a, b, self.objective, ids=self.ids or (None if self.data.path else "code")) for a, b in pairs]

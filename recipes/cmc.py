@@ -25,19 +25,19 @@ CROPS = Augment(crop=(0.2, 1.0), flip=0.5)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(multicl.Run):
-    """An encoder for each view, all of which look at one and the same crop: one sees L of Lab, the other ab."""
+    """An encoder for each view, all of the same crop: one sees L of Lab, the other ab."""
 
     image: Image = Image("resnet18", column="image", stem="cifar", pretrained=False, size=32, weak=CROPS)
     views: tuple[Channels, ...] = ("L", "ab")
-    """Channels, each for an encoder of its own: also Y CbCr, and three or more such as L a b."""
+    """Channels, each for an encoder of its own; others are Y CbCr, and three or more, such as L a b."""
     graph: Literal["full", "core"] = "full"
-    """Of three or more views: each is compared with each, or the first with each other one."""
+    """With three or more views: compare every two of them, or the first with each of the others."""
     crossed: bool = False
-    """Views see two augmented pictures (`image.strong`), and each is compared with the others' of the other picture."""
+    """Augment each picture twice (`image.strong`), and compare views of one with the other views of the other."""
     objective: InfoNCE = InfoNCE(0.07)
     nce: bool = False
-    """As the paper trained: `instances` instead of `objective`. Short runs want a low rate, as banks follow late, and a
-    head of two layers with batch norm, centred."""
+    """Train as in the paper: `instances` in place of `objective`. Short runs need a low learning rate, as banks lag
+    behind, and a head of two layers with batch norm, centred."""
     instances: InstanceNCE = InstanceNCE(0.07, negatives=16384)
     data: Data = field(default_factory=lambda: Data(path="uoft-cs/cifar10", columns={"image": "img"}))
     train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
@@ -45,7 +45,7 @@ class Recipe(multicl.Run):
     head: Head = Head(dim=128, layers=1)
     label: str = "label"
     bank: int = 50_000
-    """Training pictures that the probe knows, with their labels."""
+    """Training pictures, with labels, that the probe uses."""
 
     space = None
 
@@ -61,7 +61,7 @@ class Recipe(multicl.Run):
         return [replace(pair, objective=objective, crossed=self.crossed) for pair in graph]
 
     def probe(self, embed: held_out.Embed, *nodes: str) -> dict[str, float]:
-        """Of each node's features, and of all side by side: nearest neighbours and a linear probe, held-out split."""
+        """Nearest neighbours and a linear probe on the held-out split, of each node's features and of all together."""
         rows = held_out.bank(self.data.open(), self.bank, self.label), self.data.open(self.data.test)
         return held_out.probes(embed, self.modalities(), nodes, *rows, self.label)
 

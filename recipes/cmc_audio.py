@@ -41,7 +41,7 @@ class Recipe(Sounds):
     mel: Audio = SIDE
     objective: InfoNCE = InfoNCE(0.5)
     optim: Optim = field(default_factory=lambda: Optim(weight_decay=1e-4, tower_lr={"mel": 0.3}))
-    """Log-mels are good before training, and are moved gently; filters of the waveform are to be learnt."""
+    """Log-mels are good before training, so that tower changes slowly; filters of the waveform must be learnt first."""
     head: Head = Head(dim=128, layers=3, hidden=256)
 
     def modalities(self) -> dict[str, Modality]:

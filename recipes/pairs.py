@@ -29,10 +29,10 @@ class Recipe(multicl.Run):
 
     text: Text = Text("words")
     negatives: Literal["batch", "hardest", "mined"] = "mined"
-    """What a query is kept apart from: the batch's other documents, the hardest of them, or these and mined ones."""
+    """Negatives of a query: the batch's other documents, the hardest of them, or the batch's and mined ones."""
     objective: InfoNCE = InfoNCE(0.05)
     hardest: HardestNegatives = HardestNegatives(0.05)
-    """In place of `objective`, for --negatives hardest."""
+    """With --negatives hardest, the objective in place of `objective`."""
     matryoshka: tuple[int, ...] = ()
     """Widths to which vectors may be cut and still compare well, such as 64 128 (arXiv:2205.13147), all measured."""
     mine: Mine = Mine(every=200, start=200, relative_margin=0.05)
@@ -45,7 +45,7 @@ class Recipe(multicl.Run):
         return {node: replace(self.text, tower="text") for node in ("query", "document")}
 
     def terms(self) -> list[Pair]:
-        """Each finds the other; repeated texts are no negatives."""
+        """Each finds the other; repeated texts are not negatives."""
         objective: Objective = self.hardest if self.negatives == "hardest" else self.objective
         if self.matryoshka:
             objective = Matryoshka(objective, dims=self.matryoshka)

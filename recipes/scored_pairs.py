@@ -26,7 +26,7 @@ class Recipe(simcse.Recipe):
     text: Text = Text("bert-base-uncased", max_tokens=64)
     objective: CoSENT = CoSENT()  # type: ignore[assignment]
     similar: bool = False
-    """The scores are 0 and 1, different and similar (Hadsell's margin loss, 2006), and not graded."""
+    """Scores are 0 (different) or 1 (similar), for Hadsell's margin loss (2006), and not graded."""
     margin: Margin = Margin()
     train: Train = Train(batch_size=32, epochs=4, lr=2e-5)
     optim: Optim = Optim(weight_decay=0.01)

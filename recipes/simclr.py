@@ -32,8 +32,8 @@ class Recipe(multicl.Run):
     optim: Optim = Optim(weight_decay=1e-4)
     head: Head = Head(dim=128, layers=2, norm="batch")
     label: str | None = "label"
-    """Column of the labels for the probe; None: there are none, and it is measured whether views of a picture find each
-    other."""
+    """Column of the labels for the probe; None: there are none, and how well views of a picture find each other is
+    measured instead."""
     bank: int = 50_000
     """Training pictures among which the probe looks for neighbours."""
 

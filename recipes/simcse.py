@@ -35,8 +35,8 @@ class Recipe(multicl.Run):
     sts_split: str = "test"
     """The split of the scored pairs that is measured on."""
     sts_dev: str | None = None
-    """Another split of the scored pairs (validation), for the figure `dev_spearman`, by which --train.best
-    may choose."""
+    """Another split of the scored pairs, such as validation, for the figure `dev_spearman`, which --train.best may
+    name."""
     probes: tuple[str, ...] = ()
     """Labelled texts (columns text and label; splits train and test) for linear probes: the paper's transfer tasks."""
 

@@ -26,7 +26,7 @@ class Recipe(simclr.Recipe):
     local_draws: int = 6
     """Small views of each picture beside the two whole ones."""
     queue: int = 0
-    """So many of the last batches' embeddings are clustered with the batch, for batches smaller than the prototypes."""
+    """Embeddings of the last batches that are clustered with the batch, for batches with fewer rows than prototypes."""
     head: Head = Head(dim=128, layers=2, norm="batch")
 
     def terms(self) -> list[Pair]:
