@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -14,10 +15,14 @@ KINDS: dict[Any, tuple[str, type]] = {
     bool: ("True or False", bool), int: ("a whole number", Integral), float: ("a number", Real),
 }  # fmt: skip
 """What a field is declared as -> in words, and the class of what it may be: NumPy's numbers are numbers, too."""
+SEVERAL: dict[Any, Any] = {tuple: tuple | list, dict: Mapping}
+"""The same of fields that hold several values. A string is none of these, though its letters could be walked over."""
 
 
 def check_settings(settings: Any, owner: str | None = None) -> None:
-    """Look at every field of a dataclass that is declared as a Literal, a bool or a number, or as several of these.
+    """Look at every field of a dataclass that is declared as a Literal, a bool, a number, a tuple or a dict.
+
+    Also at those that may be one of several of these, and at the numbers within tuples and dicts.
 
     Args:
         owner: what stands before the field's name in the message; default: the class.
@@ -62,13 +67,18 @@ class _Part(NamedTuple):
     """One of the things that a field may be."""
 
     words: str
-    kind: type
+    kind: Any
     among: tuple[Any, ...] = ()
     """Of that kind, these alone."""
+    within: tuple[_Part, ...] = ()
+    """Of what holds several values: what each may be; (): not for us to say."""
 
     def fits(self, value: Any) -> bool:
         is_kind = isinstance(value, self.kind) and (self.kind is bool or not isinstance(value, bool))
-        return is_kind and (not self.among or value in self.among)
+        if not is_kind or (self.among and value not in self.among):
+            return False
+        each = (value.values() if isinstance(value, Mapping) else value) if self.within else ()
+        return all(any(part.fits(item) for part in self.within) for item in each)
 
 
 @functools.cache
@@ -90,9 +100,13 @@ def _parts(hint: Any) -> tuple[_Part, ...]:
         return (_Part("None", NoneType),)
     if hint in KINDS:
         return (_Part(*KINDS[hint]),)
-    if get_origin(hint) is Literal:
-        return tuple(_Part(repr(word), type(word), (word,)) for word in get_args(hint))
-    if get_origin(hint) in (Union, UnionType):
-        parts = [_parts(part) for part in get_args(hint)]
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in SEVERAL:
+        item = args[1] if origin is dict else args[0] if args[-1:] == (...,) else Any
+        return (_Part(f"a {hint}", SEVERAL[origin], within=_parts(item)),)
+    if origin is Literal:
+        return tuple(_Part(repr(word), type(word), (word,)) for word in args)
+    if origin in (Union, UnionType):
+        parts = [_parts(part) for part in args]
         return sum(parts, ()) if all(parts) else ()
     return ()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -72,13 +72,15 @@ class Wall:
     doors: int | Literal["many"] | None = 1
     wet: bool = False
     colours: tuple[int, ...] = ()
+    near: tuple[str, int] | None = ("door", 1)
+    prices: dict[str, float] = field(default_factory=dict)
 
 
 @pytest.mark.parametrize("height", [3, 2.5, math.nan, np.float32(2.5), np.int64(3), Fraction(5, 2)])
 @pytest.mark.parametrize("doors", [2, np.int8(2), "many", None])
 def test_numbers_are_those_of_any_library(height: Any, doors: Any) -> None:
     check_settings(Wall(height, doors, True, (1, 2)))
-    check_settings(Wall(height, doors, colours="red"))  # type: ignore[arg-type]  # not for it to say
+    check_settings(Wall(height, doors, colours=[1, 2]))  # type: ignore[arg-type]  # as files of settings have them
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,11 @@ def test_numbers_are_those_of_any_library(height: Any, doors: Any) -> None:
         ({"doors": True}, "doors must be a whole number or 'many' or None, got True"),
         ({"wet": "no"}, "wet must be True or False, got 'no'"),
         ({"wet": 1}, "wet must be True or False, got 1"),
+        ({"colours": "red"}, r"Wall: colours must be a tuple\[int, ...\], got 'red'"),
+        ({"colours": (1, "red")}, r"colours must be a tuple\[int, ...\], got \(1, 'red'\)"),
+        ({"near": "red"}, r"near must be a tuple\[str, int\] or None, got 'red'"),
+        ({"prices": "red"}, r"prices must be a dict\[str, float\], got 'red'"),
+        ({"prices": {"red": "1"}}, r"prices must be a dict\[str, float\], got {'red': '1'}"),
     ],
 )
 def test_what_is_no_number_or_no_bool_is_refused(given: dict[str, Any], message: str) -> None:
@@ -110,7 +117,7 @@ ALL = [
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_setting_that_is_a_number_is_asked(kind: Any) -> None:
-    hints = {field.name: str(field.type).split(" ")[0] for field in fields(kind)}
+    hints = {declared.name: str(declared.type).split(" ")[0] for declared in fields(kind)}
     numbers = [name for name, hint in hints.items() if hint in ("float", "int", "bool")]
     assert numbers
     for name in numbers:
@@ -135,6 +142,9 @@ def test_what_is_known_to_type_checkers_alone_is_no_obstacle() -> None:
         (lambda: Momentum(schedule="cos"), "momentum.schedule must be"),  # type: ignore[arg-type]
         (lambda: Train(mixed_precision="bf-16"), "train.mixed_precision must be 'no' or 'bf16' or 'fp16' or None"),  # type: ignore[arg-type]
         (lambda: Optim(name="adam"), "optim.name must be"),  # type: ignore[arg-type]
+        (lambda: Optim(tower_lr="text"), r"optim.tower_lr must be a dict\[str, float\], got 'text'"),  # type: ignore[arg-type]
+        (lambda: Train(trackers="wandb"), r"train.trackers must be a tuple\[str, ...\], got 'wandb'"),  # type: ignore[arg-type]
+        (lambda: Data(mix={"a": "1"}), r"data.mix must be a dict\[str, float\], got {'a': '1'}"),  # type: ignore[dict-item]
         (lambda: Pair("a", "b", weight="1"), "pair 'a-b': weight must be a number, got '1'"),  # type: ignore[arg-type]
         (lambda: Target("a", "b", weight="1"), "target 'a-b': weight must be a number"),  # type: ignore[arg-type]
         (lambda: Train(steps=1e4), "train.steps must be a whole number or None, got 10000.0"),  # type: ignore[arg-type]
