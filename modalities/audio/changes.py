@@ -11,6 +11,12 @@ require = partial(checks.require, "audio")
 """Check one setting of `Audio` or `Augment`: (holds, name, value, wanted)."""
 
 
+def require_whole(name: str, value: object, least: int, most: int) -> None:
+    """Raise an InputError that names the setting, where it is no whole number within these bounds."""
+    holds = isinstance(value, int) and least <= value <= most
+    require(holds, name, value, f"a whole number, {least} to {most}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Augment:
     """Random changes of a sound; every sample draws its own. Zeros (and equal ends of a range) turn a change off.
@@ -85,7 +91,7 @@ class Augment:
         require(0 <= self.shift < 1, "shift", self.shift, "in [0, 1)")
         require(0 <= self.time_warp < 0.5, "time_warp", self.time_warp, "in [0, 0.5)")
         for name in ("time_masks", "freq_masks"):
-            require(0 <= getattr(self, name) <= 100, name, getattr(self, name), "a number of masks, 0 to 100")
+            require_whole(name, getattr(self, name), 0, 100)
 
 
 STRONG = Augment(crop=(0.7, 1.0), gain_db=(-6.0, 6.0), noise=0.5, time_masks=2, freq_masks=2)

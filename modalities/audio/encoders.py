@@ -1,14 +1,23 @@
-"""Encoders to train from scratch: `Small` on log-mels, `SmallWave` on waveforms, and any module of the user's."""
+"""Encoders to train from scratch: `Small` on log-mels, `SmallWave` on waveforms, and any module of the user's.
+
+`build` makes what settings ask for, models of Hugging Face (`pretrained`) too.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from multicl.modalities.audio.changes import require
 from multicl.modalities.audio.mel import LogMel, covered, spec_augment, within
 from multicl.modalities.audio.parts import change, equal_parts
 from multicl.modalities.probing import probing
 from multicl.types import Batch, InputError
+
+if TYPE_CHECKING:
+    from multicl.modalities.audio.settings import Audio
 
 
 class Small(nn.Module):
@@ -168,3 +177,26 @@ class Custom(nn.Module):
         if y.ndim != 2 or len(y) != 2:
             raise InputError(f"{what} returned {list(y.shape)}; expected [2, width] or [2, width, ...]")
         return y.shape[1]
+
+
+def build(settings: Audio, weights: bool) -> nn.Module:
+    """The encoder that settings describe; weights: with those of a model of Hugging Face.
+
+    Raises:
+        InputError: an unknown encoder, or one that wants another `rate`; `lora` of one that is not of Hugging Face.
+    """
+    if isinstance(settings.encoder, str) and settings.encoder != "small":
+        from multicl.modalities import lora
+        from multicl.modalities.audio import pretrained
+
+        found = pretrained.build(settings.encoder, settings.rate, settings.max_seconds, weights)
+        lora.adapted(found.model, settings.lora, "audio")
+        return found
+    require(not settings.lora, "lora", settings.lora, "0 unless the encoder is one of Hugging Face")
+    bands = settings.mels, settings.window_ms, settings.hop_ms, settings.center == "band", settings.root
+    front = LogMel(settings.rate, *bands)
+    if isinstance(settings.encoder, str):
+        width = 256 if settings.pooling == "linear" else None
+        net = settings.depth, settings.stride, settings.parts == "change"
+        return Small(front, width, *net) if settings.input == "mel" else SmallWave(settings.rate, width, *net)
+    return Custom(settings.encoder, front if settings.input == "mel" else None, settings.rate)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from multicl.modalities import checks
-from multicl.modalities.audio.changes import STRONG, WEAK, Augment, require
+from multicl.modalities.audio.changes import STRONG, WEAK, Augment, require, require_whole
 from multicl.types import Batch, Half, Kind, Suggestion
 
 if TYPE_CHECKING:
@@ -107,17 +107,15 @@ class Audio:
             require(0 < self.seconds <= self.max_seconds, "seconds", self.seconds, "positive and at most max_seconds")
         if self.trim_db is not None:
             require(0 < self.trim_db <= 200, "trim_db", self.trim_db, "in (0, 200] dB")
-        require(1 <= self.mels <= 512, "mels", self.mels, "in 1 to 512")
+        for name, least, most in (("mels", 1, 512), ("windows", 1, 1000), ("stride", 1, 16), ("depth", 0, 32)):
+            require_whole(name, getattr(self, name), least, most)
         require(1 <= self.window_ms <= 1000, "window_ms", self.window_ms, "in 1 to 1000")
         require(1 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "at least 1 and at most window_ms")
-        require(1 <= self.windows <= 1000, "windows", self.windows, "in 1 to 1000")
         require(self.channel in ("mean", "left", "right"), "channel", self.channel, '"mean", "left" or "right"')
         require(self.center in ("clip", "band"), "center", self.center, '"clip" or "band"')
         require(self.pooling in ("linear", "segments"), "pooling", self.pooling, '"linear" or "segments"')
         require(self.root is None or 0 < self.root <= 1, "root", self.root, "in (0, 1], or none: the logarithm")
         require(self.parts in ("time", "change"), "parts", self.parts, '"time" or "change"')
-        require(isinstance(self.stride, int) and 1 <= self.stride <= 16, "stride", self.stride, "a number, 1 to 16")
-        require(isinstance(self.depth, int) and 0 <= self.depth <= 32, "depth", self.depth, "a whole number, 0 to 32")
         for name in ("strong", "weak"):
             require(isinstance(getattr(self, name), Augment), name, getattr(self, name), "an Augment(...)")
         require(self.input in ("mel", "wave"), "input", self.input, '"mel" or "wave"')
@@ -213,31 +211,14 @@ class Audio:
             from multicl.modalities.audio.noises import read
 
             read(self.noises, self.rate, self.channel, torch.device("cpu"))  # to tell early what is wrong with it
-        encoder = self._encoder(weights)
+        from multicl.modalities.audio import encoders
+
+        encoder = encoders.build(self, weights and self.pretrained)
         if self.windows == 1:
             return encoder
         from multicl.modalities.audio.windows import by_windows
 
         return by_windows(encoder, max(1, round(self.max_seconds * self.rate)))
-
-    def _encoder(self, weights: bool) -> nn.Module:
-        if isinstance(self.encoder, str) and self.encoder != "small":
-            from multicl.modalities import lora
-            from multicl.modalities.audio import pretrained
-
-            found = pretrained.build(self.encoder, self.rate, self.max_seconds, weights and self.pretrained)
-            lora.adapted(found.model, self.lora, "audio")
-            return found
-        require(not self.lora, "lora", self.lora, "0 unless the encoder is one of Hugging Face")
-        from multicl.modalities.audio.encoders import Custom, Small, SmallWave
-        from multicl.modalities.audio.mel import LogMel
-
-        front = LogMel(self.rate, self.mels, self.window_ms, self.hop_ms, self.center == "band", self.root)
-        if isinstance(self.encoder, str):
-            width = 256 if self.pooling == "linear" else None
-            net = self.depth, self.stride, self.parts == "change"
-            return Small(front, width, *net) if self.input == "mel" else SmallWave(self.rate, width, *net)
-        return Custom(self.encoder, front if self.input == "mel" else None, self.rate)
 
     def save(self, folder: Path) -> None:
         """Write the configuration of a Hugging Face model and of its feature extractor; nothing for other encoders."""
