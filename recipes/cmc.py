@@ -44,6 +44,7 @@ class Recipe(multicl.Run):
     optim: Optim = Optim(weight_decay=1e-4)
     head: Head = Head(dim=128, layers=1)
     label: str = "label"
+    """Column of the labels that the probe knows."""
     bank: int = 50_000
     """Training pictures, with labels, that the probe uses."""
 

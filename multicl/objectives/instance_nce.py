@@ -31,6 +31,7 @@ class InstanceNCE:
     """
 
     temperature: float = 0.07
+    """Similarities are divided by it."""
     _: KW_ONLY
     negatives: int = 4096
     """Slots drawn anew for each row; CMC has 16384."""

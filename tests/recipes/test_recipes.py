@@ -379,8 +379,9 @@ def commands(name: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_is_short_and_its_header_says_how_to_launch_it(
-    name: str, recipe_of: Callable[[str], type[Run]], call: Any
+    name: str, recipe_of: Callable[[str], type[Run]], call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # a flag's words then stand below it
     assert len((RECIPES / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 80
     first, _, rest = header(name).partition("\n")
     method = {"bind": "ImageBind"}.get(name, name.partition("_")[0])
@@ -392,6 +393,7 @@ def test_a_recipe_is_short_and_its_header_says_how_to_launch_it(
     assert shown.startswith(header(name))
     assert all(flag in options for flag in FLAGS if flag != "--data.columns")
     assert "--data.columns" in options
+    assert not re.findall(r"^[│ ]{0,3}(--[a-z].*)\n(?:[│ ]{0,3}--[a-z]|[│ ]*\(default)", options, re.M), "without words"
 
 
 @pytest.mark.parametrize("settings", [Data, Train, Optim, Head, Image, Text, Audio])
