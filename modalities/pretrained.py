@@ -1,10 +1,12 @@
-"""Weights of transformers: loaded without its bars and tables, and what the files lack is said in a line."""
+"""Models of transformers by name or folder: without its bars and tables, and what files lack is said in a line."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +29,40 @@ def quiet() -> Iterator[None]:
         theirs.set_verbosity(before)
         if bars:
             theirs.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@lru_cache(maxsize=64)
+def locate(name: str) -> tuple[str, bool]:
+    """Folder or hub id ("hf/" left out) of a model, and whether only local files can serve it.
+
+    One quick question to the hub, since its loaders retry for half a minute where there is no network.
+
+    Raises:
+        OSError: no folder of that name, and the hub does not know it either.
+    """
+    if Path(name).is_dir():
+        return name, True
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    repo = name.removeprefix("hf/")
+    try:
+        HfApi().model_info(repo, timeout=10)
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise OSError("there is no such folder, nor such a model on the hub") from error
+    except Exception:  # no network, a timeout, offline mode: what was downloaded before may do
+        return repo, True
+    return repo, False
+
+
+def fetch(loader: Callable[..., Any], name: str, **settings: Any) -> Any:
+    """What one of transformers' `from_pretrained` gives for a name of the hub, or a folder.
+
+    Raises:
+        OSError: it is neither, or without a network was never downloaded. Others: as the loader.
+    """
+    place, offline = locate(name)
+    return loader(place, local_files_only=offline, **settings)
 
 
 def class_of(config: Any) -> Any:
@@ -62,23 +98,23 @@ def load(name: str, config: Any = None, **settings: Any) -> tuple[Any, set[int]]
     from transformers import AutoModel
 
     with quiet():
-        model, found = (AutoModel if config is None else class_of(config)).from_pretrained(
-            name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **settings
-        )
+        model, found = fetch(
+            (AutoModel if config is None else class_of(config)).from_pretrained, name,
+            config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **settings,
+        )  # fmt: skip
     own_storage(model)
     return model, {id(p) for key, p in model.named_parameters() if key in found["missing_keys"]}
 
 
-def load_part(name: str, config: Any, *, local_files_only: bool = False, **settings: Any) -> tuple[Any, set[int]]:
+def load_part(name: str, config: Any, **settings: Any) -> tuple[Any, set[int]]:
     """`load` with a configuration; half of a two-tower model is taken out of the whole where it is not found alone.
 
     Some wholes, such as CLAP, keep the weights of their halves under names that the halves do not look for.
     """
     from transformers import AutoConfig
 
-    settings["local_files_only"] = local_files_only
     model, absent = load(name, config=config, **settings)
-    whole: Any = AutoConfig.from_pretrained(name, local_files_only=local_files_only) if absent else None
+    whole: Any = fetch(AutoConfig.from_pretrained, name) if absent else None
     for key in ("vision_config", "text_config", "audio_config"):
         if type(getattr(whole, key, None)) is type(config):
             setattr(whole, key, config)

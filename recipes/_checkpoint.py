@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -141,7 +142,7 @@ def _config(name: str, node: str) -> Any:
         raise InputError(
             f"--from {name} is a model of multicl: multicl export {quote(name)} --to {form}, and give that folder"
         )
-    config = _loaded(AutoConfig.from_pretrained, name)
+    config = _loaded(partial(pretrained.fetch, AutoConfig.from_pretrained), name)
     if not all(getattr(config, part, None) is not None for part in (OTHERS[node], "text_config")):
         article = "an image" if node == "image" else "an audio"
         raise InputError(f"--from {name}: a {type(config).__name__} is no pair of a text and {article} encoder")
@@ -161,8 +162,8 @@ def _place(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).is_dir() else name.removeprefix("hf/")
 
 
-def _loaded(loader: Any, name: str, **options: Any) -> Any:
+def _loaded(loader: Any, name: str) -> Any:
     try:
-        return loader(_place(name), **options)
+        return loader(_place(name))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"--from {name} cannot be loaded: {pretrained.first_line(error)}") from error

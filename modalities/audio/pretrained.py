@@ -180,8 +180,8 @@ def describe(name: str) -> tuple[PreTrainedConfig, SequenceFeatureExtractor]:
         InputError: no such model, or not an audio model.
     """
     try:
-        config = AutoConfig.from_pretrained(name)
-        extractor = AutoFeatureExtractor.from_pretrained(name)  # type: ignore[no-untyped-call]
+        config = pretrained.fetch(AutoConfig.from_pretrained, name)
+        extractor = pretrained.fetch(AutoFeatureExtractor.from_pretrained, name)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unusable(name, error) from error
     if not isinstance(extractor, SequenceFeatureExtractor):

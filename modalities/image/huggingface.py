@@ -117,7 +117,7 @@ def load_config(name: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(_place(name))
+        return pretrained.fetch(AutoConfig.from_pretrained, _place(name))
     except (OSError, ValueError) as error:
         raise InputError(f"the encoder {name} cannot be had: {pretrained.first_line(error)}") from error
 
@@ -168,7 +168,7 @@ def _processor(place: str) -> Any:
 
     try:
         with pretrained.quiet():
-            return AutoImageProcessor.from_pretrained(place)  # type: ignore[no-untyped-call]
+            return pretrained.fetch(AutoImageProcessor.from_pretrained, place)
     except (OSError, ValueError, KeyError, ImportError):
         return None
 

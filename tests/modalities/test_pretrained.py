@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import hf
+import huggingface_hub
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file, save_model
 from transformers.utils import logging as theirs
 
-from multicl.modalities.pretrained import load, quiet, warn_of_absent
+from multicl.modalities.audio import Audio
+from multicl.modalities.image import Image
+from multicl.modalities.pretrained import load, locate, quiet, warn_of_absent
 from multicl.modalities.text import Text
+from multicl.recipes import clip
+from multicl.types import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +74,34 @@ def test_a_text_model_whose_files_are_cut_is_saved(tmp_path: Path) -> None:
     hf.word_level().save_pretrained(tmp_path)
     encoder = Text(str(tmp_path), max_tokens=16).build()
     save_model(encoder, str(tmp_path / "again.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda: Image("hf/some-org/some-model").build(),
+        lambda: Text("some-org/some-model").build(),
+        lambda: Audio("some-org/some-model").build(),
+        lambda: clip.Recipe(checkpoint="some-org/some-model"),
+    ],
+)
+def test_without_a_network_the_hub_is_asked_once(asked: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by transformers, which would ask again and again for half a minute."""
+    questions = []
+
+    def model_info(*_: object, **__: object) -> None:
+        questions.append("?")
+        raise ConnectionError("no network")
+
+    def loader(*_: object, local_files_only: bool = False, **__: object) -> None:
+        assert local_files_only
+        raise OSError("never downloaded")
+
+    locate.cache_clear()
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    for kind in (transformers.AutoConfig, transformers.AutoTokenizer, transformers.AutoImageProcessor):
+        monkeypatch.setattr(kind, "from_pretrained", loader)
+    with pytest.raises(InputError, match=r"some-org/some-model.*never downloaded"):
+        asked()
+    assert len(questions) == 1
+    locate.cache_clear()

@@ -13,7 +13,8 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-from multicl.modalities.text import Text, hub
+from multicl.modalities import pretrained
+from multicl.modalities.text import Text
 from multicl.types import BadSample, Batch, InputError
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -328,7 +329,7 @@ def _hub(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def model_info(*_: object, **__: object) -> None:
         raise error
 
-    hub.locate.cache_clear()
+    pretrained.locate.cache_clear()
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
 
 
