@@ -62,20 +62,20 @@ def columns_of(rows: Rows, held: Rows | None = None, texts: Sequence[str] = ()) 
         texts: columns whose strings are texts to learn from, however often they repeat.
 
     Raises:
-        InputError: a stream; no column of `texts`, or one that holds no strings; or a column is called as a picture or
-            sound that is there, as the first line is a row.
+        InputError: a stream; no column of `texts`, or one that holds no strings; or a column is called as several of
+            its cells are, as the first line is a row.
     """
     if rows.streaming:
         raise InputError(
             f"{rows.label} is a stream, which is not looked through: write a recipe for it (multicl recipes)"
         )
     names = [name for name in rows.names or [] if not (name.startswith("__") and name.endswith("__"))]
-    if cell := next((name for name in names if _is_file(name, rows)), None):
+    seen = rows.fetch(_spread(len(rows), LOOKED_AT), names)
+    if cell := next((name for name in names if _is_label(name, [row.get(name) for row in seen])), None):
         raise InputError(
             f"{rows.label}: the first line, in which columns are named, is a row ({cell!r}): write names before it, as "
             + ",".join(("image", "caption", "label", *(f"other_{i}" for i in range(len(names))))[: len(names)])
         )
-    seen = rows.fetch(_spread(len(rows), LOOKED_AT), names)
     for name in texts:
         if name not in names:
             raise InputError(f"--as-text {name}: {rows.label} has no such column; it has {names}")
@@ -104,9 +104,9 @@ def _labelled(rows: Rows, name: str) -> bool:
     return rows.has(name) and any(label_key(cell) is not None for cell in rows.cells(name))
 
 
-def _is_file(name: str, rows: Rows) -> bool:
-    """Whether it is the path of a picture or sound."""
-    return "." in name and rows.base is not None and _owner([name], rows, files=True) is not None
+def _is_label(name: str, cells: Sequence[Any]) -> bool:
+    """Whether a column is called as several of its cells are, which tells of a first line that is a row."""
+    return [cell for cell in cells if isinstance(cell, str)].count(name) > 1
 
 
 def _spread(rows: int, most: int) -> list[int]:

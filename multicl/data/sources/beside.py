@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,33 +21,37 @@ LONG = 8
 
 
 def folder_of_media(rows: Iterable[Mapping[str, Any]], folder: Path) -> Path:
-    """The folder against which relative paths in cells are resolved; a line is logged where it is beyond the table's.
+    """The folder against which relative paths in cells are resolved: as `home_of` has it, or the table's own."""
+    names = sorted({name for row in islice(rows, ROWS) for name in row.values() if is_file_name(name)})
+    return home_of(names, folder) or folder
 
-    Where none of the first rows' files is beside the table, it is the one folder inside the table's that holds most of
-    them, or else the one folder next to it that holds all, if their names are LONG. Where there is none, or two, it is
-    the table's own.
+
+def home_of(names: Sequence[str], folder: Path) -> Path | None:
+    """Where the files of a table are that lies in `folder`; a line is logged where it is beyond the table's.
+
+    Where none of them is beside the table, it is the one folder inside the table's that holds most of them, or else the
+    one folder next to it that holds all, if their names are LONG. None: there is none, or two.
     """
-    names = sorted({name for row in islice(rows, ROWS) for name in row.values() if _is_path(name)})
     if not names or _held(names, folder):
-        return folder
-    inside = {home: _held(names, home) for home in _folders(folder)}
+        return folder if names else None
+    inside = {home: _held(names, home) for home in folders(folder)}
     if any(inside.values()):
-        return _only([home for home, held in inside.items() if held == max(inside.values())]) or folder
+        return _only([home for home, held in inside.items() if held == max(inside.values())])
     if min(len(Path(name).stem) for name in names) < LONG:
-        return folder
+        return None
     own = folder.resolve()
-    beyond = _only([home for home in _folders(own.parent) if home != own and _held(names, home) == len(names)])
+    beyond = _only([home for home in folders(own.parent) if home != own and _held(names, home) == len(names)])
     if beyond and beyond not in _TOLD:
         _TOLD.add(beyond)
         log.warning("files that %s names (%s ...) are read from %s", folder, names[0], beyond)
-    return beyond or folder
+    return beyond
 
 
 def _only(homes: list[Path]) -> Path | None:
     return homes[0] if len(homes) == 1 else None
 
 
-def _is_path(cell: Any) -> bool:
+def is_file_name(cell: Any) -> bool:
     """A relative path of what has the name of a picture or a sound."""
     if not isinstance(cell, str) or len(cell) > LONGEST or "\n" in cell or "://" in cell or not is_medium(cell):
         return False
@@ -58,7 +62,8 @@ def _held(names: Iterable[str], folder: Path) -> int:
     return sum(Path(resolve_path(name, folder, "files")).is_file() for name in names)
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders(folder: Path) -> list[Path]:
+    """Those inside one, but for hidden ones."""
     try:
         return sorted(home for home in folder.iterdir() if not home.name.startswith(".") and home.is_dir())
     except OSError:  # one that may not be looked into

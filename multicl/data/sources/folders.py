@@ -155,6 +155,11 @@ def is_medium(file: str) -> bool:
     return _kind(file) in _MEDIA
 
 
+def medium_ends() -> list[str]:
+    """The ends of pictures and sounds."""
+    return [end for end, kind in _kinds().items() if kind in _MEDIA]
+
+
 @cache
 def _kinds() -> dict[str, str]:
     """End of a name -> what such files hold."""

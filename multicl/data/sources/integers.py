@@ -57,7 +57,7 @@ def _find(files: Sequence[Path], how: Mapping[str, Any]) -> tuple[list[str], int
     most = 0
     for file in files:
         rows = 0
-        with pandas.read_csv(file, **{**how, "dtype": str, "chunksize": AT_ONCE}) as frames:
+        with pandas.read_csv(file, **{**how, "converters": None, "dtype": str, "chunksize": AT_ONCE}) as frames:
             for frame in frames:
                 rows += len(frame)
                 for name in frame:

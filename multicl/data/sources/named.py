@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import json
 import re
@@ -11,12 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from multicl.data.sources.beside import ROWS, folder_of_media
+from multicl.data.sources.first_lines import separator_of_files, told
 from multicl.data.sources.folders import FOLDERS, refuse_links, refuse_mixed, unread
 from multicl.data.sources.hub import offline_if_unreachable
 from multicl.data.sources.integers import whole_columns
 from multicl.data.sources.json_lists import chosen, lines_of, lists_in, only_lists
 from multicl.data.sources.reasons import reason
-from multicl.data.sources.separators import EMPTY_ALONE, captions, is_spaced, read_captions, separator
+from multicl.data.sources.separators import (
+    EMPTY_ALONE,
+    captions,
+    is_spaced,
+    quotes_are_letters,
+    read_captions,
+    separator,
+)
 from multicl.data.sources.tables import TABLES, files_of, is_empty, is_torn, suffix_of
 from multicl.data.sources.tars import columns_of
 from multicl.data.sources.undecoded import let_sounds_pass, undecoded
@@ -60,6 +69,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         elif key is not None:
             options |= lines_of({"train": files[0]}, key)
         what, label, base = TABLES[suffix], f"{name} ({key})" if key else name, files[0].parent if files else None
+        if suffix == ".txt" and files and (sep := separator_of_files(files[0])):
+            what, options = "csv", {"data_files": options["data_files"], "sep": sep}
     else:
         base = path if path.is_dir() else None
         what, label, options = str(path.resolve()) if base else name, f"{name} ({split})", {"name": config}
@@ -103,7 +114,7 @@ def _beginning(data: Any, builder: Any, count: int) -> Iterable[Mapping[str, Any
     import pandas
 
     file = next(file for part in builder.config.data_files.values() for file in part)
-    how = {**how, "converters": None, "dtype": str, "chunksize": None, "iterator": False, "nrows": count}
+    how = {**how, "chunksize": None, "iterator": False, "nrows": count}
     rows: list[Mapping[str, Any]] = pandas.read_csv(file, **how).to_dict("records")
     return rows
 
@@ -152,10 +163,17 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
             changes |= EMPTY_ALONE
         if config.sep == "," and config.delimiter is None and (found := separator(files)):
             changes["sep"] = found
-        if is_spaced(files, changes.get("sep", config.sep)):
+        sep = changes.get("sep", config.sep)
+        if is_spaced(files, sep):
             changes["skipinitialspace"] = True
         if config.converters is None and config.features is None and all(map(Path.is_file, files)):
-            changes |= whole_columns(files, config.pd_read_csv_kwargs | changes)
+            if quotes_are_letters(files, sep):
+                changes["quoting"] = csv.QUOTE_NONE
+            changes |= told(files, config.pd_read_csv_kwargs | changes)
+            whole = whole_columns(files, config.pd_read_csv_kwargs | changes)
+            if "converters" in whole:
+                whole["converters"] |= changes.get("converters", {})
+            changes |= whole
     if changes:
         builder = datasets.load_dataset_builder(what, **(dict(options) | changes))
     if "metadata_filenames" in changes:

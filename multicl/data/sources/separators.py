@@ -12,6 +12,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +23,60 @@ LOOKED_AT = 1 << 16
 AT_ONCE = 10_000
 """Lines of metadata.csv that are read at a time."""
 OTHERS = (";", "\t", "|")
+UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError)
+"""What opening or reading a packed file raises that is cut short, or none."""
 OPENERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 def separator(files: Sequence[Path]) -> str | None:
     """The separator of local .csv files (.csv.gz, .bz2, .xz), by the first; None: a comma, one column, or not known.
 
-    Without a comma in its first line, it is that of which all rows have equally many, and one or more.
+    It is the first of comma and OTHERS of which all rows have equally many, and one or more.
     """
     start = _beginning(files)
-    if start is None:
-        return None
-    if "," in start.partition("\n")[0]:
-        return None
-    for other in OTHERS:
-        rows = [row for row in csv.reader(io.StringIO(start, newline=None), delimiter=other) if row]
+    found = None if start is None else next((sep for sep in (",", *OTHERS) if _is_even(start, sep)), None)
+    return None if found == "," else found
+
+
+def _is_even(start: str, sep: str) -> bool:
+    """Whether all rows of a table's beginning have equally many cells, two or more; quotes may be letters."""
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
+        rows = [row for row in csv.reader(io.StringIO(start, newline=None), delimiter=sep, quoting=quoting) if row]
         if len(start) >= LOOKED_AT:
             del rows[-1]  # of which there may be more
         if len(rows) > 1 and {len(row) for row in rows} == {len(rows[0])} and len(rows[0]) > 1:
-            return other
-    return None
+            return True
+    return False
+
+
+def quotes_are_letters(files: Sequence[Path], sep: str) -> bool:
+    """Whether quotes in local files are of the texts, as in LJSpeech's and Common Voice's, and would swallow rows.
+
+    Each line is a row then, of equally many cells, and as quotes some would not end where a cell does.
+    """
+    if sep not in OTHERS:  # of commas texts have some
+        return False
+    try:
+        return {_odd_quotes(file, file.stat().st_mtime_ns, sep) for file in files} - {None} == {True}
+    except UNREADABLE:
+        return False
+
+
+@cache
+def _odd_quotes(file: Path, changed: int, sep: str) -> bool | None:
+    """`quotes_are_letters` of a file as it was when changed: a million lines take a second; None: it has no quotes."""
+    opened = OPENERS.get(file.suffix.lower(), _plain)
+    with opened(file) as whole:
+        if not any(b'"' in part for part in iter(partial(whole.read, 1 << 20), b"")):
+            return None
+    with opened(file) as lines:
+        if len({line.count(sep.encode()) for line in lines if line.strip()}) != 1:
+            return False
+    with io.TextIOWrapper(opened(file), encoding="utf-8", errors="replace", newline="") as text:
+        try:
+            return len({len(row) for row in csv.reader(text, delimiter=sep, strict=True) if row}) != 1
+        except csv.Error:
+            return True
 
 
 def is_spaced(files: Sequence[Path], sep: str) -> bool:
@@ -60,7 +95,7 @@ def _beginning(files: Sequence[Path]) -> str | None:
     try:
         with OPENERS.get(files[0].suffix.lower(), _plain)(files[0]) as file:
             start: str = file.read(LOOKED_AT).decode("utf-8-sig", "replace")
-    except (EOFError, OSError, zlib.error, lzma.LZMAError):  # cut short, or no archive: `datasets` says so
+    except UNREADABLE:  # cut short, or no archive: `datasets` says so
         return None
     return start
 
@@ -95,7 +130,9 @@ def read_captions(builder: Any) -> None:
         import pandas
         import pyarrow
 
-        with pandas.read_csv(file, sep=separator([Path(file)]) or ",", chunksize=AT_ONCE, **EMPTY_ALONE) as frames:
+        sep = separator([Path(file)]) or ","
+        quoting = csv.QUOTE_NONE if quotes_are_letters([Path(file)], sep) else csv.QUOTE_MINIMAL
+        with pandas.read_csv(file, sep=sep, quoting=quoting, chunksize=AT_ONCE, **EMPTY_ALONE) as frames:
             yield from (pyarrow.Table.from_pandas(frame) for frame in frames if len(frame))
 
     builder._read_metadata = read

@@ -83,4 +83,4 @@ def is_torn(file: Path) -> bool:
             read_metadata(file)
         except (ArrowInvalid, OSError):
             return True
-    return file.stat().st_size == 0
+    return is_empty(file) if file.name == "metadata.csv" else file.stat().st_size == 0

@@ -86,10 +86,14 @@ def test_classes_that_the_data_declare_are_labels_however_many() -> None:
 def test_a_table_without_names_is_told(tmp_path: Path) -> None:
     for i in range(4):
         (tmp_path / f"{i}.png").write_bytes(media.png(i))
-    (tmp_path / "t.csv").write_text("".join(f"{i}.png,a picture of {i},9\n" for i in range(4)))
+    (tmp_path / "t.csv").write_text("".join(f"id{i},some picture of {i},{'ab'[i % 2]}\n" for i in range(9)))  # VGGSound
     rows = open_rows(tmp_path / "t.csv")
-    with pytest.raises(InputError, match=r"is a row \('0.png'\): write names before it, as image,caption,label$"):
+    with pytest.raises(InputError, match=r"is a row \('a'\): write names before it, as image,caption,label$"):
         columns_of(rows)
+    (tmp_path / "t.csv").write_text("".join(f"{i}.png,a picture of {i},9\n" for i in range(4)))
+    assert [(column.name, column.adapter) for column in columns_of(open_rows(tmp_path / "t.csv"))] == [
+        *(("0", "image"), ("1", "text"), ("2", None))
+    ]
     (tmp_path / "t.csv").write_text("a.png,2.png.of\n" + "".join(f"{i}.png,{i}\n" for i in range(4)))
     assert [column.name for column in columns_of(open_rows(tmp_path / "t.csv"))] == ["a.png", "2.png.of"]
 

@@ -151,3 +151,11 @@ def test_metadata_that_names_no_files_says_how(tmp_path: Path) -> None:
         InputError, match=r"its metadata\.csv has no column file_name, .*: call one so, or give the table"
     ):
         open_rows(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "file_name,text\n", "LJ001-0001|a|a\n"])
+def test_metadata_without_rows_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "0.png").write_bytes(media.png(0))
+    (tmp_path / "metadata.csv").write_text(text)
+    with pytest.raises(InputError, match=r"metadata\.csv: empty or cut short"):
+        open_rows(tmp_path)

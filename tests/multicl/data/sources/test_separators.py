@@ -116,3 +116,29 @@ def test_spaces_after_separators_are_of_no_name_or_cell(tmp_path: Path, sep: str
     (tmp_path / "b.csv").write_text(f"a{sep}b\n1{sep} x\n2{sep}y\n")  # only the cells have some, which may matter
     assert open_rows(tmp_path / "b.csv").column("b") == [" x", "y"]
     gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("where", ["file", "folder"])
+@pytest.mark.parametrize(("sep", "name"), [("\t", "train.tsv"), ("|", "train.csv")])
+def test_quotes_that_end_no_cell_are_letters(tmp_path: Path, sep: str, name: str, where: str) -> None:
+    """Common Voice's: as quotes they would make one row of all lines up to the next."""
+    texts = ['"a, b', "c, d, e", '"Yes," he said', 'a "b" c', '"f"', *(f"{i}, " * i for i in range(1, 5))]
+    file = tmp_path / name
+    file.write_text("".join(f"{i}{sep}{text}\n" for i, text in enumerate(["text", *texts])))
+    source = file if where == "file" else tmp_path
+    assert open_rows(source).column("text") == texts
+    file.write_text(f'id{sep}text\n0{sep}"a ""b"" c"\n1{sep}"d"\n')  # as programs write them
+    assert open_rows(source).column("text") == ['a "b" c', "d"]
+    gc.collect()
+
+
+def test_commas_in_texts_do_not_separate(tmp_path: Path) -> None:
+    """LJSpeech's first line has some."""
+    (tmp_path / "a.csv").write_text('1|"a, b|a\n2|c|c, d, e\n3|d|d\n')
+    assert separator([tmp_path / "a.csv"]) == "|"
+    (tmp_path / "metadata.csv").write_text('file_name|text\n0.png|"a, b\n1.png|c\n')
+    for i in range(2):
+        (tmp_path / f"{i}.png").write_bytes(media.png(i))
+    (tmp_path / "a.csv").unlink()
+    assert open_rows(tmp_path).column("text") == ['"a, b', "c"]

@@ -1,0 +1,115 @@
+"""Tables of which the first line is a row, and whose names of files lack an end, are read as they are meant."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from pathlib import Path
+
+import pytest
+
+from multicl.data.rows import Rows, open_rows
+from multicl.data.sources.beside import ROWS
+from multicl.types import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # `datasets` leaves tables open
+COUNT = ROWS + 4
+
+
+def media(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+def files(rows: Rows, column: str) -> list[str]:
+    return [Path(path).name for path in rows.resolved(column, files=True) if path and Path(path).is_file()]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_ljspeech_has_neither_names_of_columns_nor_ends_of_files(
+    tmp_path: Path, streaming: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"LJ001-{i:04d}" for i in range(COUNT)]
+    media(tmp_path / "wavs", [f"{name}.wav" for name in names])
+    texts = [f'{", " * (i % 3)}"Quote {i}' for i in range(COUNT)]
+    lines = [f"{name}|{text}|{text} said\n" for name, text in zip(names, texts, strict=True)]
+    (tmp_path / "metadata.csv").write_text("".join(lines))
+    with caplog.at_level(logging.WARNING):
+        rows = open_rows(tmp_path / "metadata.csv", streaming=streaming)
+        open_rows(tmp_path / "metadata.csv", streaming=streaming)
+    assert rows.names == ["0", "1", "2"]
+    assert [(row["0"], row["1"]) for row in rows] == [(f"{n}.wav", t) for n, t in zip(names, texts, strict=True)]
+    assert rows.base == tmp_path / "wavs"
+    nameless, endless = caplog.messages
+    assert "metadata.csv: the first line is a row and names no columns; they are called 0, 1, 2" in nameless
+    assert "column '0' names files without their end, which is taken to be .wav" in endless
+    gc.collect()
+
+
+def test_one_that_names_files_or_links_is_a_row(tmp_path: Path) -> None:
+    media(tmp_path / "images", [f"{i}.jpg" for i in range(COUNT)])
+    (tmp_path / "a.csv").write_text("".join(f"{i}.jpg,text {i}\n" for i in range(COUNT)))
+    assert files(open_rows(tmp_path / "a.csv"), "0") == [f"{i}.jpg" for i in range(COUNT)]
+    (tmp_path / "cc3m.tsv").write_text("".join(f"text {i}\thttps://a.org/{i}.jpg\n" for i in range(COUNT)))
+    assert len(open_rows(tmp_path / "cc3m.tsv")) == COUNT
+    (tmp_path / "b.csv").write_text("gone.jpg,text\n0.jpg,one\n")  # which may be a column's name
+    assert open_rows(tmp_path / "b.csv").names == ["gone.jpg", "text"]
+    (tmp_path / "c.csv").write_text("0.jpg,text\n")
+    with pytest.raises(InputError, match="no rows"):
+        open_rows(tmp_path / "c.csv")
+    gc.collect()
+
+
+@pytest.mark.parametrize("where", ["audio", "../audio"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_ids_name_files(tmp_path: Path, where: str, kind: str) -> None:
+    """AudioCaps' do, and of some five captions."""
+    ids = [f"Y--0bn{i:03d}" for i in range(COUNT)]
+    media(tmp_path / "set" / where, [f"{name}.flac" for name in ids])
+    table = tmp_path / "set" / "train.csv"
+    table.parent.mkdir(exist_ok=True)
+    table.write_text("n,id,caption\n" + "".join(f"{i},{n},one\n{i},{n},two\n" for i, n in enumerate(ids)) + "9,,x\n")
+    rows = open_rows(table if kind == "file" else table.parent)
+    assert files(rows, "id") == [f"{name}.flac" for name in ids for _ in range(2)]
+    assert rows.column("n")[:3] == [0, 0, 1]
+    assert rows.column("id")[-1] is None
+    gc.collect()
+
+
+def test_numbers_name_files_unless_they_may_be_labels(tmp_path: Path) -> None:
+    media(tmp_path / "images", [f"{i:02d}.jpg" for i in range(COUNT)])
+    (tmp_path / "a.csv").write_text("id,label\n" + "".join(f"{i:02d},{i % 3:02d}\n" for i in range(COUNT)))
+    rows = open_rows(tmp_path / "a.csv")
+    assert files(rows, "id") == [f"{i:02d}.jpg" for i in range(COUNT)]
+    assert set(rows.column("label")) == {0, 1, 2}
+    (tmp_path / "b.csv").write_text("file,id\n" + "".join(f"images/{i:02d}.jpg,{i:02d}\n" for i in range(COUNT)))
+    assert open_rows(tmp_path / "b.csv").column("id") == list(range(COUNT))  # files have names already
+    (tmp_path / "c.csv").write_text("id,other\n" + "".join(f"{i:02d},{i:02d}\n" for i in range(COUNT)))
+    assert open_rows(tmp_path / "c.csv").column("id") == list(range(COUNT))  # one of two
+    (tmp_path / "d.csv").write_text("id,label\n" + "".join(f"{i:02d},a\n" for i in range(2, COUNT + 20)))
+    assert files(open_rows(tmp_path / "d.csv"), "id") == [f"{i:02d}.jpg" for i in range(2, COUNT)]
+    gc.collect()
+
+
+def test_long_integers_beside_ids_keep_their_digits(tmp_path: Path) -> None:
+    media(tmp_path, [f"name-{i:04d}.wav" for i in range(COUNT)])
+    lines = [f"name-{i:04d},{'' if i == 3 else 2**53 + i}\n" for i in range(COUNT)]
+    (tmp_path / "a.csv").write_text("id,user\n" + "".join(lines))
+    rows = open_rows(tmp_path / "a.csv")
+    assert files(rows, "id") == [f"name-{i:04d}.wav" for i in range(COUNT)]
+    assert rows.column("user") == [None if i == 3 else 2**53 + i for i in range(COUNT)]
+    gc.collect()
+
+
+@pytest.mark.parametrize("sep", [",", "\t"])
+def test_a_txt_may_be_a_table_of_files(tmp_path: Path, sep: str) -> None:
+    """Flickr8k's captions.txt is one, with commas."""
+    media(tmp_path / "Images", [f"{i}.jpg" for i in range(COUNT)])
+    file = tmp_path / "captions.txt"
+    file.write_text(f"image{sep}caption\n" + "".join(f'{i}.jpg{sep}"a dog, {i}"\n' for i in range(COUNT)))
+    assert files(open_rows(file), "image") == [f"{i}.jpg" for i in range(COUNT)]
+    assert open_rows(file).column("caption")[2] == "a dog, 2"
+    file.write_text("a text, of which\ngone.jpg, is a part\n")
+    assert open_rows(file).column("text") == ["a text, of which", "gone.jpg, is a part"]
+    gc.collect()
