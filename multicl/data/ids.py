@@ -15,6 +15,7 @@ import numpy as np
 
 from multicl.data.equal_files import Files, bytes_key, file_key
 from multicl.seeds import hash62, hashes62
+from multicl.types import InputError
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 SET_BITS = 48
@@ -52,11 +53,23 @@ def row_ids(rows: Iterable[int]) -> Ids:
     return hashes62("row", rows)
 
 
-def label_ids(values: Iterable[Any], rows: Iterable[int]) -> Ids:
-    """[N] ids of labels; an unlabelled row is its own class."""
+def label_ids(values: Iterable[Any], rows: Iterable[int], what: str = "ids") -> Ids:
+    """[N] ids of labels; an unlabelled row is its own class.
+
+    Args:
+        what: how an error calls the labels.
+
+    Raises:
+        InputError: a list of labels: of rows that share one of several no single id can tell.
+    """
     known: dict[str, int] = {}
     ids = []
     for value, row in zip(values, rows, strict=True):
+        if isinstance(value, list | tuple) or getattr(value, "ndim", 0):
+            raise InputError(
+                f"{what}: row {row} has several, {value!r}, and training takes one a row. Give ids= a column of one "
+                "value each, or make this one so, a row for each of its values; evaluation takes several as they are"
+            )
         key = label_key(value)
         if key is None:
             ids.append(row_id(int(row)))

@@ -125,7 +125,9 @@ class Reader:
         numbers = self.rows.numbers().tolist()
         others = list(range(-rows, 0)) if pair.negatives else []  # which are no row's
         if pair.ids:
-            return identity.label_ids(self.rows.cells(self.label_columns[pair.name]), numbers), identity.row_ids(others)
+            labels = self.rows.cells(self.label_columns[pair.name])
+            named = identity.label_ids(labels, numbers, f"ids={pair.ids!r} of pair {pair.name!r}")
+            return named, identity.row_ids(others)
         if pair.symmetric or pair.target:
             return identity.row_ids(numbers), identity.row_ids(others)
         cells: list[Iterable[Any]] = [self._cells(node) for node in (pair.a, pair.b)]
@@ -255,7 +257,8 @@ class Reader:
         for pair in self.pairs:
             if pair.ids:
                 column = self.label_columns[pair.name]
-                found[pair.name] = identity.label_ids([fetched[n].get(column) for n in numbers], numbers)
+                labels = [fetched[n].get(column) for n in numbers]
+                found[pair.name] = identity.label_ids(labels, numbers, f"ids={pair.ids!r} of pair {pair.name!r}")
             elif pair.symmetric or pair.target:
                 found[pair.name] = identity.row_ids(numbers)
             else:  # a stream cannot be searched for repeats ahead: one text or file of the second node is one thing

@@ -39,7 +39,7 @@ def crossing(
 
     Args:
         ids: a column: rows of equal value (or that share one of several) are all right, as captions that repeat are;
-            several columns: rows that share a text or a file in any of them; None: a row's own alone.
+            several columns: those that share a value or a file in any of them; None: a row's own alone.
         drop: values of the one column whose rows are left out, as training saw them; see `seen`.
 
     Returns:
@@ -226,12 +226,20 @@ def _bare(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
-def _shared(rows: Rows, names: Sequence[str], modalities: dict[str, Modality]) -> list[int]:
-    """Numbers of rows, equal where they share a text or a file in some of these columns."""
+def _shared(rows: Rows, names: Sequence[str], modalities: dict[str, Modality]) -> list[list[tuple[int, Any]]]:
+    """Of each row (column, value or file) that it holds in these columns: rows that share one are right for each other.
+
+    Not along chains: of a, b and c, where a shares a text with b and b a file with c, a and c are about two things.
+    """
     media = {m.column or node for node, m in modalities.items() if m.files}
-    looked = [Files() if name in media else None for name in names]
-    columns = [rows.resolved(name, name in media) for name in names]
-    return [int(i) for i in content_ids(columns, range(len(columns[0])), looked)[0]]
+    found: list[list[tuple[int, Any]]] = [[] for _ in range(len(rows))]
+    for number, name in enumerate(names):
+        cells = rows.resolved(name, name in media)
+        if name in media or any(isinstance(cell, dict) for cell in cells):  # copies under other names are one file
+            cells = content_ids([cells], range(len(cells)), [Files() if name in media else None])[0].tolist()
+        for row, cell in zip(found, cells, strict=True):
+            row += [(number, part) for part in map(_bare, _parts(cell)) if not is_null(part) and part != ""]
+    return found
 
 
 def _parts(value: Any) -> Sequence[Any]:

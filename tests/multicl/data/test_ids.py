@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multicl.data.ids import content_ids, content_key, label_ids, label_key, row_id, row_ids
+from multicl.types import InputError
 
 few = settings(deadline=None, max_examples=25)
 cells = st.one_of(st.none(), st.text(max_size=3), st.binary(max_size=3), st.integers(0, 5), st.floats())
@@ -159,3 +160,10 @@ def test_a_hundred_thousand_rows_take_seconds() -> None:
     assert time.perf_counter() - began < 8
     assert shared == 60_000
     assert len(np.unique(labels)) == 10
+
+
+@pytest.mark.parametrize("several", [["a", "b"], ("a",), np.array([1, 2])])
+def test_several_ids_of_a_row_are_refused(several: object) -> None:
+    """As one label they would equal the same list alone."""
+    with pytest.raises(InputError, match=r"ids='topics' of pair 'x': row 7 has several, .* one a row\. Give ids= a"):
+        label_ids(["a", several], [4, 7], "ids='topics' of pair 'x'")

@@ -630,3 +630,11 @@ def test_explicit_negatives_are_about_something_else_unless_they_repeat_a_rows_t
     assert len({*made.ids["labelled"].tolist(), *made.ids["labelled/negatives"].tolist()}) == 6
     assert len({*made.ids["q-q"].tolist(), *made.ids["q-q/negatives"].tolist()}) == 6
     assert len({*made.ids["q-q"].tolist()} & {*rows}) == 2  # rows that repeat nothing are themselves
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_column_of_several_ids_a_row_is_refused_by_name(streaming: bool) -> None:
+    data = [{"x": [1.0], "topics": [i, i + 1]} for i in range(4)]
+    rows = open_rows(datasets.Dataset.from_list(data).to_iterable_dataset() if streaming else data)
+    with pytest.raises(InputError, match=r"ids='topics' of pair 'x-x': row 0 has several, \[0, 1\], .* one a row"):
+        Reader(rows, {"x": Vectors()}, [Pair("x", "x", ids="topics")]).slice([0], 0, [data[0]])

@@ -112,6 +112,22 @@ def test_rows_that_share_one_of_several_ids_are_right_and_no_others(names: Seque
     assert found("green", "red", "green", "red") == 0.75  # the last is about itself alone
 
 
+def test_of_several_columns_rows_share_one_with_the_query_itself() -> None:
+    """No chain of others makes them right: the first shares a text with the second, which shares a topic."""
+    data = [{"image": picture(*(i == j for j in range(4))), "text": w} for i, w in enumerate(WORDS)]
+    for row, about, topic in zip(data, (["x"], ["x", "y"], [" z "], None), (1, 2, 2, None), strict=True):
+        row["about"], row["topic"] = about, topic
+
+    def found(*words: str) -> float:
+        for row, word in zip(data, words, strict=True):
+            row["text"] = word
+        both = crossing(embed, NODES, "image", "text", open_rows(data), ids=["about", "topic"], ks=(1,))
+        return both["text_to_image_recall@1"]
+
+    assert found("green", "blue", "green", "black") == 1
+    assert found("blue", "red", "red", "black") == 0.5
+
+
 def test_what_training_saw_is_left_out() -> None:
     train = open_rows([{"text": ["red", "green"]}, {"text": "black"}, {"text": None}])
     assert seen(train, "text") == {"red", "green", "black"}
