@@ -35,8 +35,7 @@ class Pair:
     """Default "a-b"."""
     weight: float = 1.0
     ids: str | None = None
-    """A column of labels, caption or image ids, one a row: rows of equal id are positives of each other. Null, -1:
-    unlabelled."""
+    """A column of labels, caption or image ids, one a row: rows of equal id are positives. Null, -1: unlabelled."""
     equal_ids: Literal["positive", "ignore"] = "positive"
     """"ignore": rows of equal id are neither positive nor negative."""
     negatives: str | None = None

@@ -65,7 +65,7 @@ def label_ids(values: Iterable[Any], rows: Iterable[int], what: str = "ids") -> 
     known: dict[str, int] = {}
     ids = []
     for value, row in zip(values, rows, strict=True):
-        if isinstance(value, list | tuple) or getattr(value, "ndim", 0):
+        if isinstance(value, list | tuple) or getattr(value, "ndim", False):
             raise InputError(
                 f"{what}: row {row} has several, {value!r}, and training takes one a row. Give ids= a column of one "
                 "value each, or make this one so, a row for each of its values; evaluation takes several as they are"

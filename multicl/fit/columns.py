@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,10 +26,16 @@ LABELS = ("label", "labels", "class", "cls", "target", "category", "y")
 """Names that a column of labels often has; among several such columns these come first."""
 CAPTIONS = ("caption", "captions", "text", "description", "sentence", "prompt", "title")
 """Names that a column of descriptions often has: its strings are texts, however often they repeat."""
+NEGATIVES = ("negative", "negatives", "neg", "hard_negative")
+"""Names that a column of texts often has which are no match for those beside them."""
+SCORES = ("score", "similarity", "similarity_score", "relatedness_score", "is_duplicate", "gold_label", *LABELS[:2])
+"""Names of a column that says whether the two texts of a row match, and how well."""
 SHORT = 30
 """Characters of the longest label of a column that is not called so."""
 LONG = 120
 """Of one that is."""
+ID = 8
+"""Characters of the shortest id; shorter codes may be read in pictures, as of captchas."""
 OFTEN = 0.5
 """Share of the rows that must have a column, for it to be used."""
 COUNTED = 20 * CLASSES
@@ -128,7 +135,21 @@ def _column(name: str, raw: list[Any], rows: Rows, text: bool) -> Column:
         found = [resolve_path(cell, rows.base, "files") for cell in some]
         if why := odd(some, found, lambda media: _owner(media, rows, files=True) is not None):
             return Column(name, None, tuple(cells), present, odd=why)
+        if not (text or name.lower() in CAPTIONS) and (why := _no_texts(name, cells)):
+            return Column(name, None, tuple(cells), present, odd=why)
     return Column(name, owner, tuple(cells), present, asked=text)
+
+
+def _no_texts(name: str, cells: Sequence[Any]) -> Odd | None:
+    """What strings are that say nothing: ids of videos or speakers, and lists of labels; None: they may be texts."""
+    if all(isinstance(cell, list) for cell in cells):
+        parts = [part for cell in cells for part in cell]
+        return Odd("several labels in a cell") if 0 < _count(parts, called=False) <= len(cells) // 4 else None
+    words = [cell for cell in cells if isinstance(cell, str) and cell.isascii() and len(cell.split()) == 1]
+    if len(words) < len(cells) or min(map(len, words)) < ID:
+        return None
+    numbered = sum(any(map(str.isdigit, word)) for word in words) > len(words) / 2
+    return Odd(f"ids, as {cells[0]!r}; --as-text {shlex.quote(name)}: texts to learn from") if numbered else None
 
 
 def _classes(name: str, cells: list[Any], rows: Rows) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from multicl.adapters import adapter
 from multicl.data.cells import resolve_path
 from multicl.data.rows import Rows
-from multicl.fit.columns import CAPTIONS, OFTEN, Column, constant, labels_among
+from multicl.fit.columns import CAPTIONS, NEGATIVES, OFTEN, SCORES, Column, constant, labels_among
 from multicl.run import Run
 from multicl.types import InputError, Suggestion, Suggests
 
@@ -43,6 +43,8 @@ class Edge:
     b: str
     temperature: float
     learnable: bool
+    negatives: str | None = None
+    """The node of texts that are no match."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
     """Choose the graph by the columns that there are, and sizes by the cells and the machine.
 
     One column: two views of each thing (SimCLR, SimCSE). Two of one kind: one finds the other, through one tower; of
-    more texts the first and the longest. With texts: each picture or sound and its text (CLIP, CLAP), and where there
-    is one such column, also its own two views. Else all with all.
+    more texts the first and the longest; those called as NEGATIVES are explicit ones, and no match. With texts: each
+    picture or sound and its text (CLIP, CLAP), and where there is one such column, also its own two views. Else all
+    with all.
 
     Args:
         columns: of the rows. accelerator: a GPU is there. pretrained: begin with encoders from the hub.
@@ -94,13 +97,23 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
             f"{rows.label}: no column holds pictures, texts or sounds that can be read; it has "
             + ", ".join(f"{c.name} ({_left_alone(c, 'unknown')})" for c in columns)
         )
-    if media and len(kinds.get("text", ())) > 1:
-        kinds["text"] = [_caption(kinds["text"])]
-    elif len(kinds.get("text", ())) > 2:
-        first, *others = kinds["text"]
-        kinds["text"] = [first, max(others, key=_length)]
-    chosen = {kind: found[:2] for kind, found in kinds.items()}
+    texts = [column for column in kinds.get("text", ()) if column.name.lower() not in NEGATIVES]
+    negative = next((column for column in kinds.get("text", ()) if column not in texts), None) if not media else None
+    if media and len(texts) > 1:
+        texts = [_caption(texts)]
+    elif len(texts) > 2:
+        texts = [texts[0], max(texts[1:], key=_length)]
+    if texts:
+        kinds["text"] = [*texts, negative] if negative and len(texts) == 2 else texts
+    chosen = {kind: found if kind == "text" else found[:2] for kind, found in kinds.items()}
     why = [_said(column, chosen, label) for column in columns]
+    if not media and len(texts) == 2:
+        why += [
+            f"if column {column.name} says which rows do not match: all are trained as matches here, and recipe "
+            "scored_pairs (for classes of NLI simcse_nli) learns from it"
+            for column in columns
+            if column.name.lower() in SCORES and column not in texts
+        ]
     nodes = tuple(node for kind, found in chosen.items() for node in _nodes(kind, found, rows, accelerator, pretrained))
     edges, graph = _edges(nodes, media)
     most = 1024 if accelerator else 256
@@ -127,7 +140,7 @@ def _length(column: Column) -> float:
 
 
 def _nodes(kind: str, found: list[Column], rows: Rows, accelerator: bool, pretrained: bool) -> list[Node]:
-    """One or two nodes of a kind; two share a tower."""
+    """The nodes of a kind; several share a tower."""
     made = adapter(kind)()
     cells = [resolve_path(c, rows.base, "files" if made.files else "values") for f in found for c in f.cells]
     if isinstance(made, Suggests):
@@ -155,6 +168,9 @@ def _edges(nodes: Sequence[Node], media: Sequence[str]) -> tuple[tuple[Edge, ...
         (node,) = nodes
         return (Edge(node.name, node.name, node.suggestion.temperature, False),), f"{node.name} and {OWN}"
     texts = [node for node in nodes if node.kind == "text"]
+    if len(nodes) == 3 and not media:
+        a, b, negative = nodes
+        return (Edge(a.name, b.name, 0.07, True, negative.name),), f"{a.name} and {b.name}, {negative.name} apart"
     edges = [
         Edge(a.name, b.name, 0.07, True)
         for a, b in combinations(nodes, 2)

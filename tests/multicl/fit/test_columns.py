@@ -145,3 +145,27 @@ def test_files_that_repeat_are_no_labels(tmp_path: Path, there: bool) -> None:
     image, _ = columns_of(open_rows(tmp_path / "captions.csv"))
     assert (image.adapter, image.classes) == ("image" if there else None, 0)
     assert there or (image.odd and "paths of files that are not there" in image.odd.what)
+
+
+@pytest.mark.parametrize(
+    ("cell", "wanted"),
+    [
+        ("Y--0bn{0}9iE", "ids, as 'Y--0bn09iE'; --as-text x: texts to learn from"),
+        ("{0}.jpg#{0}r1n", "ids, as '0.jpg#0r1n'; --as-text x: texts to learn from"),
+        ("word-{0}", None),  # one of seven characters may be read in a picture
+        ("the {0}th of many", None),
+        ("第{0}句话没有空格也是文字", None),
+    ],
+)
+def test_ids_are_no_texts(cell: str, wanted: str | None) -> None:
+    """AudioCaps' and SNLI's."""
+    rows = open_rows([{"x": cell.format(i), "text": cell.format(i)} for i in range(30)])
+    found, named = columns_of(rows)
+    assert (found.odd and found.odd.what) == wanted
+    assert (found.adapter, named.adapter) == ("text" if wanted is None else None, "text")
+    assert columns_of(rows, texts=["x"])[0].adapter == "text"
+
+
+def test_lists_of_labels_are_no_texts() -> None:
+    rows = [{"annotators": [["yes", "no"][i % 2]] * (1 + i % 3), "said": [f"thing {i}", "one"]} for i in range(30)]
+    assert [column.adapter for column in columns_of(open_rows(rows))] == [None, "text"]

@@ -147,6 +147,35 @@ def test_of_many_texts_the_first_and_the_longest() -> None:
     assert edges(planned("term", "also", "meaning", rows=rows)) == {("term", "meaning")}
 
 
+@pytest.mark.parametrize("first", [0, 2])
+def test_negatives_are_explicit_ones_and_never_a_match(first: int) -> None:
+    """AllNLI's anchor, positive, negative; before, the longest was the anchor's match."""
+    names = ["anchor", "positive", "negative"]
+    names = names[first:] + names[:first]
+    rows = [{n: f"{n} {i}" + " of many words" * (n == "negative") for n in names} for i in range(20)]
+    made = planned(*names, rows=rows)
+    (edge,) = made.edges
+    assert (edge.a, edge.b, edge.negatives) == ("anchor", "positive", "negative")
+    assert {node.tower for node in made.nodes} == {"text"}
+    assert "pairs: anchor and positive, negative apart" in made.why
+    assert made.crossings == [("anchor", "positive")]
+
+
+def test_negatives_alone_or_beside_pictures_are_texts_as_others() -> None:
+    assert edges(planned("negative")) == {("text", "text")}
+    assert {node.column for node in planned("image", "text", "negative").nodes} == {"image", "text"}
+    assert {node.column for node in planned("image", "negative").nodes} == {"image", "negative"}
+    assert edges(planned("text", "negative")) == {("text", "text")}
+
+
+@pytest.mark.parametrize("name", ["score", "is_duplicate", "Label"])
+def test_texts_of_which_a_column_may_say_that_they_do_not_match_are_told(name: str) -> None:
+    rows = [{"one": f"text {i}", "two": f"a text {i}", name: i % 2} for i in range(20)]
+    line = f"if column {name} says which rows do not match: all are trained as matches here, and recipe scored_pairs"
+    assert any(why.startswith(line) for why in planned("one", "two", name, rows=rows).why)
+    assert not any("match" in why for why in planned("one", name, rows=rows).why)
+
+
 def test_two_columns_of_a_kind_share_a_tower() -> None:
     rows = [{"front": media.png(i), "run": media.png(i, 1)} for i in range(12)]
     made = planned("front", "run", rows=rows)

@@ -297,3 +297,11 @@ def test_several_processes_are_told_that_the_recipe_is_theirs(tmp_path: Path, mo
 def test_what_cannot_be() -> None:
     with pytest.raises(InputError, match="--minutes"):
         fit("nowhere", minutes=0)
+
+
+def test_a_recipe_has_explicit_negatives(tmp_path: Path) -> None:
+    rows = [{name: f"{name} {i}" for name in ("query", "positive", "negative")} for i in range(24)]
+    (tmp_path / "triplets.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    file = fit(str(tmp_path / "triplets.jsonl"), tmp_path / "run", dry_run=True, minutes=0.01)
+    (pair,) = recipe_class(str(file))().terms()
+    assert (pair.a, pair.b, pair.negatives) == ("query", "positive", "negative")
