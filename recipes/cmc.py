@@ -36,8 +36,7 @@ class Recipe(multicl.Run):
     """Augment each picture twice (`image.strong`), and compare views of one with the other views of the other."""
     objective: InfoNCE = InfoNCE(0.07)
     nce: bool = False
-    """Train as in the paper: `instances` in place of `objective`. Short runs need a low learning rate, as banks lag
-    behind, and a head of two layers with batch norm, centred."""
+    """As in the paper: `instances`. Short runs need a low rate, and a head of two layers with batch norm, centred."""
     instances: InstanceNCE = InstanceNCE(0.07, negatives=16384)
     data: Data = field(default_factory=lambda: Data(path="uoft-cs/cifar10", columns={"image": "img"}))
     train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
