@@ -65,3 +65,13 @@ def test_settings_import_no_torch(module: str) -> None:
     code = f"import sys, {module}; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stdout.strip() == "False", f"{module} imports torch, or not at all: {run.stderr}"
+
+
+def test_the_compiler_is_imported_by_those_who_compile() -> None:
+    """Every process of a loader would wait for it a second more."""
+    code = (
+        "import sys, torch; from multicl import Trainer; from multicl.functional import nt_xent; "
+        "z = torch.eye(4); nt_xent(z, z, 0.1); print('torch._dynamo' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "False", run.stderr

@@ -27,13 +27,14 @@ from multicl.ops.blocks import Block
 from multicl.ops.once import once
 from multicl.ops.relation import Extra, Relation, Side, Stats, Sums
 from multicl.ops.running import NARROW
+from multicl.ops.uncompiled import uncompiled
 
 __all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "contrast"]
 ROWS = 16384
 """Whose products are summed at a time."""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def contrast(
     a: Tensor,
     b: Tensor | None,

@@ -14,6 +14,7 @@ from torch import Tensor
 from multicl.ops.launch import on
 from multicl.ops.once import once
 from multicl.ops.running import Running, Slopes
+from multicl.ops.uncompiled import uncompiled
 
 BLOCK = 512
 """Rows of a program."""
@@ -71,7 +72,7 @@ def two(tilts: tuple[float, ...]) -> tuple[float, float]:
     return float(tilts[0]), float(tilts[-1])
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def mean_loss(*sums: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """The mean over the rows that have positives of log-sum-exp - mean positive logit; of two directions their mean.
 

@@ -19,12 +19,13 @@ from multicl.distributed import World
 from multicl.ops.nearest import Nearest, tiles
 from multicl.ops.once import once
 from multicl.ops.relation import Extra, Relation, Side, Stats, Sums, related
+from multicl.ops.uncompiled import uncompiled
 
 PAIRS = 2**16
 """Dot products that are computed at once."""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def contrast_hardest(
     a: Tensor,
     b: Tensor | None,

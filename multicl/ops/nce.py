@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from multicl.ops.once import once
+from multicl.ops.uncompiled import uncompiled
 
 Drawn = Callable[[slice], Tensor]
 """Some of the rows -> [r, K] int64, the slots drawn for them; the same each time it is asked."""
@@ -32,7 +33,7 @@ DENSE = 32
 """A bank of up to so many times K slots is compared whole, by one product, and the drawn ones are picked from that."""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def nce(
     a: Tensor, bank: Tensor, own: Tensor, drawn: Drawn, scale: float, log_norm: float | None
 ) -> tuple[Tensor, Tensor]:

@@ -18,9 +18,10 @@ from multicl.distributed import World
 from multicl.ops.blocks import Block, buffers
 from multicl.ops.once import once
 from multicl.ops.relation import Relation, Side
+from multicl.ops.uncompiled import uncompiled
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def sigmoid_loss(
     a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, relation: Relation, world: World | None = None
 ) -> Tensor:

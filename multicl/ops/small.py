@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from multicl.ops.once import once
 from multicl.ops.running import NARROW
+from multicl.ops.uncompiled import uncompiled
 from multicl.ops.unit import unit_rows, unit_slopes
 
 LARGEST = 2**20
@@ -28,7 +29,7 @@ def is_small(rows: int, scale: Tensor | float) -> bool:
     return abs(float(scale.detach() if isinstance(scale, Tensor) else scale)) <= NARROW
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def paired_loss(a: Tensor, b: Tensor | None, scale: Tensor, both: bool = True) -> Tensor:
     """Mean over rows of log-sum-exp - the positive's logit.
 
@@ -120,7 +121,7 @@ class _Paired(torch.autograd.Function):
         return once(found, wants, "multicl.ops.plain.contrast can be")
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def labelled_loss(z: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
     """Mean, over the rows that have positives, of log-sum-exp - the mean of the positives' logits; 0 if none has.
 
@@ -195,7 +196,7 @@ def _sums(z: Tensor, code: Tensor, classes: int) -> Tensor:
     return z.new_zeros(classes, z.shape[1]).index_add_(0, code, z)[code]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def paired_sigmoid(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """-1/N sum_ij log sigmoid(y_ij (scale * a_i . b_j + bias)), y_ij = 1 where i = j, else -1.
 

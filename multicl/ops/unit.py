@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from multicl.ops.launch import on, runs_on
+from multicl.ops.uncompiled import uncompiled
 
 SHORTEST = 1e-6
 """Norm below which a row has no direction."""
@@ -15,7 +16,7 @@ WIDEST = 8192
 """Of a row that a kernel holds whole."""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def unit(z: Tensor) -> Tensor:
     """[N, D] -> unit rows in float32 or better; a row of norm below 1e-6 becomes zero, with zero gradient."""
     u: Tensor = _Unit.apply(z)[0]  # type: ignore[no-untyped-call]
