@@ -16,10 +16,13 @@ import torch.multiprocessing as mp
 mp.set_forkserver_preload(["torch._dynamo", "accelerate", "datasets", "torchvision.transforms.v2", "transformers"])
 
 
-def run_ranks(function: Callable[..., Any], world: int, *args: Any, start: str = "forkserver") -> list[Any]:
+def run_ranks(
+    function: Callable[..., Any], world: int, *args: Any, start: str = "forkserver", met: bool = True
+) -> list[Any]:
     """[function(*args) of rank 0, of rank 1, ...]; results must pickle. What hangs or dies fails in two minutes.
 
     start: "spawn", where libraries read the environment of a test as they are imported.
+    met: the processes have met on CPUs before the function is called; otherwise Accelerate is told nothing.
     """
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -28,9 +31,11 @@ def run_ranks(function: Callable[..., Any], world: int, *args: Any, start: str =
         **os.environ, "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
     }  # fmt: skip
+    if not met:
+        environment = {name: value for name, value in environment.items() if not name.startswith("ACCELERATE_")}
     context = mp.get_context(start)
     queue = context.Queue()
-    processes = [context.Process(target=_rank, args=(function, r, environment, args, queue)) for r in range(world)]
+    processes = [context.Process(target=_rank, args=(function, r, environment, args, met, queue)) for r in range(world)]
     for p in processes:
         p.start()
     try:
@@ -45,14 +50,17 @@ def run_ranks(function: Callable[..., Any], world: int, *args: Any, start: str =
     return [results[rank][1] for rank in range(world)]
 
 
-def _rank(function: Callable[..., Any], rank: int, environment: dict[str, str], args: Any, queue: Any) -> None:
+def _rank(
+    function: Callable[..., Any], rank: int, environment: dict[str, str], args: Any, met: bool, queue: Any
+) -> None:
     os.environ.clear()  # the server's is of when it began
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     try:
         from accelerate import PartialState
 
-        PartialState(cpu=True)
+        if met:
+            PartialState(cpu=True)
         result = True, function(*args)
     except BaseException:
         result = False, traceback.format_exc()

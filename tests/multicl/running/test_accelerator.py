@@ -7,24 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
-
-TRAIN = (
-    "from multicl import Train; from multicl.running.accelerator import accelerator_of; accelerator_of(Train(), None)"
-)
-NAME = "from multicl.recipes.simclr import Recipe; from multicl.recipe_names import new_folder; new_folder(Recipe)"
-SAY = """
-import torch.distributed as dist
+import torch
 from accelerate import Accelerator
-from multicl.distributed import World
-backend = dist.group.WORLD._get_backend(__import__("torch").device("cpu"))
-print(Accelerator().num_processes, World.current().size, World.current().rank, backend.options._timeout)
-"""
+from accelerate.state import AcceleratorState
+from ranked_accelerator import meets
+from ranks import run_ranks
+
+from multicl import Train
+from multicl.running.accelerator import accelerator_of
 
 
-@pytest.mark.parametrize("first", [TRAIN, NAME, f"{NAME}; {TRAIN}"], ids=["train", "name", "both"])
+@pytest.mark.parametrize("first", [("train",), ("name",), ("name", "train")], ids=["train", "name", "both"])
 @pytest.mark.parametrize("told", [{}, {"ACCELERATE_USE_CPU": "true"}], ids=["torchrun", "accelerate"])
 def test_processes_on_cpus_meet_whoever_asks_first_and_wait_for_hours(first, told):
-    assert two_processes(first + SAY, told) == [f"2 2 {rank} 3:00:00\n" for rank in "01"]
+    assert run_ranks(meets, 2, first, told, met=False) == [(2, 2, rank, "3:00:00") for rank in range(2)]
 
 
 def two_processes(script: str, told: dict[str, str]) -> list[str]:
@@ -72,14 +68,23 @@ def test_no_thread_of_gloo_is_left_when_python_ends():
     assert two_processes(THREADS, {}) == ["[True] 1 True\n0\n"] * 2
 
 
-@pytest.mark.parametrize("told", [{}, {"ACCELERATE_USE_CPU": "true"}], ids=["alone", "accelerate"])
-def test_an_apple_gpu_is_left_alone_and_said_to_be(told):
-    mac = "import torch; torch.backends.mps.is_available = torch.backends.mps.is_built = lambda: True; "
-    say = "; from accelerate import Accelerator; print(Accelerator().device)"
-    env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    env |= {"CUDA_VISIBLE_DEVICES": "", **told}
-    command = [sys.executable, "-c", mac + TRAIN + say]
-    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120).stdout
-    assert said == (
-        "training on the CPU: Apple's GPUs know no float64, in which views are drawn and sums are kept exact\ncpu\n"
+@pytest.fixture
+def afresh():
+    """Accelerate's state is of the process: before and after, it has looked at nothing."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["alone", "accelerate"])
+def test_an_apple_gpu_is_left_alone_and_said_to_be(told, afresh, monkeypatch, capsys):
+    for name in ("is_available", "is_built"):
+        monkeypatch.setattr(torch.backends.mps, name, lambda: True)
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    if told:
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    accelerator_of(Train(), None)
+    assert Accelerator().device.type == "cpu"
+    assert capsys.readouterr().out == (
+        "training on the CPU: Apple's GPUs know no float64, in which views are drawn and sums are kept exact\n"
     )
