@@ -98,14 +98,16 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
             + ", ".join(f"{c.name} ({_left_alone(c, 'unknown')})" for c in columns)
         )
     texts = [column for column in kinds.get("text", ()) if column.name.lower() not in NEGATIVES]
-    negative = next((column for column in kinds.get("text", ()) if column not in texts), None) if not media else None
+    negatives = [column for column in kinds.get("text", ()) if column not in texts]
     if media and len(texts) > 1:
         texts = [_caption(texts)]
     elif len(texts) > 2:
         texts = [texts[0], max(texts[1:], key=_length)]
     if texts:
-        kinds["text"] = [*texts, negative] if negative and len(texts) == 2 else texts
-    chosen = {kind: found if kind == "text" else found[:2] for kind, found in kinds.items()}
+        kinds["text"] = texts
+    chosen = {kind: found[:2] for kind, found in kinds.items()}
+    if [*chosen] == ["text"] and len(texts) == 2:
+        chosen["text"] += negatives[:1]
     why = [_said(column, chosen, label) for column in columns]
     if not media and len(texts) == 2:
         why += [
@@ -168,7 +170,7 @@ def _edges(nodes: Sequence[Node], media: Sequence[str]) -> tuple[tuple[Edge, ...
         (node,) = nodes
         return (Edge(node.name, node.name, node.suggestion.temperature, False),), f"{node.name} and {OWN}"
     texts = [node for node in nodes if node.kind == "text"]
-    if len(nodes) == 3 and not media:
+    if len(texts) == len(nodes) == 3:
         a, b, negative = nodes
         return (Edge(a.name, b.name, 0.07, True, negative.name),), f"{a.name} and {b.name}, {negative.name} apart"
     edges = [
