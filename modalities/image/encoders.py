@@ -122,11 +122,8 @@ def build(settings: Image, weights: bool) -> ImageEncoder:
     encoder, inputs = settings.encoder, CHANNELS[settings.channels]
     name = encoder if isinstance(encoder, str) else f"{type(encoder).__name__} (your module)"
     library = library_of(encoder)
-    takes_lora = library in ("timm", "transformers")
-    require(
-        not settings.lora or takes_lora, "lora", settings.lora,
-        f"0 unless the encoder is one of Hugging Face or timm, not {encoder!r}",
-    )  # fmt: skip
+    fits = not settings.lora or library in ("timm", "transformers")
+    require(fits, "lora", settings.lora, f"0 unless the encoder is one of Hugging Face or timm, not {encoder!r}")
     if settings.stem != "default" and library != "torchvision":
         raise InputError(
             f"stem={settings.stem!r} is for torchvision's ResNets, not for the encoder {name}: "

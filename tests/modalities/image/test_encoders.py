@@ -157,8 +157,9 @@ def test_cifar_stem_keeps_the_resolution():
     assert seen == [(32, 32)]
     with pytest.raises(InputError, match="ResNets"):
         Image("squeezenet1_1", pretrained=False, stem="cifar").build()
-    with pytest.raises(InputError, match="ResNets"):
-        Image("small", stem="cifar").build()
+    for other in ("small", "timm/no-such-net", "hf/no/such-net"):  # told before any is looked for
+        with pytest.raises(InputError, match="ResNets"):
+            Image(other, stem="cifar").build()
 
 
 def test_weights_are_asked_for_only_where_they_are_wanted(monkeypatch, tmp_path):
