@@ -34,10 +34,10 @@ class Exports(Protocol):
         ...
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-        """Write an encoder, built and trained, to a folder; gives how it is used there, as Markdown.
+        """Write a trained encoder to a folder, in one of its `forms`; gives its use, as Markdown.
 
         Raises:
-            InputError: that form cannot hold the encoder or its head.
+            InputError: that form has no place for the head, or for what these settings ask for.
         """
         ...
 

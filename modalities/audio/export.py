@@ -35,10 +35,8 @@ def write(audio: Audio, encoder: nn.Module, head: nn.Module | None, folder: Path
         How they are used, as Markdown for the model card.
 
     Raises:
-        InputError: the encoder is not such a model, or there is a head.
+        InputError: there is a head.
     """
-    if form not in forms(encoder):
-        raise InputError(f"{form} cannot hold a {type(encoder).__name__}")
     if head is not None:
         raise InputError(f"{form} has no place for a head: export the encoder's features (--space features)")
     assert isinstance(audio.encoder, str)

@@ -252,7 +252,7 @@ class Audio:
             head: must be None: transformers has no place for one. form: "transformers".
 
         Raises:
-            InputError: it is not a model of transformers, or a head is given.
+            InputError: a head is given.
         """
         from multicl.modalities.audio import export
 

@@ -33,16 +33,14 @@ def forms(image: Image) -> tuple[str, ...]:
 
 
 def write(image: Image, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-    """Write the net's weights under the library's own names.
+    """Write the net's weights as the library of `forms` names them.
 
     Returns:
         How they are used, as Markdown for the model card.
 
     Raises:
-        InputError: the encoder is not of that library, or there is a head.
+        InputError: there is a head, or the library cannot read pictures as `image` does.
     """
-    if form not in forms(image):
-        raise InputError(f"{form} cannot hold the image encoder {image.encoder!r}: {list(forms(image))} can")
     if head is not None:
         raise InputError(f"{form} has no place for a head: export the encoder's features (--space features)")
     assert isinstance(encoder, ImageEncoder)

@@ -265,10 +265,10 @@ class Image:
         """Write a trained encoder as timm, torchvision or transformers load it; gives its use, as Markdown.
 
         Args:
-            head: must be None: these libraries have no place for one. form: the library's name.
+            head: must be None: these libraries have no place for one. form: one of `forms`.
 
         Raises:
-            InputError: that library cannot hold this encoder, or a head is given.
+            InputError: a head is given, or that library cannot read pictures as these settings do.
         """
         from multicl.modalities.image import export
 

@@ -49,27 +49,17 @@ def _named(encoder: TransformerEncoder) -> str:
 
 
 def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-    """Write the encoder, its tokenizer and whatever else the form needs.
+    """Write the encoder, its tokenizer and whatever else the form, one of `forms`, needs.
 
     Returns:
         How it is used, as Markdown for the model card.
 
     Raises:
-        InputError: this form cannot hold the encoder, its pooling or its head.
+        InputError: this form has no place for the encoder's pooling or the head.
     """
     writers: dict[str, Callable[[Text, TransformerEncoder, nn.Module | None, Path], str]]
     writers = {"transformers": _transformers, "sentence-transformers": _sentence_transformers, "onnx": _onnx}
-    if form not in writers:
-        raise InputError(f"a text encoder cannot be exported to {form!r}: there are {sorted(writers)}")
-    if not isinstance(encoder, TransformerEncoder):
-        raise InputError(
-            f"a {type(encoder).__name__} is no transformer, so {form} cannot hold it: train with --text.encoder NAME "
-            "of the hub or a folder (multicl fit: --pretrained)"
-        )
-    if encoder.model.config.is_encoder_decoder:
-        raise InputError(f"{form} cannot load the encoder of the encoder-decoder {text.encoder!r} alone")
-    if text.fill:
-        raise InputError(f"{form} does not pad texts to max_tokens, as fill=True does: export the pair (--to clip)")
+    assert isinstance(encoder, TransformerEncoder)
     return writers[form](text, lora.merged(encoder), head, folder)
 
 
@@ -131,13 +121,11 @@ def _pooler(encoder: TransformerEncoder) -> list[nn.Module]:
 
 
 def _sentence_transformers(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folder: Path) -> str:
-    if _named(encoder) != "AutoModel":
-        raise InputError(f"sentence-transformers loads no {_named(encoder)}: export the pair (--to clap)")
     _transformers(text, encoder, None, folder)
     layers = [] if head is None else list(head.children()) if isinstance(head, nn.Sequential) else [head]
     pooling, limit = encoder.pooling, _tokenizer(text).model_max_length
-    if pooling == "pooler" and (own := _pooler(encoder)):
-        pooling, layers = "cls", [*own, *layers]
+    if pooling == "pooler":
+        pooling, layers = "cls", [*_pooler(encoder), *layers]
     sentence.write_files(folder, pooling, encoder.width, limit, layers, text.prompt)
     return """```python
 from sentence_transformers import SentenceTransformer

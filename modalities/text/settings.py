@@ -235,10 +235,10 @@ class Text:
         """Write a trained encoder as another library loads it; gives its use, as Markdown.
 
         Args:
-            head: what comes after it, if anything. form: transformers, sentence-transformers or onnx.
+            head: what comes after it, if anything. form: one of `forms`.
 
         Raises:
-            InputError: that library cannot hold this encoder, its pooling or its head.
+            InputError: that library has no place for the encoder's pooling or the head.
         """
         from multicl.modalities.text import export
 
