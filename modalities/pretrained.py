@@ -14,6 +14,9 @@ from torch import nn
 
 log = logging.getLogger(__name__)
 
+LAYERDROPS = ("layerdrop", "layer_drop", "encoder_layerdrop", "decoder_layerdrop")
+"""Names of LayerDrop in transformers' configs."""
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -123,6 +126,14 @@ def load_part(name: str, config: Any, **settings: Any) -> tuple[Any, set[int]]:
                 if type(part) is type(model):
                     return part, lost
     return model, absent
+
+
+def without_layerdrop(config: Any, whose: str) -> None:
+    """Turn off LayerDrop, which would leave whole layers without gradients at random, and log it."""
+    for key in LAYERDROPS:
+        if getattr(config, key, 0):
+            log.warning("%s: %s %s is set to 0", whose, key, getattr(config, key))
+            setattr(config, key, 0.0)
 
 
 def mostly(model: nn.Module, absent: set[int]) -> bool:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LAYERDROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 MASKS = ("mask_time_prob", "mask_feature_prob")
 """SpecAugment inside the models, which draws for the whole batch: here views mask, from each row's own seed."""
 SHORTEST = 0.05  # seconds that a feature extractor gets at least; Kaldi's refuses less than its window of 25 ms
@@ -47,7 +46,11 @@ def build(name: str, rate: int, max_seconds: float, weights: bool) -> WaveModel 
         InputError: no such model, not an audio model, or one for another rate.
     """
     config, extractor = describe(name)
-    _set_config(config, name)
+    for part in (config, getattr(config, "audio_config", None)):
+        pretrained.without_layerdrop(part, f"audio encoder {name!r}")
+        for key in MASKS:
+            if hasattr(part, key):
+                setattr(part, key, 0.0)
     if extractor.sampling_rate != rate:
         wanted = extractor.sampling_rate
         raise InputError(
@@ -187,17 +190,6 @@ def describe(name: str) -> tuple[PreTrainedConfig, SequenceFeatureExtractor]:
     if not isinstance(extractor, SequenceFeatureExtractor):
         raise _unusable(name, TypeError(f"{type(extractor).__name__} does not read sound"))
     return config, extractor
-
-
-def _set_config(config: PreTrainedConfig, name: str) -> None:
-    """Turn off the model's own masks, and LayerDrop, which would leave whole layers without gradients at random."""
-    for part in (config, getattr(config, "audio_config", None)):
-        for key in LAYERDROPS:
-            if getattr(part, key, 0):
-                log.warning("audio encoder %r: %s %s is set to 0", name, key, getattr(part, key))
-        for key in (*LAYERDROPS, *MASKS):
-            if hasattr(part, key):
-                setattr(part, key, 0.0)
 
 
 def _audio_tower(model: Any) -> Any:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from multicl.modalities import pretrained
 from multicl.modalities.probing import probing
 from multicl.modalities.text import hub, tokens
 from multicl.types import InputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
     from multicl.modalities.text.encoders import TransformerEncoder
     from multicl.modalities.text.settings import Text
-
-log = logging.getLogger(__name__)
 
 DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "attention_dropout", "dropout"),
     *("dropout_rate", "dropout_prob", "embd_pdrop", "resid_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
 )
 """Names of hidden and attention dropout in transformers' configs."""
-LAYERDROPS = ("layerdrop", "layer_drop", "encoder_layerdrop")
-"""Names of LayerDrop."""
 PADDING = 1e-3
 """Share of its norm by which a vector may differ for padding: rounding, and no more."""
 
@@ -52,7 +48,11 @@ def load(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
             "pooling='mean'"
         )
     config = hub.load_config(name)
-    _set_config(config, settings.dropout, name)
+    pretrained.without_layerdrop(config, f"text encoder {name!r}")
+    if settings.dropout is not None:
+        for key in DROPOUTS:
+            if hasattr(config, key):
+                setattr(config, key, float(settings.dropout))
     model, absent = hub.load_model(name, config) if weights else (hub.build_model(name, config), set())
     if config.is_encoder_decoder or (hasattr(model, "encoder") and hasattr(model, "decoder")):
         model = model.get_encoder()
@@ -114,18 +114,6 @@ def _pools(model: PreTrainedModel, tokenizer: tokens.HubTokenizer) -> bool:
     with torch.no_grad():
         out = model(input_ids=torch.as_tensor(tokenizer("a"), dtype=torch.int64)[None])
     return getattr(out, "pooler_output", None) is not None
-
-
-def _set_config(config: PreTrainedConfig, dropout: float | None, name: str) -> None:
-    """Set dropout, and turn off LayerDrop, which would leave whole layers without gradients at random."""
-    if dropout is not None:
-        for key in DROPOUTS:
-            if hasattr(config, key):
-                setattr(config, key, float(dropout))
-    for key in LAYERDROPS:
-        if getattr(config, key, 0):
-            log.warning("text encoder %r: %s %s is set to 0", name, key, getattr(config, key))
-            setattr(config, key, 0.0)
 
 
 def _check_fits(model: PreTrainedModel, tokenizer: tokens.HubTokenizer, name: str) -> None:
