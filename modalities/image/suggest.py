@@ -18,13 +18,13 @@ SIZES = (32, 64, 96, 128, 224)
 
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
     """The size closest to the pictures' own, and an encoder that the machine can train."""
+    if pretrained:
+        return Suggestion({"encoder": "resnet18", "size": 224}, 0.2, "ResNet-18 from ImageNet, 224 pixels a side")
     sides = []
     for cell in cells[:: max(1, len(cells) // LOOKED_AT)][:LOOKED_AT]:
         with suppress(BadSample):
             sides.append(min(decode.read(cell).size))
     side = int(statistics.median(sides)) if sides else SIZES[0]
-    if pretrained:
-        return Suggestion({"encoder": "resnet18", "size": 224}, 0.2, "ResNet-18 from ImageNet, 224 pixels a side")
     size = min(SIZES if accelerator else SIZES[:-1], key=lambda s: abs(s - side))
     settings: dict[str, Any] = {"encoder": "small", "size": size}
     if accelerator:
