@@ -7,7 +7,7 @@ load nothing and run nothing else. Layout and behaviour lie beside this file in 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -56,11 +56,6 @@ def write_page(
         for column, share in cells.items():
             if not 0 <= share <= 1:
                 raise InputError(f"table[{row!r}][{column!r}] must be a share in [0, 1], got {share}")
-    store = Store()
-    for item in items:
-        store.add(item)
-    found = [search_data(store, search) for search in searches]
-    data = {"maps": maps_of(items), "near": near_of(items), "searches": found, **store.data()}
     script = script_of("page.js", "map.js", "searches.js")
     html = template("page.html").render(
         title=title,
@@ -74,6 +69,24 @@ def write_page(
         style=Markup(joined("page.css")),  # these two are ours; all else is escaped
         script=Markup(script),
         script_hash=script_hash(script),
-        data=data,
+        data=space_data(items, {"searches": searches}),
     )
     return save_html(path, html)
+
+
+def space_data(
+    items: Sequence[Item], searches: Mapping[str, Sequence[Search]], *, umap: bool = False
+) -> dict[str, Any]:
+    """What a page's script reads: things, maps, neighbours, and searches under their names.
+
+    Args:
+        umap: as in `plane.maps_of`.
+
+    Raises:
+        InputError: as `write_page`, but for shares.
+    """
+    store = Store()
+    for item in items:
+        store.add(item)
+    found = {name: [search_data(store, search) for search in part] for name, part in searches.items()}
+    return {"maps": maps_of(items, umap), "near": near_of(items), **found, **store.data()}

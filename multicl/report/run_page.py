@@ -11,15 +11,14 @@ import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from multicl.report.charts import Chart, plotly_source
 from multicl.report.gallery import Section, section_cells
-from multicl.report.items import Item, Search, Store, search_data
+from multicl.report.items import Item, Search
+from multicl.report.page import space_data
 from multicl.report.parts import joined, save_html, script_hash, script_of, template
-from multicl.report.plane import maps_of, near_of
 
 
 @dataclass(frozen=True)
@@ -72,15 +71,9 @@ def write_run_page(path: Path, contents: Contents) -> Path:
         InputError: plotly is not installed; media that a page cannot show; vectors that differ in width.
     """
     library = plotly_source()
-    store = Store()
-    for item in contents.items:
-        store.add(item)
-    found, failed = ([search_data(store, s) for s in part] for part in (contents.searches, contents.failures))
-    data: dict[str, Any] = {
-        "maps": maps_of(contents.items, umap=True), "near": near_of(contents.items), "searches": found,
-        "failures": failed, "charts": {k: [asdict(c) for c in part] for k, part in contents.charts.items()},
-        **store.data(),
-    }  # fmt: skip
+    searches = {"searches": contents.searches, "failures": contents.failures}
+    data = space_data(contents.items, searches, umap=True)
+    data["charts"] = {name: [asdict(chart) for chart in part] for name, part in contents.charts.items()}
     script = script_of("page.js", "map.js", "searches.js", "run_page.js")
     packed = gzip.compress(library.encode(), 9, mtime=0)
     page = template("run_page.html").render(
