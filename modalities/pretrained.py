@@ -90,7 +90,9 @@ def fresh(config: Any) -> Any:
 
 
 def load(name: str, config: Any = None, **settings: Any) -> tuple[Any, set[int]]:
-    """A model in float32, from safetensors alone, and the `id`s of those parameters that its files lack.
+    """A model from safetensors alone, and the `id`s of those parameters that its files lack.
+
+    It is in float32: checkpoints in half precision would otherwise be trained in it.
 
     Args:
         name: of the hub, or a folder. config: in place of the files' own. settings: of `AutoModel.from_pretrained`.
@@ -109,11 +111,17 @@ def load(name: str, config: Any = None, **settings: Any) -> tuple[Any, set[int]]
     return model, {id(p) for key, p in model.named_parameters() if key in found["missing_keys"]}
 
 
-def load_part(name: str, config: Any, **settings: Any) -> tuple[Any, set[int]]:
-    """`load` with a configuration; half of a two-tower model is taken out of the whole where it is not found alone.
+def build(name: str, config: Any, weights: bool, **settings: Any) -> tuple[Any, set[int]]:
+    """The model of a configuration, as `load`; without `weights` its architecture alone, of which nothing is absent.
 
-    Some wholes, such as CLAP, keep the weights of their halves under names that the halves do not look for.
+    Half of a two-tower model is taken out of the whole where it is not found alone: some wholes, such as CLAP, keep the
+    weights of their halves under names that the halves do not look for.
+
+    Raises:
+        OSError, ValueError, RuntimeError: as transformers.
     """
+    if not weights:
+        return fresh(config), set()
     from transformers import AutoConfig
 
     model, absent = load(name, config=config, **settings)

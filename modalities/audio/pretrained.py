@@ -57,12 +57,8 @@ def build(name: str, rate: int, max_seconds: float, weights: bool) -> WaveModel 
             f"the audio encoder {name!r} hears {wanted} Hz and this run's sound is at {rate} Hz; "
             f"set --audio.rate {wanted}"
         )
-    # float32: checkpoints in half precision would otherwise be trained in it
     try:
-        if weights:
-            model, absent = pretrained.load(name, config=config)
-        else:
-            model, absent = pretrained.fresh(config), set()
+        model, absent = pretrained.build(name, config, weights)
     except (OSError, ValueError, RuntimeError) as error:
         raise _unusable(name, error) from error
     tower = _audio_tower(model)

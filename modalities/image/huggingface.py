@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from multicl.modalities import pretrained
@@ -54,8 +53,6 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[Pooled, Stat
     Raises:
         InputError: no such model or folder, weights that are missing or another model's, or it takes no pictures.
     """
-    from transformers import AutoModel
-
     place = _place(name)
     config = load_config(name)
     config = getattr(config, "vision_config", config)
@@ -68,10 +65,7 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[Pooled, Stat
         config.num_channels = inputs
         loading["ignore_mismatched_sizes"] = True
     try:
-        if weights:
-            model, absent = pretrained.load_part(place, config, **loading)
-        else:
-            model, absent = AutoModel.from_config(config, dtype=torch.float32), set()  # type: ignore[no-untyped-call]
+        model, absent = pretrained.build(place, config, weights, **loading)
     except (OSError, ValueError) as error:
         raise InputError(f"the encoder {name} cannot be loaded: {pretrained.first_line(error)}") from error
     if "pixel_values" not in inspect.signature(model.forward).parameters:

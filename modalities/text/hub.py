@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multicl.modalities.pretrained import fetch, first_line, fresh, load_part, locate
+from multicl.modalities.pretrained import build, fetch, first_line, locate
 from multicl.types import InputError
 
 if TYPE_CHECKING:
@@ -41,17 +41,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, set[int]]:
-    """The pretrained model in float32, from safetensors alone, and the `id`s of parameters that the files lack."""
+def build_model(name: str, config: PreTrainedConfig, weights: bool) -> tuple[PreTrainedModel, set[int]]:
+    """As `pretrained.build`."""
     with _refused(name):
-        return load_part(name, config)
-
-
-def build_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
-    """The architecture alone, with random weights."""
-    with _refused(name):
-        model: PreTrainedModel = fresh(config)
-    return model
+        return build(name, config, weights)
 
 
 def read_json(name: str, file: str) -> Any:

@@ -53,7 +53,7 @@ def load(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
         for key in DROPOUTS:
             if hasattr(config, key):
                 setattr(config, key, float(settings.dropout))
-    model, absent = hub.load_model(name, config) if weights else (hub.build_model(name, config), set())
+    model, absent = hub.build_model(name, config, weights)
     if config.is_encoder_decoder or (hasattr(model, "encoder") and hasattr(model, "decoder")):
         model = model.get_encoder()
         model.config.is_encoder_decoder = True  # files of an encoder alone (T5EncoderModel's) deny it
