@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -158,10 +159,12 @@ def _onnx(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folde
     given = (batch["input_ids"], batch["attention_mask"])
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     path = folder / "model.onnx"
-    torch.onnx.export(
-        whole, given, path, input_names=["input_ids", "attention_mask"], output_names=["sentence_embedding"],
-        dynamic_shapes=(free, free), dynamo=True, external_data=False, verbose=False,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's exporter copies what torch itself calls deprecated
+        torch.onnx.export(
+            whole, given, path, input_names=["input_ids", "attention_mask"], output_names=["sentence_embedding"],
+            dynamic_shapes=(free, free), dynamo=True, external_data=False, verbose=False,
+        )  # fmt: skip
     _check_onnx(whole, tokenizer, path)
     return f"""```python
 import numpy, onnxruntime

@@ -136,7 +136,6 @@ def left(tmp_path: Path) -> Text:
     return Text(str(folder), max_tokens=8)
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's exporter warns of what it replaces
 @pytest.mark.parametrize("make", [left, lambda path: bert(path, prompt="query : ")])
 @pytest.mark.parametrize("form", ["onnx", "transformers"])
 def test_the_program_of_a_card_reads_texts_as_the_encoder_does(
@@ -167,7 +166,6 @@ def test_a_text_that_is_filled_up_has_no_form_of_its_own(form: Any, saved: Saved
         export(folder, form, tmp_path / "out")
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's exporter warns of what it replaces
 @pytest.mark.parametrize(("make", "space"), [(bert, "joint"), (lambda _: SMALL, None)])
 def test_onnx_gives_our_vectors(make: Any, space: str | None, saved: Saved, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
