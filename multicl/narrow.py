@@ -1,4 +1,7 @@
-"""Modules whose parameters a user made 16 bits wide: they compute, frozen or to embed with, and do not train."""
+"""Modules whose parameters a user made 16 bits wide: they compute, frozen or to embed with, and do not train.
+
+What 64 bits do not fit is said.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,21 @@ def as_wide_as(module: nn.Module) -> Iterator[bool]:
     """Within it, a module of 16-bit parameters takes what is wider, by autocast; whether it needed that.
 
     Where a run has an autocast of its own, that one decides.
+
+    Raises:
+        InputError: a module of float64 parameters that does not take what is narrower.
     """
     p = next((p for p in module.parameters() if p.is_floating_point()), None)
     if p is None or p.dtype not in NARROW or torch.is_autocast_enabled(p.device.type):
-        yield False
+        try:
+            yield False
+        except RuntimeError as error:
+            if p is None or p.dtype != torch.float64:
+                raise
+            raise InputError(
+                f"a {type(module).__name__} of float64 parameters does not take the float32 it is given: call .float() "
+                f"on it ({error})"
+            ) from error
         return
     with torch.autocast(p.device.type, dtype=p.dtype):
         yield True

@@ -88,7 +88,7 @@ class LogMel(nn.Module):
         windowed = padded.unfold(1, self.width, self.hop) * self.window  # [b, F, width]
         spectrum: Tensor = torch.fft.rfft(windowed, n=self.points)  # [b, F, N/2 + 1]
         power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # quicker than sums of pairs
-        return power @ self.bank
+        return power @ self.bank.to(power.dtype)  # which a user may have made narrow
 
 
 def within(lengths: Tensor, size: int) -> Tensor:

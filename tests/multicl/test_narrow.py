@@ -84,3 +84,11 @@ def test_a_model_that_was_made_narrow_embeds(tmp_path: Path, part: str) -> None:
     nearest(model.embed(a=CELLS), before)
     again = load(model.save(tmp_path / "model"))
     assert torch.equal(again.embed(a=CELLS), model.embed(a=CELLS))
+
+
+@pytest.mark.parametrize("part", ["", "encoders", "heads"])
+def test_one_of_64_bits_is_refused_with_the_way_out(part: str) -> None:
+    model = trainer().model
+    model.towers.get_submodule(part).double()
+    with pytest.raises(InputError, match=r"float64 parameters .* float32 it is given: call \.float\(\)"):
+        model.embed(a=CELLS)

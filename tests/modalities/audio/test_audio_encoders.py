@@ -40,6 +40,14 @@ def test_log_mel_is_torchaudios_standardised():
     torch.testing.assert_close(x[0], expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_front_end_of_another_width_gives_what_it_gave(dtype):
+    wave, lengths = clip(RATE)[None], torch.tensor([RATE])
+    wanted, _ = LogMel(RATE, mels=40)(wave, lengths)
+    found, _ = LogMel(RATE, mels=40).to(dtype)(wave, lengths)
+    torch.testing.assert_close(found.float(), wanted, rtol=0, atol=0.2)
+
+
 def test_a_root_of_power_does_not_depend_on_loudness_and_forgets_what_is_far_below_it():
     wave, lengths = torch.stack([clip(RATE), 0.01 * clip(RATE), torch.zeros(RATE)]), torch.tensor([RATE, RATE, RATE])
     power = MelSpectrogram(
