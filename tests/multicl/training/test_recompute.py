@@ -10,6 +10,8 @@ import hf
 import media
 import pytest
 import torch
+from steps import Built
+from torch.nn.utils import parametrizations
 from toys import Vectors
 from transformers import ViTConfig, ViTModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 from two_tower_models import saved, sounds
@@ -132,6 +134,19 @@ def test_where_none_can_it_is_refused(make: Any, tmp_path: Path) -> None:
     train = Train(batch_size=2, steps=1, gradient_checkpointing=True)
     with pytest.raises(InputError, match=r"no encoder of \['a'\] can compute its layers again.*--train.chunk-size"):
         Trainer(make(tmp_path), [Pair("a", "a")], [{"a": "x"}], train=train)
+
+
+class Layered(torch.nn.Linear):
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        pass
+
+
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, torch.nn.utils.spectral_norm])
+def test_a_spectral_norm_which_would_move_again_is_refused(norm: Any) -> None:
+    towers = Towers({"a": Built(net=lambda: norm(Layered(6, 8)))}, [Pair("a", "a")])
+    with pytest.raises(InputError, match=r"encoder of 'a' has a spectral norm.*--train.chunk-size"):
+        recompute_layers(towers, pytest.fail)
+    recompute_layers(Towers({"a": Built(net=lambda: Layered(6, 8))}, [Pair("a", "a")]), pytest.fail)
 
 
 def test_what_memory_allows_is_not_guessed(tmp_path: Path) -> None:
