@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from multicl import evaluation as measure
+from multicl.commands.fine_tune import fine_tune
 from multicl.commands.model import opened
 from multicl.commands.subject import Subject
 from multicl.data.ids import label_key
@@ -22,7 +23,6 @@ from multicl.distributed import World
 from multicl.evaluation.crossing import both_ways, by_words, shared
 from multicl.evaluation.figure import intervals, spread
 from multicl.figures import Figures, figures_table, rounded, to_json
-from multicl.fine_tune import fine_tune
 from multicl.launcher import is_main
 from multicl.model import DEFAULT, load
 from multicl.pairs import Pair

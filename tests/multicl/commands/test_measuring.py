@@ -17,6 +17,7 @@ from toys import Vectors, rows
 from multicl import Head, Model, Pair, cli, load
 from multicl.commands import arguments
 from multicl.commands.compare import compare
+from multicl.commands.fine_tune import fine_tune
 from multicl.commands.measuring import MEASURES, Choices, measured
 from multicl.commands.subject import Subject
 from multicl.config import read_yaml, write_yaml
@@ -24,7 +25,6 @@ from multicl.data.rows import open_rows
 from multicl.evaluation import intervals, knn_accuracy, retrieval
 from multicl.evaluation.crossing import classify, crossing
 from multicl.evaluation.held_out import of_model
-from multicl.fine_tune import fine_tune
 from multicl.towers import Towers
 from multicl.types import InputError
 
