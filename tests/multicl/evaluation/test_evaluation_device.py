@@ -41,8 +41,12 @@ MEASURES: dict[str, Callable[[Callable[[torch.Tensor], torch.Tensor]], Any]] = {
     "knn": lambda put: evaluation.knn_accuracy(put(TRAIN), put(LABELS), put(TEST), put(OF_TEST)),
     "knn, labels of the CPU": lambda put: evaluation.knn_accuracy(put(TRAIN), LABELS, put(TEST), OF_TEST),
     "knn labels": lambda put: knn_labels(put(TRAIN), put(LABELS), put(TEST)),
-    "linear probe": lambda put: evaluation.linear_probe(put(TRAIN), put(LABELS), put(TEST), put(OF_TEST)),
-    "few-shot": lambda put: evaluation.few_shot(put(TRAIN), put(LABELS), put(TEST), put(OF_TEST), shots=(1, 4)),
+    "linear probe": lambda put: evaluation.linear_probe(
+        put(TRAIN), put(LABELS), put(TEST), put(OF_TEST), strengths=(0.01, 1.0)
+    ),
+    "few-shot": lambda put: evaluation.few_shot(
+        put(TRAIN), put(LABELS), put(TEST), put(OF_TEST), shots=(1, 4), repeats=2
+    ),
     "retrieval": lambda put: evaluation.retrieval(put(TEST), put(TRAIN), put(OF_TEST), put(LABELS)),
     "zero-shot": lambda put: evaluation.zero_shot(put(TEST), put(PROMPTS), put(OF_TEST)),
     "clustering": lambda put: evaluation.clustering(put(TRAIN), put(LABELS)),
