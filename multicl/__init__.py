@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from multicl.adapters import register
     from multicl.data.hold_out import HoldOut, LeaveOut
     from multicl.data.loading import Data
+    from multicl.graph import core_view, full_graph
     from multicl.launcher import launch
     from multicl.model import Model, load
     from multicl.objectives import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
         SupCon,
         SwAV,
     )
-    from multicl.pairs import Pair, core_view, full_graph
+    from multicl.pairs import Pair
     from multicl.run import Run
     from multicl.settings import Mine, Momentum, Train
     from multicl.targets import Target
@@ -59,7 +60,7 @@ _HOMES = {
     "Mine": "settings", "Modality": "types", "Model": "model", "Momentum": "settings", "NTXent": "objectives",
     "Optim": "training.optim", "Pair": "pairs", "Predicted": "objectives", "Run": "run", "Sigmoid": "objectives",
     "SupCon": "objectives", "SwAV": "objectives", "Target": "targets", "Train": "settings", "Trainer": "trainer",
-    "core_view": "pairs", "full_graph": "pairs", "launch": "launcher", "load": "model", "register": "adapters",
+    "core_view": "graph", "full_graph": "graph", "launch": "launcher", "load": "model", "register": "adapters",
 }  # fmt: skip
 
 

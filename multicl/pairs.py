@@ -1,11 +1,10 @@
-"""The graph of a run: pairs of nodes that must agree, targets, and the views which they ask of each node."""
+"""A pair: two nodes whose views must agree, and the views and comparisons that it asks for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from itertools import combinations
 from typing import Literal, get_args
 
@@ -16,8 +15,7 @@ from multicl.objectives.predicted import Predicted
 from multicl.objectives.sup_con import SupCon
 from multicl.objectives.wrapper import check_objective, extras_of, layers
 from multicl.settings import Mine
-from multicl.targets import Target
-from multicl.types import InputError, Kind, Modality, MoreKeys, Objective
+from multicl.types import InputError, Kind, MoreKeys, Objective
 
 
 @dataclass(frozen=True)
@@ -148,10 +146,6 @@ class Pair:
         return tuple(_calls(self))
 
 
-Term = Pair | Target
-"""What a run's loss is the weighted sum of."""
-
-
 @dataclass(frozen=True)
 class View:
     """One draw of a node; made once, however many pairs use it."""
@@ -200,42 +194,6 @@ def _calls(pair: Pair) -> Iterator[Call]:
         yield replace(way, weight=share / sum(shares))
 
 
-def full_graph(*nodes: str, objective: Objective | None = None) -> list[Pair]:
-    """Every pair of the nodes (CMC's full graph, arXiv:1906.05849, section 3.4)."""
-    return [Pair(a, b, objective or InfoNCE()) for a, b in combinations(nodes, 2)]
-
-
-def core_view(core: str, *, of: str | Sequence[str], objective: Objective | None = None) -> list[Pair]:
-    """The core paired with each other node, or with one (CMC's core view)."""
-    return [Pair(core, other, objective or InfoNCE()) for other in ([of] if isinstance(of, str) else of)]
-
-
-def requested_views(terms: Sequence[Term], momentum: bool = False) -> dict[View, tuple[str | None, ...]]:
-    """Every view that the graph asks for, in the order of the terms -> the spaces it is projected into.
-
-    The space None is the encoder's features, for targets.
-
-    Args:
-        momentum: the views that the momentum towers embed, instead of those that train.
-    """
-    spaces: dict[View, dict[str | None, None]] = {}
-    for term in terms:
-        if isinstance(term, Target):
-            if not momentum:
-                spaces.setdefault(target_view(term, terms), {})[None] = None
-            continue
-        for call in term.calls:
-            if not momentum:
-                spaces.setdefault(call.a, {})[term.space] = None
-            if momentum == call.momentum:
-                spaces.setdefault(call.b, {})[term.space] = None
-        if term.negatives and not momentum:
-            spaces.setdefault(negatives_view(term), {})[term.space] = None
-        if term.mine and not momentum:
-            spaces.setdefault(mined_view(term), {})[term.space] = None
-    return {view: tuple(names) for view, names in spaces.items()}
-
-
 def negatives_view(pair: Pair) -> View:
     """The view that brings a pair's explicit negatives."""
     assert pair.negatives
@@ -246,77 +204,3 @@ def mined_view(pair: Pair) -> View:
     """The view that brings a pair's mined negatives."""
     assert pair.mine
     return View(pair.b, "strong" if pair.symmetric else "weak", 0, pair.name)
-
-
-def target_view(target: Target, terms: Sequence[Term]) -> View:
-    """The view that a target looks at: the first strong one where a pair asks for it, which then costs nothing more.
-
-    A weak one elsewhere: beside captions, it is the one that is made, too.
-    """
-    strong = View(target.node, "strong", 0)
-    asked = any(strong in (call.a, call.b) for pair in pairs_of(terms) for call in pair.calls)
-    return strong if asked else View(target.node, "weak", 0)
-
-
-def pairs_of(terms: Sequence[Term]) -> list[Pair]:
-    """The pairs among the terms."""
-    return [term for term in terms if isinstance(term, Pair)]
-
-
-def targets_of(terms: Sequence[Term]) -> list[Target]:
-    """The targets among the terms."""
-    return [term for term in terms if isinstance(term, Target)]
-
-
-def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Term]) -> None:
-    """Refuse a graph that cannot be trained.
-
-    Raises:
-        InputError: nodes without names; no term, one in place of a list, or what is none; one that names an unknown
-            node; two of one name; a node in none, or that is an encoder without its adapter.
-    """
-    if not isinstance(modalities, Mapping):
-        raise InputError(f"modalities must be a dict, node -> adapter, got a {type(modalities).__name__}")
-    if isinstance(terms, Pair | Target):
-        raise InputError(f"terms must be a list, as [{type(terms).__name__}(...)], got {terms.name!r} alone")
-    for node, modality in modalities.items():
-        if not callable(getattr(modality, "build", None)):
-            kind = repr(modality) if isinstance(modality, str) else type(modality).__name__
-            raise InputError(f"node {node!r} is {kind}; give an encoder to its adapter, as Image(...) or Text(...)")
-    for term in terms:
-        if not isinstance(term, Pair | Target):
-            raise InputError(f"a term must be Pair(...) or Target(...), got {term!r}")
-    if not terms:
-        raise InputError("there is nothing to train: terms is empty; give at least one Pair or Target")
-    for node in modalities:
-        if not node.replace("-", "_").isidentifier():
-            raise InputError(f"node {node!r}: use letters, digits, _ and -")
-    for term in terms:
-        for node in _nodes(term):
-            if node not in modalities:
-                near = get_close_matches(node, modalities, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                kind = "target" if isinstance(term, Target) else "pair"
-                raise InputError(f"{kind} {term.name!r} names {node!r}, but the nodes are {sorted(modalities)}{hint}")
-    names = [term.name for term in terms]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        kind = "terms" if targets_of(terms) else "pairs"
-        raise InputError(f"two {kind} are named {twice[0]!r}: give one of them another name=")
-    if alone := set(modalities) - {node for term in terms for node in _nodes(term)}:
-        raise InputError(f"no pair uses {sorted(alone)}: add a Pair or leave the modality out")
-
-
-def _nodes(term: Term) -> list[str]:
-    if isinstance(term, Target):
-        return [term.node]
-    return [node for node in (term.a, term.b, term.negatives) if node]
-
-
-def tower_of(node: str, modality: Modality) -> str:
-    """The tower whose weights a node uses."""
-    return modality.tower or node
-
-
-def column_of(node: str, modality: Modality) -> str:
-    """The column of the rows that a node reads."""
-    return modality.column or node

@@ -13,7 +13,7 @@ from multicl.config import flat, read_yaml, to_plain, write_yaml
 from multicl.types import InputError, Modality
 
 if TYPE_CHECKING:
-    from multicl.pairs import Term
+    from multicl.graph import Term
 
 from multicl.copies import caution_of
 from multicl.data.loading import Data

@@ -18,8 +18,9 @@ from torch import nn
 import multicl.objectives as objectives
 from multicl.adapters import adapter, adapter_name
 from multicl.config import from_plain, to_plain
+from multicl.graph import Term
 from multicl.narrow import NARROW
-from multicl.pairs import Pair, Term
+from multicl.pairs import Pair
 from multicl.repeats import check_one
 from multicl.settings import Mine
 from multicl.targets import Target

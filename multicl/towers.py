@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from multicl.batch_norm import NORMS, BatchNorm
 from multicl.choices import check_settings
+from multicl.graph import Term, check_graph, pairs_of, requested_views, targets_of, tower_of
 from multicl.narrow import as_wide_as
 from multicl.objectives.bilinear import Bilinear
 from multicl.objectives.wrapper import layers
-from multicl.pairs import Term, View, check_graph, pairs_of, requested_views, targets_of, tower_of
+from multicl.pairs import View
 from multicl.seeds import seed_everything
 from multicl.types import Batch, InputError, Modality
 

@@ -19,8 +19,8 @@ from multicl.data.loading import Reader, open_data, slices, sources_of
 from multicl.data.mixture import run_steps
 from multicl.data.slice import Skipped, Slice
 from multicl.distributed import World
+from multicl.graph import Term, check_graph
 from multicl.modes import train as set_training
-from multicl.pairs import Term, check_graph
 from multicl.running.accelerator import accelerator_of
 from multicl.running.lifecycle import Lifecycle
 from multicl.running.logbook import Logbook

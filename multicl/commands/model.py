@@ -21,9 +21,9 @@ from multicl.export import Form
 from multicl.export import export as write_export
 from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.files import check_writable, writing
+from multicl.graph import column_of
 from multicl.launcher import is_main, recipe_class
 from multicl.model import DEFAULT, Model, load
-from multicl.pairs import column_of
 from multicl.repeats import check_one, no_run
 from multicl.run import Run
 from multicl.types import InputError

@@ -18,7 +18,8 @@ from multicl.data.ids import content_ids
 from multicl.data.rows import Rows
 from multicl.evaluation import ranks
 from multicl.evaluation.own_views import two_views
-from multicl.pairs import Pair, column_of
+from multicl.graph import column_of
+from multicl.pairs import Pair
 from multicl.report.charts import Chart, confusion, cosines
 from multicl.report.items import Item, Search
 from multicl.report.media import thumbnail, within

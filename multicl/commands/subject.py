@@ -13,8 +13,8 @@ from multicl.data.rows import Rows
 from multicl.distributed import World
 from multicl.evaluation.crossing import Side, side
 from multicl.evaluation.tiles import by_slices
+from multicl.graph import column_of
 from multicl.model import DEFAULT, Model
-from multicl.pairs import column_of
 from multicl.types import InputError, Several
 
 

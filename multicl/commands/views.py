@@ -10,8 +10,8 @@ from multicl.data.cells import resolve_path
 from multicl.data.loading import open_data
 from multicl.data.reader import Reader, sources_of
 from multicl.files import check_writable
+from multicl.graph import check_graph, requested_views
 from multicl.launcher import is_main
-from multicl.pairs import check_graph, requested_views
 from multicl.report.gallery import Section, write_gallery
 from multicl.run import Run
 from multicl.seeds import row_seeds

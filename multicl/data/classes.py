@@ -10,7 +10,7 @@ import numpy as np
 
 from multicl.data.ids import Ids, label_key
 from multicl.data.rows import Rows
-from multicl.pairs import Term
+from multicl.graph import Term
 from multicl.targets import Target
 from multicl.types import InputError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
-from multicl.pairs import Term, column_of, pairs_of, targets_of
+from multicl.graph import Term, column_of, pairs_of, targets_of
 from multicl.types import InputError, Modality
 
 

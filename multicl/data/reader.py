@@ -24,7 +24,8 @@ from multicl.data.scores import Scores
 from multicl.data.slice import Skipped, Slice, negatives_of
 from multicl.data.sources.folders import unread_beside
 from multicl.data.store import Store
-from multicl.pairs import Pair, Term, column_of, pairs_of, targets_of
+from multicl.graph import Term, column_of, pairs_of, targets_of
+from multicl.pairs import Pair
 from multicl.seeds import Draws
 from multicl.types import Alike, BadSample, Batch, InputError, Modality
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from multicl.pairs import Pair, Term
+from multicl.graph import Term
+from multicl.pairs import Pair
 from multicl.types import Batch
 
 

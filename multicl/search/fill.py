@@ -19,7 +19,7 @@ import torch
 
 from multicl.data.cells import blamed, file_of, is_null, resolve_path
 from multicl.data.rows import Row, Rows, open_rows
-from multicl.pairs import column_of
+from multicl.graph import column_of
 from multicl.search.contents import plain_cells, plain_columns, row_content, unicode
 from multicl.search.database import ROWS, SOURCE, SPARE, file_column, kept_names, schema_of, table_names
 from multicl.types import BadSample, InputError

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from multicl.distributed import World
-from multicl.pairs import Call, Pair, Term, View, mined_view, negatives_view, target_view
+from multicl.graph import Term, target_view
+from multicl.pairs import Call, Pair, View, mined_view, negatives_view
 from multicl.targets import Target
 from multicl.towers import Embeddings, Towers
 from multicl.training.looks import Look

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from multicl.distributed import World
-from multicl.pairs import Call, Pair, View, requested_views
+from multicl.graph import requested_views
+from multicl.pairs import Call, Pair, View
 from multicl.seeds import hash62
 from multicl.settings import Momentum
 from multicl.towers import Embeddings, Towers

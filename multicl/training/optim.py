@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from multicl.choices import check_settings
+from multicl.graph import tower_of
 from multicl.narrow import refuse_narrow
-from multicl.pairs import tower_of
 from multicl.towers import Towers
 from multicl.training.lars import LARS
 from multicl.types import InputError

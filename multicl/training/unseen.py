@@ -8,7 +8,8 @@ import torch
 
 from multicl.data.slice import Slice
 from multicl.distributed import World
-from multicl.pairs import Pair, Term
+from multicl.graph import Term
+from multicl.pairs import Pair
 from multicl.types import InputError
 
 STEPS = 100

@@ -36,11 +36,12 @@ from multicl import (
 from multicl.data.classes import with_classes
 from multicl.data.loading import Data, Reader, open_data, slices, sources_of
 from multicl.distributed import World
+from multicl.graph import Term
 from multicl.modalities.audio import Audio
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
 from multicl.model import Model
-from multicl.pairs import Call, Term, View
+from multicl.pairs import Call, View
 from multicl.seeds import seed_everything
 from multicl.towers import Towers
 from multicl.training.finite import Finite

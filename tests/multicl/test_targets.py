@@ -20,7 +20,8 @@ from multicl import CrossEntropy, Head, InfoNCE, InputError, Model, Pair, Target
 from multicl.data.classes import class_numbers, with_classes
 from multicl.data.reader import Reader
 from multicl.data.rows import open_rows
-from multicl.pairs import Call, Term, View, check_graph, requested_views
+from multicl.graph import Term, check_graph, requested_views
+from multicl.pairs import Call, View
 from multicl.predict import accuracy
 from multicl.seeds import seed_everything
 from multicl.towers import Towers

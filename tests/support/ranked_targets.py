@@ -10,7 +10,8 @@ from toys import Vectors
 
 from multicl import Head, InfoNCE, Pair, Target
 from multicl.distributed import World
-from multicl.pairs import Call, Term
+from multicl.graph import Term
+from multicl.pairs import Call
 from multicl.seeds import seed_everything
 from multicl.towers import Towers
 from multicl.training.step import exact_step

@@ -6,7 +6,7 @@ import pytest
 from toys import Vectors, rows
 
 from multicl import InputError, Pair, Target, Train, Trainer
-from multicl.pairs import Term
+from multicl.graph import Term
 
 NODES = {"a": Vectors(), "b": Vectors(width=5)}
 
