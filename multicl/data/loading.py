@@ -48,7 +48,7 @@ class Data:
 
     path: str | None = None
     """A table (.parquet, .jsonl, .csv, .tar; "shards-*.tar" is several), whose paths begin at its folder; a folder of
-    tables, images or sounds; or a hub name."""
+    tables, images or sounds; or a hub name. Columns caption_1, caption_2 ... are together in one more, caption."""
     config: str | None = None
     """The hub set's configuration."""
     split: str = "train"

@@ -236,7 +236,7 @@ def open_rows(
         source: a path (table, folder of tables, of images or of sounds, WebDataset tar, possibly with * or {00..09} in
             it), a URL of a table, a hub name, a `datasets` Dataset, DatasetDict or stream, a DataFrame, a pyarrow
             Table, a torch Dataset, a sequence of dicts or of tuples (named ones name their columns). Those that are no
-            sequence are streams.
+            sequence are streams. Of what is named, caption_1, caption_2 ... are in a column of lists, caption, too.
         split: of a folder, hub name or DatasetDict; "test[:100]" as `datasets` has it. One file is split "train".
         config: the hub set's or folder's configuration. streaming: read on the fly, prepare nothing first.
 

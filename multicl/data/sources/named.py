@@ -17,6 +17,7 @@ from multicl.data.sources.folders import FOLDERS, refuse_links, refuse_mixed, un
 from multicl.data.sources.hub import offline_if_unreachable
 from multicl.data.sources.integers import whole_columns
 from multicl.data.sources.json_lists import chosen, lines_of, lists_in, only_lists
+from multicl.data.sources.numbered import with_captions
 from multicl.data.sources.reasons import reason
 from multicl.data.sources.separators import (
     EMPTY_ALONE,
@@ -103,7 +104,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         raise InputError(f"{label} has no rows")
     if base and data.info.builder_name not in FOLDERS:
         base = folder_of_media(_beginning(data, builder, ROWS) if streaming else data, base)
-    return data, base, label
+    return with_captions(data), base, label
 
 
 def _beginning(data: Any, builder: Any, count: int) -> Iterable[Mapping[str, Any]]:
