@@ -34,8 +34,8 @@ SHORT = 30
 """Characters of the longest label of a column that is not called so."""
 LONG = 120
 """Of one that is."""
-ID = 8
-"""Characters of the shortest id; shorter codes may be read in pictures, as of captchas."""
+IDS = range(8, 41)
+"""Characters of an id; shorter codes may be read in pictures, as of captchas."""
 OFTEN = 0.5
 """Share of the rows that must have a column, for it to be used."""
 COUNTED = 20 * CLASSES
@@ -146,7 +146,7 @@ def _no_texts(name: str, cells: Sequence[Any]) -> Odd | None:
         parts = [part for cell in cells for part in cell]
         return Odd("several labels in a cell") if 0 < _count(parts, called=False) <= len(cells) // 4 else None
     words = [cell for cell in cells if isinstance(cell, str) and cell.isascii() and len(cell.split()) == 1]
-    if len(words) < len(cells) or min(map(len, words)) < ID:
+    if len(words) < len(cells) or not all(len(word) in IDS for word in words):
         return None
     numbered = sum(any(map(str.isdigit, word)) for word in words) > len(words) / 2
     return Odd(f"ids, as {cells[0]!r}; --as-text {shlex.quote(name)}: texts to learn from") if numbered else None

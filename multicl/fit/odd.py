@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import mimetypes
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,10 @@ def odd(cells: Sequence[Any], found: Sequence[Any], media: Callable[[Sequence[An
         hint = " with / for \\" if "\\" in cells[0] else ""
         way_out = f"Mend the paths{hint} (relative ones are looked for beside the table, and in the folders there)"
         return Odd(f"paths of files that are not there, as {found[0]!r}", way_out)
+    if all(len(cell.split()) > 1 for cell in cells) and name_media([re.split(r"[#,;|\t]", cell)[0] for cell in cells]):
+        return Odd(
+            f"lines that begin with names of files, as {_short(cells[0])}", "Write a table of them, image,caption"
+        )
     if (decoded := [_decoded(cell) for cell in cells]) and None not in decoded and media(decoded):
         return Odd(f"base64, as {_short(cells[0])}", "Decode it to bytes (base64.b64decode), and write a Parquet table")
     return None

@@ -12,7 +12,7 @@ from typing import Any
 from multicl.adapters import adapter
 from multicl.data.cells import resolve_path
 from multicl.data.rows import Rows
-from multicl.fit.columns import CAPTIONS, NEGATIVES, OFTEN, SCORES, Column, constant, labels_among
+from multicl.fit.columns import CAPTIONS, LONG, NEGATIVES, OFTEN, SCORES, Column, constant, labels_among
 from multicl.run import Run
 from multicl.types import InputError, Suggestion, Suggests
 
@@ -109,6 +109,8 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
     if [*chosen] == ["text"] and len(texts) == 2:
         chosen["text"] += negatives[:1]
     why = [_said(column, chosen, label) for column in columns]
+    if name := next((column.name for column in columns if len(column.name) > LONG), ""):
+        why.append(f"a column is called {name[:LONG]!r} ...: if the first line is a row, write names before it")
     if not media and len(texts) == 2:
         why += [
             f"if column {column.name} says which rows do not match: all are trained as matches here, and recipe "

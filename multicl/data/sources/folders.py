@@ -91,11 +91,28 @@ def passed_over(folder: Path, rows: int | None) -> list[str]:
         for name in beside
         if name not in ImageFolder.METADATA_FILENAMES and (_kind(name) or "").endswith("tables")
     ]
+    lines += [line] if (line := captions_beside(folder)) else []
     metadata = next((name for name in beside if name in ImageFolder.METADATA_FILENAMES), None)
     files = sum(_kind(file) in _MEDIA for file in _walk(folder)) if metadata else 0
     if rows is not None and files > rows:
         lines.append(f"{files - rows} of {files} files have no line in {metadata}, and are left out")
     return lines
+
+
+def captions_beside(folder: Path) -> str | None:
+    """Of texts that are called as the pictures or sounds beside them, 1.jpg and 1.txt, the way out; None: no such.
+
+    `datasets` reads one kind alone, and where there are equally many these are the texts.
+    """
+    files = list(_walk(folder))
+    media = {file.rpartition(".")[0] for file in files if _kind(file) in _MEDIA}
+    texts = [file for file in files if _end(file) == ".txt" and file.rpartition(".")[0] in media]
+    if not texts:
+        return None
+    return (
+        f"{len(texts)} texts are called as the pictures or sounds beside them ({min(texts)} ...), of which `datasets` "
+        f"would read one kind alone: pack them (tar --sort=name -cf pairs.tar -C '{folder}' .), and name pairs.tar"
+    )
 
 
 def unread(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from multicl.data.sources.beside import ROWS, folder_of_media
 from multicl.data.sources.first_lines import separator_of_files, told
-from multicl.data.sources.folders import FOLDERS, refuse_links, refuse_mixed, unread
+from multicl.data.sources.folders import FOLDERS, captions_beside, refuse_links, refuse_mixed, unread
 from multicl.data.sources.hub import offline_if_unreachable
 from multicl.data.sources.integers import whole_columns
 from multicl.data.sources.json_lists import chosen, lines_of, lists_in, only_lists
@@ -100,6 +100,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         raise InputError(f"cannot read {name!r} (split {split!r}): {why}") from error
     if base and not files and data.info.builder_name in FOLDERS:
         refuse_links(base)
+    if base and not files and data.info.builder_name == "text" and (line := captions_beside(base)):
+        raise InputError(line)
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")
     if base and data.info.builder_name not in FOLDERS:

@@ -11,6 +11,7 @@ import pytest
 from multicl import InputError
 from multicl.data.rows import open_rows
 from multicl.fit.columns import columns_of
+from multicl.fit.odd import odd
 from multicl.fit.plan import Plan, plan
 
 PICTURES = [media.png(i) for i in range(24)]
@@ -81,3 +82,13 @@ def test_files_that_cannot_be_read_are_neither_paths_nor_tables() -> None:
 def test_pictures_are_pictures_in_any_form_that_is_read() -> None:
     for cells in (PICTURES, [{"bytes": p, "path": "x.png"} for p in PICTURES], [[[0, i], [9, 99]] for i in range(24)]):
         assert {node.kind: node.column for node in planned(cells).nodes} == {"image": "it", "text": "caption"}
+
+
+@pytest.mark.parametrize("between", ["#0\t", ",", ";"])
+def test_lines_that_begin_with_names_of_files_are_told(between: str) -> None:
+    """Flickr8k.token.txt has them."""
+    cells = [f"{i}.jpg{between}a dog runs" for i in range(9)]
+    found = odd(cells, cells, lambda media: False)
+    assert found is not None
+    assert found.what.startswith("lines that begin with names of files, as '0.jpg")
+    assert odd([f"a dog, {i}.jpg runs" for i in range(9)], cells, lambda media: False) is None

@@ -208,3 +208,10 @@ def test_sizes_follow_cells_and_machine() -> None:
 def test_data_that_no_adapter_reads_are_refused_and_every_column_named() -> None:
     with pytest.raises(InputError, match=r"number \(unknown\), kind \(labels\)"):
         planned("number", "kind")
+
+
+def test_a_long_name_of_a_column_may_be_a_row() -> None:
+    """MS MARCO's triplets name no columns."""
+    long = "what is the longest river of all " * 4
+    made = planned(long, "b", rows=[{long: f"a text {i}", "b": f"another {i}"} for i in range(20)])
+    assert any(line.endswith("if the first line is a row, write names before it") for line in made.why)

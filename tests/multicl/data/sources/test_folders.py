@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -159,3 +160,39 @@ def test_metadata_without_rows_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "metadata.csv").write_text(text)
     with pytest.raises(InputError, match=r"metadata\.csv: empty or cut short"):
         open_rows(tmp_path)
+
+
+def test_texts_called_as_the_pictures_beside_them_are_told_and_can_be_packed(tmp_path: Path) -> None:
+    """Where there are as many, `datasets` reads the texts alone."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(4):
+        (folder / f"{i}.png").write_bytes(media.png(i))
+        (folder / f"{i}.txt").write_text(f"a picture of {i}")
+    with pytest.raises(InputError, match=r"^4 texts are called .*pictures/0\.txt.*: pack them \(tar --sort=name -cf"):
+        open_rows(folder)
+    with tarfile.open(tmp_path / "pairs.tar", "w") as tar:
+        for file in sorted(folder.iterdir()):
+            tar.add(file, f"./{file.name}")
+    rows = open_rows(tmp_path / "pairs.tar")
+    assert rows.column("txt") == [f"a picture of {i}" for i in range(4)]
+    (folder / "3.txt").unlink()
+    assert len(open_rows(folder)) == 4
+    (line,) = passed_over(folder, 4)
+    assert line.startswith("3 texts are called")
+    (folder / "texts").mkdir()
+    for i in range(3):
+        (folder / f"{i}.txt").rename(folder / "texts" / f"{i}.txt")
+    assert passed_over(folder, 4) == []
+
+
+def test_splits_of_several_kinds_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "meta/train.json", "meta/test.txt", "images/1.png")
+    with pytest.raises(InputError, match="called train, test and the like are of several kinds: name the file"):
+        open_rows(tmp_path)
+
+
+def test_lines_of_lists_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('["one", "two"]\n["three", "four"]\n')
+    with pytest.raises(InputError, match="its lines are not all JSON objects: write each row as one"):
+        open_rows(tmp_path / "a.jsonl")
