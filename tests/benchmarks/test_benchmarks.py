@@ -152,10 +152,12 @@ def test_floor_makes_the_products_it_says(loss: str) -> None:
 
 
 def test_targets_say_what_was_not_met() -> None:
-    size = {"loss": "nt_xent", "B": 1024, "D": 128}
+    size = {"cpu": "one", "loss": "nt_xent", "B": 1024, "D": 128}
     rows = [
         {**size, "implementation": "multicl", "ms": 2.0, "time / ours": 1.0},
         {**size, "implementation": "lightly", "ms": 1.0, "time / ours": 0.5},
         {**size, "implementation": "plain", "ms": 4.0, "time / ours": 2.0},
     ]
-    assert [t["met"] for t in targets(rows)] == ["NO", "yes"]
+    of_another = [{**row, "cpu": "another", "time / ours": 1.0} for row in rows]
+    found = [(t["cpu"], t["met"]) for t in targets(rows + of_another)]
+    assert found == [("one", "NO"), ("one", "yes"), ("another", "yes"), ("another", "yes")]
