@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -91,22 +91,27 @@ def passed_over(folder: Path, rows: int | None) -> list[str]:
         for name in beside
         if name not in ImageFolder.METADATA_FILENAMES and (_kind(name) or "").endswith("tables")
     ]
-    lines += [line] if (line := captions_beside(folder)) else []
+    walked = list(_walk(folder))
+    lines += [line] if (line := captions_beside(folder, walked)) else []
     metadata = next((name for name in beside if name in ImageFolder.METADATA_FILENAMES), None)
-    files = sum(_kind(file) in _MEDIA for file in _walk(folder)) if metadata else 0
+    files = sum(_kind(file) in _MEDIA for file in walked) if metadata else 0
     if rows is not None and files > rows:
         lines.append(f"{files - rows} of {files} files have no line in {metadata}, and are left out")
     return lines
 
 
-def captions_beside(folder: Path) -> str | None:
+def captions_beside(folder: Path, files: Sequence[str] | None = None) -> str | None:
     """Of texts that are called as the pictures or sounds beside them, 1.jpg and 1.txt, the way out; None: no such.
 
     `datasets` reads one kind alone, and where there are equally many these are the texts.
+
+    Args:
+        files: all that the folder holds, where the caller has walked it.
     """
-    files = list(_walk(folder))
-    media = {file.rpartition(".")[0] for file in files if _kind(file) in _MEDIA}
-    texts = [file for file in files if _end(file) == ".txt" and file.rpartition(".")[0] in media]
+    files = list(_walk(folder)) if files is None else files
+    texts = [file for file in files if _end(file) == ".txt"]
+    media = {file.rpartition(".")[0] for file in files if _kind(file) in _MEDIA} if texts else set()
+    texts = [file for file in texts if file.rpartition(".")[0] in media]
     if not texts:
         return None
     return (

@@ -25,12 +25,8 @@ def reason(error: BaseException) -> str:
         return f"two columns are called {twice[1]!r}: give one of them another name"
     if lines and lines[0].startswith("`file_name`"):  # LJSpeech's metadata.csv, which names no columns, say
         return "its metadata.csv has no column file_name, which names each file: call one so, or give the table itself"
-    if lines and lines[0].startswith(
-        "Couldn't infer the same data file format"
-    ):  # Food-101's meta/train.json, test.txt
-        return (
-            "its files that are called train, test and the like are of several kinds: name the file or folder of rows"
-        )
+    if lines and lines[0].startswith("Couldn't infer the same data file format"):  # as Food-101's meta/ has
+        return "its files called train, test and the like are of several kinds: name the file or folder of rows"
     if lines and lines[0].startswith("Trailing data"):  # pandas' words, of lists or what is no JSON
         return 'its lines are not all JSON objects: write each row as one, as {"anchor": ..., "positive": ...}'
     if lines and lines[0].startswith("Invalid string class label"):  # it is the archive's own name or folder
