@@ -30,7 +30,7 @@ def as_wide_as(module: nn.Module) -> Iterator[bool]:
         try:
             yield False
         except RuntimeError as error:
-            if p is None or p.dtype != torch.float64:
+            if p is None or p.dtype != torch.float64 or isinstance(error, torch.OutOfMemoryError):
                 raise
             raise InputError(
                 f"a {type(module).__name__} of float64 parameters does not take the float32 it is given: call .float() "

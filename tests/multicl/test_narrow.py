@@ -8,6 +8,7 @@ import torch
 from toys import Vectors, rows
 
 from multicl import Head, InputError, Optim, Pair, Train, Trainer, load
+from multicl.narrow import as_wide_as
 
 DATA = rows(64)
 CELLS = [row["a"] for row in DATA]
@@ -92,3 +93,8 @@ def test_one_of_64_bits_is_refused_with_the_way_out(part: str) -> None:
     model.towers.get_submodule(part).double()
     with pytest.raises(InputError, match=r"float64 parameters .* float32 it is given: call \.float\(\)"):
         model.embed(a=CELLS)
+
+
+def test_one_of_64_bits_that_runs_out_of_memory_says_so() -> None:
+    with pytest.raises(torch.OutOfMemoryError, match="no room"), as_wide_as(torch.nn.Linear(2, 2).double()):
+        raise torch.OutOfMemoryError("no room")
