@@ -25,11 +25,10 @@ from multicl.objectives.hard_negative import check_negatives
 from multicl.objectives.margin import check_margin
 from multicl.objectives.negatives import DecoupledRows, HardRows, RowLoss, negatives_loss
 from multicl.objectives.ordered import order_loss
-from multicl.objectives.softmax import info_nce_loss
+from multicl.objectives.softmax import mean_nce
 from multicl.ops.contrast import Extra, Relation, Side, contrast, is_low
 from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
 from multicl.ops.small import LARGEST, is_small, labelled_loss, paired_loss, paired_sigmoid
-from multicl.ops.unit import unit
 from multicl.types import InputError
 from multicl.vectors import Similarity, column, inverse, is_cosine, scalar, sides, vectors
 
@@ -57,9 +56,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     if cosine and world.size == 1 and is_small(len(z), scale if known is None else known):
         loss: Tensor = paired_loss(z, None, scale)
         return loss
-    z = unit(z) if cosine else z
-    stats = contrast(z, None, scale, _two_views(z), unit=cosine, known_scale=known, low=low, world=world)
-    return info_nce_loss(stats, world)
+    return mean_nce(z, None, scale, _two_views(z), cosine=cosine, known_scale=known, low=low, world=world)[0]
 
 
 def info_nce(
@@ -91,20 +88,17 @@ def info_nce(
     if cosine and plain and world.size == 1 and is_small(len(a), scale if known is None else known):
         loss: Tensor = paired_loss(a, b, scale, both_directions)
         return loss
-    if cosine:
-        a, b = unit(a), unit(b)
     side, extra = _side(a), []
     if ids is not None:
         side = _labelled(ids, "ids", a)
     if extra_keys is not None:
-        keys = vectors(extra_keys, similarity, "extra_keys", a, as_given=True)
+        keys = vectors(extra_keys, "dot", "extra_keys", a, as_given=True)
         nobody = torch.full((len(keys),), NOBODY, device=a.device)
         extra = [Extra(keys, nobody, nobody)]
-    stats = contrast(
-        a, b, scale, Relation(side, side), extra_a=extra, both=both_directions, unit=cosine, known_scale=known, low=low,
+    return mean_nce(
+        a, b, scale, Relation(side, side), extra, cosine=cosine, both=both_directions, known_scale=known, low=low,
         world=world,
-    )  # fmt: skip
-    return info_nce_loss(stats, world)
+    )[0]  # fmt: skip
 
 
 def sup_con(
@@ -143,10 +137,8 @@ def sup_con(
     if extra_keys is None and cosine and alone and is_small(len(z), scale if known is None else known):
         loss: Tensor = labelled_loss(z, side.id, scale)
         return loss
-    z = unit(z) if cosine else z
-    extra = _memory(z, extra_keys, extra_labels, similarity)
-    stats = contrast(z, None, scale, relation, extra_a=extra, unit=cosine, known_scale=known, low=low, world=world)
-    return info_nce_loss(stats, world)
+    extra = _memory(z, extra_keys, extra_labels)
+    return mean_nce(z, None, scale, relation, extra, cosine=cosine, known_scale=known, low=low, world=world)[0]
 
 
 def sigmoid_loss(
@@ -271,13 +263,11 @@ def _labels(labels: Tensor | Sequence[int], name: str, z: Tensor) -> Tensor:
     return label
 
 
-def _memory(
-    z: Tensor, keys: Tensor | None, labels: Tensor | Sequence[int] | None, similarity: Similarity
-) -> list[Extra]:
+def _memory(z: Tensor, keys: Tensor | None, labels: Tensor | Sequence[int] | None) -> list[Extra]:
     """Labelled keys for the rows of z; those without a label are nobody's positives."""
     if keys is None or labels is None:
         return []
-    keys = vectors(keys, similarity, "extra_keys", z, as_given=True)
+    keys = vectors(keys, "dot", "extra_keys", z, as_given=True)
     label = _labels(labels, "extra_labels", keys).to(z.device)
     return [Extra(keys, torch.full_like(label, NOBODY), label.clamp(min=NOBODY))]
 

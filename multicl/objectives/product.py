@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from multicl.objectives.bilinear import Bilinear
-from multicl.objectives.softmax import contrast_views, info_nce_loss, told_of
+from multicl.objectives.softmax import mean_nce, result, sides
 from multicl.objectives.tempered import TemperedModule
 from multicl.types import Context, Embedded
 
@@ -26,15 +26,16 @@ class BilinearObjective(TemperedModule):
         self.product = nn.Parameter(nn.init.xavier_uniform_(torch.empty(dims)))
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss" and, where it is looked at, what `told_of` has."""
+        """What `result` gives."""
         context.refuse_extras("Bilinear")
         scale = self.scale(context, a.z)
-        sides = self.factors(a, b)
         apart = replace(context, symmetric=False)  # W is no symmetric matrix: crops of one node stand on two sides
-        both = self.both_directions and context.both
-        stats, _ = contrast_views(*sides, scale, apart, "dot", both=both, known_scale=self.known_scale(context))
-        loss = info_nce_loss(stats, context.world)
-        return {"loss": loss, **(told_of(stats, scale, context.world) if context.told else {})}
+        queries, keys, relation = sides(*self.factors(a, b), apart)
+        loss, sure = mean_nce(
+            queries, keys, scale, relation, cosine=False, both=self.both_directions and context.both,
+            known_scale=self.known_scale(context), world=context.world,
+        )  # fmt: skip
+        return result(loss, sure, scale, context)
 
     def factors(self, a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:
         """The two sides [N, Db] and [M, Db] whose dot products are the similarities."""

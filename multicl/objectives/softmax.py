@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,12 +11,60 @@ from torch import Tensor
 from multicl.distributed import World
 from multicl.objectives.temperature import Tempered
 from multicl.objectives.tempered import TemperedModule
-from multicl.ops.contrast import Relation, Side, Stats, Sums, contrast
+from multicl.ops.contrast import Relation, Side, Stats, Sums, bound, contrast, form_of
+from multicl.ops.direct import direct_loss, is_direct
 from multicl.ops.finish import mean_loss
+from multicl.ops.fused import Fused
 from multicl.ops.hardest import contrast_hardest
 from multicl.ops.launch import runs_on
+from multicl.ops.running import NARROW
 from multicl.ops.unit import unit
 from multicl.types import Context, Embedded, Extra, InputError
+
+
+def mean_nce(
+    queries: Tensor,
+    keys: Tensor | None,
+    scale: Tensor,
+    relation: Relation,
+    extra_a: Sequence[Extra] = (),
+    extra_b: Sequence[Extra] = (),
+    *,
+    cosine: bool,
+    both: bool = True,
+    known_scale: float | None = None,
+    low: bool | None = None,
+    world: World,
+) -> tuple[Tensor, Callable[[], Tensor]]:
+    """InfoNCE: mean over the rows that have positives of log-sum-exp - mean positive logit, then of the directions.
+
+    Args:
+        cosine: rows, of any lengths, are compared by their directions; else as they are. The rest as `contrast`.
+
+    Returns:
+        The loss, and what tells of `confidence`: the positives' mean share of the soft-max, from queries to keys.
+    """
+    form = form_of(queries, low=low)
+    if isinstance(form, Fused) and world.size == 1 and not extra_a and not extra_b and is_direct(queries, keys):
+        known_scale = (
+            float(scale.detach()) if known_scale is None else known_scale
+        )  # one wait for the device, whoever asks
+        rows = None if cosine else (queries, keys)
+        if known_scale > 0 and bound(rows, scale, known_scale, world) <= NARROW:
+            loss, share = direct_loss(queries, keys, scale.float(), relation, form, both, cosine)
+            return loss, lambda: share
+    if cosine:
+        queries, keys = unit(queries), None if keys is None else unit(keys)
+        extra_a, extra_b = _units(extra_a), _units(extra_b)
+    stats = contrast(
+        queries, keys, scale, relation, extra_a, extra_b, both=both, unit=cosine, known_scale=known_scale, low=low,
+        world=world,
+    )  # fmt: skip
+    return info_nce_loss(stats, world), lambda: confidence(stats, world)
+
+
+def _units(extras: Sequence[Extra]) -> list[Extra]:
+    return [replace(extra, z=unit(extra.z)) for extra in extras]
 
 
 def info_nce_loss(stats: Stats, world: World) -> Tensor:
@@ -36,15 +84,30 @@ def mean_positive(sums: Sums) -> Tensor:
 
 
 @torch.no_grad()
-def told_of(stats: Stats, scale: Tensor, world: World) -> dict[str, Tensor]:
-    """ "temperature" and "confidence": the positives' mean share of the soft-max, a to b; chance is about 1 / batch."""
+def confidence(stats: Stats, world: World) -> Tensor:
+    """The positives' mean share of the soft-max, a to b; chance is about 1 / batch."""
     share = (mean_positive(stats.a) - stats.a.first).exp()
-    return {"temperature": 1 / scale.squeeze(), "confidence": world.mean(share, stats.a.valid)}
+    return world.mean(share, stats.a.valid)
+
+
+def result(loss: Tensor, sure: Callable[[], Tensor], scale: Tensor, context: Context) -> dict[str, Tensor]:
+    """ "loss" and, where it is looked at, "temperature" and "confidence"."""
+    if not context.told:
+        return {"loss": loss}
+    return {"loss": loss, "temperature": 1 / scale.detach().squeeze(), "confidence": sure()}
 
 
 def _direction(sums: Sums, world: World) -> Tensor:
     rows = torch.addcdiv(sums.first, sums.positive, sums.positives.clamp(min=1), value=-1)
     return world.mean(rows, sums.valid)
+
+
+def sides(a: Embedded, b: Embedded, context: Context) -> tuple[Tensor, Tensor | None, Relation]:
+    """Queries, keys and their relation; of one node, both views as queries."""
+    if not context.symmetric:
+        return a.z, b.z, Relation(Side(a.row, a.id), Side(b.row, b.id), context.equal_ids)
+    side = Side(torch.cat([a.row, b.row]), torch.cat([a.id, b.id]))
+    return torch.cat([a.z, b.z]), None, Relation(side, side, context.equal_ids)
 
 
 def contrast_views(
@@ -66,18 +129,12 @@ def contrast_views(
         hardest: with so many negatives a row, those nearest to it; None: with all. The rest as `contrast`.
     """
     cosine = similarity == "cosine"
-    queries: Tensor = a.z
-    keys: Tensor | None = b.z
-    relation = Relation(Side(a.row, a.id), Side(b.row, b.id), context.equal_ids)
-    if context.symmetric:
-        side = Side(torch.cat([a.row, b.row]), torch.cat([a.id, b.id]))
-        queries, keys, relation = torch.cat([a.z, b.z]), None, Relation(side, side, context.equal_ids)
+    queries, keys, relation = sides(a, b, context)
+    extra_a: Sequence[Extra] = context.extra_a
+    extra_b: Sequence[Extra] = context.extra_b
     if cosine:
         queries, keys = unit(queries), None if keys is None else unit(keys)
-    extra_a, extra_b = (
-        [replace(extra, z=unit(extra.z)) if cosine else extra for extra in extras]
-        for extras in (context.extra_a, context.extra_b)
-    )
+        extra_a, extra_b = _units(extra_a), _units(extra_b)
     if hardest is not None:
         assert tuple(tilts) == (1.0,)
         assert positives_in_sum
@@ -111,19 +168,23 @@ class SoftmaxObjective(TemperedModule):
         self.both_directions, self.one_node, self.hardest = both_directions, one_node, hardest
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss" and, where it is looked at, what `told_of` has."""
+        """What `result` gives."""
         if self.one_node and not context.symmetric:
             raise InputError(f"{type(self.settings).__name__} compares two views of one node; for two, use InfoNCE")
-        scale = self.scale(context, a.z)
-        both = self.both_directions and context.both
-        stats, _ = contrast_views(
-            a, b, scale, context, self.settings.similarity, both=both, hardest=self.hardest,
-            known_scale=self.known_scale(context),
-        )  # fmt: skip
+        scale, known = self.scale(context, a.z), self.known_scale(context)
+        both, similarity = self.both_directions and context.both, self.settings.similarity
+        if self.hardest is None and self.own_negative == 1:
+            queries, keys, relation = sides(a, b, context)
+            loss, sure = mean_nce(
+                queries, keys, scale, relation, context.extra_a, context.extra_b, cosine=similarity == "cosine",
+                both=both, known_scale=known, world=context.world,
+            )  # fmt: skip
+            return result(loss, sure, scale, context)
+        stats, _ = contrast_views(a, b, scale, context, similarity, both=both, hardest=self.hardest, known_scale=known)
         if self.own_negative != 1:
             stats = replace(stats, a=self._weighted(stats.a, a, b, scale, context))
         loss = info_nce_loss(stats, context.world)
-        return {"loss": loss, **(told_of(stats, scale, context.world) if context.told else {})}
+        return result(loss, lambda: confidence(stats, context.world), scale, context)
 
     def _weighted(self, sums: Sums, a: Embedded, b: Embedded, scale: Tensor, context: Context) -> Sums:
         """The sums of rows that bring negatives, each of which counts `own_negative` times in its row's."""

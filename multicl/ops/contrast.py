@@ -73,13 +73,11 @@ def contrast(
     """
     assert min(tilts) >= 0, f"tilts must be 0 or more, got {tilts}"
     world = world or World.current()
-    if low is None:
-        low = is_low(a.dtype) or torch.is_autocast_enabled(a.device.type)
+    form = form_of(a, tilts, low)
     with torch.autocast(a.device.type, enabled=False):  # bf16 logits at scale 100 are wrong by 0.3
         kind = torch.promote_types(a.dtype, torch.float32)
         extras = [("a", extra) for extra in extra_a]
         extras += [("b", extra) for extra in extra_b if both and b is not None]
-        form = fused.form(a.device, kind, tilts, low)
         rows = (
             z if z is None or form.reads(z.dtype) else z.to(kind) for z in (a, b, *(extra.z for _, extra in extras))
         )
@@ -87,6 +85,13 @@ def contrast(
         found = _Contrast.apply(call, next(rows), next(rows), scale.to(kind), *rows)  # type: ignore[no-untyped-call]
     sides = [Sums(*found[at : at + 3]) for at in range(0, len(found), 3)]
     return Stats(sides[0], sides[1] if len(sides) > 1 else None)
+
+
+def form_of(a: Tensor, tilts: Sequence[float] = (1.0,), low: bool | None = None) -> fused.Form:
+    """How `contrast` walks blocks of such rows; the arguments are its own."""
+    if low is None:
+        low = is_low(a.dtype) or torch.is_autocast_enabled(a.device.type)
+    return fused.form(a.device, torch.promote_types(a.dtype, torch.float32), tilts, low)
 
 
 def is_low(kind: torch.dtype) -> bool:
@@ -142,7 +147,8 @@ class _Contrast(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         world, mine = call.world, a if b is None else b
         counts = world.counts(len(mine), mine.device)
-        wide = not _bound(call, (a, b, *extras), scale) * max(call.tilts) <= NARROW  # NaN is wide, too
+        rows = None if call.unit else (a, b, *extras)
+        wide = not bound(rows, scale, call.known_scale, world) * max(call.tilts) <= NARROW  # NaN is wide, too
         before = 0 if b is None else len(a)
         shared = slice(before, before + sum(counts))
         start = before + sum(counts[: world.rank])
@@ -268,14 +274,14 @@ def _inner(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([_inner(*each) for each in zip(x.split(ROWS), y.split(ROWS), strict=True)]).sum()
 
 
-def _bound(call: _Call, rows: Iterable[Tensor | None], scale: Tensor) -> float:
-    """What no logit exceeds, on any rank."""
+def bound(rows: Iterable[Tensor | None] | None, scale: Tensor, known_scale: float | None, world: World) -> float:
+    """What no logit exceeds, on any rank, of these rows; None: of unit vectors."""
     longest = 1.0
-    if not call.unit:
+    if rows is not None:
         kind = scale.dtype  # of low ones, too: a bound that is rounded may be none
         norms = [
             torch.linalg.vector_norm(z.detach(), dim=1, dtype=kind).max() for z in rows if z is not None and len(z)
         ]
         most = functools.reduce(torch.maximum, norms) if norms else scale.new_zeros(())
-        longest = float(call.world.max(most))
-    return abs(float(scale) if call.known_scale is None else call.known_scale) * longest * longest
+        longest = float(world.max(most))
+    return abs(float(scale) if known_scale is None else known_scale) * longest * longest

@@ -94,23 +94,23 @@ class _Mean(torch.autograd.Function):
 
         given = [z.contiguous() for z in sums]
         a, b = given[:3], given[-3:]
-        found = a[0].new_empty(3)
-        with on(found.device):
-            row_kernels.mean[(1,)](*a, *b, found, len(a[0]), len(b[0]), BOTH=len(given) > 3, BLOCK=AT_ONCE)
-        ctx.save_for_backward(sums[0], found, *given[2::3])
-        return found[0]
+        loss, counts = a[0].new_empty(()), a[0].new_empty(2)  # apart: a view could not be divided in place
+        with on(loss.device):
+            row_kernels.mean[(1,)](*a, *b, loss, counts, len(a[0]), len(b[0]), BOTH=len(given) > 3, BLOCK=AT_ONCE)
+        ctx.save_for_backward(sums[0], counts, *given[2::3])
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from multicl.ops import row_kernels
 
-        wants, found, *positives = ctx.saved_tensors
+        wants, counts, *positives = ctx.saved_tensors
         with torch.no_grad():
             a, b = positives[0], positives[-1]
-            slopes = [found.new_empty(2, len(one)) for one in positives]
+            slopes = [counts.new_empty(2, len(one)) for one in positives]
             programs = -(-max(len(a), len(b)) // BLOCK)
-            with on(found.device):
+            with on(counts.device):
                 row_kernels.mean_slopes[(programs,)](
-                    grads[0], found, a, b, slopes[0], slopes[-1], len(a), len(b), BOTH=len(positives) > 1, BLOCK=BLOCK
+                    grads[0], counts, a, b, slopes[0], slopes[-1], len(a), len(b), BOTH=len(positives) > 1, BLOCK=BLOCK
                 )
         return once(tuple(z for one in slopes for z in (*one, None)), wants, "multicl.ops.plain.contrast can be")

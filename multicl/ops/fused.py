@@ -29,7 +29,7 @@ from multicl.ops import blocks, tiled
 from multicl.ops.blocks import Block, Tile
 from multicl.ops.finish import RunningOnGpu, two
 from multicl.ops.launch import on, runs_on
-from multicl.ops.relation import Side
+from multicl.ops.relation import Side, part
 from multicl.ops.running import Running, Slopes
 
 PROGRAMS = 1024
@@ -161,27 +161,24 @@ class Fused:
         """Sums of x's rows go to the statistics from `row` on; of y's to those from `column` on."""
         from multicl.ops import kernels
 
-        n, k, tilts, cut = len(x), len(y), len(running.tilts), self._plan(x.device)
+        n, k, tilts, cut, sums = len(x), len(y), len(running.tilts), self._plan(x.device), running.sums
         grids = [_spans(n, k, sizes.BM, cut.mark[1]) for sizes in (cut.sums, cut.special)]
-        starts = (0, 0)
         if column is None:
-            starts = (0, grids[0][1])
-            parts = running.sums.new_empty(sum(spans for _, spans, _ in grids), 2 * tilts + 2, n)
-            shifts = parts if running.shift is None else parts.new_empty(len(parts), n)
+            places = (0, grids[0][1])
+            out = sums.new_empty(sum(spans for _, spans, _ in grids), 2 * tilts + 2, n)
+            shifts = out if running.shift is None else out.new_empty(len(out), n)
         else:  # atomics for rows, too: nothing to add up, and nothing is to be the same from run to run
-            parts = shifts = running.sums[:, row:]
-        at = slice(column or 0, None)
-        sums_of_columns = (running.others[:, at], running.inside[:, at], running.positive[at], running.count[at])
-        for special, start, (down, spans, span) in zip((False, True), starts, grids, strict=True):
+            places, out, shifts = (row, row), sums, sums
+        for special, at, (down, spans, span) in zip((False, True), places, grids, strict=True):
             kernels.sums[down, spans](
-                x, y, query.row, query.id, key.row, key.id, marks, parts[start:], shifts[start:], *sums_of_columns,
-                n, k, marks.shape[1], running.others.shape[1], span, *two(running.tilts),
+                x, y, query.row, query.id, key.row, key.id, marks, out, shifts,
+                n, k, marks.shape[1], sums.shape[1], span, at, column or 0, *two(running.tilts),
                 SPECIAL=special, WIDE=running.shift is not None, COLUMNS=column is not None,
                 INSIDE=running.positives_in_sum, SELF=own, MM=cut.mark[0], MN=cut.mark[1],
                 **self._settings(block, tilts, cut.special if special else cut.sums),
             )  # fmt: skip
         if column is None:
-            _merge(running, parts, shifts, slice(row, row + n))
+            _merge(running, out, shifts, slice(row, row + n))
 
     def _mark(self, query: Side, key: Side, own: str, own_row: str) -> Tensor:
         """[row tiles, column tiles] int8: 1 where a tile holds more than negatives."""
@@ -214,9 +211,9 @@ class Fused:
             panel = held[: tile.rows.stop - tile.rows.start, : tile.columns.stop - tile.columns.start]
             with on(x.device):
                 self._write_weights(block, tile, x, y, marks, slopes, panel)
-            _add_product(dx[tile.rows], panel, y[tile.columns], add)
+            _add_product(part(dx, tile.rows), panel, part(y, tile.columns), add)
             if wants_y and not tile.diagonal:
-                _add_product(dy[tile.columns], panel.T, left[tile.rows], add)
+                _add_product(part(dy, tile.columns), panel.T, part(left, tile.rows), add)
         return dx, dy
 
     def _write_weights(
@@ -229,11 +226,12 @@ class Fused:
         query, key = block.query[tile.rows], block.key[tile.columns]
         rows, *columns = (end.at.start for end in block.ends(tile))
         sums, lse, positive, only, single = _tensors(slopes)
-        marks = marks[tile.rows.start // cut.mark[0] :, tile.columns.start // cut.mark[1] :]
+        if tile.rows.start or tile.columns.start:
+            marks = marks[tile.rows.start // cut.mark[0] :, tile.columns.start // cut.mark[1] :]
         for special, sizes in ((False, cut.weights), (True, cut.special)):
             span = 8 * cut.mark[1] if special else sizes.BN  # most of the special ones' programs look and go
             kernels.weights[-(-k // span), -(-n // sizes.BM)](
-                x[tile.rows], y[tile.columns], query.row, query.id, key.row, key.id, marks, panel,
+                part(x, tile.rows), part(y, tile.columns), query.row, query.id, key.row, key.id, marks, panel,
                 sums, sums if lse is None else lse, positive, positive if only is None else only, single,
                 n, k, marks.stride(0), panel.stride(0), len(slopes.positive), rows,
                 columns[0] if columns else 0, *two(slopes.tilts),

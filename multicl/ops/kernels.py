@@ -147,14 +147,13 @@ def _put(places, values, here, ADD: tl.constexpr):
         tl.store(places, values, here)
 
 
-@triton.jit(do_not_specialize=["n", "k", "size", "span", "across"])
+@triton.jit(do_not_specialize=["n", "k", "size", "span", "across", "row_at", "column_at"])
 def sums(
     x, y, x_row, x_id, y_row, y_id,
     marks,  # [row tiles, across]
-    parts, shifts,  # [spans, 2 * TILTS + 2, n] others, inside, positive, count; [spans, n] where WIDE
-    others, inside, positive, count,  # of the columns, in rows of `size`: the sums are added to them where COLUMNS, and
-    # those of the rows to `parts`, which is then [2 * TILTS + 2, size]
-    n, k, across, size, span, tilt_0, tilt_1,
+    out, shifts,  # [spans, 2 * TILTS + 2, n] others, inside, positive, count; [spans, n] where WIDE; from row_at on.
+    # Where COLUMNS, out is [2 * TILTS + 2, size]: sums of rows are added to it from row_at on, others from column_at on
+    n, k, across, size, span, row_at, column_at, tilt_0, tilt_1,
     SPECIAL: tl.constexpr, WIDTH: tl.constexpr, TILTS: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr,
     SELF: tl.constexpr, INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr, PRECISION: tl.constexpr,
     MM: tl.constexpr, MN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
@@ -168,6 +167,9 @@ def sums(
     start, stop = part * span, tl.minimum(part * span + span, k)
     if SELF == "half":
         start = tl.maximum(start, first_row // MN * MN)
+    others = out + column_at
+    inside, positive = others + TILTS * size, others + 2 * TILTS * size
+    count = positive + size
     others_0 = tl.zeros([BM], tl.float32)
     others_1, inside_0, inside_1 = others_0, others_0, others_0
     sum_positive, number, shift = others_0, others_0, others_0
@@ -184,14 +186,14 @@ def sums(
                 sum_positive += _sum(tl.where(is_positive, logits, 0.0), columns, k, positive, COLUMNS, SPECIAL)
                 number += _sum(is_positive.to(tl.float32), columns, k, count, COLUMNS, SPECIAL)
                 if INSIDE:
-                    own = tl.where(is_positive, logits, -float("inf"))
+                    near = tl.where(is_positive, logits, -float("inf"))
                     if WIDE:
                         shift, others_0, others_1, inside_0, inside_1 = _raise(
-                            tl.max(own, 1), shift, others_0, others_1, inside_0, inside_1, tilt_0, tilt_1, TILTS
+                            tl.max(near, 1), shift, others_0, others_1, inside_0, inside_1, tilt_0, tilt_1, TILTS
                         )
-                    inside_0 += _sum(_exp(tilt_0, own, shift, WIDE), columns, k, inside, COLUMNS, SPECIAL)
+                    inside_0 += _sum(_exp(tilt_0, near, shift, WIDE), columns, k, inside, COLUMNS, SPECIAL)
                     if TILTS == 2:
-                        e = _exp(tilt_1, own, shift, WIDE)
+                        e = _exp(tilt_1, near, shift, WIDE)
                         inside_1 += _sum(e, columns, k, inside + size, COLUMNS, SPECIAL)
                 logits = tl.where(is_negative, logits, -float("inf"))
             if WIDE:
@@ -203,20 +205,20 @@ def sums(
                 others_1 += _sum(_exp(tilt_1, logits, shift, WIDE), columns, k, others + size, COLUMNS, SPECIAL)
         first_column += BN
     if COLUMNS:
-        out, each = parts + rows, size
+        own, each = out + row_at + rows, size
     else:
-        out, each = parts + part * (2 * TILTS + 2) * n + rows, n
-    _put(out, others_0, rows < n, COLUMNS)
+        own, each = out + (row_at + part) * (2 * TILTS + 2) * n + rows, n
+    _put(own, others_0, rows < n, COLUMNS)
     if TILTS == 2:
-        _put(out + each, others_1, rows < n, COLUMNS)
+        _put(own + each, others_1, rows < n, COLUMNS)
     if SPECIAL or not COLUMNS:  # else zeros
-        _put(out + TILTS * each, inside_0, rows < n, COLUMNS)
+        _put(own + TILTS * each, inside_0, rows < n, COLUMNS)
         if TILTS == 2:
-            _put(out + 3 * each, inside_1, rows < n, COLUMNS)
-        _put(out + 2 * TILTS * each, sum_positive, rows < n, COLUMNS)
-        _put(out + (2 * TILTS + 1) * each, number, rows < n, COLUMNS)
+            _put(own + 3 * each, inside_1, rows < n, COLUMNS)
+        _put(own + 2 * TILTS * each, sum_positive, rows < n, COLUMNS)
+        _put(own + (2 * TILTS + 1) * each, number, rows < n, COLUMNS)
     if WIDE:
-        tl.store(shifts + part * n + rows, shift, rows < n)
+        tl.store(shifts + (row_at + part) * n + rows, shift, rows < n)
 
 
 @triton.jit

@@ -11,7 +11,12 @@ from multicl.types import Extra
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "related", "sort_out"]
+__all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "part", "related", "sort_out"]
+
+
+def part(z: Tensor, at: slice) -> Tensor:
+    """z[at], of all rows without a view: beside a small batch on a GPU, to make one takes time."""
+    return z if at == slice(0, len(z)) else z[at]
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Side:
     """[N] int64 what the row is about."""
 
     def __getitem__(self, at: slice) -> Side:
-        return Side(self.row[at], self.id[at])
+        return Side(part(self.row, at), part(self.id, at))
 
 
 @dataclass(frozen=True)

@@ -104,15 +104,15 @@ def _mean(lse, positive, positives, size, BLOCK: tl.constexpr):
 @triton.jit(do_not_specialize=["size_a", "size_b"])
 def mean(
     lse_a, positive_a, positives_a, lse_b, positive_b, positives_b,  # [size_a] or [size_b] each
-    out,  # [3] the loss, and how many rows count in each direction
+    out, counts,  # [1] the loss; [2] how many rows count in each direction
     size_a, size_b, BOTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """`finish.mean_loss`, by one program, so that sums have one order."""
     loss, count = _mean(lse_a, positive_a, positives_a, size_a, BLOCK)
-    tl.store(out + 1, count)
+    tl.store(counts, count)
     if BOTH:
         other, count = _mean(lse_b, positive_b, positives_b, size_b, BLOCK)
-        tl.store(out + 2, count)
+        tl.store(counts + 1, count)
         loss = (loss + other) / 2
     tl.store(out, loss)
 
@@ -127,7 +127,7 @@ def _mean_slopes(grad, count, positives, out, at, size):
 
 @triton.jit(do_not_specialize=["size_a", "size_b"])
 def mean_slopes(
-    grad, found, positives_a, positives_b, out_a, out_b,  # [1]; `mean`'s out; [size]; [2, size]
+    grad, counts, positives_a, positives_b, out_a, out_b,  # [1]; `mean`'s; [size]; [2, size]
     size_a, size_b, BOTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The way back of `mean`: gradients of the log-sums and of the positives' sums."""
@@ -135,8 +135,8 @@ def mean_slopes(
     given = tl.load(grad)
     if BOTH:
         given = given / 2
-        _mean_slopes(given, found + 2, positives_b, out_b, at, size_b)
-    _mean_slopes(given, found + 1, positives_a, out_a, at, size_a)
+        _mean_slopes(given, counts + 1, positives_b, out_b, at, size_b)
+    _mean_slopes(given, counts, positives_a, out_a, at, size_a)
 
 
 @triton.jit(do_not_specialize=["n"])

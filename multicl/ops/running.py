@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,12 +33,28 @@ class Running:
 
     def __init__(self, size: int, tilts: Sequence[float], positives_in_sum: bool, wide: bool, like: Tensor) -> None:
         self.tilts, self.positives_in_sum = tuple(tilts), positives_in_sum
-        counts = [len(self.tilts), len(self.tilts), 1, 1]
-        self.sums: Tensor = like.new_zeros(sum(counts), size)
-        parts: tuple[Tensor, ...] = self.sums.split(counts)
-        self.others, self.inside = parts[:2]
-        self.positive, self.count = parts[2][0], parts[3][0]
+        self.sums: Tensor = like.new_zeros(2 * len(self.tilts) + 2, size)
         self.shift = like.new_full((size,), LOWEST) if wide else None
+
+    @cached_property
+    def others(self) -> Tensor:
+        """As above; a kernel needs none of these views."""
+        return self.sums[: len(self.tilts)]
+
+    @cached_property
+    def inside(self) -> Tensor:
+        """As above."""
+        return self.sums[len(self.tilts) : -2]
+
+    @cached_property
+    def positive(self) -> Tensor:
+        """As above."""
+        return self.sums[-2]
+
+    @cached_property
+    def count(self) -> Tensor:
+        """As above."""
+        return self.sums[-1]
 
     def raise_to(self, most: Tensor, at: slice) -> None:
         """Let the shifts of rows `at` be at least `most`."""

@@ -72,11 +72,14 @@ def _by_kernel(z: Tensor, kind: torch.dtype) -> bool:
     return kind == torch.float32 and runs_on(z.device) and z.numel() > 0 and z.shape[1] <= WIDEST and z.stride(1) == 1
 
 
-def _sizes(n: int, width: int) -> tuple[tuple[int], dict[str, int]]:
-    """Programs, and the settings of both kernels: rows of some 4,096 numbers a program."""
+def sizes(width: int) -> dict[str, int]:
+    """What kernels of rows are compiled for: a program has BLOCK of them, some 4,096 numbers."""
     room = 1 << (width - 1).bit_length()
-    rows = max(1, min(64, 4096 // room))
-    return (-(-n // rows),), {"WIDTH": width, "ROOM": room, "BLOCK": rows}
+    return {"WIDTH": width, "ROOM": room, "BLOCK": max(1, min(64, 4096 // room))}
+
+
+def _programs(z: Tensor, settings: dict[str, int]) -> tuple[int]:
+    return (-(-len(z) // settings["BLOCK"]),)
 
 
 def _kernel(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,9 +89,9 @@ def _kernel(z: Tensor) -> tuple[Tensor, Tensor]:
         torch.empty_like(z, dtype=torch.float32, memory_format=torch.contiguous_format),
         z.new_empty(len(z), 1, dtype=torch.float32),
     )
-    programs, settings = _sizes(*z.shape)
+    settings = sizes(z.shape[1])
     with on(z.device):
-        row_kernels.unit[programs](z, u, inverse, len(z), z.stride(0), SHORTEST, **settings)
+        row_kernels.unit[_programs(z, settings)](z, u, inverse, len(z), z.stride(0), SHORTEST, **settings)
     return u, inverse
 
 
@@ -96,7 +99,7 @@ def _kernel_back(of_u: Tensor, u: Tensor, inverse: Tensor, kind: torch.dtype) ->
     from multicl.ops import row_kernels
 
     out = torch.empty_like(u, dtype=kind)
-    programs, settings = _sizes(*u.shape)
+    settings = sizes(u.shape[1])
     with on(u.device):
-        row_kernels.unit_slopes[programs](of_u, u, inverse, out, len(u), **settings)
+        row_kernels.unit_slopes[_programs(u, settings)](of_u, u, inverse, out, len(u), **settings)
     return out

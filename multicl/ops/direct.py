@@ -1,0 +1,129 @@
+"""InfoNCE on one GPU, from rows as a head gives them to the mean loss: one Function, and as few launches as can be.
+
+A GPU is done with a batch of a few thousand rows sooner than Python has asked for all steps. By way of `unit`,
+`contrast` and a mean, whose graph joins four Functions, those steps are more than twice as many as here.
+
+Only where logits are narrow, and of one rank without extra keys; all else is `contrast`'s. Products, their precision
+and the tiles are those of `multicl.ops.fused`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multicl.ops import fused
+from multicl.ops.blocks import Block
+from multicl.ops.finish import AT_ONCE, BLOCK, RunningOnGpu
+from multicl.ops.launch import on
+from multicl.ops.once import once
+from multicl.ops.relation import Relation
+from multicl.ops.running import Slopes
+from multicl.ops.uncompiled import uncompiled
+from multicl.ops.unit import SHORTEST, WIDEST, sizes
+
+
+def is_direct(a: Tensor, b: Tensor | None) -> bool:
+    """Whether its kernels hold such rows."""
+    return a.numel() > 0 and a.shape[1] <= WIDEST and (b is None or len(b) > 0)
+
+
+@uncompiled
+def direct_loss(
+    a: Tensor, b: Tensor | None, scale: Tensor, relation: Relation, form: fused.Fused, both: bool, cosine: bool
+) -> tuple[Tensor, Tensor]:
+    """Mean over the rows that have positives of log-sum-exp - mean positive logit; of two directions their mean.
+
+    Args:
+        a: [n, D], n and D 1 or more. b: [k, D] of the same type, k 1 or more; None: a symmetric matrix, as `contrast`.
+        scale: one float32, above 0; with `cosine` at most NARROW, else such that no logit exceeds it.
+        relation: of both sides. both: two directions. cosine: rows are compared by their directions.
+
+    Returns:
+        The loss and, without gradient, the positives' mean share of the soft-max from a to b; float32 scalars.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        found: tuple[Tensor, Tensor] = _Direct.apply(a, b, scale, relation, form, both, cosine)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Direct(torch.autograd.Function):
+    """Rows of both sides are multiplied by the root of the scale: one kernel, and one rounding, serves both."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor | None, scale: Tensor, relation: Relation, form: fused.Fused, both: bool,
+        cosine: bool,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        from multicl.ops import direct_kernels
+
+        a, b = _in_rows(a), None if b is None else _in_rows(b)
+        n, k, other = len(a), 0 if b is None else len(b), a if b is None else b
+        x = a.new_empty(a.shape, dtype=form.products)
+        y = x if b is None else b.new_empty(b.shape, dtype=form.products)
+        inverse = scale.new_empty(n + k if cosine else 1)
+        block = Block(x, y, relation.a, relation.b, relation.equal_ids, symmetric=b is None)
+        block.columns = 0 if b is None else n if both else None
+        running = RunningOnGpu(n + k if both else n, (1.0,), True, False, scale)
+        loss, share, weights = scale.new_empty(()), scale.new_empty(()), scale.new_empty(2)
+        grid, settings = _cut(n, k, a.shape[1], cosine)
+        with on(a.device):
+            direct_kernels.ready[grid](
+                a, other, scale, x, y, inverse, n, k, a.stride(0), other.stride(0), SHORTEST, **settings
+            )
+            form.forward(block, running)
+            size = running.sums.shape[1]
+            direct_kernels.mean[(1,)](running.sums, loss, share, weights, n, size, BOTH=size > n, BLOCK=AT_ONCE)
+        none = x.new_empty(0)  # saved tensors are gone after the way back, and ctx may stay
+        ctx.block, ctx.form, ctx.cosine = replace(block, x=none, y=none), form, cosine
+        ctx.save_for_backward(a, b, scale, x, y, inverse, running.sums, weights)
+        ctx.mark_non_differentiable(share)
+        ctx.set_materialize_grads(False)
+        return loss, share
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        from multicl.ops import direct_kernels
+
+        a, b, scale, x, y, inverse, sums, weights = ctx.saved_tensors
+        if grads[0] is None:
+            return (None,) * len(ctx.needs_input_grad)
+        with torch.no_grad():
+            n, size, wants_b = len(a), sums.shape[1], ctx.needs_input_grad[1]
+            k, other = len(b) if wants_b else 0, b if wants_b else a
+            rows, along = sums.new_empty(4, size), scale.new_empty(n + k)
+            da = a.new_empty(a.shape)
+            db = b.new_empty(b.shape) if wants_b else da
+            grid, settings = _cut(n, k, a.shape[1], ctx.cosine)
+            with on(a.device):
+                direct_kernels.slopes[(-(-size // BLOCK),)](
+                    grads[0], weights, sums, rows, n, size, BOTH=size > n, BLOCK=BLOCK
+                )
+                share, positive, only, single = rows.unbind()
+                slopes = Slopes((1.0,), share[None], None, positive, only, single)
+                dx, dy = ctx.form.backward(replace(ctx.block, x=x, y=y), slopes, wants_b or b is None)
+                direct_kernels.home[grid](
+                    dx, dy, a, other, scale, inverse, da, db, along, n, k, a.stride(0), other.stride(0), **settings
+                )
+            d_scale = None
+            if ctx.needs_input_grad[2]:  # what a logit asks came to rows from both sides of a symmetric matrix
+                total = along[:n].sum(dtype=torch.float64) / (2 if b is None else 1)
+                d_scale = total.to(scale.dtype).view_as(scale)
+            found = (da, db if wants_b else None, d_scale, *(None,) * 4)
+        wants = next(z for z in (a, b, scale) if z is not None and z.requires_grad)
+        return once(found, wants, "multicl.ops.plain.contrast can be")
+
+
+def _in_rows(z: Tensor) -> Tensor:
+    """Whose numbers of a row stand side by side."""
+    return z if z.stride(1) == 1 else z.contiguous()
+
+
+def _cut(n: int, k: int, width: int, cosine: bool) -> tuple[tuple[int], dict[str, Any]]:
+    """Programs of the kernels of rows, and what these are compiled for."""
+    settings = sizes(width)
+    rows = settings["BLOCK"]
+    return (-(-n // rows) - (-k // rows),), {"COSINE": cosine, **settings}

@@ -1,0 +1,149 @@
+"""InfoNCE by way of `multicl.ops.direct` beside the plain form in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from multicl.distributed import World
+from multicl.objectives import softmax
+from multicl.ops import blocks, finish, fused, plain, unit
+from multicl.ops.relation import Relation, Side
+
+
+@dataclass(frozen=True)
+class Case:
+    keys: int | None
+    """None: a symmetric matrix."""
+    both: bool
+    equal_ids: Literal["positive", "ignore"]
+    cosine: bool
+    ids: int
+    """So many there are; 0: each row has one of its own, and its key is at its place."""
+    scale: float = 6.0
+
+
+CASES = [
+    Case(keys, both, *more)
+    for keys, both, *more in product([None, 13], [True, False], ["positive", "ignore"], [True, False], [0, 9])
+    if (both or keys is not None) and (both + (more[0] == "ignore") + more[1] + (more[2] == 0)) % 2
+]
+"""Any three settings meet in all their ways."""
+ROWS, WIDTH = 20, 11
+
+
+def interpret() -> None:
+    """Let the kernels run here, in tiles of a few rows."""
+    import triton
+
+    assert triton.knobs.runtime.interpret, "TRITON_INTERPRET=1 comes before the first import of triton"
+    blocks.tile_size = lambda device: 32
+    small, smaller = fused.Sizes(16, 16, 16, 4, 2), fused.Sizes(8, 8, 16, 4, 2)
+    fused.plan = lambda products, roomy: fused.Plan(small, small, smaller, (16, 16))
+    fused.PROGRAMS, finish.BLOCK, finish.AT_ONCE = 4, 16, 8
+
+
+def inputs(case: Case, seed: int, times: int = 1) -> tuple[Tensor, Tensor | None, Tensor, Relation]:
+    """Float64 rows, so many times as many, of which the second has no direction, and the relation of both sides."""
+    draw = torch.Generator().manual_seed(seed)
+    sides, rows = [], []
+    for n in (times * ROWS, times * (ROWS if case.keys is None else case.keys)):
+        row = torch.arange(n) if not case.ids else torch.randperm(2 * n, generator=draw)[:n]
+        ids = row if not case.ids else torch.randint(case.ids, (2 * times * ROWS,), generator=draw.clone_state())[row]
+        sides.append(Side(row, ids))
+        z = torch.randn(n, WIDTH, dtype=torch.float64, generator=draw)
+        rows.append(z if case.cosine else torch.nn.functional.normalize(z, dim=1) * 1.5)
+        rows[-1][1] = 0
+    if case.keys is None:
+        half = torch.arange(times * ROWS) % (times * ROWS // 2 + 1)
+        own = sides[0] if case.ids else Side(half, half)
+        sides = [own, own]
+    scale = torch.tensor([case.scale], dtype=torch.float64)
+    return rows[0], None if case.keys is None else rows[1], scale, Relation(sides[0], sides[1], case.equal_ids)
+
+
+def wanted(case: Case, seed: int, times: int) -> list[Tensor]:
+    """Loss, confidence and gradients of a, b and the scale, in float64."""
+    a, b, scale, relation = inputs(case, seed, times)
+    leaves = [z.requires_grad_() for z in (a, b, scale) if z is not None]
+    u, v = (z if z is None or not case.cosine else unit.unit(z) for z in (a, b))
+    assert u is not None
+    stats = plain.contrast(u, v, scale, relation, both=case.both)
+    loss = softmax.info_nce_loss(stats, World())
+    return [loss.detach(), softmax.confidence(stats, World()), *torch.autograd.grad(3 * loss, leaves)]
+
+
+def found(
+    case: Case, seed: int, times: int, device: str, kind: torch.dtype, products: torch.dtype
+) -> list[Tensor]:  # fmt: skip
+    """The same by the kernels; rows lie apart, and the loss is made three times as great in place."""
+    from multicl.ops.direct import direct_loss
+
+    a, b, scale, relation = inputs(case, seed, times)
+    sides = [Side(side.row.to(device), side.id.to(device)) for side in (relation.a, relation.b)]
+    rows = [None if z is None else torch.cat([z, z], 1).to(device, kind)[:, :WIDTH] for z in (a, b)]
+    rows[0] = rows[0] if seed % 2 else rows[0].T.contiguous().T  # type: ignore[union-attr]
+    x, y = (None if z is None else z.detach().requires_grad_() for z in rows)
+    s = scale.to(device, torch.float32).requires_grad_()
+    relation = Relation(sides[0], sides[1], case.equal_ids)
+    assert x is not None
+    loss, share = direct_loss(x, y, s, relation, fused.Fused(products), case.both, case.cosine)
+    value = loss.detach().clone()
+    loss *= 3
+    grads = torch.autograd.grad(loss, [z for z in (x, y, s) if z is not None])
+    assert [g.dtype for g in grads] == [kind] * (len(grads) - 1) + [torch.float32]
+    return [value, share, *grads]
+
+
+def compare(device: str, times: int, kind: torch.dtype, products: torch.dtype, tolerance: float) -> int:
+    """All cases, by norm; the scale's gradient, a sum of both signs, by its summands."""
+    for seed, case in enumerate(CASES):
+        right = wanted(case, seed, times)
+        for at, (mine, theirs) in enumerate(zip(found(case, seed, times, device, kind, products), right, strict=True)):
+            size = theirs.norm()
+            if at == len(right) - 1:
+                size = sum(grad.norm() * len(grad) ** 0.5 for grad in right[2:-1]) / case.scale
+            error = (mine.double().cpu().view_as(theirs) - theirs).norm()
+            assert error <= tolerance * size + 1e-12, f"{case}: value {at} is off by {error} of {size}"
+    return len(CASES)
+
+
+def alone(device: str) -> None:
+    """Sides that want no gradient get none, those that do what they get beside others; twice is refused."""
+    from multicl.ops.direct import direct_loss
+
+    case = CASES[-1]
+    a, b, scale, relation = inputs(case, 0)
+    assert b is not None
+    sides = [Side(side.row.to(device), side.id.to(device)) for side in (relation.a, relation.b)]
+    given = [z.to(device, torch.float32) for z in (a, b, scale)]
+    settings = Relation(sides[0], sides[1], case.equal_ids), fused.Fused(torch.float32), case.both, case.cosine
+
+    def grads(*wants: bool) -> list[Tensor | None]:
+        leaves = [z.clone().requires_grad_(want) for z, want in zip(given, wants, strict=True)]
+        direct_loss(*leaves, *settings)[0].backward()
+        return [z.grad for z in leaves]
+
+    whole = grads(True, True, True)
+    for wants in ((True, False, False), (False, True, False), (False, False, True)):
+        for got, right, want in zip(grads(*wants), whole, wants, strict=True):
+            assert (got is not None) == want
+            if got is not None:
+                torch.testing.assert_close(got, right)
+    x = given[0].clone().requires_grad_()
+    (grad,) = torch.autograd.grad(direct_loss(x, *given[1:], *settings)[0], x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"multicl\.ops\.plain\.contrast"):
+        grad.sum().backward()
+
+
+def all_here(kind: torch.dtype, products: torch.dtype, tolerance: float) -> int:
+    """Everything, interpreted."""
+    interpret()
+    if products == torch.float32:
+        alone("cpu")
+    return compare("cpu", 1, kind, products, tolerance)
