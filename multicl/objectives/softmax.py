@@ -18,10 +18,12 @@ from multicl.ops.fused import Fused
 from multicl.ops.hardest import contrast_hardest
 from multicl.ops.launch import runs_on
 from multicl.ops.running import NARROW
+from multicl.ops.uncompiled import uncompiled
 from multicl.ops.unit import unit
 from multicl.types import Context, Embedded, Extra, InputError
 
 
+@uncompiled
 def mean_nce(
     queries: Tensor,
     keys: Tensor | None,
@@ -46,9 +48,8 @@ def mean_nce(
     """
     form = form_of(queries, low=low)
     if isinstance(form, Fused) and world.size == 1 and not extra_a and not extra_b and is_direct(queries, keys):
-        known_scale = (
-            float(scale.detach()) if known_scale is None else known_scale
-        )  # one wait for the device, whoever asks
+        if known_scale is None:  # the one wait for the device, whichever form it will be
+            known_scale = float(scale.detach())
         rows = None if cosine else (queries, keys)
         if known_scale > 0 and bound(rows, scale, known_scale, world) <= NARROW:
             loss, share = direct_loss(queries, keys, scale.float(), relation, form, both, cosine)
