@@ -47,12 +47,13 @@ def mean_nce(
         The loss, and what tells of `confidence`: the positives' mean share of the soft-max, from queries to keys.
     """
     form = form_of(queries, low=low)
-    if isinstance(form, Fused) and world.size == 1 and not extra_a and not extra_b and is_direct(queries, keys):
+    more_b = extra_b if both and keys is not None else ()
+    if isinstance(form, Fused) and world.size == 1 and not more_b and is_direct(queries, keys, extra_a):
         if known_scale is None:  # the one wait for the device, whichever form it will be
             known_scale = float(scale.detach())
-        rows = None if cosine else (queries, keys)
+        rows = None if cosine else (queries, keys, *(extra.z for extra in extra_a))
         if known_scale > 0 and bound(rows, scale, known_scale, world) <= NARROW:
-            loss, share = direct_loss(queries, keys, scale.float(), relation, form, both, cosine)
+            loss, share = direct_loss(queries, keys, scale.float(), relation, extra_a, form, both, cosine)
             return loss, lambda: share
     if cosine:
         queries, keys = unit(queries), None if keys is None else unit(keys)

@@ -3,12 +3,13 @@
 A GPU is done with a batch of a few thousand rows sooner than Python has asked for all steps. By way of `unit`,
 `contrast` and a mean, whose graph joins four Functions, those steps are more than twice as many as here.
 
-Only where logits are narrow, and of one rank without extra keys; all else is `contrast`'s. Products, their precision
-and the tiles are those of `multicl.ops.fused`.
+Only where logits are narrow, of one rank, and extra keys are such as want no gradient (a queue); all else is
+`contrast`'s. Products, their precision and the tiles are those of `multicl.ops.fused`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,33 +21,37 @@ from multicl.ops.blocks import Block
 from multicl.ops.finish import AT_ONCE, BLOCK, RunningOnGpu
 from multicl.ops.launch import on
 from multicl.ops.once import once
-from multicl.ops.relation import Relation
+from multicl.ops.relation import Extra, Relation, Side
 from multicl.ops.running import Slopes
 from multicl.ops.uncompiled import uncompiled
 from multicl.ops.unit import SHORTEST, WIDEST, sizes
 
 
-def is_direct(a: Tensor, b: Tensor | None) -> bool:
-    """Whether its kernels hold such rows."""
+def is_direct(a: Tensor, b: Tensor | None, extras: Sequence[Extra]) -> bool:
+    """Whether it takes such rows, and such extra keys of a's."""
+    if extras and (b is None or any(extra.z.requires_grad for extra in extras)):
+        return False
     return a.numel() > 0 and a.shape[1] <= WIDEST and (b is None or len(b) > 0)
 
 
 @uncompiled
 def direct_loss(
-    a: Tensor, b: Tensor | None, scale: Tensor, relation: Relation, form: fused.Fused, both: bool, cosine: bool
-) -> tuple[Tensor, Tensor]:
+    a: Tensor, b: Tensor | None, scale: Tensor, relation: Relation, extras: Sequence[Extra], form: fused.Fused,
+    both: bool, cosine: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Mean over the rows that have positives of log-sum-exp - mean positive logit; of two directions their mean.
 
     Args:
         a: [n, D], n and D 1 or more. b: [k, D] of the same type, k 1 or more; None: a symmetric matrix, as `contrast`.
         scale: one float32, above 0; with `cosine` at most NARROW, else such that no logit exceeds it.
-        relation: of both sides. both: two directions. cosine: rows are compared by their directions.
+        relation: of both sides. extras: more keys of a's rows. both: two directions.
+        cosine: rows are compared by their directions, those of extras, too.
 
     Returns:
         The loss and, without gradient, the positives' mean share of the soft-max from a to b; float32 scalars.
     """
     with torch.autocast(a.device.type, enabled=False):
-        found: tuple[Tensor, Tensor] = _Direct.apply(a, b, scale, relation, form, both, cosine)  # type: ignore[no-untyped-call]
+        found: tuple[Tensor, Tensor] = _Direct.apply(a, b, scale, relation, extras, form, both, cosine)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -55,8 +60,8 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, b: Tensor | None, scale: Tensor, relation: Relation, form: fused.Fused, both: bool,
-        cosine: bool,
+        ctx: Any, a: Tensor, b: Tensor | None, scale: Tensor, relation: Relation, extras: Sequence[Extra],
+        form: fused.Fused, both: bool, cosine: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         from multicl.ops import direct_kernels
 
@@ -65,8 +70,9 @@ class _Direct(torch.autograd.Function):
         x = a.new_empty(a.shape, dtype=form.products)
         y = x if b is None else b.new_empty(b.shape, dtype=form.products)
         inverse = scale.new_empty(n + k if cosine else 1)
-        block = Block(x, y, relation.a, relation.b, relation.equal_ids, symmetric=b is None)
-        block.columns = 0 if b is None else n if both else None
+        first = Block(x, y, relation.a, relation.b, relation.equal_ids, symmetric=b is None)
+        first.columns = 0 if b is None else n if both else None
+        blocks = [first]
         running = RunningOnGpu(n + k if both else n, (1.0,), True, False, scale)
         loss, share, weights = scale.new_empty(()), scale.new_empty(()), scale.new_empty(2)
         grid, settings = _cut(n, k, a.shape[1], cosine)
@@ -74,12 +80,25 @@ class _Direct(torch.autograd.Function):
             direct_kernels.ready[grid](
                 a, other, scale, x, y, inverse, n, k, a.stride(0), other.stride(0), SHORTEST, **settings
             )
-            form.forward(block, running)
+            for extra in (one for one in extras if len(one.z)):
+                z = _in_rows(extra.z)
+                keys, unused, grid = (
+                    x.new_empty(z.shape),
+                    scale.new_empty(len(z)),
+                    _cut(len(z), 0, z.shape[1], cosine)[0],
+                )
+                direct_kernels.ready[grid](
+                    z, z, scale, keys, keys, unused, len(z), 0, z.stride(0), z.stride(0), SHORTEST, **settings
+                )
+                side = Side(extra.row, extra.id)
+                blocks.append(Block(x, keys, relation.a, side, relation.equal_ids, extra.same_row))
+            for block in blocks:
+                form.forward(block, running)
             size = running.sums.shape[1]
             direct_kernels.mean[(1,)](running.sums, loss, share, weights, n, size, BOTH=size > n, BLOCK=AT_ONCE)
         none = x.new_empty(0)  # saved tensors are gone after the way back, and ctx may stay
-        ctx.block, ctx.form, ctx.cosine = replace(block, x=none, y=none), form, cosine
-        ctx.save_for_backward(a, b, scale, x, y, inverse, running.sums, weights)
+        ctx.blocks, ctx.form, ctx.cosine = [replace(block, x=none, y=none) for block in blocks], form, cosine
+        ctx.save_for_backward(a, b, scale, inverse, running.sums, weights, x, *(block.y for block in blocks))
         ctx.mark_non_differentiable(share)
         ctx.set_materialize_grads(False)
         return loss, share
@@ -88,7 +107,7 @@ class _Direct(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         from multicl.ops import direct_kernels
 
-        a, b, scale, x, y, inverse, sums, weights = ctx.saved_tensors
+        a, b, scale, inverse, sums, weights, x, *keys = ctx.saved_tensors
         if grads[0] is None:
             return (None,) * len(ctx.needs_input_grad)
         with torch.no_grad():
@@ -104,7 +123,10 @@ class _Direct(torch.autograd.Function):
                 )
                 share, positive, only, single = rows.unbind()
                 slopes = Slopes((1.0,), share[None], None, positive, only, single)
-                dx, dy = ctx.form.backward(replace(ctx.block, x=x, y=y), slopes, wants_b or b is None)
+                blocks = [replace(block, x=x, y=y) for block, y in zip(ctx.blocks, keys, strict=True)]
+                dx, dy = ctx.form.backward(blocks[0], slopes, wants_b or b is None)
+                for block in blocks[1:]:
+                    dx += ctx.form.backward(block, slopes, False)[0]
                 direct_kernels.home[grid](
                     dx, dy, a, other, scale, inverse, da, db, along, n, k, a.stride(0), other.stride(0), **settings
                 )
@@ -112,7 +134,7 @@ class _Direct(torch.autograd.Function):
             if ctx.needs_input_grad[2]:  # what a logit asks came to rows from both sides of a symmetric matrix
                 total = along[:n].sum(dtype=torch.float64) / (2 if b is None else 1)
                 d_scale = total.to(scale.dtype).view_as(scale)
-            found = (da, db if wants_b else None, d_scale, *(None,) * 4)
+            found = (da, db if wants_b else None, d_scale, *(None,) * 5)
         wants = next(z for z in (a, b, scale) if z is not None and z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from multicl.distributed import World
 from multicl.objectives import softmax
 from multicl.ops import blocks, finish, fused, plain, unit
-from multicl.ops.relation import Relation, Side
+from multicl.ops.relation import Extra, Relation, Side
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,12 @@ class Case:
     cosine: bool
     ids: int
     """So many there are; 0: each row has one of its own, and its key is at its place."""
+    extra: Literal["ignore", "negative"] | None = None
     scale: float = 6.0
 
 
 CASES = [
-    Case(keys, both, *more)
+    Case(keys, both, *more, None if keys is None else ("ignore" if both else "negative"))
     for keys, both, *more in product([None, 13], [True, False], ["positive", "ignore"], [True, False], [0, 9])
     if (both or keys is not None) and (both + (more[0] == "ignore") + more[1] + (more[2] == 0)) % 2
 ]
@@ -48,54 +49,72 @@ def interpret() -> None:
     fused.PROGRAMS, finish.BLOCK, finish.AT_ONCE = 4, 16, 8
 
 
-def inputs(case: Case, seed: int, times: int = 1) -> tuple[Tensor, Tensor | None, Tensor, Relation]:
-    """Float64 rows, so many times as many, of which the second has no direction, and the relation of both sides."""
+class Given(NamedTuple):
+    a: Tensor
+    b: Tensor | None
+    scale: Tensor
+    relation: Relation
+    extras: list[Extra]
+
+
+def inputs(case: Case, seed: int, times: int = 1) -> Given:
+    """Float64 rows, so many times as many, the second without a direction; some extra keys share rows with them."""
     draw = torch.Generator().manual_seed(seed)
+    ids = torch.randint(case.ids or 1, (2 * times * ROWS,), generator=draw)
     sides, rows = [], []
-    for n in (times * ROWS, times * (ROWS if case.keys is None else case.keys)):
-        row = torch.arange(n) if not case.ids else torch.randperm(2 * n, generator=draw)[:n]
-        ids = row if not case.ids else torch.randint(case.ids, (2 * times * ROWS,), generator=draw.clone_state())[row]
-        sides.append(Side(row, ids))
+    for n in (times * ROWS, times * (case.keys or ROWS), times * 7):
+        row = torch.randperm(2 * n, generator=draw)[:n] if case.ids else torch.arange(n)
+        sides.append(Side(row, ids[row] if case.ids else row))
         z = torch.randn(n, WIDTH, dtype=torch.float64, generator=draw)
         rows.append(z if case.cosine else torch.nn.functional.normalize(z, dim=1) * 1.5)
         rows[-1][1] = 0
+    scale = torch.tensor([case.scale], dtype=torch.float64)
     if case.keys is None:
         half = torch.arange(times * ROWS) % (times * ROWS // 2 + 1)
         own = sides[0] if case.ids else Side(half, half)
-        sides = [own, own]
-    scale = torch.tensor([case.scale], dtype=torch.float64)
-    return rows[0], None if case.keys is None else rows[1], scale, Relation(sides[0], sides[1], case.equal_ids)
+        return Given(rows[0], None, scale, Relation(own, own, case.equal_ids), [])
+    extras = [Extra(rows[2], sides[2].row, sides[2].id, case.extra)] if case.extra else []
+    return Given(rows[0], rows[1], scale, Relation(sides[0], sides[1], case.equal_ids), extras)
 
 
 def wanted(case: Case, seed: int, times: int) -> list[Tensor]:
     """Loss, confidence and gradients of a, b and the scale, in float64."""
-    a, b, scale, relation = inputs(case, seed, times)
+    a, b, scale, relation, extras = inputs(case, seed, times)
     leaves = [z.requires_grad_() for z in (a, b, scale) if z is not None]
-    u, v = (z if z is None or not case.cosine else unit.unit(z) for z in (a, b))
+    u, v, *more = (z if z is None or not case.cosine else unit.unit(z) for z in (a, b, *(e.z for e in extras)))
     assert u is not None
-    stats = plain.contrast(u, v, scale, relation, both=case.both)
+    more = [replace(extra, z=z) for extra, z in zip(extras, more, strict=True)]
+    stats = plain.contrast(u, v, scale, relation, more, both=case.both)
     loss = softmax.info_nce_loss(stats, World())
     return [loss.detach(), softmax.confidence(stats, World()), *torch.autograd.grad(3 * loss, leaves)]
+
+
+def moved(given: Given, device: str, kind: torch.dtype) -> Given:
+    """Rows in that type, apart from one another."""
+
+    def rows(z: Tensor) -> Tensor:
+        return torch.cat([z, z], 1).to(device, kind)[:, : z.shape[1]]
+
+    a, b = Side(given.relation.a.row.to(device), given.relation.a.id.to(device)), given.relation.b
+    relation = replace(given.relation, a=a, b=Side(b.row.to(device), b.id.to(device)))
+    extras = [replace(e, z=rows(e.z), row=e.row.to(device), id=e.id.to(device)) for e in given.extras]
+    scale = given.scale.to(device, torch.float32)
+    return Given(rows(given.a), None if given.b is None else rows(given.b), scale, relation, extras)
 
 
 def found(
     case: Case, seed: int, times: int, device: str, kind: torch.dtype, products: torch.dtype
 ) -> list[Tensor]:  # fmt: skip
-    """The same by the kernels; rows lie apart, and the loss is made three times as great in place."""
+    """The same by the kernels; the loss is made three times as great in place."""
     from multicl.ops.direct import direct_loss
 
-    a, b, scale, relation = inputs(case, seed, times)
-    sides = [Side(side.row.to(device), side.id.to(device)) for side in (relation.a, relation.b)]
-    rows = [None if z is None else torch.cat([z, z], 1).to(device, kind)[:, :WIDTH] for z in (a, b)]
-    rows[0] = rows[0] if seed % 2 else rows[0].T.contiguous().T  # type: ignore[union-attr]
-    x, y = (None if z is None else z.detach().requires_grad_() for z in rows)
-    s = scale.to(device, torch.float32).requires_grad_()
-    relation = Relation(sides[0], sides[1], case.equal_ids)
-    assert x is not None
-    loss, share = direct_loss(x, y, s, relation, fused.Fused(products), case.both, case.cosine)
+    given = moved(inputs(case, seed, times), device, kind)
+    given = given._replace(a=given.a if seed % 2 else given.a.T.contiguous().T)
+    leaves = [z.requires_grad_() for z in given[:3] if z is not None]
+    loss, share = direct_loss(*given, fused.Fused(products), case.both, case.cosine)
     value = loss.detach().clone()
     loss *= 3
-    grads = torch.autograd.grad(loss, [z for z in (x, y, s) if z is not None])
+    grads = torch.autograd.grad(loss, leaves)
     assert [g.dtype for g in grads] == [kind] * (len(grads) - 1) + [torch.float32]
     return [value, share, *grads]
 
@@ -118,14 +137,11 @@ def alone(device: str) -> None:
     from multicl.ops.direct import direct_loss
 
     case = CASES[-1]
-    a, b, scale, relation = inputs(case, 0)
-    assert b is not None
-    sides = [Side(side.row.to(device), side.id.to(device)) for side in (relation.a, relation.b)]
-    given = [z.to(device, torch.float32) for z in (a, b, scale)]
-    settings = Relation(sides[0], sides[1], case.equal_ids), fused.Fused(torch.float32), case.both, case.cosine
+    *rows, relation, extras = moved(inputs(case, 0), device, torch.float32)
+    settings = relation, extras, fused.Fused(torch.float32), case.both, case.cosine
 
     def grads(*wants: bool) -> list[Tensor | None]:
-        leaves = [z.clone().requires_grad_(want) for z, want in zip(given, wants, strict=True)]
+        leaves = [z.clone().requires_grad_(want) for z, want in zip(rows, wants, strict=True)]
         direct_loss(*leaves, *settings)[0].backward()
         return [z.grad for z in leaves]
 
@@ -135,8 +151,8 @@ def alone(device: str) -> None:
             assert (got is not None) == want
             if got is not None:
                 torch.testing.assert_close(got, right)
-    x = given[0].clone().requires_grad_()
-    (grad,) = torch.autograd.grad(direct_loss(x, *given[1:], *settings)[0], x, create_graph=True)
+    x = rows[0].clone().requires_grad_()
+    (grad,) = torch.autograd.grad(direct_loss(x, *rows[1:], *settings)[0], x, create_graph=True)
     with pytest.raises(RuntimeError, match=r"multicl\.ops\.plain\.contrast"):
         grad.sum().backward()
 

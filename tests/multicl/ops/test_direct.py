@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import directs
 import pytest
@@ -12,7 +13,7 @@ from ranks import run_ranks
 from multicl.distributed import World
 from multicl.objectives import softmax
 from multicl.ops import direct, fused
-from multicl.ops.contrast import Relation, Side
+from multicl.ops.contrast import Extra, Relation, Side
 
 triton = pytest.importorskip("triton")
 
@@ -69,10 +70,12 @@ def test_it_is_taken_on_one_gpu_for_narrow_logits_without_extra_keys(monkeypatch
     monkeypatch.setattr(softmax, "form_of", lambda *args, **kwargs: fused.Fused(torch.float32))
     z, side = torch.full((3, 4), 1.5), Side(torch.arange(3), torch.arange(3))
 
-    def takes(scale: float, world: World = World(), known: bool = True, cosine: bool = True, rows: int = 3) -> bool:  # noqa: B008
-        s = torch.tensor([scale])
-        given = z[:rows], None, s, Relation(side, side)
-        softmax.mean_nce(*given, cosine=cosine, known_scale=scale if known else None, world=world)
+    def takes(
+        scale: float, world: World = World(), known: bool = True, cosine: bool = True, rows: int = 3,  # noqa: B008
+        keys: torch.Tensor | None = None, **more: Any,
+    ) -> bool:  # fmt: skip
+        given = z[:rows], keys, torch.tensor([scale]), Relation(side, side)
+        softmax.mean_nce(*given, cosine=cosine, known_scale=scale if known else None, world=world, **more)
         return taken[-1] is not None
 
     assert takes(40.0)
@@ -85,7 +88,14 @@ def test_it_is_taken_on_one_gpu_for_narrow_logits_without_extra_keys(monkeypatch
     assert takes(4.0, cosine=False)
     assert not takes(1.0, World(0, 2))
     assert not takes(1.0, rows=0)
-    assert not direct.is_direct(torch.zeros(1, 10**4), None)
+    queue = [Extra(z, side.row, side.id)]
+    assert takes(1.0, keys=z, extra_a=queue)
+    assert not takes(1.0, extra_a=queue)  # its scale's gradient would take the keys', too
+    assert not takes(1.0, keys=z, extra_a=[Extra(z.clone().requires_grad_(), side.row, side.id)])
+    assert not takes(1.0, keys=z, extra_b=queue)
+    assert takes(1.0, keys=z, extra_b=queue, both=False)
+    assert not takes(4.0, keys=z, extra_a=[Extra(2 * z, side.row, side.id)], cosine=False)
+    assert not direct.is_direct(torch.zeros(1, 10**4), None, [])
 
 
 @pytest.mark.gpu
