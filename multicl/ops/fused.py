@@ -2,8 +2,8 @@
 
 Most tiles hold negatives alone, and are walked without a mask; `kernels.mark` finds the others, for smaller tiles.
 
-Forward: one product. In the narrow mode the sums of columns, and of their rows, come from it by atomic additions, and
-of a symmetric matrix half is walked; since atomics add in any order, the last bits vary from run to run. In the wide
+Forward: one product. In the narrow mode the sums of rows and columns come from it by atomic additions, and of a
+symmetric matrix half is walked; since atomics add in any order, the last bits vary from run to run. In the wide
 mode, where each row and each column has a shift of its own, and under `torch.use_deterministic_algorithms`, columns are
 walked in a second launch with the roles swapped and a symmetric matrix is walked whole: twice the products.
 
@@ -149,35 +149,35 @@ class Fused:
         own = "counts" if not block.symmetric else "half" if columns is not None else "left out"
         with on(x.device):
             block.marks = self._mark(block.query, block.key, own, block.own_row)
-            self._add_rows(block, running, x, y, block.query, block.key, block.marks, own, block.rows, columns)
+            self._add_rows(block, running, x, y, block.query, block.key, block.marks, own, block.rows, columns, atomic)
             if block.columns is not None and not atomic and not block.symmetric:
                 marks = self._mark(block.key, block.query, own, block.own_row)
-                self._add_rows(block, running, y, x, block.key, block.query, marks, own, block.columns, None)
+                self._add_rows(block, running, y, x, block.key, block.query, marks, own, block.columns, None, atomic)
 
     def _add_rows(
         self, block: Block, running: Running, x: Tensor, y: Tensor, query: Side, key: Side, marks: Tensor, own: str,
-        row: int, column: int | None,
+        row: int, column: int | None, atomic: bool,
     ) -> None:  # fmt: skip
         """Sums of x's rows go to the statistics from `row` on; of y's to those from `column` on."""
         from multicl.ops import kernels
 
         n, k, tilts, cut, sums = len(x), len(y), len(running.tilts), self._plan(x.device), running.sums
         grids = [_spans(n, k, sizes.BM, cut.mark[1]) for sizes in (cut.sums, cut.special)]
-        if column is None:
+        if atomic:  # nothing to add up, and nothing is to be the same from run to run
+            places, out, shifts = (row, row), sums, sums
+        else:
             places = (0, grids[0][1])
             out = sums.new_empty(sum(spans for _, spans, _ in grids), 2 * tilts + 2, n)
             shifts = out if running.shift is None else out.new_empty(len(out), n)
-        else:  # atomics for rows, too: nothing to add up, and nothing is to be the same from run to run
-            places, out, shifts = (row, row), sums, sums
         for special, at, (down, spans, span) in zip((False, True), places, grids, strict=True):
             kernels.sums[down, spans](
                 x, y, query.row, query.id, key.row, key.id, marks, out, shifts,
                 n, k, marks.shape[1], sums.shape[1], span, at, column or 0, *two(running.tilts),
-                SPECIAL=special, WIDE=running.shift is not None, COLUMNS=column is not None,
+                SPECIAL=special, WIDE=running.shift is not None, ADD=atomic, COLUMNS=column is not None,
                 INSIDE=running.positives_in_sum, SELF=own, MM=cut.mark[0], MN=cut.mark[1],
                 **self._settings(block, tilts, cut.special if special else cut.sums),
             )  # fmt: skip
-        if column is None:
+        if not atomic:
             _merge(running, out, shifts, slice(row, row + n))
 
     def _mark(self, query: Side, key: Side, own: str, own_row: str) -> Tensor:

@@ -152,15 +152,16 @@ def sums(
     x, y, x_row, x_id, y_row, y_id,
     marks,  # [row tiles, across]
     out, shifts,  # [spans, 2 * TILTS + 2, n] others, inside, positive, count; [spans, n] where WIDE; from row_at on.
-    # Where COLUMNS, out is [2 * TILTS + 2, size]: sums of rows are added to it from row_at on, others from column_at on
+    # Where ADD, out is [2 * TILTS + 2, size]: sums of rows are added to it from row_at on, others from column_at on
     n, k, across, size, span, row_at, column_at, tilt_0, tilt_1,
-    SPECIAL: tl.constexpr, WIDTH: tl.constexpr, TILTS: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr,
-    SELF: tl.constexpr, INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr, PRECISION: tl.constexpr,
-    MM: tl.constexpr, MN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    SPECIAL: tl.constexpr, WIDTH: tl.constexpr, TILTS: tl.constexpr, WIDE: tl.constexpr, ADD: tl.constexpr,
+    COLUMNS: tl.constexpr, SELF: tl.constexpr, INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr,
+    PRECISION: tl.constexpr, MM: tl.constexpr, MN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """Statistics of BM rows over a span of columns, of which there are `span`, some MN; and of the columns by atomics.
+    """Statistics of BM rows over a span of columns, of which there are `span`, some MN; where COLUMNS, of these, too.
 
-    Program (i, s) has the i-th rows and the s-th span. Columns have no shifts: COLUMNS and WIDE exclude each other.
+    Program (i, s) has the i-th rows and the s-th span. ADD: by atomics, without shifts, so that it excludes WIDE.
+    COLUMNS has no other way.
     """
     first_row, part = tl.program_id(0) * BM, tl.program_id(1)
     rows = first_row + tl.arange(0, BM)
@@ -204,19 +205,19 @@ def sums(
             if TILTS == 2:
                 others_1 += _sum(_exp(tilt_1, logits, shift, WIDE), columns, k, others + size, COLUMNS, SPECIAL)
         first_column += BN
-    if COLUMNS:
+    if ADD:
         own, each = out + row_at + rows, size
     else:
         own, each = out + (row_at + part) * (2 * TILTS + 2) * n + rows, n
-    _put(own, others_0, rows < n, COLUMNS)
+    _put(own, others_0, rows < n, ADD)
     if TILTS == 2:
-        _put(own + each, others_1, rows < n, COLUMNS)
-    if SPECIAL or not COLUMNS:  # else zeros
-        _put(own + TILTS * each, inside_0, rows < n, COLUMNS)
+        _put(own + each, others_1, rows < n, ADD)
+    if SPECIAL or not ADD:  # else zeros
+        _put(own + TILTS * each, inside_0, rows < n, ADD)
         if TILTS == 2:
-            _put(own + 3 * each, inside_1, rows < n, COLUMNS)
-        _put(own + 2 * TILTS * each, sum_positive, rows < n, COLUMNS)
-        _put(own + (2 * TILTS + 1) * each, number, rows < n, COLUMNS)
+            _put(own + 3 * each, inside_1, rows < n, ADD)
+        _put(own + 2 * TILTS * each, sum_positive, rows < n, ADD)
+        _put(own + (2 * TILTS + 1) * each, number, rows < n, ADD)
     if WIDE:
         tl.store(shifts + (row_at + part) * n + rows, shift, rows < n)
 

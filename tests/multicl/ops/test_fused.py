@@ -97,7 +97,7 @@ def test_kernels_compile(
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     plan = fused.plan(products, roomy)
     whole = {
-        "WIDTH": 512, "TILTS": 1, "WIDE": False, "COLUMNS": True, "SELF": "left out", "INSIDE": True,
+        "WIDTH": 512, "TILTS": 1, "WIDE": False, "ADD": True, "COLUMNS": True, "SELF": "left out", "INSIDE": True,
         "EQUAL": "positive", "OWN": "positive", "PRECISION": "tf32x3", "SPAN": 8 * plan.mark[1],
         "MM": plan.mark[0], "MN": plan.mark[1],
     }  # fmt: skip
