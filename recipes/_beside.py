@@ -27,7 +27,9 @@ class Beside:
         figures: Figures = {}
         for column in self.unseen:
             other = {column: replace(nodes["image"], column=column), "text": nodes["text"]}  # type: ignore[type-var]
-            figures |= crossing.crossing(renamed(embed, {column: "image"}), other, column, "text", rows, ids="text")
+            figures |= crossing.crossing(
+                renamed(embed, {column: "image"}), other, column, "text", rows, ids=[column, "text"]
+            )
         if self.classes:
             figures |= crossing.classify(embed, nodes, "image", "text", rows, self.classes, self.templates)
         return figures

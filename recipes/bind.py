@@ -68,7 +68,7 @@ class Recipe(multicl.Run):
         rows = self.data.open(self.data.test) if self.data.path else open_rows(codes.held_out_rows())
         terms, embed = self.terms(), held_out.of_model(model)
         trained = [(term.a, term.b) for term in terms]
-        return crossing.every(embed, self.modalities(), rows, trained, ids=terms[0].ids, texts=["text"])
+        return crossing.every(embed, self.modalities(), rows, trained, ids=terms[0].ids)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ class Recipe(FromCheckpoint):
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
         """Retrieval on the held-out split, both ways: texts seen in training dropped, repeats all right."""
-        rows, seen = self.data.open(self.data.test), crossing.seen(self.data.open(), "text")
+        rows, seen = self.data.open(self.data.test), crossing.seen(self.data.open(), self.text.column or "text")
         embed, nodes = held_out.of_model(model), self.modalities()
-        figures = crossing.crossing(embed, nodes, "audio", "text", rows, ids="text", drop=seen)
+        figures = crossing.crossing(embed, nodes, "audio", "text", rows, ids=["audio", "text"], drop=seen)
         if self.classes:
             figures |= crossing.classify(embed, nodes, "audio", "text", rows, self.classes, self.templates)
         return figures

@@ -51,9 +51,9 @@ class Recipe(FromCheckpoint):
         return terms
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Retrieval on the held-out split, both ways; repeated captions, and all of several, are right."""
+        """Retrieval on the held-out split, both ways; repeated captions and pictures, and all of several, are."""
         rows, nodes, embed = self.data.open(self.data.test), self.modalities(), held_out.of_model(model)
-        figures = crossing.crossing(embed, nodes, "image", "text", rows, ids="text")
+        figures = crossing.crossing(embed, nodes, "image", "text", rows, ids=["image", "text"])
         return figures | self.beside.measure(embed, nodes, rows)
 
 

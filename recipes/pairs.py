@@ -52,9 +52,9 @@ class Recipe(multicl.Run):
         return [Pair("query", "document", objective, mine=self.mine if self.negatives == "mined" else None)]
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Retrieval on the held-out split, both ways; repeated documents are all right."""
+        """Retrieval on the held-out split, both ways; repeated texts are all right."""
         rows, embed = self.data.open(self.data.test), held_out.of_model(model)
-        sides = self.modalities(), "query", "document", rows, "document"
+        sides = self.modalities(), "query", "document", rows, ["query", "document"]
         figures = crossing.crossing(embed, *sides)
         for width in self.matryoshka:
             found = crossing.crossing(held_out.shortened(embed, width), *sides)

@@ -192,7 +192,9 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument(
         "--pairs", nargs="+", default=[], metavar="A-B", help="instead: retrieval between these nodes"
     )
-    evaluate.add_argument("--ids", help="column by whose equal values a found item is right")
+    evaluate.add_argument(
+        "--ids", help="column by whose equal values a found item is right; default: those that share a text or a file"
+    )
     evaluate.add_argument("--k", type=int, help="neighbours that vote; default: 200")
     evaluate.add_argument("--seed", type=int, help="of splits, choices of shots and resampling; default: 0")
     evaluate.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")

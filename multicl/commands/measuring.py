@@ -20,7 +20,7 @@ from multicl.commands.model import opened
 from multicl.commands.subject import Subject
 from multicl.data.ids import label_key
 from multicl.distributed import World
-from multicl.evaluation.crossing import both_ways, by_words, shared
+from multicl.evaluation.crossing import abouts, both_ways, by_words, shared
 from multicl.evaluation.figure import intervals, spread
 from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.launcher import is_main
@@ -42,7 +42,8 @@ class Choices:
     templates: tuple[str, ...] = ("{}",)
     """What is said of a class, {} being its name: "a photo of a {}"; the mean over several is compared."""
     ids: str | None = None
-    """Column by whose equal values items are right, for retrieval; None: the pair's own, or a row's own alone."""
+    """Column by whose equal values items are right, for retrieval; None: the pair's own, or what shares a text or
+    a file with it is."""
     k: int = 200
     """Neighbours that vote."""
     seed: int = 0
@@ -163,7 +164,8 @@ def _retrieval(subject: Subject, choices: Choices) -> Figures:
     found: Figures = {}
     for a, b, own in _couples(subject, choices):
         ids = choices.ids or own
-        sides = shared(subject.parts(a), subject.parts(b), subject.test.column(ids) if ids else None)
+        values = abouts(subject.test, ids or (a, b), subject.model.towers.modalities)
+        sides = shared(subject.parts(a), subject.parts(b), values)
         if not len(sides[0]):
             raise InputError(f"{subject.test.label}: no row has both {a!r} and {b!r}")
         found |= both_ways(a, b, *sides, world=subject.world)

@@ -90,7 +90,8 @@ def evaluate(
     Args:
         run, data, test, columns: as `opened`.
         pairs: instead of the recipe's measures, retrieval between two nodes each, as "image-audio", whether they were
-            trained as a pair or not. ids: a column for these: rows of equal value are all right.
+            trained as a pair or not. ids: a column for these: rows of equal value are all right; None: those that share
+            a text or a file.
 
     Raises:
         InputError: the folder holds no finished run; a pair names no two nodes, or no row has both.
@@ -101,7 +102,8 @@ def evaluate(
         rows, nodes = recipe.data.open(recipe.data.test), model.towers.modalities
         rows.check_mapped(columns or {})
         for pair in pairs:
-            measured |= crossing(of_model(model), nodes, *named(pair, nodes), rows, ids)
+            a, b = named(pair, nodes)
+            measured |= crossing(of_model(model), nodes, a, b, rows, ids or (a, b))
     else:
         measured = recipe.measure(model)
     figures, spans = rounded(measured), intervals(measured)

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from multicl.commands.subject import Subject
 from multicl.data.cells import file_of, is_null
-from multicl.data.equal_files import Files
-from multicl.data.ids import content_ids
 from multicl.data.rows import Rows
 from multicl.evaluation import ranks
+from multicl.evaluation.crossing import abouts, numbered
 from multicl.evaluation.own_views import two_views
 from multicl.graph import column_of
 from multicl.pairs import Pair
@@ -163,13 +162,10 @@ def _crossing(
 ) -> None:
     """Searches both ways, those that go most wrong, and cosines of rows' two sides beside those of different rows."""
     (za, zb), rows = subject.together(a, b)
-    if ids:
-        values = subject.test.column(ids)
-        keys = [f"row {row}" if is_null(values[row]) else str(values[row]) for row in rows]
-    else:  # rows of the same words or file are the same thing
-        cells = subject.cells(b, subject.test)
-        looked = Files() if subject.model.towers.modalities[b].files else None
-        keys = [str(key) for key in content_ids([[cells[row] for row in rows]], rows, [looked])[0]]
+    values = abouts(subject.test, ids or (a, b), subject.model.towers.modalities)
+    assert values is not None
+    about = numbered([values[row] for row in rows])
+    keys = [each if isinstance(each, list) else [each] for each in about]
     for x, y, z, w in ((a, b, za, zb), (b, a, zb, za)):
         found, there = ranks(z, w, keys, keys), [items[y][row] for row in rows]
         order = np.random.default_rng(1).permutation(len(rows)).tolist()
@@ -178,7 +174,7 @@ def _crossing(
         asked = [(i, 5, "") for i in [*hits[: EACH_WAY // 2], *misses[: EACH_WAY // 2]]]
         asked += [(i, 3, f"right at rank {int(found[i]):,}") for i in worst]
         for i, k, split in asked:
-            true = torch.tensor([key == keys[i] for key in keys])
+            true = torch.tensor([not {*key}.isdisjoint(keys[i]) for key in keys])
             search = _found(items[x][rows[i]], w @ z[i], there, true, k, split)
             (shown.failures if split else shown.searches).append(search)
     note = f"Of each direction {EACH_WAY // 2} searches that go right are shown and {EACH_WAY // 2} that do not."
@@ -186,7 +182,7 @@ def _crossing(
     positive = (za * zb).sum(1)
     dice = np.random.default_rng(2)
     i, j = (torch.from_numpy(dice.integers(0, len(rows), 20_000)) for _ in range(2))
-    apart = torch.tensor([keys[p] != keys[q] for p, q in zip(i.tolist(), j.tolist(), strict=True)])
+    apart = torch.tensor([{*keys[p]}.isdisjoint(keys[q]) for p, q in zip(i.tolist(), j.tolist(), strict=True)])
     if bool(apart.any()):
         shown.charts.append(cosines(f"{a} and {b}", positive, (za[i] * zb[j]).sum(1)[apart]))
 

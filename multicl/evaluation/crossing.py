@@ -20,6 +20,7 @@ from multicl.evaluation.geometry import modality_gap
 from multicl.evaluation.held_out import Embed, Figures
 from multicl.evaluation.retrieval import retrieval
 from multicl.evaluation.zero_shot import class_vectors, filled, zero_shot
+from multicl.graph import column_of
 from multicl.types import InputError, Modality, Several
 
 if TYPE_CHECKING:
@@ -38,23 +39,20 @@ def crossing(
     Where a cell holds several captions, each of them searches, and each is right to find.
 
     Args:
-        ids: a column: rows of equal value (or that share one of several) are all right, as captions that repeat are;
-            several columns: those that share a value or a file in any of them; None: a row's own alone.
-        drop: values of the one column whose rows are left out, as training saw them; see `seen`.
+        ids: what else is right to find; see `abouts`.
+        drop: texts, of b: rows that hold one are left out, as training saw them; see `seen`.
 
     Returns:
         "A_to_B_recall@k" for each k, "A_to_B_median_rank" and "A_to_B_map@K" for the last, either way, and "A_B_gap",
         how far apart the two modalities' centres lie, in [0, 2].
 
     Raises:
-        InputError: no row has both; `drop` without one column whose values it may hold.
+        InputError: no row has both.
     """
-    cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in (a, b)]
-    if drop and not isinstance(ids, str):
-        raise InputError(f"drop holds values of one column: ids must name it, not {ids!r}")
-    values = rows.column(ids) if isinstance(ids, str) else _shared(rows, ids, modalities) if ids else None
+    cells = [rows.resolved(column_of(node, modalities[node]), modalities[node].files) for node in (a, b)]
+    values = abouts(rows, ids, modalities)
     there = [i for i in range(len(cells[0])) if all(c[i] is not None for c in cells)]
-    kept = {i for i in there if not (drop and values and drop.intersection(_parts(values[i])))}
+    kept = {i for i in there if not (drop and drop.intersection(_parts(cells[1][i])))}
     if not kept:
         seen_all = ", but for what training saw" if there else ""
         raise InputError(f"{rows.label}: no row has both {a!r} and {b!r}{seen_all}")
@@ -100,6 +98,34 @@ def side(
     return z[good], [whose[at] for at in good]
 
 
+def abouts(rows: Rows, ids: str | Sequence[str] | None, modalities: dict[str, Modality]) -> list[Any] | None:
+    """What each row is about, by which what is found is right; as `shared` takes it.
+
+    Not along chains: of a, b and c, where a shares a text with b and b a file with c, a and c are about two things.
+
+    Args:
+        ids: a column: rows of equal value, or that share one of several in a cell, are all right. Several columns, or
+            nodes, whose columns are meant: those that share a value or a file in any of them; of a node, a text or a
+            file. None: a row's own alone.
+    """
+    if ids is None or isinstance(ids, str):
+        return None if ids is None else rows.column(ids)
+    own = {column_of(node, modality): modality.files for node, modality in modalities.items()}
+    found: list[list[tuple[int, Any]]] = []
+    for number, name in enumerate(ids):
+        column = column_of(name, modalities[name]) if name in modalities else name
+        media = own.get(column, False)
+        cells = rows.resolved(column, media)
+        if media or any(isinstance(cell, dict) for cell in cells):  # copies under other names are one file
+            cells = content_ids([cells], range(len(cells)), [Files() if media else None])[0].tolist()
+        elif column in own:  # numbers that rows share, of a table's, say nothing
+            cells = [[part for part in _parts(cell) if isinstance(part, str)] for cell in cells]
+        found = found or [[] for _ in cells]
+        for row, cell in zip(found, cells, strict=True):
+            row += [(number, part) for part in map(_bare, _parts(cell)) if not is_null(part) and part != ""]
+    return found
+
+
 Abouts = list[int] | list[list[int]]
 """What rows are about, each one thing or several, as `retrieval` takes them."""
 
@@ -112,7 +138,7 @@ def shared(a: Side, b: Side, values: Sequence[Any] | None) -> tuple[Tensor, Tens
             those of a null or an empty list are about their own row; None: every row is.
     """
     rows = sorted(set(a[1]) & set(b[1]))
-    about: dict[int, Any] = dict(zip(rows, _abouts([values[i] for i in rows]) if values else rows, strict=True))
+    about: dict[int, Any] = dict(zip(rows, numbered([values[i] for i in rows]) if values else rows, strict=True))
     (za, ta), (zb, tb) = (
         (z[[at for at, row in enumerate(whose) if row in about]], [about[row] for row in whose if row in about])
         for z, whose in (a, b)
@@ -134,20 +160,19 @@ def both_ways(
 
 def every(
     embed: Embed, modalities: dict[str, Modality], rows: Rows, trained: Sequence[tuple[str, str]],
-    ids: str | None = None, texts: Sequence[str] = (),
+    ids: str | None = None,
 ) -> Figures:  # fmt: skip
     """`crossing` of every two nodes that some row has both of; names begin with "emergent_" where they are no pair.
 
     Args:
-        trained: the pairs of the graph. ids: as `crossing`; None: a text's own, where one of `texts` is of the two.
+        trained: the pairs of the graph. ids: as `crossing`; None: the two nodes.
     """
-    columns = {node: modality.column or node for node, modality in modalities.items()}
+    columns = {node: column_of(node, modality) for node, modality in modalities.items()}
     there = {n: [cell is not None for cell in rows.column(c)] if rows.has(c) else [] for n, c in columns.items()}
     pairs, figures = {frozenset(pair) for pair in trained}, Figures()
     for a, b in combinations(modalities, 2):
         if any(x and y for x, y in zip(there[a], there[b], strict=False)):
-            own = next((columns[node] for node in (a, b) if node in texts), None)
-            found = crossing(embed, modalities, a, b, rows, ids=ids or own)
+            found = crossing(embed, modalities, a, b, rows, ids=ids or (a, b))
             before = "" if frozenset((a, b)) in pairs else "emergent_"
             figures |= {before + name: value for name, value in found.items()}
     return figures
@@ -187,7 +212,7 @@ def classify(
     Raises:
         InputError: no row has a label; a label or number without a name; a template without {}.
     """
-    cells = rows.resolved(modalities[node].column or node, modalities[node].files)
+    cells = rows.resolved(column_of(node, modalities[node]), modalities[node].files)
     labels, names = rows.column(label), names or rows.class_names(label) or ()
     keys = [label_key(value) for value in labels]
     kept = [i for i, (cell, key) in enumerate(zip(cells, keys, strict=True)) if cell is not None and key is not None]
@@ -213,7 +238,7 @@ def by_words(
     return zero_shot(x, class_vectors(prompts, len(classes)), [number[label] for label in labels], world=world)
 
 
-def _abouts(values: Sequence[Any]) -> Abouts:
+def numbered(values: Sequence[Any]) -> Abouts:
     """Values of ids -> numbers, equal where the values are; of several in a list, each one's."""
     first: dict[Any, int] = {}
     if not any(isinstance(value, list | tuple) for value in values):
@@ -224,22 +249,6 @@ def _abouts(values: Sequence[Any]) -> Abouts:
 
 def _bare(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
-
-
-def _shared(rows: Rows, names: Sequence[str], modalities: dict[str, Modality]) -> list[list[tuple[int, Any]]]:
-    """Of each row (column, value or file) that it holds in these columns: rows that share one are right for each other.
-
-    Not along chains: of a, b and c, where a shares a text with b and b a file with c, a and c are about two things.
-    """
-    media = {m.column or node for node, m in modalities.items() if m.files}
-    found: list[list[tuple[int, Any]]] = [[] for _ in range(len(rows))]
-    for number, name in enumerate(names):
-        cells = rows.resolved(name, name in media)
-        if name in media or any(isinstance(cell, dict) for cell in cells):  # copies under other names are one file
-            cells = content_ids([cells], range(len(cells)), [Files() if name in media else None])[0].tolist()
-        for row, cell in zip(found, cells, strict=True):
-            row += [(number, part) for part in map(_bare, _parts(cell)) if not is_null(part) and part != ""]
-    return found
 
 
 def _parts(value: Any) -> Sequence[Any]:

@@ -31,8 +31,7 @@ def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) ->
         source=_in_docstring(source), file=path.name, why=[_in_docstring(line) for line in plan.why],
         imports=imports, title=_title(plan), nodes=nodes, edges=plan.edges, data=_data_code(data),
         held_out=isinstance(data, HoldOut), batch_size=plan.batch_size, steps=steps, chunk=repr("auto"), head=heads,
-        features=alone, label=repr(plan.label) if plan.label else None,
-        crossings=[(a, b, _ids(plan, a, b)) for a, b in plan.crossings],
+        features=alone, label=repr(plan.label) if plan.label else None, crossings=plan.crossings,
         probed=[node.name for node in plan.nodes if node.kind != "text"] or [node.name for node in plan.nodes][:1],
         viewed=viewed(plan), raw=", ".join(f'"{name}"' for name in _raw(plan)),
         k=max(1, min(200, plan.rows // 50)), measured=_measured(plan),
@@ -55,13 +54,6 @@ def _in_docstring(text: str) -> str:
 
 def _title(plan: Plan) -> str:
     return "Pairs: " + ", ".join(f"{edge.a} and {edge.b}" for edge in plan.edges) + "."
-
-
-def _ids(plan: Plan, a: str, b: str) -> str:
-    """The argument by which texts that repeat, and without texts files that do, are all right to find."""
-    (first,), (second,) = ([node for node in plan.nodes if node.name == name] for name in (a, b))
-    texts = [node.column for node in (second, first) if node.kind == "text"]
-    return f", ids={texts[0]!r}" if texts else f", ids={[first.column, second.column]!r}"
 
 
 def _raw(plan: Plan) -> list[str]:

@@ -255,6 +255,30 @@ def test_moco_v3_trains_with_the_papers_loss(launched: Any, tmp_path: Path, reci
     assert found == pytest.approx([2 * 0.2, 2 * 0.2])  # 2 T (ctr(q1, k2) + ctr(q2, k1))
 
 
+class Knows:
+    """A model that knows of every cell what it is about: the word that its name or text ends with."""
+
+    def embed_node(self, node: str, cells: Any, skipped: dict[int, str]) -> torch.Tensor:
+        words = [Path(cell).stem.split()[-1] for cell in cells]
+        return torch.tensor([[float(word == other) for other in ("red", "green", "blue")] for word in words])
+
+
+@pytest.mark.parametrize(
+    ("name", "a", "b"), [("clip", "image", "text"), ("clap", "audio", "text"), ("pairs", "query", "document")]
+)
+def test_rows_of_one_file_or_text_are_all_right_to_find(
+    name: str, a: str, b: str, recipe_of: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "train.csv").write_text("first,second\nx,y\n")
+    rows = [f"{word},{said} {word}\n" for word in ("red", "green", "blue") for said in ("a", "the")]
+    (tmp_path / "test.csv").write_text("".join(["first,second\n", *rows]))
+    for word in ("red", "green", "blue"):
+        (tmp_path / word).write_bytes(word.encode())
+    data = Data(path=str(tmp_path), columns={a: "first", b: "second"})
+    figures = recipe_of(name)(data=data).measure(Knows())
+    assert {figures[f"{way}_recall@1"] for way in (f"{a}_to_{b}", f"{b}_to_{a}")} == {1.0}
+
+
 def test_pairs_at_several_widths(launched: Any, tmp_path: Path) -> None:
     flags = ["--matryoshka", "2", "8", "--head.dim", "16", "--negatives", "hardest"]
     result = launched("pairs", "--run", str(tmp_path / "run"), *flags).result

@@ -29,11 +29,12 @@ def test_texts_that_begin_alike_are_different_things() -> None:
         assert sum(search.right) <= 2  # each text is said of two pictures
 
 
-def test_copies_of_a_file_are_one_thing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("node", "content"), [("audio", media.wav), ("image", media.png)])
+def test_copies_of_a_file_are_one_thing(node: str, content: Any, tmp_path: Path) -> None:
     data = []
     for i in range(4):
-        (tmp_path / f"{i}.wav").write_bytes(media.wav(i % 2))
-        data.append({"text": f"number {i}", "audio": str(tmp_path / f"{i}.wav")})
+        (tmp_path / f"{i}").write_bytes(content(i % 2))
+        data.append({"text": f"number {i}", node: str(tmp_path / f"{i}")})
     shown = show(Subject(found.model(), open_rows(data)))
     assert shown.searches
     for search in shown.searches:
