@@ -71,6 +71,7 @@ def codes(*named: tuple[str, Ids, int]) -> list[Tensor]:
     out = []
     for name, ids, size in named:
         values = list(ids.tolist() if hasattr(ids, "tolist") else ids)
+        values = [value.item() if hasattr(value, "item") else value for value in values]  # numpy's, torch's
         for value in values:
             if not isinstance(value, int | str):
                 raise InputError(f"{name} must be flat and hold ints or strings, got {value!r}")

@@ -57,7 +57,7 @@ def knn_labels(
     """The label that the neighbours of each test row vote for; arguments and errors as `knn_accuracy`."""
     unknown = torch.zeros(len(test), dtype=torch.int64)
     votes, _ = _vote(train, train_labels, test, unknown, k, temperature, chunk, None)
-    values = list(train_labels.tolist() if isinstance(train_labels, Tensor) else train_labels)
+    values = list(train_labels.tolist() if hasattr(train_labels, "tolist") else train_labels)
     names = list(dict.fromkeys(values))  # numbered in order of first appearance
     return [names[vote] for vote in votes.tolist()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def spearman(x: Tensor, y: Tensor) -> float:
     return _correlation(_order("x", x), _order("y", y))
 
 
-def sts_spearman(a: Tensor, b: Tensor, scores: Tensor) -> Figure:
+def sts_spearman(a: Tensor, b: Tensor, scores: Tensor | Sequence[float]) -> Figure:
     """Spearman's correlation of cos(a_i, b_i) with people's scores, over all pairs at once.
 
     The figure of SimCSE (arXiv:2104.08821, appendix B: "all" aggregation); papers print it times 100.
@@ -37,6 +38,7 @@ def sts_spearman(a: Tensor, b: Tensor, scores: Tensor) -> Figure:
         InputError: shapes that do not fit, NaN, or no variance on one side (a collapsed model).
     """
     a, b = paired("a", a, "b", b)
+    scores = _numbers(scores)
     if scores.shape != (len(a),):
         raise InputError(f"scores must be [{len(a)}] as a and b have as many rows, got {list(scores.shape)}")
     cos = (unit(a) * unit(b)).sum(dim=1)
@@ -44,7 +46,7 @@ def sts_spearman(a: Tensor, b: Tensor, scores: Tensor) -> Figure:
     return Figure(_correlation(x, y), len(x), lambda index: _correlation(x[index], y[index]))
 
 
-def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor, parts: Ids) -> Figure:
+def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor | Sequence[float], parts: Ids) -> Figure:
     """The mean of `sts_spearman` within each part of a set, as STS12 to STS16 are made of several.
 
     SimCSE's "mean" aggregation (arXiv:2104.08821, appendix B), which many older papers report; "all" is the rule now.
@@ -53,9 +55,14 @@ def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor, parts: Ids) -> Figur
         parts: [N] ints or strings, the part that each pair is of.
         a, b, scores, and errors: as `sts_spearman`, for every part.
     """
-    (part,) = codes(("parts", parts, len(a)))
+    (part,), scores = codes(("parts", parts, len(a))), _numbers(scores)
     chosen: Sequence[Tensor] = [(part == number).nonzero()[:, 0] for number in range(int(part.max()) + 1)]
     return average_of([sts_spearman(a[i.to(a.device)], b[i.to(b.device)], scores[i.to(scores.device)]) for i in chosen])
+
+
+def _numbers(scores: Tensor | Sequence[float]) -> Tensor:
+    """Of a tensor, an array, a pandas Series or a list; None is NaN."""
+    return scores if isinstance(scores, Tensor) else torch.from_numpy(np.array(scores, dtype=np.float64))
 
 
 def _order(name: str, x: Tensor) -> Tensor:

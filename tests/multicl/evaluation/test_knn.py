@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from multicl.evaluation import knn_accuracy
+from multicl.evaluation import knn_accuracy, knn_labels
 from multicl.types import InputError
 
 
@@ -33,6 +34,17 @@ def test_is_the_vote_by_hand(k, temperature):
     assert got == pytest.approx(want, abs=1e-9)
     named = knn_accuracy(train, [f"c{i}" for i in labels], test, [f"c{i}" for i in truth], k, temperature)
     assert named == got
+
+
+def test_labels_as_data_sets_give_them():
+    """One by one, each is a scalar of numpy or of torch; an array's are told as plain numbers."""
+    x, y = rows(12, 5, 0), [i % 3 for i in range(12)]
+    want = knn_accuracy(x, y, x, y, k=3)
+    for labels in ([*np.array(y)], [*torch.tensor(y)], np.array([*map(str, y)])):
+        assert knn_accuracy(x, labels, x, labels, k=3) == want
+    assert all(type(label) is int for label in knn_labels(x, np.array(y), x))
+    with pytest.raises(InputError, match=r"must be flat and hold ints or strings, got 0\.5"):
+        knn_accuracy(x, [np.float64(0.5)] * 12, x, y)
 
 
 def test_neither_length_nor_a_tiny_temperature_matters():

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -31,6 +32,18 @@ def test_sts_is_the_correlation_of_cosines():
     cos = torch.nn.functional.cosine_similarity(a, b)
     want = stats.spearmanr(cos.numpy(), scores.numpy()).statistic
     assert sts_spearman(a, b * torch.rand(50, 1, generator=draw).add(0.1), scores) == pytest.approx(want, abs=1e-6)
+
+
+def test_scores_may_be_a_list_an_array_or_a_column_of_a_table():
+    a, b = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
+    scores = [0.5, 3.0, 1.0, 2.0, 5.0, 4.0]
+    want = sts_spearman(a, b, torch.tensor(scores))
+    table = pytest.importorskip("pandas").DataFrame({"score": [*scores, 9.0]})
+    for given_as in (scores, tuple(scores), np.array(scores)[::-1][::-1], table.score[:6]):
+        assert sts_spearman(a, b, given_as) == want
+        assert sts_mean_spearman(a, b, given_as, ["x"] * 6) == want
+    with pytest.raises(InputError, match="scores has NaN"):
+        sts_spearman(a, b, [None, *scores[1:]])
 
 
 def test_the_mean_over_parts_is_of_each_by_itself():
