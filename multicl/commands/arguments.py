@@ -27,8 +27,8 @@ EXAMPLES = """examples:
 
 
 MEASURES = (
-    "knn", "linear_probe", "few_shot", "fine_tune", "retrieval", "zero_shot", "sts", "clustering", "alignment",
-    "uniformity", "effective_rank", "modality_gap", "triplets",
+    "knn", "linear_probe", "few_shot", "fine_tune", "retrieval", "retrieval_within", "zero_shot", "sts", "clustering",
+    "alignment", "uniformity", "effective_rank", "modality_gap", "triplets",
 )  # fmt: skip
 """What `multicl.commands.measuring` knows, for --help, which imports nothing heavy."""
 EVAL_EXAMPLES = """examples:

@@ -172,6 +172,13 @@ def _retrieval(subject: Subject, choices: Choices) -> Figures:
     return found
 
 
+def _retrieval_within(subject: Subject, choices: Choices) -> Figures:
+    def one(node: str) -> Figures:
+        return measure.retrieval_within(*subject.labelled(node, choices.label), world=subject.world)
+
+    return _each(subject, choices, one)
+
+
 def _triplets(subject: Subject, choices: Choices) -> Figures:
     """Of three chosen nodes, or of every pair that has explicit negatives."""
     there, chosen = subject.nodes(), _chosen(subject, choices)
@@ -228,9 +235,9 @@ def _modality_gap(subject: Subject, choices: Choices) -> Figures:
 
 MEASURES: dict[str, Callable[[Subject, Choices], Figures]] = {
     "knn": _knn, "linear_probe": _linear_probe, "few_shot": _few_shot, "fine_tune": _fine_tune,
-    "retrieval": _retrieval, "zero_shot": _zero_shot, "sts": _sts, "clustering": _clustering,
-    "alignment": _alignment, "uniformity": _uniformity, "effective_rank": _effective_rank,
-    "modality_gap": _modality_gap, "triplets": _triplets,
+    "retrieval": _retrieval, "retrieval_within": _retrieval_within, "zero_shot": _zero_shot, "sts": _sts,
+    "clustering": _clustering, "alignment": _alignment, "uniformity": _uniformity,
+    "effective_rank": _effective_rank, "modality_gap": _modality_gap, "triplets": _triplets,
 }  # fmt: skip
 """Name on the command line -> measure."""
 

@@ -9,6 +9,7 @@ from multicl.evaluation.linear_probe import Probe, linear_probe, logistic_regres
 from multicl.evaluation.retrieval import ranks, retrieval
 from multicl.evaluation.sts import spearman, sts_mean_spearman, sts_spearman
 from multicl.evaluation.triplets import triplet_accuracy
+from multicl.evaluation.within import retrieval_within
 from multicl.evaluation.zero_shot import class_vectors, filled, zero_shot, zero_shot_accuracy
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "normalized_mutual_information",
     "ranks",
     "retrieval",
+    "retrieval_within",
     "spearman",
     "spread",
     "sts_mean_spearman",

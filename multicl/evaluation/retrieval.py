@@ -154,6 +154,8 @@ def retrieval(
 ) -> dict[str, float]:
     """How well queries find their items, with many-to-many truth; arguments and errors as `ranks`.
 
+    Of one set, where each row would find itself, see `retrieval_within`.
+
     Args:
         ks: a query is a hit at k if any of its k nearest items is true; its nDCG at k (Jarvelin and Kekalainen
             2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give; its average

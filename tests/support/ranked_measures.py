@@ -15,7 +15,16 @@ from multicl.data.rows import open_rows
 from multicl.distributed import World
 from multicl.evaluation import knn_accuracy, retrieval, zero_shot_accuracy
 
-NAMES = ("knn", "linear_probe", "retrieval", "clustering", "alignment", "uniformity", "modality_gap")
+NAMES = (
+    "knn",
+    "linear_probe",
+    "retrieval",
+    "retrieval_within",
+    "clustering",
+    "alignment",
+    "uniformity",
+    "modality_gap",
+)
 
 
 def figures(model: str) -> dict[str, Any]:

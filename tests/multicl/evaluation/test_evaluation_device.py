@@ -48,6 +48,7 @@ MEASURES: dict[str, Callable[[Callable[[torch.Tensor], torch.Tensor]], Any]] = {
         put(TRAIN), put(LABELS), put(TEST), put(OF_TEST), shots=(1, 4), repeats=2
     ),
     "retrieval": lambda put: evaluation.retrieval(put(TEST), put(TRAIN), put(OF_TEST), put(LABELS)),
+    "retrieval within": lambda put: evaluation.retrieval_within(put(TRAIN), put(LABELS)),
     "zero-shot": lambda put: evaluation.zero_shot(put(TEST), put(PROMPTS), put(OF_TEST)),
     "clustering": lambda put: evaluation.clustering(put(TRAIN), put(LABELS)),
     "sts": lambda put: evaluation.sts_spearman(put(TRAIN[:60]), put(TEST), put(torch.arange(60.0))),
