@@ -6,8 +6,8 @@ python recipes/pairs.py --data.path wordnet/ --data.columns query term document 
     --data.split "train[:10000]" --train.steps 400 --mine.every 100 --mine.start 100
 
 Measured with the second command on 5,000 held-out WordNet terms, a bag of hashed words as encoder, seed 0: a term
-finds its definition first / among ten in 10.7 / 19.5 %. The same steps with --negatives batch 10.7 / 19.6, hardest
-11.0 / 19.2, and with --hardest.k 8 10.0 / 17.5; untrained 7.3 / 13.2. One sigma is 0.4 / 0.6: hard negatives gain this
+finds a definition of it first / among ten in 11.1 / 19.9 %. The same steps with --negatives batch 11.0 / 20.0, hardest
+11.4 / 19.7, and with --hardest.k 8 10.4 / 18.1; untrained 7.6 / 13.6. One sigma is 0.4 / 0.6: hard negatives gain this
 encoder nothing.
 """
 
