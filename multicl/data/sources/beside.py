@@ -1,4 +1,4 @@
-"""Where a table's pictures and sounds are: beside it, or in a folder inside it or next to it (images/, ../audio/)."""
+"""Where a table's pictures and sounds are: beside it, or in a folder inside it, next to it (../audio/) or above it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,20 @@ def home_of(names: Sequence[str], folder: Path) -> Path | None:
     """Where the files of a table are that lies in `folder`; a line is logged where it is beyond the table's.
 
     Where none of them is beside the table, it is the one folder inside the table's that holds most of them, or else the
-    one folder next to it that holds all, if their names are LONG. None: there is none, or two.
+    one folder next to it that holds all, if their names are LONG. Names with a folder in them may begin at any folder
+    above the table's, or where the program was started. None: there is none, or two.
     """
     if not names or _held(names, folder):
         return folder if names else None
     inside = {home: _held(names, home) for home in folders(folder)}
     if any(inside.values()):
         return _only([home for home, held in inside.items() if held == max(inside.values())])
-    if min(len(Path(name).stem) for name in names) < LONG:
-        return None
-    own = folder.resolve()
-    beyond = _only([home for home in folders(own.parent) if home != own and _held(names, home) == len(names)])
+    own, beyond = folder.resolve(), None
+    if min(len(Path(name).stem) for name in names) >= LONG:
+        beyond = _only([home for home in folders(own.parent) if home != own and _held(names, home) == len(names)])
+    if beyond is None and all(len(Path(name).parts) > 1 for name in names):
+        above = (home for home in (*own.parents, Path.cwd()) if _held(names, home) == len(names))
+        beyond = next(above, None)
     if beyond and beyond not in _TOLD:
         _TOLD.add(beyond)
         log.warning("files that %s names (%s ...) are read from %s", folder, names[0], beyond)

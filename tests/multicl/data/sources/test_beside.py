@@ -97,3 +97,29 @@ def test_other_cells_are_no_such_files(tmp_path: Path, cell: object) -> None:
     (media(tmp_path / "images") / "0.jpg").write_bytes(b"")
     assert folder_of_media([{"file": cell}], tmp_path) == tmp_path
     assert folder_of_media([{"file": cell, "other": "0.jpg"}], tmp_path) == tmp_path / "images"
+
+
+@pytest.mark.parametrize("where", ["", "tables", "tables/more"])
+def test_paths_with_a_folder_begin_above_the_table(
+    tmp_path: Path, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that were written where a program was started are of a folder above, as a rule."""
+    for name in ("0.jpg", "1.jpg"):
+        (media(tmp_path / "images" / "all", range(0)) / name).write_bytes(b"")
+    (home := tmp_path / "images" / where).mkdir(parents=True, exist_ok=True)
+    rows = [{"file": f"images/all/{i}.jpg"} for i in range(2)]
+    assert folder_of_media(rows, home) == tmp_path
+    assert f"are read from {tmp_path}" in caplog.text
+    assert folder_of_media([*rows, {"file": "images/all/gone.jpg"}], home) == home
+    assert folder_of_media([{"file": "0.jpg"}], home / "deep") == home / "deep"
+
+
+def test_paths_with_a_folder_begin_where_the_program_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media(tmp_path / "my" / "work" / "images")
+    (tmp_path / "tables").mkdir()
+    rows = [{"file": "images/sound-000.jpg"}]
+    assert folder_of_media(rows, tmp_path / "tables") == tmp_path / "tables"
+    monkeypatch.chdir(tmp_path / "my" / "work")
+    assert folder_of_media(rows, tmp_path / "tables") == tmp_path / "my" / "work"
