@@ -50,6 +50,12 @@ def home_of(names: Sequence[str], folder: Path) -> Path | None:
     return beyond
 
 
+def holds_all(names: Sequence[str], folder: Path) -> bool:
+    """Whether one folder is found that has every file which a table in `folder` names."""
+    home = home_of(names, folder)
+    return home is not None and _held(names, home) == len(names)
+
+
 def _only(homes: list[Path]) -> Path | None:
     return homes[0] if len(homes) == 1 else None
 

@@ -6,15 +6,16 @@ LJSpeech's metadata.csv has both: "LJ001-0001|Printing, in the only sense ...", 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from multicl.data.cells import LONGEST
-from multicl.data.sources.beside import LONG, ROWS, folders, home_of, is_file_name
+from multicl.data.sources.beside import LONG, ROWS, folders, holds_all, home_of, is_file_name
 from multicl.data.sources.folders import medium_ends
+from multicl.data.sources.places import places
 from multicl.data.sources.separators import OTHERS
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ def told(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the CSV builder for what the first of local files tells; empty: nothing.
 
     Where the first line has a link, or the name of a picture or sound that is there, it names no columns; these are
-    called "0", "1", ... Where none of them names files, those of a column may lack their end, which all get.
+    called "0", "1", ... Where none of them names files, those of a column may lack their end, which all get. Where
+    files are found in several folders, or have Windows' separators, cells become their paths.
 
     Args:
         how: what pandas reads them with.
@@ -34,19 +36,42 @@ def told(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     folder, (first, *others) = files[0].parent, rows
     changes: dict[str, Any] = {}
-    ended = any(map(is_file_name, (*first, *others[0])))
-    column, end = (None, "") if ended else _without_end(others, folder)
-    if any(_is_link(cell) or (is_file_name(cell) and home_of([cell], folder)) for cell in first) or (
-        column is not None and home_of([first[column] + end], folder)
+    mends = _mends(first, others, folder)
+    if any(_is_link(cell) or (is_file_name(cell) and home_of([cell], folder)) for cell in first) or any(
+        home_of([mend(first[at]) or ""], folder) for at, (mend, _) in mends.items()
     ):
         names = [str(number) for number in range(len(first))]
         changes = {"header": None, "names": names}
         _tell(f"{files[0]}: the first line is a row and names no columns; they are called {', '.join(names)}")
         first = names
-    if column is not None:
-        changes["converters"] = {first[column]: partial(with_end, end)}
-        _tell(f"{files[0]}: column {first[column]!r} names files without their end, which is taken to be {end}")
+    for at, (mend, line) in mends.items():
+        changes.setdefault("converters", {})[first[at]] = mend
+        _tell(f"{files[0]}: column {first[at]!r} names files {line}")
     return changes
+
+
+def _mends(
+    first: Sequence[str], rows: Sequence[Sequence[str]], folder: Path
+) -> dict[int, tuple[Callable[[str], str | None], str]]:
+    """Of columns that name files, but not as they are: what makes their paths of cells, and in words what is amiss."""
+    columns = [*enumerate(map(list, zip(*rows, strict=True)))]
+    if any(map(is_file_name, (*first, *rows[0]))):
+        there = [(at, list(filter(None, cells))) for at, cells in columns]
+        ended = [(at, cells, "") for at, cells in there if cells and all(map(is_file_name, cells))]
+    else:
+        ended = [(at, cells, end) for at, cells in columns if (end := _end_of(cells, folder))]
+        ended = ended if len(ended) == 1 else []  # of two, one may be labels
+    found: dict[int, tuple[Callable[[str], str | None], str]] = {}
+    for at, cells, end in ended:
+        without = f"without their end, which is taken to be {end}" if end else ""
+        if holds_all([cell + end for cell in cells], folder):
+            if end:
+                found[at] = partial(with_end, end), without
+        elif holds_all([with_slashes(cell) or "" for cell in cells], folder):
+            found[at] = with_slashes, "with \\ between folders, which is taken for /"
+        elif paths := places(cells, folder, end):
+            found[at] = partial(placed, paths), " ".join(filter(None, [without, "that lie in several folders"]))
+    return found
 
 
 def separator_of_files(file: Path) -> str | None:
@@ -68,6 +93,16 @@ def with_end(end: str, cell: str) -> str | None:
     return cell + end if cell else None
 
 
+def with_slashes(cell: str) -> str | None:
+    """A path as Windows has it, as others do; None where there is none."""
+    return cell.replace("\\", "/") or None
+
+
+def placed(paths: Mapping[str, str], cell: str) -> str | None:
+    """A file's path; what is not among these paths as it is, None where there is none."""
+    return paths.get(cell, cell) or None
+
+
 def _first(file: Path, how: Mapping[str, Any]) -> list[list[str]]:
     """The first line, and some after it; empty: they cannot be read."""
     import pandas
@@ -85,22 +120,13 @@ def _is_link(cell: str) -> bool:
     return "://" in cell and len(cell.split()) == 1
 
 
-def _without_end(rows: Sequence[Sequence[str]], folder: Path) -> tuple[int | None, str]:
-    """The one column whose cells are names of files but for their end, and this; None: there is none, or two."""
-    found = [(at, end) for at, cells in enumerate(zip(*rows, strict=True)) if (end := _end_of(cells, folder))]
-    return found[0] if len(found) == 1 else (None, "")
-
-
 def _end_of(names: Sequence[str], folder: Path) -> str:
-    """What all names lack to be files of one folder; empty: they are none. Short ones may be labels if they repeat."""
+    """What all names lack to be files; empty: they are none. Short ones may be labels if they repeat."""
     if any(not name or "." in name or len(name.split()) > 1 or len(name) > LONGEST for name in names):
         return ""
     short = min(map(len, names)) < LONG
     if short and len({*names}) < len(names):
         return ""
     homes = [folder, *folders(folder), *([] if short else folders(folder.resolve().parent))]
-    for end in medium_ends():
-        home = next((home for home in homes if (home / f"{names[0]}{end}").is_file()), None)
-        if home is not None and all((home / f"{name}{end}").is_file() for name in names):
-            return end
-    return ""
+    ends = (end for end in medium_ends() if all(any((h / f"{n}{end}").is_file() for h in homes) for n in names))
+    return next(ends, "")

@@ -60,7 +60,7 @@ def refuse_mixed(folder: Path) -> None:
         InputError: pictures and sounds, either and archives, or two kinds of tables, each of which would be rows were
             it alone.
     """
-    if _says_its_files(folder) or not _clash(_examples(_walk(folder))):
+    if _says_its_files(folder) or not _clash(_examples(walk(folder))):
         return
     examples = _examples(_candidates(folder))  # asked only now, as it takes long in a large folder
     if clash := _clash(examples):
@@ -91,7 +91,7 @@ def passed_over(folder: Path, rows: int | None) -> list[str]:
         for name in beside
         if name not in ImageFolder.METADATA_FILENAMES and (_kind(name) or "").endswith("tables")
     ]
-    walked = list(_walk(folder))
+    walked = list(walk(folder))
     lines += [line] if (line := captions_beside(folder, walked)) else []
     metadata = next((name for name in beside if name in ImageFolder.METADATA_FILENAMES), None)
     files = sum(_kind(file) in _MEDIA for file in walked) if metadata else 0
@@ -108,7 +108,7 @@ def captions_beside(folder: Path, files: Sequence[str] | None = None) -> str | N
     Args:
         files: all that the folder holds, where the caller has walked it.
     """
-    files = list(_walk(folder)) if files is None else files
+    files = list(walk(folder)) if files is None else files
     texts = [file for file in files if _end(file) == ".txt"]
     media = {file.rpartition(".")[0] for file in files if _kind(file) in _MEDIA} if texts else set()
     texts = [file for file in texts if file.rpartition(".")[0] in media]
@@ -124,7 +124,7 @@ def unread(folder: Path) -> list[str]:
     """The pictures and the sounds in a folder that are no rows, a line each: how many, and the way out."""
     kinds = {end: kind for kind, ends in _UNREAD.items() for end in ends if end not in _kinds()}
     found: dict[str, list[str]] = {kind: [] for kind in _UNREAD}
-    for file in _walk(folder):
+    for file in walk(folder):
         if (kind := kinds.get(_end(file))) and not file.rpartition(os.sep)[2].startswith((".", "__")):
             found[kind].append(file)
     lines = []
@@ -192,7 +192,8 @@ def _kinds() -> dict[str, str]:
     return _KINDS | media
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def walk(folder: Path) -> Iterator[str]:
+    """The path of every file below a folder, of each folder in the order of their names."""
     for home, _, names in os.walk(folder):
         yield from (f"{home}{os.sep}{name}" for name in sorted(names))
 

@@ -113,3 +113,18 @@ def test_a_txt_may_be_a_table_of_files(tmp_path: Path, sep: str) -> None:
     file.write_text("a text, of which\ngone.jpg, is a part\n")
     assert open_rows(file).column("text") == ["a text, of which", "gone.jpg, is a part"]
     gc.collect()
+
+
+def test_windows_separators_are_read_where_files_are_there_with_others(tmp_path: Path) -> None:
+    media(tmp_path / "images", [f"{i}.jpg" for i in range(COUNT)])
+    paths = [f"images\\{i}.jpg" for i in range(COUNT)]
+    lines = [f"{path},{'' if i % 2 else path},a\\b {i}\n" for i, path in enumerate(paths)]
+    (tmp_path / "a.csv").write_text("one,two,text\n" + "".join(lines) + ",,c\n")
+    rows = open_rows(tmp_path / "a.csv")
+    assert files(rows, "one") == [f"{i}.jpg" for i in range(COUNT)]
+    assert files(rows, "two") == [f"{i}.jpg" for i in range(0, COUNT, 2)]
+    assert rows.column("text")[1] == "a\\b 1"
+    assert rows.column("one")[-1] is None
+    (tmp_path / "b.csv").write_text("one\n" + "".join(f"C:\\images\\{i}.jpg\n" for i in range(COUNT)))
+    assert open_rows(tmp_path / "b.csv").column("one")[0] == "C:\\images\\0.jpg"
+    gc.collect()
