@@ -5,6 +5,7 @@ LJSpeech's metadata.csv has both: "LJ001-0001|Printing, in the only sense ...", 
 
 from __future__ import annotations
 
+import csv
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
@@ -16,7 +17,8 @@ from multicl.data.cells import LONGEST
 from multicl.data.sources.beside import LONG, ROWS, folders, holds_all, home_of, is_file_name
 from multicl.data.sources.folders import medium_ends
 from multicl.data.sources.places import places
-from multicl.data.sources.separators import OTHERS
+from multicl.data.sources.separators import OTHERS, quotes_are_letters, separator
+from multicl.data.sources.tables import is_empty
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,21 @@ def _mends(
         elif paths := places(cells, folder, end):
             found[at] = partial(placed, paths), " ".join(filter(None, [without, "that lie in several folders"]))
     return found
+
+
+def table_of(folder: Path) -> Path | None:
+    """A folder's metadata.csv that names files, but in no column file_name, as `datasets` asks of one; else None."""
+    file = folder / "metadata.csv"
+    if not file.is_file() or is_empty(file):
+        return None
+    sep = separator([file]) or ","
+    how = {"sep": sep, "quoting": csv.QUOTE_NONE if quotes_are_letters([file], sep) else csv.QUOTE_MINIMAL}
+    first, *others = _first(file, how) or [[]]
+    if not others or any(name.endswith(("file_name", "file_names")) for name in first):
+        return None
+    columns = map(list, zip(*others, strict=True))
+    named = any(all(map(is_file_name, cells)) and home_of(cells, folder) for cells in columns)
+    return file if named or _mends(first, others, folder) else None
 
 
 def separator_of_files(file: Path) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from multicl.data.sources.beside import ROWS, folder_of_media
-from multicl.data.sources.first_lines import separator_of_files, told
+from multicl.data.sources.first_lines import separator_of_files, table_of, told
 from multicl.data.sources.folders import FOLDERS, captions_beside, refuse_links, refuse_mixed, unread
 from multicl.data.sources.hub import offline_if_unreachable
 from multicl.data.sources.integers import whole_columns
@@ -42,6 +42,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     if streaming and "[" in split:
         raise InputError(f"a stream has no slices: split {split!r} needs the data without streaming")
     path, url, part = Path(name).expanduser(), "://" in name, split
+    if path.is_dir() and (table := table_of(path)):
+        return open_named(str(table), split, config, streaming)
     files = files_of(name, path, url)
     suffix = suffix_of(files[0] if files else path)
     if files or (url and suffix in TABLES):

@@ -23,7 +23,8 @@ def media(folder: Path, names: list[str]) -> None:
 
 
 def files(rows: Rows, column: str) -> list[str]:
-    return [Path(path).name for path in rows.resolved(column, files=True) if path and Path(path).is_file()]
+    found = (cell["path"] if isinstance(cell, dict) else cell for cell in rows.resolved(column, files=True))
+    return [Path(path).name for path in found if path and Path(path).is_file()]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -37,13 +38,29 @@ def test_ljspeech_has_neither_names_of_columns_nor_ends_of_files(
     (tmp_path / "metadata.csv").write_text("".join(lines))
     with caplog.at_level(logging.WARNING):
         rows = open_rows(tmp_path / "metadata.csv", streaming=streaming)
-        open_rows(tmp_path / "metadata.csv", streaming=streaming)
+        assert open_rows(tmp_path, streaming=streaming).names == rows.names  # its folder
     assert rows.names == ["0", "1", "2"]
     assert [(row["0"], row["1"]) for row in rows] == [(f"{n}.wav", t) for n, t in zip(names, texts, strict=True)]
     assert rows.base == tmp_path / "wavs"
     nameless, endless = caplog.messages
     assert "metadata.csv: the first line is a row and names no columns; they are called 0, 1, 2" in nameless
     assert "column '0' names files without their end, which is taken to be .wav" in endless
+    gc.collect()
+
+
+@pytest.mark.parametrize("names", ["path,text", "id,text", "file_name,text"])
+def test_metadata_of_a_folder_may_call_its_files_otherwise(tmp_path: Path, names: str) -> None:
+    """`datasets` asks for a column file_name."""
+    end = "" if names.startswith("id") else ".png"
+    media(tmp_path / "images", [f"{i}.png" for i in range(COUNT)])
+    lines = [f"{'images/' if end else ''}{i}{end},a text {i}\n" for i in range(COUNT)]
+    (tmp_path / "metadata.csv").write_text("".join([names, "\n", *lines]))
+    rows = open_rows(tmp_path)
+    column = names.partition(",")[0].replace("file_name", "image")
+    assert rows.names == [column, "text"]
+    assert files(rows, column) == [f"{i}.png" for i in range(COUNT)]
+    with pytest.raises(InputError, match="split"):
+        open_rows(tmp_path, split="test")
     gc.collect()
 
 
