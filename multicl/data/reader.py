@@ -22,7 +22,7 @@ from multicl.data.equal_files import Files
 from multicl.data.rows import Row, Rows
 from multicl.data.scores import Scores
 from multicl.data.slice import Skipped, Slice, negatives_of
-from multicl.data.sources.folders import unread_beside
+from multicl.data.sources.unread import unread_beside
 from multicl.data.store import Store
 from multicl.graph import Term, column_of, pairs_of, targets_of
 from multicl.pairs import Pair

@@ -20,7 +20,8 @@ from multicl.copies import caution, copies
 from multicl.data.hold_out import HoldOut
 from multicl.data.loading import Data
 from multicl.data.rows import Rows
-from multicl.data.sources.folders import FOLDERS, passed_over, unread_beside
+from multicl.data.sources.folders import FOLDERS, passed_over
+from multicl.data.sources.unread import no_classes, unread_beside
 from multicl.files import check_writable
 from multicl.fit.columns import columns_of
 from multicl.fit.plan import Plan, plan
@@ -201,7 +202,8 @@ def _cautions(chosen: Plan, data: Data, rows: Rows, held: Rows) -> list[str]:
     reader, folder = getattr(getattr(rows.data, "info", None), "builder_name", None), Path(data.path or "").expanduser()
     if reader in FOLDERS and folder.is_dir():
         whole = isinstance(data, HoldOut) and data.split == "train"
-        said += passed_over(folder, len(rows) + len(held) if whole else None)
+        beside = passed_over(folder, len(rows) + len(held) if whole else None)
+        said += [*beside, *([] if chosen.label else no_classes(rows.data, folder))]
     if len(held) < FEW and (chosen.crossings or viewed(chosen)):
         chance = min(1, 10 / len(held))
         said.append(f"{len(held)} held-out rows are few: figures are rough, and recall@10 is {chance:.0%} by chance")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import Any
 
 from multicl.data.cells import LONGEST, resolve_path
 from multicl.data.sources.folders import is_medium
-
-log = logging.getLogger(__name__)
-_TOLD = set[Path]()
+from multicl.data.sources.told import tell
 
 ROWS = 8
 """First rows whose paths are looked for."""
@@ -44,9 +41,8 @@ def home_of(names: Sequence[str], folder: Path) -> Path | None:
     if beyond is None and all(len(Path(name).parts) > 1 for name in names):
         above = (home for home in (*own.parents, Path.cwd()) if _held(names, home) == len(names))
         beyond = next(above, None)
-    if beyond and beyond not in _TOLD:
-        _TOLD.add(beyond)
-        log.warning("files that %s names (%s ...) are read from %s", folder, names[0], beyond)
+    if beyond:
+        tell(f"files that {folder} names ({names[0]} ...) are read from {beyond}")
     return beyond
 
 

@@ -6,9 +6,8 @@ LJSpeech's metadata.csv has both: "LJ001-0001|Printing, in the only sense ...", 
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from multicl.data.sources.folders import medium_ends
 from multicl.data.sources.places import places
 from multicl.data.sources.separators import OTHERS, quotes_are_letters, separator
 from multicl.data.sources.tables import is_empty
-
-log = logging.getLogger(__name__)
+from multicl.data.sources.told import tell
 
 
 def told(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,11 +42,11 @@ def told(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
     ):
         names = [str(number) for number in range(len(first))]
         changes = {"header": None, "names": names}
-        _tell(f"{files[0]}: the first line is a row and names no columns; they are called {', '.join(names)}")
+        tell(f"{files[0]}: the first line is a row and names no columns; they are called {', '.join(names)}")
         first = names
     for at, (mend, line) in mends.items():
         changes.setdefault("converters", {})[first[at]] = mend
-        _tell(f"{files[0]}: column {first[at]!r} names files {line}")
+        tell(f"{files[0]}: column {first[at]!r} names files {line}")
     return changes
 
 
@@ -81,14 +79,19 @@ def table_of(folder: Path) -> Path | None:
     file = folder / "metadata.csv"
     if not file.is_file() or is_empty(file):
         return None
-    sep = separator([file]) or ","
-    how = {"sep": sep, "quoting": csv.QUOTE_NONE if quotes_are_letters([file], sep) else csv.QUOTE_MINIMAL}
-    first, *others = _first(file, how) or [[]]
+    first, *others = first_rows(file) or [[]]
     if not others or any(name.endswith(("file_name", "file_names")) for name in first):
         return None
     columns = map(list, zip(*others, strict=True))
     named = any(all(map(is_file_name, cells)) and home_of(cells, folder) for cells in columns)
     return file if named or _mends(first, others, folder) else None
+
+
+def first_rows(file: Path) -> list[list[str]]:
+    """The first line of a local CSV, and some after it; empty: they cannot be read."""
+    sep = "\t" if file.suffix.lower() == ".tsv" else separator([file]) or ","
+    quoting = csv.QUOTE_NONE if quotes_are_letters([file], sep) else csv.QUOTE_MINIMAL
+    return _first(file, {"sep": sep, "quoting": quoting})
 
 
 def separator_of_files(file: Path) -> str | None:
@@ -97,12 +100,6 @@ def separator_of_files(file: Path) -> str | None:
         second = "".join(islice(lines, 1, 2)).strip()  # the first may name columns
     starts = {sep: second.partition(sep)[0] for sep in (",", *OTHERS) if sep in second}
     return next((sep for sep, name in starts.items() if is_file_name(name) and home_of([name], file.parent)), None)
-
-
-@cache
-def _tell(line: str) -> None:
-    """Once: a table is opened several times."""
-    log.warning(line)
 
 
 def with_end(end: str, cell: str) -> str | None:

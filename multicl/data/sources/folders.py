@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from multicl.types import InputError
 
@@ -71,7 +70,10 @@ def refuse_mixed(folder: Path) -> None:
         if other == _ZIPS:
             why = "and `datasets` would find no classes: unpack them, or put them elsewhere"
         elif one in _MEDIA:
-            why += "put one kind into another folder, or name pairs of them in a table, as two columns of paths"
+            why += (
+                "name a folder of one kind alone, put one into another folder, or name pairs of them in a table, as "
+                "two columns of paths"
+            )
         else:
             why += f"name the files (such as '{file.parent}/*{end}'), or put one kind into another folder"
         raise InputError(f"{folder} holds {one} ({examples[one]}) and {other} ({examples[other]}), {why}")
@@ -139,15 +141,6 @@ def _end(file: str) -> str:
     return "." + file.rpartition(".")[2].lower()
 
 
-def unread_beside(data: Any, base: Path | None) -> list[str]:
-    """The same of the folder of pictures or sounds that these data are; where metadata.csv names the rows, nothing."""
-    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
-
-    if base is None or getattr(getattr(data, "info", None), "builder_name", None) not in FOLDERS:
-        return []
-    return [] if any((base / name).exists() for name in ImageFolder.METADATA_FILENAMES) else unread(base)
-
-
 def _clash(kinds: Iterable[str]) -> tuple[str, str] | None:
     """Two kinds that are never one set."""
     pairs = combinations(sorted(kinds), 2)
@@ -175,6 +168,15 @@ def _kind(file: str) -> str | None:
 def is_medium(file: str) -> bool:
     """Whether a file's name says that it is a picture or a sound."""
     return _kind(file) in _MEDIA
+
+
+def media_in(folder: Path) -> dict[str, list[str]]:
+    """The pictures and the sounds below a folder, but for hidden ones."""
+    found: dict[str, list[str]] = {kind: [] for kind in sorted(_MEDIA)}
+    for file in walk(folder):
+        if (kind := _kind(file)) in found and not file.rpartition(os.sep)[2].startswith((".", "__")):
+            found[kind].append(file)
+    return found
 
 
 def medium_ends() -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from multicl.data.sources.beside import ROWS, folder_of_media
 from multicl.data.sources.first_lines import separator_of_files, table_of, told
 from multicl.data.sources.folders import FOLDERS, captions_beside, refuse_links, refuse_mixed, unread
+from multicl.data.sources.hidden import hidden_media, refuse_unnamed
 from multicl.data.sources.hub import offline_if_unreachable
 from multicl.data.sources.integers import whole_columns
 from multicl.data.sources.json_lists import chosen, lines_of, lists_in, only_lists
@@ -84,7 +85,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
     let_sounds_pass()
     try:
         with nullcontext() if files or base or url else offline_if_unreachable(name):
-            builder = _builder(what, options)
+            builder = _of_folder(base, what, options) if base and not files else _builder(what, options)
             if not streaming:
                 builder.download_and_prepare()
                 _check_split(name, part, list(builder.info.splits or ()))
@@ -102,11 +103,11 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         raise InputError(f"cannot read {name!r} (split {split!r}): {why}") from error
     if base and not files and data.info.builder_name in FOLDERS:
         refuse_links(base)
-    if base and not files and data.info.builder_name == "text" and (line := captions_beside(base)):
-        raise InputError(line)
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")
     if base and data.info.builder_name not in FOLDERS:
+        if not (files or streaming):
+            refuse_unnamed(base, data)
         base = folder_of_media(_beginning(data, builder, ROWS) if streaming else data, base)
     return with_captions(data), base, label
 
@@ -137,6 +138,28 @@ def _check_split(name: str, split: str, there: list[str]) -> None:
             f"{name} has no split {missing[0]!r}; it has {there}. Give the path of other data (--data.test PATH), or "
             f"parts of these, in their order (--data.split '{there[0]}[:90%]' --data.test '{there[0]}[90%:]')"
         )
+
+
+def _of_folder(folder: Path, what: str, options: Mapping[str, Any]) -> Any:
+    """What `datasets` reads a folder with: its media, also where it would choose texts alone, or files of no kind.
+
+    Raises:
+        InputError: the texts are captions, or see `hidden_media`.
+    """
+    from datasets.exceptions import DataFilesNotFoundError
+
+    try:
+        builder = _builder(what, options)
+    except DataFilesNotFoundError:
+        if (found := hidden_media(folder, ())) is None:
+            raise
+        return _builder(*found)
+    if builder.name != "text":
+        return builder
+    if line := captions_beside(folder):
+        raise InputError(line)
+    found = hidden_media(folder, (file for part in builder.config.data_files.values() for file in part))
+    return _builder(*found) if found else builder
 
 
 def _builder(what: str, options: Mapping[str, Any]) -> Any:

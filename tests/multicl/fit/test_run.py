@@ -277,13 +277,15 @@ def test_captions_beside_pictures_that_nothing_reads_are_told(
 ) -> None:
     folder = tmp_path / "pets"
     folder.mkdir()
+    (folder / "more").mkdir()
     for i in range(24):
-        (folder / f"{i}.png").write_bytes(media.png(i % 2, seed=i))
+        (folder / ("more" * (i % 2)) / f"{i}.png").write_bytes(media.png(i % 2, seed=i))
     (folder / "captions.csv").write_text("image,caption\n" + "".join(f"{i}.png,a pet, {i}\n" for i in range(24)))
     (folder / "more.heic").write_bytes(b"a picture")
     fit(str(folder), tmp_path / "run", minutes=0.001, dry_run=True)
     said = capsys.readouterr().out
     assert f"  1 .heic are left out ({folder / 'more.heic'} ...): write them as .png" in said
+    assert "no classes are read: they would be the folders that hold the files" in said
     assert f"captions.csv beside them is not read: to read it, and the files that it names, name it ({folder}" in said
 
 

@@ -1,0 +1,75 @@
+"""Pictures and sounds that `datasets` would not see: other files of their folder are called as splits are.
+
+It takes these alone: Speech Commands' testing_list.txt, CUB's train_test_split.txt, ESC-50's tests/, Food-101's meta/.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from multicl.data.sources.beside import ROWS, is_file_name
+from multicl.data.sources.folders import media_in
+from multicl.data.sources.told import tell
+from multicl.types import InputError
+
+_BUILDERS = {"pictures": "imagefolder", "sounds": "audiofolder"}
+
+
+def hidden_media(folder: Path, chosen: Iterable[Any]) -> tuple[str, dict[str, Any]] | None:
+    """How `datasets` opens a folder's pictures or sounds, of which there are more than it chose; None: there are not.
+
+    Args:
+        chosen: the files that it would read, neither media nor tables.
+
+    Raises:
+        InputError: they lie at several depths, as pictures and masks do, and may be of several kinds.
+    """
+    files = list(chosen)
+    kind, media = max(media_in(folder).items(), key=lambda found: len(found[1]))
+    if len(media) <= len(files):
+        return None
+    depths = {file.count(os.sep): file for file in media}
+    if len(depths) > 1:
+        raise InputError(
+            f"{folder} holds {kind} at several depths ({', '.join(sorted(depths.values()))}): name the folder of those "
+            "that are meant"
+        )
+    others = f", and not {files[0]}, which is called as a split is" if files else ""
+    tell(f"{folder}: {len(media)} {kind} are read{others}")
+    return _BUILDERS[kind], {"data_dir": str(folder.resolve()), "data_files": {"train": "**"}}
+
+
+def refuse_unnamed(folder: Path, rows: Any) -> None:
+    """Refuse tables that name no files, where their folder holds more pictures or sounds than rows.
+
+    Args:
+        rows: [N] of the tables, undecoded.
+
+    Raises:
+        InputError: it is so.
+    """
+    if any(_is_file(cell) for row in islice(rows, ROWS) for cell in row.values()):
+        return
+    kind, media = max(media_in(folder).items(), key=lambda found: len(found[1]))
+    if len(media) > len(rows):
+        raise InputError(
+            f"the tables in {folder} name none of its {len(media)} {kind}: name the folder of these "
+            f"({os.path.commonpath([Path(file).parent for file in media])}), or the table that is meant"
+        )
+
+
+def _is_file(cell: Any) -> bool:
+    """Whether a cell is a file, or several: its content, its name or a link."""
+    if isinstance(cell, list):
+        return any(map(_is_file, cell))
+    if isinstance(cell, Mapping):
+        return any(map(_is_file, cell.values()))
+    return isinstance(cell, bytes) or is_file_name(cell) or (isinstance(cell, str) and _is_elsewhere(cell))
+
+
+def _is_elsewhere(cell: str) -> bool:
+    return "://" in cell or cell.startswith("~") or Path(cell).is_absolute()

@@ -1,0 +1,61 @@
+"""What a folder of pictures or sounds holds that its rows lack: files of other kinds, and tables in folders below."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from multicl.data.sources.first_lines import first_rows
+from multicl.data.sources.folders import FOLDERS, is_medium, media_in, unread, walk
+
+TABLES_READ = 20
+"""Tables below a folder that are looked at: it may have one for each of its files."""
+
+
+def unread_beside(data: Any, base: Path | None) -> list[str]:
+    """What of the folder of media that these data are is no row, a line each; where metadata.csv names them, nothing.
+
+    Args:
+        data: as `datasets` has them. base: their folder.
+    """
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    if base is None or getattr(getattr(data, "info", None), "builder_name", None) not in FOLDERS:
+        return []
+    named = any((base / name).exists() for name in ImageFolder.METADATA_FILENAMES)
+    classes = getattr((data.features or {}).get("label"), "names", ())
+    odd = [
+        f"{name} is a class as the folders beside it are: if it is none, put it elsewhere"
+        for name in classes
+        if name.startswith("_")
+    ]
+    return [] if named else [*unread(base), *odd, *tables_below(base)]
+
+
+def no_classes(data: Any, folder: Path) -> list[str]:
+    """Why a folder of media has no classes, though it holds folders; empty: it has, or holds none."""
+    homes = sorted({Path(file).parent for files in media_in(folder).values() for file in files})
+    if len(data.features or {}) > 1 or len(homes) < 2:
+        return []
+    return [
+        "no classes are read: they would be the folders that hold the files, which are called alike or lie at several "
+        f"depths ({homes[0]}, {homes[-1]}): name one that holds folders of classes, or a table (image,label)"
+    ]
+
+
+def tables_below(folder: Path) -> list[str]:
+    """Tables in the folders below one of media that name these, and are not read: the way out, a line each."""
+    files = [Path(file) for file in walk(folder)]
+    tables = [file for file in files if file.suffix.lower() in (".csv", ".tsv") and file.parent != folder]
+    media = [file for file in files if is_medium(file.name)] if tables else []
+    names = {*(file.name for file in media), *(file.stem for file in media)}
+
+    def named(file: Path) -> bool:
+        columns = zip(*first_rows(file)[1:], strict=True)
+        return any(all(Path(cell).name in names for cell in cells) for cells in columns)
+
+    return [
+        f"{table} names files of {folder}, and is not read: to read it, and these, name it"
+        for table in tables[:TABLES_READ]
+        if not table.name.startswith((".", "__", "metadata.")) and named(table)
+    ]
