@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from multicl.data.sources.beside import ROWS, folder_of_media
+from multicl.data.sources.fields import with_fields
 from multicl.data.sources.first_lines import separator_of_files, table_of, told
 from multicl.data.sources.folders import FOLDERS, captions_beside, refuse_links, refuse_mixed, unread
 from multicl.data.sources.hidden import hidden_media, refuse_unnamed
@@ -109,7 +110,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         if not (files or streaming):
             refuse_unnamed(base, data)
         base = folder_of_media(_beginning(data, builder, ROWS) if streaming else data, base)
-    return with_captions(data), base, label
+    return with_captions(with_fields(data) if data.info.builder_name == "webdataset" else data), base, label
 
 
 def _beginning(data: Any, builder: Any, count: int) -> Iterable[Mapping[str, Any]]:
