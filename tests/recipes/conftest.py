@@ -15,6 +15,8 @@ import media
 import pytest
 import torch
 
+from multicl.evaluation import held_out
+from multicl.evaluation.figure import Figure
 from multicl.launcher import launch
 from multicl.run import Run
 
@@ -121,6 +123,21 @@ def called(command: Callable[[], Any]) -> Launched:
 def call() -> Callable[[Callable[[], Any]], Launched]:
     """See `called`."""
     return called
+
+
+@pytest.fixture(autouse=True, scope="module")
+def rough_figures() -> Iterator[None]:
+    """Probes of few iterations, intervals of few draws: figures are compared with figures of the same making here."""
+    probe, interval = held_out.linear_probe, Figure.interval
+
+    def rough(figure: Figure, *args: Any, **options: Any) -> tuple[float, float]:
+        figure.draws = 50
+        return interval(figure, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(held_out, "linear_probe", lambda *sides, **how: probe(*sides, **{**how, "max_iter": 5}))
+        patch.setattr(Figure, "interval", rough)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

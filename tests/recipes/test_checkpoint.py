@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,29 @@ FROM = {
 }
 """Flags that undo the small encoders of `launched`."""
 FEW = ["--train.batch-size", "8", "--train.steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def kept(launched: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Kind -> a folder that holds `model`, a checkpoint, and `run`, trained from it; to be left as it is."""
+    made: dict[str, Path] = {}
+
+    def make(kind: str) -> Path:
+        if kind not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            model = saved(folder / "model", kind)
+            said = launched(kind, "--from", str(model), "--run", str(folder / "run"), *FROM[kind])
+            assert said.code == 0, said.err
+            made[kind] = folder
+        return made[kind]
+
+    return make
+
+
+@pytest.fixture
+def trained(kept: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Kind -> a finished run, of this test's own; the checkpoint that it began with is `model` beside it."""
+    return lambda kind: Path(shutil.copytree(kept(kind), tmp_path / kind)) / "run"
 
 
 def ours(model: multicl.Model, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,15 +135,13 @@ def test_a_long_sound_is_the_same_vector_each_time_and_its_first_part(
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "clap"])
-def test_a_trained_run_goes_back_to_transformers(kind: str, tmp_path: Path, launched: Any) -> None:
-    run, node = tmp_path / "run", OTHER[kind]
-    said = launched(kind, "--from", str(saved(tmp_path / "model", kind)), "--run", str(run), *FROM[kind])
-    assert said.code == 0, said.err
+def test_a_trained_run_goes_back_to_transformers(kind: str, trained: Callable[[str], Path]) -> None:
+    run, node = trained(kind), OTHER[kind]
     out = export(run, "clap" if kind == "clap" else "clip")
     assert out == run / ("clap" if kind == "clap" else "clip")
     model = multicl.load(run, device="cpu")
     expected = ours(model, kind)
-    before = theirs(tmp_path / "model", kind, TEXTS, cells(kind))
+    before = theirs(run.parent / "model", kind, TEXTS, cells(kind))
     classes: Any = {"clip": ("CLIPModel", "CLIPProcessor"), "siglip": ("SiglipModel", "SiglipProcessor"),
                     "clap": ("ClapModel", "ClapProcessor")}  # fmt: skip
     net, processor = (getattr(transformers, name).from_pretrained(out) for name in classes[kind])
@@ -166,9 +189,10 @@ def test_with_updates_of_low_rank_both_towers_begin_as_the_checkpoint_and_go_bac
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "clap"])
-def test_the_card_of_an_export_is_a_program_that_runs(kind: str, tmp_path: Path, launched: Any) -> None:
-    run = tmp_path / "run"
-    launched(kind, "--from", str(saved(tmp_path / "model", kind)), "--run", str(run), *FROM[kind])
+def test_the_card_of_an_export_is_a_program_that_runs(
+    kind: str, tmp_path: Path, trained: Callable[[str], Path]
+) -> None:
+    run = trained(kind)
     out = export(run, "clap" if kind == "clap" else "clip", tmp_path / "out")
     card = (out / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
@@ -180,18 +204,16 @@ def test_the_card_of_an_export_is_a_program_that_runs(kind: str, tmp_path: Path,
     assert "## Measured" in card
 
 
-def test_there_and_back(recipe_of: Any, tmp_path: Path, launched: Any, data: Path) -> None:
-    run = tmp_path / "run"
-    launched("clip", "--from", str(saved(tmp_path / "model", "clip")), "--run", str(run), *FROM["clip"])
+def test_there_and_back(recipe_of: Any, trained: Callable[[str], Path], data: Path) -> None:
+    run = trained("clip")
     out = export(run, "clip")
     again = parse(recipe_of("clip"), ["--from", str(out), "--data.path", str(data), *FEW]).trainer().model
     for found, expected in zip(ours(again, "clip"), ours(multicl.load(run, device="cpu"), "clip"), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-def test_a_picture_of_another_size_is_read_nearly_as_ours(tmp_path: Path, launched: Any) -> None:
-    run = tmp_path / "run"
-    launched("clip", "--from", str(saved(tmp_path / "model", "clip")), "--run", str(run), *FROM["clip"])
+def test_a_picture_of_another_size_is_read_nearly_as_ours(trained: Callable[[str], Path]) -> None:
+    run = trained("clip")
     out, model = export(run, "clip"), multicl.load(run, device="cpu")
     picture = Picture.fromarray(media.pixels(0)).resize((64, 32), Picture.Resampling.BICUBIC)
     given = transformers.AutoProcessor.from_pretrained(out)(images=[picture], return_tensors="pt")
@@ -387,9 +409,8 @@ def test_a_model_of_pictures_of_any_size_is_refused(recipe_of: Any, tmp_path: Pa
 
 
 @pytest.mark.parametrize("part", ["", "model"])
-def test_a_run_is_exported_first(part: str, launched: Any, recipe_of: Any, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    launched("clip", "--from", str(saved(tmp_path / "theirs", "clip")), "--run", str(run), *FROM["clip"])
+def test_a_run_is_exported_first(part: str, trained: Callable[[str], Path], recipe_of: Any) -> None:
+    run = trained("clip")
     with pytest.raises(InputError, match=f"is a model of multicl: multicl export {run / part} --to clip, and give"):
         parse(recipe_of("clip"), ["--from", str(run / part)])
 
@@ -413,9 +434,7 @@ def test_other_encoders_than_the_checkpoints_are_refused(launched: Any, tmp_path
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_does(
-    options: dict[str, Any], message: str, launched: Any, tmp_path: Path
+    options: dict[str, Any], message: str, trained: Callable[[str], Path]
 ) -> None:
-    run = tmp_path / "run"
-    launched("clip", "--from", str(saved(tmp_path / "model", "clip")), "--run", str(run), *FROM["clip"])
     with pytest.raises(InputError, match=message):
-        export(run, **options)
+        export(trained("clip"), **options)
