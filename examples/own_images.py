@@ -27,10 +27,10 @@ for i in range(120):
 # Two random views of each picture must be nearer to each other than to all other pictures.
 files = sorted(map(str, folder.glob("*.png")))  # a path to the folder does as well: data=folder
 trainer = Trainer(
-    {"image": Image("small", size=32)},
+    {"image": Image("small", size=24)},
     [Pair("image", "image", NTXent(temperature=0.5))],
     data=[{"image": file} for file in files],
-    train=Train(batch_size=60, steps=60),
+    train=Train(batch_size=60, steps=24),
 )
 model = trainer.fit()
 

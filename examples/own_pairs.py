@@ -17,7 +17,7 @@ rows = [
 
 nodes = {"term": Text("words", tower="text"), "definition": Text("words", tower="text")}  # one tower: shared weights
 terms = [Pair("term", "definition", InfoNCE(temperature=0.1))]
-model = Trainer(nodes, terms, data=rows, train=Train(batch_size=24, steps=60)).fit()
+model = Trainer(nodes, terms, data=rows, train=Train(batch_size=24, steps=30)).fit()
 
 definitions = [row["definition"] for row in rows]
 vectors = model.embed(definition=definitions)

@@ -29,7 +29,7 @@ rows = [
 ]
 nodes = {"image": Image("small", size=16), "text": Text("words", width=64)}
 terms = [Pair("image", "text", ids="colour")]
-model = Trainer(nodes, terms, data=rows, train=Train(batch_size=80, steps=40)).fit()
+model = Trainer(nodes, terms, data=rows, train=Train(batch_size=80, steps=20)).fit()
 
 index = Index(Path(tempfile.mkdtemp()) / "squares.lance", model)
 print(index.add(rows[:100]).new, "rows added")

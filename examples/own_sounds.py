@@ -19,7 +19,7 @@ model = Trainer(
     {"audio": Audio("small", seconds=0.5)},
     [Pair("audio", "audio", NTXent(temperature=0.2))],
     data=recordings,
-    train=Train(batch_size=64, steps=30),
+    train=Train(batch_size=64, steps=10),
 ).fit()
 
 vectors = model.embed(audio=[row["audio"] for row in recordings], space=None)

@@ -115,13 +115,13 @@ def neighbours() -> float:
 
 print(f"7 repeat    before: nearest neighbour right {neighbours():.1%}")
 generator = torch.Generator().manual_seed(0)
-for step in range(241):
+for step in range(121):
     batch = pictures[:-400][torch.randperm(len(pictures) - 400, generator=generator)[:256]]
     loss = nt_xent(head(encoder(augment(batch))), head(encoder(augment(batch))), temperature=temperature)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    if step % 80 == 0:
+    if step % 40 == 0:
         print(f"  step {step:3d}  loss {loss.item():.3f}  nearest neighbour right {neighbours():.1%}")
 
 # %% [markdown]
