@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from typing import Any, Literal
 
 import torch
@@ -35,6 +35,11 @@ CASES = [
         [None, "ignore", "negative"],
     )
 ]  # fmt: skip
+
+
+def pairs_of_values(cases: Iterable[Case]) -> set[Any]:
+    """Every two values of two settings that meet in one of the cases."""
+    return {two for case in cases for two in combinations(vars(case).items(), 2)}
 
 
 def inputs(case: Case, na: int, nb: int, d: int, classes: int, seed: int) -> dict[str, Tensor]:
@@ -96,12 +101,12 @@ def compute(
     return {**{name: value.detach() for name, value in out.items()}, **dict(zip(wanted, grads, strict=True))}
 
 
-def of_rank(counts_a: list[int], counts_b: list[int]) -> list[dict[str, Any]]:
-    """Every case on this rank's rows, as lists."""
+def of_rank(numbers: Sequence[int], counts_a: list[int], counts_b: list[int]) -> list[dict[str, Any]]:
+    """The cases of these numbers on this rank's rows, as lists."""
     blocks.tile_size = lambda device: 4
     world = World.current()
     at_a, at_b = (slice(sum(n[: world.rank]), sum(n[: world.rank + 1])) for n in (counts_a, counts_b))
     return [
         {name: value.tolist() for name, value in compute(contrast, case, given, at_a, at_b).items()}
-        for case, given in ((c, inputs(c, sum(counts_a), sum(counts_b), 4, 9, i)) for i, c in enumerate(CASES))
+        for case, given in ((CASES[i], inputs(CASES[i], sum(counts_a), sum(counts_b), 4, 9, i)) for i in numbers)
     ]

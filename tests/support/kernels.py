@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from contrasts import CASES, compute, inputs
+from interpreted import interpret
 
 from multicl.distributed import World
 from multicl.ops import blocks, fused
 from multicl.ops.contrast import contrast
 
 
-def of_interpreter(
-    numbers: list[int], counts_a: list[int], counts_b: list[int], width: int, ids: int, products: torch.dtype,
-    deterministic: bool,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """The cases of these numbers on this rank's rows, as lists: tiles of 16, two to a panel, and few programs."""
-    import triton
+class Run(NamedTuple):
+    """Cases on so many rows a rank, and how products are made."""
 
-    assert triton.knobs.runtime.interpret, "TRITON_INTERPRET=1 comes before the first import of triton"
+    numbers: Sequence[int]
+    counts_a: list[int]
+    counts_b: list[int]
+    width: int
+    ids: int
+    products: torch.dtype
+    deterministic: bool
+
+
+def of_interpreter(runs: Sequence[Run]) -> list[list[dict[str, Any]]]:
+    """Each run's cases on this rank's rows, as lists: tiles of 16, two to a panel, and few programs."""
+    interpret()
     blocks.tile_size = lambda device: 32
     small, smaller = fused.Sizes(16, 16, 16, 4, 2), fused.Sizes(8, 8, 16, 4, 2)
     fused.plan = lambda products, roomy: fused.Plan(small, small, smaller, (16, 16))
     fused.PROGRAMS = 4
-    fused.form = lambda device, kind, tilts, low: fused.Fused(products)
-    torch.use_deterministic_algorithms(deterministic)
+    return [_one(run) for run in runs]
+
+
+def _one(run: Run) -> list[dict[str, Any]]:
+    fused.form = lambda device, kind, tilts, low: fused.Fused(run.products)
+    torch.use_deterministic_algorithms(run.deterministic)
     rank = World.current().rank
-    at_a, at_b = (slice(sum(n[:rank]), sum(n[: rank + 1])) for n in (counts_a, counts_b))
+    at_a, at_b = (slice(sum(n[:rank]), sum(n[: rank + 1])) for n in (run.counts_a, run.counts_b))
     found = []
-    for number in numbers:
-        given = single(inputs(CASES[number], sum(counts_a), sum(counts_b), width, ids, number))
+    for number in run.numbers:
+        given = single(inputs(CASES[number], sum(run.counts_a), sum(run.counts_b), run.width, run.ids, number))
         found.append({n: v.tolist() for n, v in compute(contrast, CASES[number], given, at_a, at_b).items()})
     return found
 

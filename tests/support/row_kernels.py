@@ -6,20 +6,13 @@ from itertools import product
 from typing import Any
 
 import torch
+from interpreted import interpret
 
 from multicl.distributed import World
 from multicl.objectives import softmax
 from multicl.ops import finish, launch, unit
 from multicl.ops.relation import Sums
 from multicl.ops.running import Running, Slopes
-
-
-def interpret() -> None:
-    """Let the kernels run here, in blocks of a few rows."""
-    import triton
-
-    assert triton.knobs.runtime.interpret, "TRITON_INTERPRET=1 comes before the first import of triton"
-    finish.BLOCK, finish.AT_ONCE = 16, 8
 
 
 def statistics(kind: type[Running], tilts: tuple[float, ...], inside: bool, wide: bool, device: str) -> Running:
@@ -99,6 +92,7 @@ def compare_units(device: str, monkeypatch: Any) -> None:
 def all_here() -> bool:
     """Everything, interpreted."""
     interpret()
+    finish.BLOCK, finish.AT_ONCE = 16, 8  # blocks of a few rows
     compare_statistics("cpu")
     compare_means("cpu")
     able = {"0": lambda device: False, "1": lambda device: True}

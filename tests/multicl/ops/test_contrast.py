@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 import torch
-from contrasts import CASES, Case, compute, inputs, of_rank
+from contrasts import CASES, Case, compute, inputs, of_rank, pairs_of_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import run_ranks
@@ -57,14 +57,21 @@ def test_values_and_gradients_are_those_of_the_plain_form(
     same(compute(contrast, case, given), compute(plain.contrast, case, given))
 
 
-@pytest.mark.parametrize("counts", [[5, 5], [6, 3], [0, 7], [4, 0, 5], [3, 2, 4, 1]])
-def test_ranks_give_what_one_process_gives(counts: list[int]) -> None:
+SPLITS = [[5, 5], [6, 3], [0, 7], [4, 0, 5], [3, 2, 4, 1]]
+
+
+@pytest.mark.parametrize("split", range(len(SPLITS)))
+def test_ranks_give_what_one_process_gives(split: int) -> None:
+    """Each case over one of the splits; in each of these every two values of two settings meet."""
+    counts, numbers = SPLITS[split], range(split, len(CASES), len(SPLITS))
+    assert pairs_of_values([CASES[number] for number in numbers]) == pairs_of_values(CASES)
     counts_b = counts[::-1]
-    ranks = run_ranks(of_rank, len(counts), counts, counts_b)
-    for number, case in enumerate(CASES):
+    ranks = run_ranks(of_rank, len(counts), numbers, counts, counts_b)
+    for at, number in enumerate(numbers):
+        case = CASES[number]
         alone = compute(plain.contrast, case, inputs(case, sum(counts), sum(counts_b), 4, 9, number))
         for name, wanted in alone.items():
-            parts = [torch.tensor(rank[number][name], dtype=torch.float64) for rank in ranks]
+            parts = [torch.tensor(rank[at][name], dtype=torch.float64) for rank in ranks]
             if name in ("d_scale", "d_x_a", "d_x_b"):  # each rank has its part of what all rows send there
                 found = torch.stack(parts).sum(0)
             elif name[0] == "d":

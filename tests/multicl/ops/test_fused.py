@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from contrasts import CASES, Case, compute, inputs
-from kernels import of_interpreter, single
+from contrasts import CASES, Case, compute, inputs, pairs_of_values
+from kernels import Run, of_interpreter, single
 from ranks import run_ranks
 from torch import Tensor
 
@@ -22,15 +21,11 @@ triton = pytest.importorskip("triton")
 def covering() -> list[int]:
     """A few cases, among which every two values of two settings meet."""
 
-    def pairs(case: Case) -> set[Any]:
-        values = list(vars(case).items())
-        return {(one, other) for one in values for other in values if one[0] < other[0]}
-
-    left = set().union(*map(pairs, CASES))
+    left = pairs_of_values(CASES)
     chosen = []
     while left:
-        chosen.append(max(range(len(CASES)), key=lambda number: len(pairs(CASES[number]) & left)))
-        left -= pairs(CASES[chosen[-1]])
+        chosen.append(max(range(len(CASES)), key=lambda number: len(pairs_of_values([CASES[number]]) & left)))
+        left -= pairs_of_values([CASES[chosen[-1]]])
     return chosen
 
 
@@ -45,40 +40,40 @@ def same(found: dict[str, Tensor], wanted: dict[str, Tensor], case: Case, tolera
         assert error <= tolerance * size + torch.finfo(torch.float32).tiny, f"{what} {case} {name}: {error} of {size}"
 
 
+PAIRWISE = covering()
+FLAT = [number for number in PAIRWISE if CASES[number].scale < 40]
+"""At a scale of 100, what rounding does to logits is more than a hundredth."""
+
+
 @pytest.mark.parametrize(
-    ("counts_a", "counts_b", "ids", "products", "tolerance", "deterministic"),
+    "runs",
     [
-        ([18], [35], 30, torch.float32, 1e-5, False),
-        ([18], [35], 30, torch.float16, 1e-2, True),  # the interpreter knows no products of bfloat16
-        ([20, 6], [0, 17], 30, torch.float32, 1e-5, False),
-        ([41], [36], 2000, torch.float32, 1e-5, False),  # few positives: most tiles are plain
+        [
+            Run(PAIRWISE, [18], [35], 19, 30, torch.float32, False),
+            Run(FLAT[::2], [18], [35], 19, 30, torch.float16, True),  # the interpreter knows no products of bfloat16
+            Run(PAIRWISE[::3], [41], [36], 19, 2000, torch.float32, False),  # few positives: most tiles are plain
+        ],
+        [Run(PAIRWISE[::3], [20, 6], [0, 17], 19, 30, torch.float32, False)],
     ],
+    ids=["one process", "two ranks"],
 )
-def test_interpreted_kernels_give_what_the_plain_form_gives(
-    counts_a: list[int], counts_b: list[int], ids: int, products: torch.dtype, tolerance: float, deterministic: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+def test_interpreted_kernels_give_what_the_plain_form_gives(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    numbers = covering()
-    if products != torch.float32:  # at a scale of 100, what rounding does to logits is more than that
-        numbers = [number for number in numbers if CASES[number].scale < 40][::2]
-    if len(counts_a) > 1 or ids > 30:
-        numbers = numbers[::3]
-    given = numbers, counts_a, counts_b, 19, ids, products, deterministic
-    ranks = run_ranks(of_interpreter, len(counts_a), *given, start="spawn")
-    for at, number in enumerate(numbers):
-        case = CASES[number]
-        wanted = compute(plain.contrast, case, inputs(case, sum(counts_a), sum(counts_b), 19, ids, number))
-        found = {}
-        for name, value in wanted.items():
-            parts = [torch.tensor(rank[at][name], dtype=torch.float64) for rank in ranks]
-            if name in ("d_scale", "d_x_a", "d_x_b"):  # each rank has its part of what all rows send there
-                found[name] = torch.stack(parts).sum(0)
-            elif name[0] == "d":
-                found[name] = torch.cat([part.reshape(-1, value.shape[1]) for part in parts])
-            else:
-                found[name] = torch.cat([part.reshape(*value.shape[:-1], -1) for part in parts], -1)
-        same(found, wanted, case, tolerance, number)
+    ranks = run_ranks(of_interpreter, len(runs[0].counts_a), runs, start="spawn")
+    for run, *of_ranks in zip(runs, *ranks, strict=True):
+        for number, *parts_of in zip(run.numbers, *of_ranks, strict=True):
+            case, rows = CASES[number], (sum(run.counts_a), sum(run.counts_b))
+            wanted = compute(plain.contrast, case, inputs(case, *rows, run.width, run.ids, number))
+            found = {}
+            for name, value in wanted.items():
+                parts = [torch.tensor(part[name], dtype=torch.float64) for part in parts_of]
+                if name in ("d_scale", "d_x_a", "d_x_b"):  # each rank has its part of what all rows send there
+                    found[name] = torch.stack(parts).sum(0)
+                elif name[0] == "d":
+                    found[name] = torch.cat([part.reshape(-1, value.shape[1]) for part in parts])
+                else:
+                    found[name] = torch.cat([part.reshape(*value.shape[:-1], -1) for part in parts], -1)
+            same(found, wanted, case, 1e-5 if run.products == torch.float32 else 1e-2, number)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +122,7 @@ def test_it_is_taken_on_a_gpu_alone_and_not_when_switched_off(monkeypatch: pytes
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("number", covering())
+@pytest.mark.parametrize("number", PAIRWISE)
 @pytest.mark.parametrize("shape", [(1, 1, 2, 30), (130, 257, 19, 30), (300, 200, 1024, 30), (900, 700, 96, 10**6)])
 def test_kernels_give_what_the_plain_form_gives(number: int, shape: tuple[int, int, int, int]) -> None:
     case = CASES[number]
@@ -136,7 +131,7 @@ def test_kernels_give_what_the_plain_form_gives(number: int, shape: tuple[int, i
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("number", covering())
+@pytest.mark.parametrize("number", PAIRWISE)
 @pytest.mark.parametrize("shape", [(300, 200, 128, 30), (900, 700, 128, 10**6)])
 def test_bfloat16_is_right_to_a_hundredth(number: int, shape: tuple[int, int, int, int]) -> None:
     case = replace(CASES[number], scale=3.0)
