@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -40,16 +41,14 @@ def run(script: str, *flags: object, path: Path | None = None) -> dict[str, Any]
 def test_losses_are_measured_and_a_missing_peer_is_named(tmp_path: Path) -> None:
     (tmp_path / "lightly.py").write_text("raise ImportError('no lightly here')")
     result = run(
-        "loss.py", "--only", "nt_xent", "--batch", 32, "--dim", 8, "--implementations", "multicl", "plain", "lightly",
+        "loss.py", "--only", "nt_xent", "--batch", 32, "--dim", 8, "--implementations", "multicl", "lightly",
         "floor-half", "--seconds", 0.01, "--threads", 1, "--results", tmp_path, path=tmp_path,
     )  # fmt: skip
     rows = {row["implementation"]: row for row in result["rows"]}
     assert "missing: no lightly here" in rows.pop("lightly")["note"]
-    assert set(rows) == {"multicl", "plain", "floor-half"}
+    assert set(rows) == {"multicl", "floor-half"}
     assert all(row["ms"] > 0 and row["time / ours"] > 0 and row["rounds"] >= 3 for row in rows.values())
-    for name in ("multicl", "plain"):
-        assert rows[name]["loss off"] < 1e-5
-        assert rows[name]["gradient off"] < 1e-5
+    assert max(rows["multicl"][what] for what in ("loss off", "gradient off")) < 1e-5
     assert json.loads((tmp_path / "loss.json").read_text()) == result
 
 
@@ -69,13 +68,14 @@ def test_bytes_over_ranks_are_counted(tmp_path: Path) -> None:
             assert row["sent MB"] > 0
 
 
-def test_gpu_script_runs_where_it_is_told_to(tmp_path: Path) -> None:
-    result = run(
-        "loss_gpu.py", "--device", "cpu", "--batch", 32, "--dim", 16, "--square", 32, "--implementations", "multicl",
-        "plain", "--results", tmp_path,
-    )  # fmt: skip
-    assert [row["implementation"] for row in result["rows"]] == ["multicl", "plain"]
-    assert all(row["of floor"] > 0 and row["gradient off"] < 2e-2 for row in result["rows"])
+def test_gpu_script_runs_where_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = ["--device", "cpu", "--batch", "32", "--dim", "16", "--square", "32"]
+    words = [*sizes, "--implementations", "multicl", "plain", "--results", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["loss_gpu.py", *words])
+    runpy.run_path(str(BENCHMARKS / "loss_gpu.py"), run_name="__main__")
+    rows = json.loads((tmp_path / "loss_gpu.json").read_text())["rows"]
+    assert [row["implementation"] for row in rows] == ["multicl", "plain"]
+    assert all(row["of floor"] > 0 and row["gradient off"] < 2e-2 for row in rows)
 
 
 @pytest.mark.parametrize("passing", [False, True])
