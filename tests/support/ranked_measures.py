@@ -14,6 +14,7 @@ from multicl.commands.subject import Subject
 from multicl.data.rows import open_rows
 from multicl.distributed import World
 from multicl.evaluation import knn_accuracy, retrieval, zero_shot_accuracy
+from multicl.evaluation.figure import Figure
 
 NAMES = (
     "knn",
@@ -41,5 +42,9 @@ def figures(model: str) -> dict[str, Any]:
     found |= {f"plain {k}": v for k, v in retrieval(x, y, ids[:33], ids, chunk=4, world=world).items()}
     found["few slices"] = knn_accuracy(y, ids, x[:3], ids[:3], k=3, chunk=4, world=world)
     found["plain zero-shot"] = zero_shot_accuracy(x, ids[:33], y[:7], range(7), chunk=4, world=world)
-    spans = {name: value.interval() for name, value in found.items() if hasattr(value, "interval")}
+    spans = {}
+    for name, value in found.items():
+        if isinstance(value, Figure):
+            value.draws = 50
+            spans[name] = value.interval()
     return {"figures": {name: float(value) for name, value in found.items()}, "spans": spans}

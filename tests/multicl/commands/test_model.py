@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from ranked_commands import printed
+from ranks import run_ranks
 from toys import Vectors, rows
 
 from multicl import Head, Model, Pair, cli, load
@@ -110,28 +112,21 @@ class Recipe(multicl.Run):
 if __name__ == "__main__":
     multicl.launch(Recipe)
 """
-COMMANDS = """
-import sys
-from multicl import cli
-run, recipe, data = sys.argv[1:]
-cli.main(["report", run])
-cli.main(["views", recipe, "--data", data, "--out", f"{run}/views.html"])
-cli.main(["export", run, "--to", "transformers"])
-cli.main(["embed", run, "--data", data, "--out", f"{run}/v.parquet"])
-"""
 
 
 def test_two_processes_of_torchrun_train_one_run_and_the_first_alone_writes_pages_exports_and_vectors(
     tmp_path: Path,
 ) -> None:
-    run, recipe, data, script = (tmp_path / name for name in ("run", "toy.py", "t.jsonl", "commands.py"))
+    run, recipe, data = (tmp_path / name for name in ("run", "toy.py", "t.jsonl"))
     recipe.write_text(RECIPE)
     data.write_text("".join(json.dumps({"text": f"number {i}"}) + "\n" for i in range(20)))
-    script.write_text(COMMANDS)
-    train = [recipe, "--run", run, "--data.path", data, "--train.steps", "2", "--train.batch-size", "8"]
-    torchrun(*train)
-    said = torchrun(script, run, recipe, data)
-    assert [line for line in said.splitlines() if line.startswith(("open", "written", "text:"))] == [
+    torchrun(recipe, "--run", run, "--data.path", data, "--train.steps", "2", "--train.batch-size", "8")
+    commands = [
+        ["report", run], ["views", recipe, "--data", data, "--out", run / "views.html"],
+        ["export", run, "--to", "transformers"], ["embed", run, "--data", data, "--out", run / "v.parquet"],
+    ]  # fmt: skip
+    said = run_ranks(printed, 2, [list(map(str, words)) for words in commands], met=False)
+    assert [line for line in "".join(said).splitlines() if line.startswith(("open", "written", "text:"))] == [
         f"open {run / 'report.html'}",
         f"written: {run / 'views.html'}",
         f"written: {run / 'transformers'}",
@@ -142,14 +137,13 @@ def test_two_processes_of_torchrun_train_one_run_and_the_first_alone_writes_page
     assert not list(run.glob(".*"))
 
 
-def torchrun(*words: str | Path) -> str:
-    """What two processes print, on this machine's CPUs."""
+def torchrun(*words: str | Path) -> None:
+    """Two processes, on this machine's CPUs."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     env |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
     done = subprocess.run([*start, *map(str, words)], env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_spaces_and_features(saved: Path, tmp_path: Path) -> None:
