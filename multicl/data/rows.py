@@ -234,9 +234,9 @@ def open_rows(
 
     Args:
         source: a path (table, folder of tables, of images or of sounds, WebDataset tar, possibly with * or {00..09} in
-            it), a URL of a table, a hub name, a `datasets` Dataset, DatasetDict or stream, a DataFrame, a pyarrow
-            Table, a torch Dataset, a sequence of dicts or of tuples (named ones name their columns). Those that are no
-            sequence are streams. Of what is named, caption_1, caption_2 ... are in a column of lists, caption, too.
+            it), a URL of a table, a hub name, a `datasets` Dataset, DatasetDict or stream, a DataFrame, what else is
+            Arrow (polars), a torch Dataset, a sequence of dicts or of tuples (named ones name their columns). What is
+            no sequence is a stream. Of what is named, caption_1, caption_2 ... are in a column of lists, caption, too.
         split: of a folder, hub name or DatasetDict; "test[:100]" as `datasets` has it. One file is split "train".
         config: the hub set's or folder's configuration. streaming: read on the fly, prepare nothing first.
 
@@ -256,9 +256,13 @@ def open_rows(
         source = source[split]
     if kind == "datasets":
         source = undecoded(source)
-    elif kind == "pyarrow" and hasattr(source, "column_names"):
+    elif (kind == "pyarrow" and hasattr(source, "column_names")) or (
+        kind not in ("pandas", "pyarrow") and hasattr(source, "__arrow_c_stream__")  # polars' DataFrame, and others'
+    ):
+        import pyarrow
         from datasets import Dataset, table
 
+        source = source if kind == "pyarrow" else pyarrow.table(source)
         source, label = undecoded(Dataset(table.InMemoryTable(source))), "the table"
     elif kind == "pandas" and hasattr(source, "columns"):
         source, label = records(source), "the DataFrame"

@@ -6,6 +6,8 @@ import os
 from dataclasses import is_dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from multicl.types import InputError
 
 
@@ -40,13 +42,17 @@ def _plain(feature: Any) -> Any:
 
 
 def records(frame: Any) -> list[dict[str, Any]]:
-    """The rows of a DataFrame; its NaN, NA and NaT are null."""
+    """The rows of a DataFrame; its NaN, NA and NaT are null, and arrays of texts, as of Parquet's lists, are lists."""
     names = [str(name) for name in frame.columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"the DataFrame has two columns {twice[0]!r}: give one of them another name")
     plain = frame.set_axis(names, axis=1).astype(object)
     rows: list[dict[str, Any]] = plain.where(frame.notna().to_numpy(), None).to_dict("records")
-    return rows
+    return [{name: _listed(cell) for name, cell in row.items()} for row in rows]
+
+
+def _listed(cell: Any) -> Any:
+    return cell.tolist() if isinstance(cell, np.ndarray) and cell.dtype.kind in "OUT" else cell
 
 
 def let_sounds_pass() -> None:

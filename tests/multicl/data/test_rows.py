@@ -430,6 +430,13 @@ class CountedFlow(Flow):
         return 3
 
 
+class Arrows:
+    """As polars' DataFrame is for others."""
+
+    def __arrow_c_stream__(self, schema: Any = None) -> Any:
+        return pa.Table.from_pylist(CELLS).__arrow_c_stream__(schema)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -440,6 +447,7 @@ class CountedFlow(Flow):
         lambda: datasets.DatasetDict(train=datasets.Dataset.from_list(CELLS)),
         lambda: pd.DataFrame(CELLS),
         lambda: pa.Table.from_pylist(CELLS),
+        Arrows,
         lambda: list(pd.DataFrame(CELLS).astype(object).where(lambda f: f.notna(), None).itertuples(index=False)),
         Dicts,
     ],
@@ -512,6 +520,15 @@ def test_a_frames_missing_cells_are_null_and_its_arrays_arrays() -> None:
     waves = rows.column("wave")
     assert waves[1] is None
     assert [w.shape for w in (waves[0], waves[2])] == [(3,), (2,)]
+
+
+def test_several_texts_in_a_cell_of_a_frame_are_a_list(tmp_path: Path) -> None:
+    """From Parquet pandas has arrays."""
+    cells = [["one", "two"], None, ["three"]]
+    pd.DataFrame({"text": cells}).to_parquet(tmp_path / "a.parquet")
+    frame = pd.read_parquet(tmp_path / "a.parquet")
+    assert isinstance(frame["text"][0], np.ndarray)
+    assert open_rows(frame).column("text") == cells
 
 
 def test_a_frame_with_two_columns_of_one_name_is_refused() -> None:
