@@ -161,7 +161,8 @@ def _examples(files: Iterable[str]) -> dict[str, str]:
 
 def _kind(file: str) -> str | None:
     """What a file holds, by its name."""
-    ends = [f".{end}" for end in Path(file).name.lower().split(".")[1:] if f".{end}" not in PACKED]
+    name = file.replace(os.sep, "/").rpartition("/")[2]  # a folder may hold a million, of which pathlib takes seconds
+    ends = [f".{end}" for end in name.lower().split(".")[1:] if f".{end}" not in PACKED]
     return _kinds().get(ends[-1]) if ends else None
 
 

@@ -31,6 +31,7 @@ from multicl.data.sources.separators import (
 )
 from multicl.data.sources.tables import TABLES, files_of, is_empty, is_torn, suffix_of
 from multicl.data.sources.tars import columns_of
+from multicl.data.sources.transcripts import with_transcripts
 from multicl.data.sources.undecoded import let_sounds_pass, undecoded
 from multicl.types import InputError
 
@@ -104,6 +105,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         raise InputError(f"cannot read {name!r} (split {split!r}): {why}") from error
     if base and not files and data.info.builder_name in FOLDERS:
         refuse_links(base)
+        data = with_transcripts(data, base)
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")
     if base and data.info.builder_name not in FOLDERS:
