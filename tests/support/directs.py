@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import pytest
 import torch
+from interpreted import interpret
 from torch import Tensor
 
 from multicl.distributed import World
@@ -38,11 +39,9 @@ CASES = [
 ROWS, WIDTH = 20, 11
 
 
-def interpret() -> None:
+def prepare() -> None:
     """Let the kernels run here, in tiles of a few rows."""
-    import triton
-
-    assert triton.knobs.runtime.interpret, "TRITON_INTERPRET=1 comes before the first import of triton"
+    interpret()
     blocks.tile_size = lambda device: 32
     small, smaller = fused.Sizes(16, 16, 16, 4, 2), fused.Sizes(8, 8, 16, 4, 2)
     fused.plan = lambda products, roomy: fused.Plan(small, small, smaller, (16, 16))
@@ -159,7 +158,7 @@ def alone(device: str) -> None:
 
 def all_here(kind: torch.dtype, products: torch.dtype, tolerance: float) -> int:
     """Everything, interpreted."""
-    interpret()
+    prepare()
     if products == torch.float32:
         alone("cpu")
     return compare("cpu", 1, kind, products, tolerance)
