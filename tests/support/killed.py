@@ -18,8 +18,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import datasets  # noqa: F401 - a trainer imports it, and here once for all that are forked
+import accelerate  # noqa: F401 - a trainer imports these, and here once for all that are forked
+import datasets  # noqa: F401
 import torch
+import torch._dynamo
 from toys import Vectors, rows
 
 from multicl import Head, InfoNCE, Pair, Train, Trainer
