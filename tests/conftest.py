@@ -4,6 +4,7 @@ bars."""
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -32,6 +33,7 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:
+    gc.freeze()  # what is imported stays: no collection of garbage looks at it again
     if "ranks" in sys.modules:  # before a test of loaders, whose server has imported less
         forkserver.ensure_running()
 

@@ -25,7 +25,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(share=st.floats(0.001, 0.999), seed=st.integers(0, 9))
-@settings(deadline=None)  # the first call imports datasets
+@settings(max_examples=40, deadline=None)  # the first call imports datasets
 def test_every_row_is_on_one_side(table: Path, share: float, seed: int) -> None:
     data = HoldOut(path=str(table), hold_out=share, hold_out_seed=seed)
     train, held = data.open().column("word"), data.open("held-out").column("word")
@@ -41,7 +41,7 @@ def test_rows_are_drawn_by_chance_and_by_the_seed(table: Path) -> None:
 
 
 @given(share=st.floats(0.001, 0.999), seed=st.integers(0, 9))
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_rows_of_one_thing_stay_on_one_side(pictures: Path, share: float, seed: int) -> None:
     data = HoldOut(path=str(pictures), hold_out=share, hold_out_seed=seed, together="image")
     train, held = data.open(), data.open("held-out")
