@@ -14,7 +14,7 @@ from multicl.data.sources.told import tell
 ROWS = 8
 """First rows whose paths are looked for."""
 LONG = 8
-"""Characters of a file's name, without its end, from which it is hardly of another set: 7.jpg may be anybody's."""
+"""Characters of a file's path, without its end, from which it is hardly of another set: 7.jpg may be anybody's."""
 
 
 def folder_of_media(rows: Iterable[Mapping[str, Any]], folder: Path) -> Path:
@@ -36,13 +36,13 @@ def home_of(names: Sequence[str], folder: Path) -> Path | None:
     if any(inside.values()):
         return _only([home for home, held in inside.items() if held == max(inside.values())])
     own, beyond = folder.resolve(), None
-    if min(len(Path(name).stem) for name in names) >= LONG:
+    if min(len(str(Path(name).with_suffix(""))) for name in names) >= LONG:
         beyond = _only([home for home in folders(own.parent) if home != own and _held(names, home) == len(names)])
     if beyond is None and all(len(Path(name).parts) > 1 for name in names):
         above = (home for home in (*own.parents, Path.cwd()) if _held(names, home) == len(names))
         beyond = next(above, None)
     if beyond:
-        tell(f"files that {folder} names ({names[0]} ...) are read from {beyond}")
+        tell(f"files that {folder} names ({names[0]} ...) are read from {beyond}", about=beyond)
     return beyond
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from multicl.data.cells import LONGEST
 from multicl.data.sources.beside import LONG, ROWS, folders, holds_all, home_of, is_file_name
-from multicl.data.sources.folders import medium_ends
+from multicl.data.sources.folders import is_picture, medium_ends
 from multicl.data.sources.places import places
 from multicl.data.sources.separators import OTHERS, quotes_are_letters, separator
 from multicl.data.sources.tables import is_empty
 from multicl.data.sources.told import tell
+from multicl.types import InputError
 
 
 def told(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,11 +96,22 @@ def first_rows(file: Path) -> list[list[str]]:
 
 
 def separator_of_files(file: Path) -> str | None:
-    """What comes after the name of a picture or sound in a .txt that is a table, as Flickr8k's; None: it is texts."""
+    """What comes after the name of a picture or sound in a .txt that is a table, as Flickr8k's; None: it is texts.
+
+    A space does where all lines have as many: "cat/1.jpg 0", or "cat_1 0", whose files lack their end.
+    """
     with file.open(encoding="utf-8", errors="replace") as lines:
-        second = "".join(islice(lines, 1, 2)).strip()  # the first may name columns
+        others = [line.strip() for line in islice(lines, 1, 1 + ROWS)]  # the first may name columns
+    second, folder = others[0] if others else "", file.parent
     starts = {sep: second.partition(sep)[0] for sep in (",", *OTHERS) if sep in second}
-    return next((sep for sep, name in starts.items() if is_file_name(name) and home_of([name], file.parent)), None)
+    if found := next((sep for sep, name in starts.items() if is_file_name(name) and home_of([name], folder)), None):
+        return found
+    rows = [line.split(" ") for line in others if line]
+    if len({*map(len, rows)}) != 1:
+        return None
+    columns = [*map(list, zip(*rows, strict=True))]
+    ended = len(columns) > 1 and any(all(map(is_file_name, cells)) and holds_all(cells, folder) for cells in columns)
+    return " " if ended or _end_of(columns[0], folder) else None
 
 
 def with_end(end: str, cell: str) -> str | None:
@@ -135,7 +147,11 @@ def _is_link(cell: str) -> bool:
 
 
 def _end_of(names: Sequence[str], folder: Path) -> str:
-    """What all names lack to be files; empty: they are none. Short ones may be labels if they repeat."""
+    """What all names lack to be files; empty: they are none. Short ones may be labels if they repeat.
+
+    Raises:
+        InputError: they may be two files of one kind each, as pictures and masks of them are called alike.
+    """
     if any(not name or "." in name or len(name.split()) > 1 or len(name) > LONGEST for name in names):
         return ""
     short = min(map(len, names)) < LONG
@@ -143,4 +159,10 @@ def _end_of(names: Sequence[str], folder: Path) -> str:
         return ""
     homes = [folder, *folders(folder), *([] if short else folders(folder.resolve().parent))]
     ends = (end for end in medium_ends() if all(any((h / f"{n}{end}").is_file() for h in homes) for n in names))
-    return next(ends, "")
+    end, *others = [*ends] or [""]
+    if other := next((other for other in others if is_picture(end) == is_picture(other)), None):
+        raise InputError(
+            f"the table in {folder} names files without their ends, which may be {names[0]}{end} or {names[0]}{other}: "
+            "write these names whole, or put the files that are not meant elsewhere"
+        )
+    return end

@@ -171,6 +171,11 @@ def is_medium(file: str) -> bool:
     return _kind(file) in _MEDIA
 
 
+def is_picture(file: str) -> bool:
+    """Whether a file's name says that it is a picture."""
+    return _kind(file) == "pictures"
+
+
 def media_in(folder: Path) -> dict[str, list[str]]:
     """The pictures and the sounds below a folder, but for hidden ones."""
     found: dict[str, list[str]] = {kind: [] for kind in sorted(_MEDIA)}

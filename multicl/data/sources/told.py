@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
+from collections.abc import Hashable
 
 log = logging.getLogger(__name__)
+_TOLD = set[Hashable]()
 
 
-@cache
-def tell(line: str) -> None:
-    """Log a line, unless this process has."""
-    log.warning(line)
+def tell(line: str, about: Hashable = None) -> None:
+    """Log a line, unless this process has, or one about the same."""
+    if (about or line) not in _TOLD:
+        _TOLD.add(about or line)
+        log.warning(line)

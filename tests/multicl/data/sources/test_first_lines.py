@@ -145,3 +145,40 @@ def test_windows_separators_are_read_where_files_are_there_with_others(tmp_path:
     (tmp_path / "b.csv").write_text("one\n" + "".join(f"C:\\images\\{i}.jpg\n" for i in range(COUNT)))
     assert open_rows(tmp_path / "b.csv").column("one")[0] == "C:\\images\\0.jpg"
     gc.collect()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("line", ["{} 7", "{} {} 1", "{}"])
+@pytest.mark.parametrize("name", ["Maine_Coon_{}", "longer/{}"])
+def test_a_txt_may_be_a_list_of_files_and_classes(tmp_path: Path, name: str, line: str, ends: bool) -> None:
+    """As Caffe's lists, Oxford's Pets and Food-101 have them."""
+    names = [name.format(f"{i}0") for i in range(COUNT)]
+    media(tmp_path / "images", [f"{name}.jpg" for name in names])
+    (tmp_path / "lists").mkdir()
+    lines = [line.format(name + ".jpg" * ends, i % 3) + "\n" for i, name in enumerate(names)]
+    (tmp_path / "lists" / "train.txt").write_text("".join(lines))
+    rows = open_rows(tmp_path / "lists" / "train.txt")
+    column = "text" if ends and line == "{}" else "0"
+    assert files(rows, column) == [f"{Path(name).name}.jpg" for name in names]
+    assert len(rows.names or ()) == len(line.split())
+    gc.collect()
+
+
+def test_texts_that_begin_with_a_files_name_are_texts(tmp_path: Path) -> None:
+    media(tmp_path, ["somebody.jpg"])
+    lines = ["a first", "somebody was here", "nobody was"]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    assert open_rows(tmp_path / "a.txt").column("text") == lines
+
+
+def test_ids_of_pictures_and_of_their_masks_are_refused(tmp_path: Path) -> None:
+    names = [f"Maine_Coon_{i}" for i in range(COUNT)]
+    for folder in ("images", "meta", "sounds"):
+        media(tmp_path / folder, [f"{name}.{'wav' if folder == 'sounds' else 'jpg'}" for name in names])
+    (tmp_path / "meta" / "a.csv").write_text("id,label\n" + "".join(f"{name},1\n" for name in names))
+    assert files(open_rows(tmp_path / "meta" / "a.csv"), "id") == [f"{name}.wav" for name in names]
+    media(tmp_path / "meta" / "masks", [f"{name}.png" for name in names])
+    (tmp_path / "sounds").rename(tmp_path / ".sounds")
+    with pytest.raises(InputError, match=r"Maine_Coon_0\.\w+ or Maine_Coon_0\.\w+: write these names whole"):
+        open_rows(tmp_path / "meta" / "a.csv")
+    gc.collect()
