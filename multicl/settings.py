@@ -90,7 +90,8 @@ class Train:
     steps: int | None = None
     """The optimiser's steps; where given, they count and `epochs` does not."""
     lr: float = 1e-3
-    """The highest learning rate; `optim.warmup` and `optim.schedule` say when."""
+    """The highest learning rate; `optim.warmup` and `optim.schedule` say when. Encoders that begin with trained weights
+    want less: `optim.tower_lr` is a share of it for each."""
     seed: int = 0
     """Of weights, shuffling and views. 0,1,2: a run each, then mean and deviation of their figures."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None

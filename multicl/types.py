@@ -248,6 +248,8 @@ class Suggestion:
     """For two views of one thing."""
     why: str
     """In a few words."""
+    pretrained: bool = False
+    """The encoder begins with trained weights, which want a lower learning rate than a fresh head."""
 
 
 @runtime_checkable

@@ -33,9 +33,8 @@ def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Sugges
     longer = f"; {cut} of {len(seconds)} looked at are longer: evaluation hears their beginning, or `windows` of them"
     more = longer if cut else ""
     if pretrained:
-        return Suggestion(
-            {"encoder": PRETRAINED, "rate": 48_000, "max_seconds": longest}, 0.1, f"{PRETRAINED} of the hub{more}"
-        )
+        settings = {"encoder": PRETRAINED, "rate": 48_000, "max_seconds": longest}
+        return Suggestion(settings, 0.1, f"{PRETRAINED} of the hub{more}", pretrained=True)
     rate = min([16_000, *rates])
     why = f"sounds at {rate} Hz, up to {longest:g} s, a small convolutional net on log-mels from scratch{more}"
     return Suggestion({"encoder": "small", "rate": rate, "max_seconds": longest}, 0.1, why)

@@ -19,7 +19,9 @@ SIZES = (32, 64, 96, 128, 224)
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
     """The size closest to the pictures' own, and an encoder that the machine can train."""
     if pretrained:
-        return Suggestion({"encoder": "resnet18", "size": 224}, 0.2, "ResNet-18 from ImageNet, 224 pixels a side")
+        return Suggestion(
+            {"encoder": "resnet18", "size": 224}, 0.2, "ResNet-18 from ImageNet, 224 pixels a side", pretrained=True
+        )
     sides = []
     for cell in cells[:: max(1, len(cells) // LOOKED_AT)][:LOOKED_AT]:
         with suppress(BadSample):

@@ -13,7 +13,7 @@ PRETRAINED = "sentence-transformers/all-MiniLM-L6-v2"
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
     """A bag of words; with an accelerator, a small transformer over bytes, long enough for most texts."""
     if pretrained:
-        return Suggestion({"encoder": PRETRAINED}, 0.05, f"{PRETRAINED} from the hub")
+        return Suggestion({"encoder": PRETRAINED}, 0.05, f"{PRETRAINED} from the hub", pretrained=True)
     if not accelerator:
         return Suggestion({"encoder": "words"}, 0.05, "a bag of words and their parts, from scratch")
     texts = (text for cell in cells for text in (cell if isinstance(cell, list) else [cell]))

@@ -14,6 +14,10 @@ from multicl.data.loading import Data
 from multicl.files import write_whole
 from multicl.fit.plan import Plan, settings_code
 
+SLOW = 0.05
+"""Of the learning rate, for encoders with trained weights. MiniLM on 1,200 pairs of terms and definitions, 24 steps of
+32: recall@1 of 300 others from 40 % to 37 at the whole rate of 1e-3, so to 48; STS-B from 0.93 to 0.87, and to 0.92."""
+
 
 def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) -> None:
     """Write the plan to `path`, a .py file.
@@ -33,6 +37,7 @@ def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) ->
         held_out=isinstance(data, HoldOut), batch_size=plan.batch_size, steps=steps, chunk=repr("auto"), head=heads,
         features=alone, label=repr(plan.label) if plan.label else None, crossings=plan.crossings,
         probed=[node.name for node in plan.nodes if node.kind != "text"] or [node.name for node in plan.nodes][:1],
+        slow={node.tower: SLOW for node in plan.nodes if node.suggestion.pretrained},
         viewed=viewed(plan), raw=", ".join(f'"{name}"' for name in _raw(plan)),
         k=max(1, min(200, plan.rows // 50)), measured=_measured(plan),
     )  # fmt: skip
