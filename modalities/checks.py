@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from multicl.types import InputError
+
+
+def tuned(settings: Any) -> bool:
+    """Whether weights of a library or the hub train as a whole: neither fresh ones nor LoRA's updates alone."""
+    named = isinstance(settings.encoder, str) and settings.encoder not in ("small", "words")
+    return bool(named and settings.pretrained and not settings.lora)
 
 
 def require(modality: str, holds: bool, name: str, value: object, wanted: str) -> None:

@@ -37,7 +37,7 @@ from multicl.training.looks import Look, looks_of
 from multicl.training.memory import Memory
 from multicl.training.mining import Miner
 from multicl.training.norms import average_statistics, set_statistics, statistics
-from multicl.training.optim import Optim, build_optimizer, clip, frozen_again, lr_factor, set_lr, warmup_steps
+from multicl.training.optim import Optim, build_optimizer, clip, frozen_again, lr_factor, set_lr, too_fast, warmup_steps
 from multicl.training.recompute import recompute_layers
 from multicl.training.step import exact_step
 from multicl.training.synced import refuse_absent, synchronise
@@ -167,6 +167,7 @@ class Trainer:
         watch = Watch(self.towers.pairs, warmup_steps(self.optim, self.total), self.world.size)
         for line in (
             *self.towers.notes,
+            *too_fast(self.towers, self.optim, self.train.lr),
             *self.reader.notes,
             *self.memory.notes(self.train.batch_size, self.total - start),
         ):

@@ -163,7 +163,8 @@ class Modality(Protocol):
     JSON and typed on a command line; `encoder` may also be the user's own `nn.Module`.
 
     It may have more: `own`, a class variable that names settings in which nodes of one tower may differ, as in their
-    column; `export` (`multicl.export.Exports`); and `half` (`multicl.two_towers.HalfOfTwo`).
+    column; `export` (`multicl.export.Exports`); `half` (`multicl.two_towers.HalfOfTwo`); and `tuned`, a property that
+    says whether weights that were trained elsewhere train as a whole.
     """
 
     @property

@@ -125,6 +125,11 @@ class Audio:
             require(mixes, "noises", self.noises, "given with strong.background or weak.background above 0")
 
     @property
+    def tuned(self) -> bool:
+        """Weights that were trained elsewhere train as a whole."""
+        return checks.tuned(self)
+
+    @property
     def files(self) -> bool:
         """A string cell is a file's path."""
         return True

@@ -149,6 +149,11 @@ class Image:
         return "image", *shapes, *self.whole, self.strong, self.weak, self.local
 
     @property
+    def tuned(self) -> bool:
+        """Weights that were trained elsewhere train as a whole."""
+        return checks.tuned(self)
+
+    @property
     def files(self) -> bool:
         """A string cell is a file's path."""
         return True

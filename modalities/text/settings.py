@@ -122,6 +122,11 @@ class Text:
         return ("text", self._tokens, self.max_tokens, self.fill, self.prompt, self.deletion, self.crop, self.cutoff)
 
     @property
+    def tuned(self) -> bool:
+        """Weights that were trained elsewhere train as a whole."""
+        return checks.tuned(self)
+
+    @property
     def files(self) -> bool:
         """A string cell is the text itself."""
         return False

@@ -13,7 +13,7 @@ from transformers import get_linear_schedule_with_warmup
 from multicl.objectives import InfoNCE
 from multicl.pairs import Pair
 from multicl.towers import Head, Towers
-from multicl.training.optim import Optim, build_optimizer, lr_factor, set_lr
+from multicl.training.optim import Optim, build_optimizer, lr_factor, set_lr, too_fast
 from multicl.types import InputError
 
 
@@ -67,6 +67,21 @@ def test_a_node_stands_for_its_tower_whatever_that_is_called() -> None:
             assert group["factor"] == (0.1 if name.startswith("encoders.ears.") else 1.0)
     with pytest.raises(InputError, match=r"tower_lr names \['a', 'ears'\], which are one tower, 'ears': give it one"):
         build_optimizer(module, Optim(tower_lr={"a": 0.1, "ears": 0.2}), 1e-2)
+
+
+def test_trained_weights_that_move_fast_are_told_of() -> None:
+    class Trained(Vectors):
+        tuned = True
+
+    nodes = {"a": Trained(tower="both"), "b": Trained(tower="both"), "c": Vectors()}
+    module = Towers(nodes, [Pair("a", "b"), Pair("b", "c")], Head(dim=4))
+    (told,) = too_fast(module, Optim(), 1e-3)
+    assert told.startswith("both: its trained weights move at a rate of 0.001")
+    assert not too_fast(module, Optim(), 1e-4)
+    assert not too_fast(module, Optim(tower_lr={"a": 0.05}), 1e-3)
+    assert not too_fast(module, Optim(name="sgd"), 0.1)
+    module.encoders["both"].requires_grad_(False)
+    assert not too_fast(module, Optim(), 1e-3)
 
 
 def test_an_unknown_tower_is_named() -> None:
