@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -150,7 +150,8 @@ def embed(
 ) -> Path:
     """Embed the columns of a data set; a column of vectors a node, null where a row lacks it or cannot be read.
 
-    Columns of the data that hold plain values are carried along, so that a vector can be told what it is of. Of several
+    Columns of the data that hold plain values, names of files and texts too, are carried along, so that a vector can be
+    told what it is of. Of several
     processes the first does it all.
 
     Args:
@@ -182,8 +183,7 @@ def embed(
         print(f"{node}: {done} of {len(rows)} rows embedded" + (f", {len(skipped)} cells left out" if skipped else ""))
         for line in skipped[:5]:
             print(f"  left out: {line}")
-    used = {rows.resolve(column_of(node, model.towers.modalities[node])) for node in chosen}
-    carried = _carried(rows, used, {"row", *embedded})
+    carried = _carried(rows, {"row", *embedded})
     beside = out.with_name(f".{out.name}.new")
     try:
         with writing(out, "or give another --out"):
@@ -213,25 +213,28 @@ def _space(named: str | None) -> str | None:
     return DEFAULT if named is None else None if named == "features" else named
 
 
-def _carried(rows: Rows, used: set[str], written: set[str]) -> dict[str, Any]:
-    """The plain columns of the data but those used, as Arrow arrays; says which give way to a written one's name."""
+def _carried(rows: Rows, written: set[str]) -> dict[str, Any]:
+    """The plain columns of the data, as Arrow arrays; says which give way to a written one's name."""
     carried: dict[str, Any] = {}
-    for column in (c for c in rows.names or [] if c not in used):
+    for column in rows.names or []:
         if column in written:
             print(f"the data's own column {column!r} is not carried along: a column of that name is written")
-        elif (cells := _plain_column(rows.column(column))) is not None:
+        elif (cells := _plain_column(rows.cells(column))) is not None:
             carried[column] = cells
     return carried
 
 
-def _plain_column(cells: list[Any]) -> Any:
+def _plain_column(cells: Iterable[Any]) -> Any:
     """An Arrow array of texts or numbers, or None where the cells are something else, or of several kinds."""
     import pyarrow as pa
 
-    if not all(cell is None or isinstance(cell, str | int | float) for cell in cells):
-        return None
+    plain = []
+    for cell in cells:
+        if not (cell is None or isinstance(cell, str | int | float)):
+            return None  # media are not read to their end
+        plain.append(cell)
     try:
-        return pa.array(cells)
+        return pa.array(plain)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return None
 

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import media
 import pyarrow.parquet as pq
 import pytest
 import torch
+from found import saved as saved_of_three
 from ranked_commands import printed
 from ranks import run_ranks
 from toys import Vectors, rows
@@ -63,6 +65,15 @@ def test_vectors_stand_beside_what_they_are_of(
     assert "a: 18 of 20 rows embedded, 1 cells left out\n  left out: row 5, column 'a': expected 6 numbers" in said
     assert "b: 17 of 20 rows embedded\n" in said
     assert [p.name for p in out.parent.iterdir()] == ["v.parquet"]
+
+
+def test_names_of_files_and_texts_stand_beside_their_vectors(tmp_path: Path) -> None:
+    made = saved_of_three(tmp_path / "m")
+    (tmp_path / "a.png").write_bytes(media.png(0))
+    (tmp_path / "d.csv").write_text("image,text\na.png,a thing\n")
+    out = embed(str(made), str(tmp_path / "d.csv"), tmp_path / "v.parquet")
+    assert pq.read_schema(out).names == ["row", "image", "text", "image_vector", "text_vector"]
+    assert (column(out, "image"), column(out, "text")) == (["a.png"], ["a thing"])
 
 
 def test_vectors_are_of_one_size_as_vector_databases_want_them(
