@@ -31,7 +31,8 @@ def test_own_loop(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     losses = [float(line.split()[3]) for line in lines if line.startswith("step")]
     assert losses[-1] < losses[0] / 2
-    assert int(lines[-1].split()[-1].rstrip("%")) > 80
+    assert int(lines[-2].split()[-1].rstrip("%")) > 80
+    assert float(re.search(r"differs by (\S+)", lines[-1])[1]) < 1e-5  # type: ignore[index]
 
 
 def test_own_images(capsys: pytest.CaptureFixture[str]) -> None:
