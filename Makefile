@@ -22,7 +22,7 @@ demo: $(BASE) ## train speech, handwriting and words into one space, and search 
 	$(BIN)/multicl demo
 
 test: $(DEV) ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-gpu: $(DEV) ## what `make test` leaves out: kernels and recordings on this machine's GPU
 	MULTICL_TEST_GPU=1 $(BIN)/python -m pytest -m gpu
