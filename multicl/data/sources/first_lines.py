@@ -15,6 +15,7 @@ from typing import Any
 from multicl.data.cells import LONGEST
 from multicl.data.sources.beside import LONG, ROWS, folders, holds_all, home_of, is_file_name
 from multicl.data.sources.folders import is_picture, medium_ends
+from multicl.data.sources.listed import are_lists, listed
 from multicl.data.sources.places import places
 from multicl.data.sources.separators import OTHERS, quotes_are_letters, separator
 from multicl.data.sources.tables import is_empty
@@ -27,7 +28,8 @@ def told(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
 
     Where the first line has a link, or the name of a picture or sound that is there, it names no columns; these are
     called "0", "1", ... Where none of them names files, those of a column may lack their end, which all get. Where
-    files are found in several folders, or have Windows' separators, cells become their paths.
+    files are found in several folders, or have Windows' separators, cells become their paths. Lists of texts, which CSV
+    has as text, become lists.
 
     Args:
         how: what pandas reads them with.
@@ -48,6 +50,10 @@ def told(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
     for at, (mend, line) in mends.items():
         changes.setdefault("converters", {})[first[at]] = mend
         tell(f"{files[0]}: column {first[at]!r} names files {line}")
+    for name, cells in zip(first, zip(*others, strict=True), strict=True):
+        if are_lists(cells):
+            changes.setdefault("converters", {})[name] = listed
+            tell(f"{files[0]}: column {name!r} holds lists of texts")
     return changes
 
 
