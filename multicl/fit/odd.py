@@ -52,7 +52,7 @@ def odd(cells: Sequence[Any], found: Sequence[Any], media: Callable[[Sequence[An
         return Odd(f"links, as {_short(cells[0])}", way_out)
     if name_media(cells):
         hint = " with / for \\" if "\\" in cells[0] else ""
-        way_out = f"Mend the paths{hint} (relative ones are looked for beside the table, and in the folders there)"
+        way_out = f"Mend the paths{hint} (relative ones: beside the table, in folders there, from those above)"
         return Odd(f"paths of files that are not there, as {found[0]!r}", way_out)
     if all(len(cell.split()) > 1 for cell in cells) and name_media([re.split(r"[#,;|\t]", cell)[0] for cell in cells]):
         return Odd(
