@@ -81,6 +81,10 @@ def info_nce(
     Returns:
         Scalar: the mean over rows of a->b, or of both directions.
     """
+    if not isinstance(both_directions, bool):
+        raise InputError(
+            f"both_directions is True or False, got {type(both_directions).__name__}; keys are extra_keys="
+        )
     (a, b), low = sides(a, b, "dot", as_given=True), _low(a, b)
     scale, known = inverse(temperature, a)
     cosine, world = is_cosine(similarity), World.current()

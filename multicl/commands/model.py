@@ -151,8 +151,7 @@ def embed(
     """Embed the columns of a data set; a column of vectors a node, null where a row lacks it or cannot be read.
 
     Columns of the data that hold plain values, names of files and texts too, are carried along, so that a vector can be
-    told what it is of. Of several
-    processes the first does it all.
+    told what it is of. Of several processes the first does it all.
 
     Args:
         name: a run, a model or a hub name. data: as `open_rows` takes it. out: the Parquet file.

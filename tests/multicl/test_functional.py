@@ -406,6 +406,7 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
         ("sup_con", (THREE, [0, 1, 1], 0.1, FOUR.to("meta"), [0] * 4), r"extra_keys: .* on cpu, got one on meta"),
         ("nt_xent", (THREE.to(torch.float8_e4m3fn),) * 2, r"a float tensor .* torch.float8_e4m3fn"),
         ("decoupled", (THREE, THREE, torch.ones(3)), r"temperature must be one number, got a tensor \[3\]"),
+        ("info_nce", (THREE, THREE, 0.1, FOUR), "both_directions is True or False, got Tensor; keys are extra_keys="),
         ("sup_con", (THREE, [0, 1]), r"labels must be 3 integers, one a row, got \[2\]"),
         ("sup_con", (THREE, torch.ones(3)), r"labels must be 3 integers, one a row, got \[3\] torch.float32"),
         ("sup_con", (THREE, [0, None, 1]), "labels must be 3 integers, one a row, got None among them"),

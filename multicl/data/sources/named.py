@@ -90,7 +90,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             builder = _of_folder(base, what, options) if base and not files else _builder(what, options)
             if not streaming:
                 builder.download_and_prepare()
-                _check_split(name, part, list(builder.info.splits or ()))
+                in_classes = builder.name in FOLDERS and "label" in (builder.info.features or ())
+                _check_split(name, part, list(builder.info.splits or ()), in_classes)
             data = undecoded((builder.as_streaming_dataset if streaming else builder.as_dataset)(split=part))
     except InputError:
         raise
@@ -133,13 +134,21 @@ def _splits(split: str) -> list[str]:
     return re.sub(r"\[[^]]*\]", "", split).split("+")
 
 
-def _check_split(name: str, split: str, there: list[str]) -> None:
-    """InputError unless the data, which are no single file, have every split that is asked for."""
+def _check_split(name: str, split: str, there: list[str], in_classes: bool) -> None:
+    """InputError unless the data, which are no single file, have every split that is asked for.
+
+    Args:
+        in_classes: rows come in the order of their classes, whose last ones a part at the end would be.
+    """
     missing = [part for part in _splits(split) if part not in {*there, "all"}]
     if there and missing:
         raise InputError(
             f"{name} has no split {missing[0]!r}; it has {there}. Give the path of other data (--data.test PATH), or "
-            f"parts of these, in their order (--data.split '{there[0]}[:90%]' --data.test '{there[0]}[90%:]')"
+            + (
+                "put some files of each class into test/CLASS/ and the others into train/CLASS/"
+                if in_classes
+                else f"parts of these, in their order (--data.split '{there[0]}[:90%]' --data.test '{there[0]}[90%:]')"
+            )
         )
 
 
