@@ -65,7 +65,7 @@ BESIDE: dict[str, Modality] = {**TWO, "negative": replace(WORDS, tower="text")}
 TILED = {f"multicl/ops/blocks.py:{name}" for name in ("Block.look", "_places", "Block.find_few", "_by_tile")}
 TILED.add("multicl/ops/tiled.py:backward")
 """The form of `contrast` without Triton looks for positives; the fused one, of NVIDIA's GPUs, asks nothing."""
-SCALE = "multicl/ops/contrast.py:_bound"
+SCALE = "multicl/ops/contrast.py:bound"
 
 
 @dataclass(frozen=True)
