@@ -65,7 +65,6 @@ class _Direct(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         from multicl.ops import direct_kernels
 
-        a, b = _in_rows(a), None if b is None else _in_rows(b)
         n, k, other = len(a), 0 if b is None else len(b), a if b is None else b
         x = a.new_empty(a.shape, dtype=form.products)
         y = x if b is None else b.new_empty(b.shape, dtype=form.products)
@@ -75,22 +74,11 @@ class _Direct(torch.autograd.Function):
         blocks = [first]
         running = RunningOnGpu(n + k if both else n, (1.0,), True, False, scale)
         loss, share, weights = scale.new_empty(()), scale.new_empty(()), scale.new_empty(2)
-        grid, settings = _cut(n, k, a.shape[1], cosine)
         with on(a.device):
-            direct_kernels.ready[grid](
-                a, other, scale, x, y, inverse, n, k, a.stride(0), other.stride(0), SHORTEST, **settings
-            )
+            _ready(a, other, scale, x, y, inverse, k, cosine)
             for extra in (one for one in extras if len(one.z)):
-                z = _in_rows(extra.z)
-                keys, unused, grid = (
-                    x.new_empty(z.shape),
-                    scale.new_empty(len(z)),
-                    _cut(len(z), 0, z.shape[1], cosine)[0],
-                )
-                direct_kernels.ready[grid](
-                    z, z, scale, keys, keys, unused, len(z), 0, z.stride(0), z.stride(0), SHORTEST, **settings
-                )
-                side = Side(extra.row, extra.id)
+                keys, side = x.new_empty(extra.z.shape), Side(extra.row, extra.id)
+                _ready(extra.z, extra.z, scale, keys, keys, scale.new_empty(len(keys)), 0, cosine)
                 blocks.append(Block(x, keys, relation.a, side, relation.equal_ids, extra.same_row))
             for block in blocks:
                 form.forward(block, running)
@@ -116,6 +104,7 @@ class _Direct(torch.autograd.Function):
             rows, along = sums.new_empty(4, size), scale.new_empty(n + k)
             da = a.new_empty(a.shape)
             db = b.new_empty(b.shape) if wants_b else da
+            rows_a, rows_b = _in_rows(a), _in_rows(other)
             grid, settings = _cut(n, k, a.shape[1], ctx.cosine)
             with on(a.device):
                 direct_kernels.slopes[(-(-size // BLOCK),)](
@@ -128,8 +117,9 @@ class _Direct(torch.autograd.Function):
                 for block in blocks[1:]:
                     dx += ctx.form.backward(block, slopes, False)[0]
                 direct_kernels.home[grid](
-                    dx, dy, a, other, scale, inverse, da, db, along, n, k, a.stride(0), other.stride(0), **settings
-                )
+                    dx, dy, rows_a, rows_b, scale, inverse, da, db, along, n, k, rows_a.stride(0), rows_b.stride(0),
+                    **settings,
+                )  # fmt: skip
             d_scale = None
             if ctx.needs_input_grad[2]:  # what a logit asks came to rows from both sides of a symmetric matrix
                 total = along[:n].sum(dtype=torch.float64) / (2 if b is None else 1)
@@ -137,6 +127,19 @@ class _Direct(torch.autograd.Function):
             found = (da, db if wants_b else None, d_scale, *(None,) * 5)
         wants = next(z for z in (a, b, scale) if z is not None and z.requires_grad)
         return once(found, wants, "multicl.ops.plain.contrast can be")
+
+
+def _ready(
+    a: Tensor, b: Tensor, scale: Tensor, x: Tensor, y: Tensor, inverse: Tensor, k: int, cosine: bool
+) -> None:  # fmt: skip
+    """Rows of a and the first k of b, ready for products, go to x and y."""
+    from multicl.ops import direct_kernels
+
+    a, b = _in_rows(a), _in_rows(b)
+    grid, settings = _cut(len(a), k, a.shape[1], cosine)
+    direct_kernels.ready[grid](
+        a, b, scale, x, y, inverse, len(a), k, a.stride(0), b.stride(0), SHORTEST, **settings
+    )  # fmt: skip
 
 
 def _in_rows(z: Tensor) -> Tensor:

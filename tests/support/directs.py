@@ -150,6 +150,9 @@ def alone(device: str) -> None:
             assert (got is not None) == want
             if got is not None:
                 torch.testing.assert_close(got, right)
+    apart = rows[0].T.contiguous().T.requires_grad_()  # the only one that wants a gradient, and not in rows
+    (grad,) = torch.autograd.grad(direct_loss(apart, *rows[1:], *settings)[0], apart)
+    torch.testing.assert_close(grad, whole[0])
     x = rows[0].clone().requires_grad_()
     (grad,) = torch.autograd.grad(direct_loss(x, *rows[1:], *settings)[0], x, create_graph=True)
     with pytest.raises(RuntimeError, match=r"multicl\.ops\.plain\.contrast"):
