@@ -140,6 +140,12 @@ class World:
         return _Total.apply(kept.sum() / count, self)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def of_another(error: BaseException) -> bool:
+    """Whether an error of this rank is that another one is gone, whose own error says why."""
+    lost = isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo/transport" in str(error))
+    return lost and World.current().size > 1
+
+
 @cache
 def _between_processors(ranks: Any) -> Any:
     """The same ranks over gloo, which takes tensors of the processor's memory."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from multicl.distributed import of_another
 from multicl.files import FULL, alone, write_whole, writing
 from multicl.running.checkpoint import Damaged, checkpoints, load_checkpoint, load_weights, save_checkpoint, sweep
 from multicl.signals import Signals, Stopped, readers_may_leave
@@ -115,7 +116,7 @@ class Lifecycle:
             raise
         except BaseException as error:
             with suppress(OSError):
-                self._tell("failed", total, str(error) or type(error).__name__)
+                self._tell("failed", total, _reason(error))
             if isinstance(error, OSError) and self._own(error):
                 with writing(self.folder):
                     raise
@@ -133,7 +134,7 @@ class Lifecycle:
         except Exception as error:
             if self.folder is not None:
                 with suppress(OSError):
-                    self._tell("failed", total, str(error) or type(error).__name__)
+                    self._tell("failed", total, _reason(error))
             raise
         if self.folder is not None:
             with writing(self.folder):
@@ -270,6 +271,11 @@ class Lifecycle:
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:
             print(line, flush=True)
+
+
+def _reason(error: BaseException) -> str:
+    told = str(error) or type(error).__name__
+    return f"another process failed: its output says why (here: {told})" if of_another(error) else told
 
 
 def read_status(folder: Path) -> dict[str, Any]:

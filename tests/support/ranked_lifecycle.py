@@ -54,3 +54,25 @@ def left_out(folder: str) -> list[int]:
     trainer = Trainer({"a": Vectors(), "b": Vectors(width=5)}, [Pair("a", "b")], data, train=train, run=Path(folder))
     trainer.fit()
     return sorted(bad.row for bad in trainer.skipped)
+
+
+def one_fails(folder: str) -> str:
+    """What the first rank says of a run that only the last one cannot go on with."""
+    world = World.current()
+    trainer = Trainer(
+        {"a": Vectors()}, [Pair("a", "a")], rows(64), train=Train(batch_size=16, steps=4), run=Path(folder)
+    )  # fmt: skip
+    plain = trainer._step
+
+    def step(*given: Any) -> Any:
+        if world.rank == 1:
+            distributed.dist.destroy_process_group()  # as its process would end
+            raise InputError("the roof fell in")
+        return plain(*given)
+
+    trainer._step = step  # type: ignore[method-assign]
+    try:
+        trainer.fit()
+    except Exception as error:
+        return str(error)
+    return "nothing"

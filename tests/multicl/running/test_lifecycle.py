@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from ranked_lifecycle import agreements, left_out
+from ranked_lifecycle import agreements, left_out, one_fails
 from ranks import run_ranks
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -825,6 +825,14 @@ def test_what_every_rank_leaves_out_is_counted_and_named(tmp_path: Path) -> None
     assert run_ranks(left_out, 2, str(tmp_path / "run")) == [[3, 9, 20, 41]] * 2
     named = [json.loads(line)["row"] for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
     assert sorted(named) == [3, 9, 20, 41]
+
+
+def test_a_rank_that_is_left_alone_blames_the_other(tmp_path: Path) -> None:
+    first, last = run_ranks(one_fails, 2, str(tmp_path / "run"))
+    assert last == "the roof fell in"
+    status = read_status(tmp_path / "run")
+    assert (status["state"], first in status["reason"]) == ("failed", True)
+    assert status["reason"].startswith("another process failed: its output says why (here: ")
 
 
 def test_ranks_agree_on_what_is_not_finite(tmp_path: Path) -> None:
