@@ -4,10 +4,10 @@ accelerate launch recipes/clip.py --data.path pairs.parquet --data.columns image
 python recipes/clip.py --data.path emoji/ --data.columns image google --train.epochs 60
 accelerate launch recipes/clip.py --from openai/clip-vit-base-patch32 --data.path pairs.parquet
 
-Measured with the second command on 1,525 emoji, 381 concepts held out, from scratch in 9 minutes of one CPU core:
-image -> text recall@1/5/10 19 / 31 / 36 %, of an unseen vendor's pictures (`--beside.unseen twitter`) 4 / 12 / 17 %;
-untrained 0.5 / 1.3 / 2.6 and 0.3 / 1.6 / 2.1 %. With `--images 0.5`, pairs of pictures mixed in, 20 / 32 / 36 % and of
-the unseen vendor 8 / 16 / 22 %. Zero-shot of `--beside.classes category`, nine: 18 %, before 12.
+Measured with the second command on 1,525 emoji, 381 concepts held out, from scratch in 11 minutes of one CPU core:
+image -> text recall@1/5/10 20 / 31 / 37 %, of an unseen vendor's pictures (`--beside.unseen twitter`) 4 / 13 / 18 %;
+untrained 0.5 / 1.3 / 2.6 and 0.3 / 1.6 / 2.1 %. With `--images 0.5`, pairs of pictures mixed in, 19 / 32 / 38 % and of
+the unseen vendor 7 / 16 / 20 %. Zero-shot of `--beside.classes category`, nine: 18 %, before 12.
 """
 
 from __future__ import annotations
