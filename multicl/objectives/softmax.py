@@ -46,6 +46,8 @@ def mean_nce(
     Returns:
         The loss, and what tells of `confidence`: the positives' mean share of the soft-max, from queries to keys.
     """
+    if low is None and cosine:  # unit vectors are float32, of whatever rows
+        low = torch.is_autocast_enabled(queries.device.type)
     form = form_of(queries, low=low)
     more_b = extra_b if both and keys is not None else ()
     if isinstance(form, Fused) and world.size == 1 and not more_b and is_direct(queries, keys, extra_a):

@@ -98,6 +98,31 @@ def test_it_is_taken_on_one_gpu_for_narrow_logits_without_extra_keys(monkeypatch
     assert not direct.is_direct(torch.zeros(1, 10**4), None, [])
 
 
+@pytest.mark.parametrize(
+    ("cosine", "low", "products"),
+    [
+        (True, None, torch.float32),  # unit vectors are float32
+        (True, True, torch.bfloat16),
+        (False, None, torch.bfloat16),
+        (False, False, torch.float32),
+    ],
+)
+def test_low_rows_have_the_products_that_contrast_gives_them(
+    cosine: bool, low: bool | None, products: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forms = []
+
+    def direct_loss(*given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        forms.append(given[5])
+        return torch.zeros(()), torch.ones(())
+
+    monkeypatch.setattr(softmax, "direct_loss", direct_loss)
+    monkeypatch.setattr(fused, "runs_on", lambda device: True)
+    z, side = torch.ones(3, 4, dtype=torch.bfloat16), Side(torch.arange(3), torch.arange(3))
+    softmax.mean_nce(z, None, torch.ones(1), Relation(side, side), cosine=cosine, low=low, world=World())
+    assert forms == [fused.Fused(products)]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("times", [1, 30])
 @pytest.mark.parametrize(
