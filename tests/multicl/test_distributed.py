@@ -9,7 +9,7 @@ from ranks import run_ranks
 from toys import rows
 
 from multicl import functional
-from multicl.distributed import World
+from multicl.distributed import World, of_another
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -22,6 +22,12 @@ def test_a_world_of_one_needs_no_process_group() -> None:
     assert world.counts(3, x.device) == [3]
     mean = world.mean(x.sum(1), torch.tensor([True, False, True]))
     assert mean.item() == pytest.approx((x[0].sum() + x[2].sum()).item() / 2)
+
+
+def test_a_torch_without_ranks_has_no_errors_of_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+    monkeypatch.delattr(torch.distributed, "DistError")
+    assert not of_another(RuntimeError("the roof fell in"))
 
 
 def test_mean_of_nothing_is_zero_with_zero_gradient() -> None:
