@@ -35,7 +35,7 @@ def sts_spearman(a: Tensor, b: Tensor, scores: Tensor | Sequence[float]) -> Figu
         scores: [N] graded similarity, in any unit.
 
     Raises:
-        InputError: shapes that do not fit, NaN, or no variance on one side (a collapsed model).
+        InputError: shapes that do not fit, what is no number, NaN, or no variance on one side (a collapsed model).
     """
     a, b = paired("a", a, "b", b)
     scores = _numbers(scores)
@@ -62,7 +62,12 @@ def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor | Sequence[float], pa
 
 def _numbers(scores: Tensor | Sequence[float]) -> Tensor:
     """Of a tensor, an array, a pandas Series or a list; None is NaN."""
-    return scores if isinstance(scores, Tensor) else torch.from_numpy(np.array(scores, dtype=np.float64))
+    if isinstance(scores, Tensor):
+        return scores
+    try:
+        return torch.from_numpy(np.array(scores, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"scores must be numbers, one a row: {error}") from error
 
 
 def _order(name: str, x: Tensor) -> Tensor:

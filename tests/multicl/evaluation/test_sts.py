@@ -44,6 +44,8 @@ def test_scores_may_be_a_list_an_array_or_a_column_of_a_table():
         assert sts_mean_spearman(a, b, given_as, ["x"] * 6) == want
     with pytest.raises(InputError, match="scores has NaN"):
         sts_spearman(a, b, [None, *scores[1:]])
+    with pytest.raises(InputError, match=r"scores must be numbers, one a row: .*'near'"):
+        sts_spearman(a, b, ["near", *scores[1:]])
 
 
 def test_the_mean_over_parts_is_of_each_by_itself():
