@@ -45,9 +45,10 @@ def no_classes(data: Any, folder: Path) -> list[str]:
 
 def tables_below(folder: Path) -> list[str]:
     """Tables in the folders below one of media that name these, and are not read: the way out, a line each."""
-    tables = [Path(file) for file in walk(folder) if file.lower().endswith((".csv", ".tsv"))]
+    files = list(walk(folder))
+    tables = [Path(file) for file in files if file.lower().endswith((".csv", ".tsv"))]
     tables = [file for file in tables if file.parent != folder]
-    media = [Path(file) for file in walk(folder) if is_medium(file)] if tables else []
+    media = [Path(file) for file in files if is_medium(file)] if tables else []
     names = {*(file.name for file in media), *(file.stem for file in media)}
 
     def named(file: Path) -> bool:
