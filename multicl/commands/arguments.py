@@ -88,7 +88,9 @@ def _add_embed_and_export(commands: Any) -> None:
     embed.add_argument("--out", required=True, type=Path, metavar="FILE.parquet", help="a row for each of the data's")
     embed.add_argument("--split", default="train", help="default: train")
     embed.add_argument("--nodes", nargs="+", help="nodes to embed; default: all whose column is in the data")
-    embed.add_argument("--columns", nargs="+", default=[], metavar="NODE=COLUMN", help="columns of other names")
+    embed.add_argument(
+        "--columns", nargs="+", default=[], metavar="NODE=COLUMN", help="columns; default: the run's own"
+    )
     embed.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
     embed.add_argument("--batch-size", type=int, default=128, help="cells computed at once; default: 128")
     embed.add_argument(
@@ -208,7 +210,9 @@ def _add_search(commands: Any) -> None:
     index.add_argument("--data", required=True, help="a table, a folder or a hub name")
     index.add_argument("--out", required=True, metavar="DB", help="a folder, or a URI of an object store (s3://...)")
     index.add_argument("--split", default="train", help="default: train")
-    index.add_argument("--columns", nargs="+", default=[], metavar="NODE=COLUMN", help="columns of other names")
+    index.add_argument(
+        "--columns", nargs="+", default=[], metavar="NODE=COLUMN", help="columns; default: the run's own"
+    )
     index.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
     index.add_argument("--batch-size", type=int, default=128, help="cells computed at once; default: 128")
     index.add_argument(

@@ -13,7 +13,7 @@ import numpy as np
 from multicl.config import from_plain, read_yaml
 from multicl.data.cells import blamed
 from multicl.data.loading import is_path
-from multicl.data.rows import Rows, open_rows
+from multicl.data.rows import Rows
 from multicl.evaluation.crossing import crossing, named
 from multicl.evaluation.figure import intervals, spread
 from multicl.evaluation.held_out import of_model
@@ -24,6 +24,7 @@ from multicl.files import check_writable, writing
 from multicl.graph import column_of
 from multicl.launcher import is_main, recipe_class
 from multicl.model import DEFAULT, Model, load
+from multicl.own_data import own_data, rows_for
 from multicl.repeats import check_one, no_run
 from multicl.run import Run
 from multicl.types import InputError
@@ -62,7 +63,10 @@ def opened(
         changes = {"path": own.path and _from(home, own.path), "mix": {_from(home, k): w for k, w in own.mix.items()}}
         if is_path(own.test):
             changes["test"] = _from(home, own.test)
-    changes |= {key: value for key, value in (("path", data), ("test", test)) if value is not None}
+    if data is not None:
+        changes |= {"path": data, "config": recipe.data.config_of(data)}
+    if test is not None:
+        changes["test"] = test
     if columns:
         changes["columns"] = {**recipe.data.columns, **columns}
     return replace(recipe, run=run, data=replace(recipe.data, **changes))
@@ -155,7 +159,7 @@ def embed(
 
     Args:
         name: a run, a model or a hub name. data: as `open_rows` takes it. out: the Parquet file.
-        nodes: default: all whose column is in the data. columns: node -> column of the data.
+        nodes: default: all whose column is in the data. columns: node -> column of the data; default: the run's own.
         space: a space's name, "features" for the encoder's own; default: the recipe's choice.
 
     Raises:
@@ -170,9 +174,7 @@ def embed(
     if not is_main():  # there is one file, and no work is shared
         return out
     model = load(name)
-    rows = open_rows(data, split=split, columns=_by_column(model, columns or {}))
-    rows.check_mapped(columns or {})
-    chosen = _nodes(model, rows, nodes)
+    rows, chosen = rows_for(own_data(name), model.towers.modalities, data, split, columns or {}, nodes)
     check_writable(out, "or give another --out")
     embedded: dict[str, Any] = {}
     for node in chosen:
@@ -236,29 +238,6 @@ def _plain_column(cells: Iterable[Any]) -> Any:
         return pa.array(plain)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return None
-
-
-def _by_column(model: Model, columns: Mapping[str, str]) -> dict[str, str]:
-    """Node -> column, as `Rows` takes it: by the column that the node reads."""
-    if unknown := [node for node in columns if node not in model.nodes]:
-        raise InputError(f"--columns names {unknown[0]!r}, but the model's nodes are {model.nodes}")
-    return {column_of(node, model.towers.modalities[node]): column for node, column in columns.items()}
-
-
-def _nodes(model: Model, rows: Rows, wanted: Sequence[str] | None) -> list[str]:
-    if wanted:
-        for node in wanted:
-            if node not in model.nodes:
-                raise InputError(f"the model has no node {node!r}; it has {model.nodes}")
-            rows.resolve(column_of(node, model.towers.modalities[node]), f", which {node!r} reads")
-        return list(wanted)
-    found = [node for node in model.nodes if rows.has(column_of(node, model.towers.modalities[node]))]
-    if not found:
-        raise InputError(
-            f"none of the model's nodes {model.nodes} has a column in {rows.label}, which has {rows.names}: "
-            "map one with --columns NODE=COLUMN"
-        )
-    return found
 
 
 def _embed_column(

@@ -88,6 +88,10 @@ class Data:
             if not 0 <= weight < math.inf:
                 raise InputError(f"data.{name} must be 0 or more, got {weight}")
 
+    def config_of(self, data: Any) -> str | None:
+        """The configuration for other data in the place of `path`: it is of that one alone."""
+        return self.config if isinstance(data, str) and data == self.path else None
+
     def open(self, split: str | None = None) -> Rows:
         """The rows of a split (default: the training split), or of another file or folder.
 

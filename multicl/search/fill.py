@@ -18,8 +18,9 @@ import pyarrow as pa
 import torch
 
 from multicl.data.cells import blamed, file_of, is_null, resolve_path
-from multicl.data.rows import Row, Rows, open_rows
+from multicl.data.rows import Row, Rows
 from multicl.graph import column_of
+from multicl.own_data import rows_for
 from multicl.search.contents import plain_cells, plain_columns, row_content, unicode
 from multicl.search.database import ROWS, SOURCE, SPARE, file_column, kept_names, schema_of, table_names
 from multicl.types import BadSample, InputError
@@ -138,28 +139,19 @@ def _take_out(table: Any, source: str, ids: np.ndarray[Any, np.dtype[np.int64]])
 
 
 def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _Plan:
-    modalities = index.model.towers.modalities
-    if unknown := [node for node in columns if node not in index.nodes]:
-        raise InputError(f"--columns names {unknown[0]!r}, but the nodes of the database are {index.nodes}")
-    wanted = {node: column_of(node, modalities[node]) for node in index.nodes}
-    rows = open_rows(data, split=split, columns={wanted[node]: column for node, column in columns.items()})
-    rows.check_mapped(columns)
+    modalities = {node: index.model.towers.modalities[node] for node in index.nodes}
+    rows, nodes = rows_for(index.own, modalities, data, split, columns)
     if rows.streaming:
         raise InputError(f"{rows.label} is a stream, whose rows have no numbers: give a table, a folder or a list")
-    nodes = {node: rows.resolve(column) for node, column in wanted.items() if rows.has(column) or node in columns}
-    if not nodes:
-        raise InputError(
-            f"none of the model's nodes {index.nodes} has a column in {rows.label}, which has {rows.names}: "
-            "map one with --columns NODE=COLUMN"
-        )
     types = plain_columns(rows)
     plain = kept_names(types, index.nodes)
     if (renamed := {column: name for column, name in plain.items() if name != column}) and index.world.rank == 0:
         why = "the database has columns of these names, or cannot have any"
         log.warning("%s: kept under other names, as %s: %s", rows.label, why, renamed)
     kinds = {plain[column]: kind for column, kind in types.items()}
+    mapped = {node: column for node, column in nodes.items() if column != column_of(node, modalities[node])}
     files = dict.fromkeys(plain, False) | {column: modalities[node].files for node, column in nodes.items()}
-    return _Plan(rows, nodes, plain, kinds, files, _source(data, split, columns))
+    return _Plan(rows, nodes, plain, kinds, files, _source(data, split, mapped))
 
 
 def _source(data: Any, split: str, columns: Mapping[str, str]) -> str | None:

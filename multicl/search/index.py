@@ -12,6 +12,7 @@ import numpy as np
 
 from multicl.distributed import World
 from multicl.model import AND_FEATURES, DEFAULT, Model, load
+from multicl.own_data import own_data
 from multicl.search import approximate, fill
 from multicl.search.database import (
     ROWS,
@@ -74,6 +75,7 @@ class Index:
         self.db = connect(where, create=model is not None)
         about = read_about(self.db)
         self.model, name = _loaded(self.where, model, about)
+        self.own = own_data(name)
         mine = fingerprint(self.model)
         if about is not None and about.fingerprint != mine:
             raise InputError(
@@ -136,7 +138,8 @@ class Index:
         belongs to the first: index the second again after the first lost it. Rows in memory are only added.
 
         Args:
-            data, split: as in `multicl.data.rows.open_rows`. columns: node -> column of the data.
+            data, split: as in `multicl.data.rows.open_rows`.
+            columns: node -> column of the data; default: as the run that the model is of read its own.
             batch_size: cells computed at once.
             on_error: leave out cells that cannot be read, or stop.
             exact_below: number of vectors from which a node gets an approximate index.

@@ -308,6 +308,8 @@ def test_a_runs_relative_data_are_found_from_other_folders(
     assert (opened(run).data.path, opened(run).data.test) == ("a.csv", "test")
     (run / "recipe.yaml").write_text(f"recipe: {recipe}\nrun: runs/x\ndata: {{path: null}}\n")
     assert (opened(run).data.path, opened(run).data.test) == (None, "test")  # a split, not the file of that name
+    (run / "recipe.yaml").write_text(f"recipe: {recipe}\nrun: runs/x\ndata: {{path: org/set, config: small}}\n")
+    assert (opened(run).data.config, opened(run, data="other.csv").data.config) == ("small", None)
 
 
 def test_eval_of_a_recipe_that_measures_nothing_says_what_does(
