@@ -25,6 +25,7 @@ from multicl.objectives.hard_negative import check_negatives
 from multicl.objectives.margin import check_margin
 from multicl.objectives.negatives import DecoupledRows, HardRows, RowLoss, negatives_loss
 from multicl.objectives.ordered import order_loss
+from multicl.objectives.own_key import own_key_nce
 from multicl.objectives.softmax import mean_nce
 from multicl.ops.contrast import Extra, Relation, Side, contrast, is_low
 from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
@@ -67,6 +68,7 @@ def info_nce(
     extra_keys: Tensor | None = None,
     *,
     ids: Tensor | Sequence[int] | None = None,
+    in_batch: bool = True,
     similarity: Similarity = "cosine",
 ) -> Tensor:
     """InfoNCE (arXiv:1807.03748), CLIP's symmetric form by default: row i of a and of b belong together.
@@ -77,6 +79,7 @@ def info_nce(
             not gathered: a queue is the same on every rank.
         ids: [N] integers, what a row is about (a caption that repeats, a label): rows of equal id are positives of each
             other, as in `sup_con`; below 0: a row of its own. None: all are.
+        in_batch: False: a's rows have no negatives but `extra_keys`, as in MoCo (arXiv:1911.05722); 0 without any yet.
 
     Returns:
         Scalar: the mean over rows of a->b, or of both directions.
@@ -88,17 +91,19 @@ def info_nce(
     (a, b), low = sides(a, b, "dot", as_given=True), _low(a, b)
     scale, known = inverse(temperature, a)
     cosine, world = is_cosine(similarity), World.current()
-    plain = extra_keys is None and ids is None
+    plain = extra_keys is None and ids is None and in_batch
     if cosine and plain and world.size == 1 and is_small(len(a), scale if known is None else known):
         loss: Tensor = paired_loss(a, b, scale, both_directions)
         return loss
-    side, extra = _side(a), []
-    if ids is not None:
-        side = _labelled(ids, "ids", a)
+    side, extra = _side(a) if ids is None else _labelled(ids, "ids", a), []
     if extra_keys is not None:
         keys = vectors(extra_keys, "dot", "extra_keys", a, as_given=True)
         nobody = torch.full((len(keys),), NOBODY, device=a.device)
         extra = [Extra(keys, nobody, nobody)]
+    if not in_batch:
+        if both_directions or ids is not None or not extra:
+            raise InputError("in_batch=False is for both_directions=False, with extra_keys= and without ids=")
+        return own_key_nce(a, b, scale, side, extra, cosine=cosine, known_scale=known, low=low, world=world)[0]
     return mean_nce(
         a, b, scale, Relation(side, side), extra, cosine=cosine, both=both_directions, known_scale=known, low=low,
         world=world,

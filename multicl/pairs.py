@@ -111,6 +111,12 @@ class Pair:
             raise InputError(
                 f"pair {self.name!r}: {type(inner).__name__} takes {what}: use a soft-max objective (InfoNCE)"
             )
+        alone = not all(getattr(layer, "in_batch", True) for layer in layers(self.objective))
+        if alone and (self.keys_from == "all" or not any(getattr(self, name) for name in get_args(MoreKeys))):
+            raise InputError(
+                f"pair {self.name!r}: in_batch=False leaves rows the keys of a queue and explicit negatives alone: "
+                "give queue=, negatives= or mine=, and leave out keys_from='all'"
+            )
 
     def _check_target(self) -> None:
         kind, what = getattr(self.objective, "scores", None), type(self.objective).__name__

@@ -29,7 +29,8 @@ class Recipe(simclr.Recipe):
     version: Literal["v2", "v3"] = "v2"
     """v3: a predictor before the rows that ask, both views ask, and the batch's keys alone, without a queue."""
     objective: InfoNCE = InfoNCE(0.1, both_directions=False)
-    """both_directions: each view asks for the other's key, not the first alone (their "symmetric loss")."""
+    """both_directions: each view asks for the other's key, not the first alone (their "symmetric loss"). in_batch:
+    False takes negatives from the queue alone, as the paper; here the batch's other keys are negatives, too."""
     hidden: int = 4096
     """Width of v3's predictor."""
     queue: int = 4096

@@ -27,6 +27,9 @@ class InfoNCE(Tempered):
     _: KW_ONLY
     both_directions: bool = True
     """The mean of a->b and b->a; False: a->b alone. A pair of one node has but one direction."""
+    in_batch: bool = True
+    """The other rows' keys of the batch are negatives; False: those of queue, explicit and mined negatives alone, as in
+    MoCo's paper (arXiv:1911.05722). Rows of a side that has none of these ask for nothing."""
     own_negative: float = 1.0
     """How many times a row's own explicit negative (`Pair(negatives=...)`) counts in its sum: the alpha of supervised
     SimCSE (arXiv:2104.08821, appendix B); other rows' count once."""
@@ -41,4 +44,6 @@ class InfoNCE(Tempered):
         from multicl.objectives.softmax import SoftmaxObjective
 
         one_width(self, dims)
-        return SoftmaxObjective(self, both_directions=self.both_directions, own_negative=self.own_negative)
+        return SoftmaxObjective(
+            self, both_directions=self.both_directions, own_negative=self.own_negative, in_batch=self.in_batch
+        )

@@ -16,6 +16,7 @@ from multicl.objectives.softmax import contrast_views, mean_positive
 from multicl.objectives.temperature import Tempered
 from multicl.objectives.tempered import TemperedModule
 from multicl.ops.contrast import Relation, Side, Stats, Sums
+from multicl.ops.relation import of_other_ids
 from multicl.types import Context, Embedded, Extra
 
 
@@ -97,9 +98,7 @@ def _direction(
     sums: Sums, query: Side, key: Side, extras: Sequence[Extra], scale: Tensor, rows: RowLoss, world: World
 ) -> Tensor:
     # Keys of a row's own id are positive, ignored or self, wherever they come from: no negatives.
-    ids = torch.cat([world.gather(key.id), *(extra.id for extra in extras)]).sort().values
-    equal = torch.searchsorted(ids, query.id, right=True) - torch.searchsorted(ids, query.id)
-    negatives = len(ids) - equal
+    negatives = of_other_ids(query.id, torch.cat([world.gather(key.id), *(extra.id for extra in extras)]))
     return world.mean(rows(sums, negatives, scale), sums.valid & (negatives > 0))
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from multicl.distributed import World
+from multicl.objectives.own_key import own_key_nce
 from multicl.objectives.temperature import Tempered
 from multicl.objectives.tempered import TemperedModule
 from multicl.ops.contrast import Relation, Side, Stats, Sums, bound, contrast, form_of
@@ -157,6 +159,7 @@ class SoftmaxObjective(TemperedModule):
     Args:
         both_directions: of two nodes. one_node: refuse two. hardest: negatives of a row, the nearest; None: all.
         own_negative: how many times a row's own explicit negatives count in its sum.
+        in_batch: the other rows' keys count in it; else extra keys alone, beside the row's own one.
     """
 
     def __init__(
@@ -166,9 +169,10 @@ class SoftmaxObjective(TemperedModule):
         one_node: bool = False,
         hardest: int | None = None,
         own_negative: float = 1.0,
+        in_batch: bool = True,
     ) -> None:
         super().__init__(settings)
-        self.own_negative = own_negative
+        self.own_negative, self.in_batch = own_negative, in_batch
         self.both_directions, self.one_node, self.hardest = both_directions, one_node, hardest
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
@@ -177,6 +181,8 @@ class SoftmaxObjective(TemperedModule):
             raise InputError(f"{type(self.settings).__name__} compares two views of one node; for two, use InfoNCE")
         scale, known = self.scale(context, a.z), self.known_scale(context)
         both, similarity = self.both_directions and context.both, self.settings.similarity
+        if not self.in_batch:
+            return self._own_key(a, b, scale, context, both)
         if self.hardest is None and self.own_negative == 1:
             queries, keys, relation = sides(a, b, context)
             loss, sure = mean_nce(
@@ -185,17 +191,39 @@ class SoftmaxObjective(TemperedModule):
             )  # fmt: skip
             return result(loss, sure, scale, context)
         stats, _ = contrast_views(a, b, scale, context, similarity, both=both, hardest=self.hardest, known_scale=known)
-        if self.own_negative != 1:
-            stats = replace(stats, a=self._weighted(stats.a, a, b, scale, context))
+        asking = (a, b) if context.symmetric else (a,)
+        stats = replace(stats, a=self._weighted(stats.a, asking, scale, context.extra_a))
         loss = info_nce_loss(stats, context.world)
         return result(loss, lambda: confidence(stats, context.world), scale, context)
 
-    def _weighted(self, sums: Sums, a: Embedded, b: Embedded, scale: Tensor, context: Context) -> Sums:
+    def _own_key(self, a: Embedded, b: Embedded, scale: Tensor, context: Context, both: bool) -> dict[str, Tensor]:
+        """As `forward`, without the batch's other keys."""
+        ways = [(a, b, context.extra_a)]
+        if context.symmetric:
+            ways.append((b, a, context.extra_a))
+        elif both and context.extra_b:
+            ways.append((b, a, context.extra_b))
+        found = []
+        for query, key, extras in ways:
+            if not extras:
+                raise InputError("in_batch=False leaves a row the keys of a queue or explicit negatives: give some")
+            own = key.z if key.row is query.row else key.z[_at(query.row, key.row)]
+            weighed = partial(self._weighted, asking=(query,), scale=scale, extras=extras)
+            found.append(own_key_nce(
+                query.z, own, scale, Side(query.row, query.id), extras, context.equal_ids, weighed=weighed,
+                cosine=self.settings.similarity == "cosine", known_scale=self.known_scale(context),
+                world=context.world,
+            ))  # fmt: skip
+        loss = found[0][0] if len(found) == 1 else (found[0][0] + found[1][0]) / 2
+        return result(loss, found[0][1], scale, context)
+
+    def _weighted(self, sums: Sums, asking: Sequence[Embedded], scale: Tensor, extras: Sequence[Extra]) -> Sums:
         """The sums of rows that bring negatives, each of which counts `own_negative` times in its row's."""
-        sides = (a, b) if context.symmetric else (a,)
-        z, row, ids = (torch.cat([getattr(side, name) for side in sides]) for name in ("z", "row", "id"))
+        if self.own_negative == 1:
+            return sums
+        z, row, ids = (torch.cat([getattr(side, name) for side in asking]) for name in ("z", "row", "id"))
         lse = sums.lse
-        for extra in context.extra_a:
+        for extra in extras:
             if extra.same_row == "negative" and len(extra.row):
                 at, brings = own_negatives(row, ids, extra)
                 own, theirs = (unit(x) if self.settings.similarity == "cosine" else x for x in (z, extra.z[at]))
@@ -210,6 +238,11 @@ def own_negatives(row: Tensor, ids: Tensor, extra: Extra) -> tuple[Tensor, Tenso
 
     One of the query's own id is ignored, and counts as none. No GPU is waited for.
     """
-    order = extra.row.argsort()
-    at = order[torch.searchsorted(extra.row[order], row).clamp(max=len(order) - 1)]
+    at = _at(row, extra.row)
     return at, (extra.row[at] == row) & (extra.id[at] != ids)
+
+
+def _at(row: Tensor, among: Tensor) -> Tensor:
+    """[n] the places of rows among one or more; of one that is not there, any."""
+    order = among.argsort()
+    return order[torch.searchsorted(among[order], row).clamp(max=len(order) - 1)]

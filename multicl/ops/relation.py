@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
 from multicl.types import Extra
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "part", "related", "sort_out"]
+__all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "of_other_ids", "part", "related", "sort_out"]
 
 
 def part(z: Tensor, at: slice) -> Tensor:
@@ -104,3 +106,9 @@ def sort_out(
     if own_row == "positive":
         return same_row, same_id & ~same_row
     return (same_id & ~same_row, same_row) if equal_ids == "positive" else (None, same_id | same_row)
+
+
+def of_other_ids(query: Tensor, keys: Tensor) -> Tensor:
+    """[n] how many keys are of another id than a query's, of their ids [n] and [k]."""
+    ids = keys.sort().values
+    return len(ids) - (torch.searchsorted(ids, query, right=True) - torch.searchsorted(ids, query))

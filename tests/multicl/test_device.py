@@ -111,6 +111,7 @@ CASES = {
     "multi-crop": Case(ONE, one(local_draws=2)),
     "momentum and queue": Case(ONE, one(keys="momentum", queue=20)),
     "momentum and queue, chunks": Case(ONE, one(keys="momentum", queue=20), chunk=5),
+    "queue alone": Case(ONE, one(InfoNCE(0.1, in_batch=False), keys="momentum", queue=20)),
     "predicted": Case(ONE, one(Predicted(InfoNCE(), hidden=8), keys="momentum")),
     "queue": Case(TWO, two(queue=20)),
     "bank": Case(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -320,6 +321,17 @@ def test_info_nce_one_way_with_extra_keys() -> None:
     torch.testing.assert_close(functional.info_nce(a, b, 0.1, both_directions=False, extra_keys=3 * keys), wanted)
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_info_nce_against_a_queue_alone_is_mocos(similarity: Any, kind: torch.dtype) -> None:
+    q, k, queue = (torch.randn(n, 4).to(kind) for n in (5, 5, 3))
+    u, v, w = (x.double() if similarity == "dot" else slow.units(x.double()) for x in (q, k, queue))
+    logits = torch.cat([(u * v).sum(1, keepdim=True), u @ w.T], 1) / 0.1
+    wanted = torch.nn.functional.cross_entropy(logits, torch.zeros(5, dtype=torch.long))
+    loss = functional.info_nce(q, k, 0.1, False, queue, in_batch=False, similarity=similarity)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("extra", [0, 3])
 @pytest.mark.parametrize("n", [7, 700])  # within one tile of logits, and beyond
@@ -407,6 +419,9 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
         ("nt_xent", (THREE.to(torch.float8_e4m3fn),) * 2, r"a float tensor .* torch.float8_e4m3fn"),
         ("decoupled", (THREE, THREE, torch.ones(3)), r"temperature must be one number, got a tensor \[3\]"),
         ("info_nce", (THREE, THREE, 0.1, FOUR), "both_directions is True or False, got Tensor; keys are extra_keys="),
+        ("moco", (THREE, THREE), "in_batch=False is for both_directions=False, with extra_keys= and without ids="),
+        ("moco", (THREE, THREE, 1, False), "in_batch=False is for .* with extra_keys="),
+        ("moco", (THREE, THREE, 1, True, FOUR), "in_batch=False is for both_directions=False"),
         ("sup_con", (THREE, [0, 1]), r"labels must be 3 integers, one a row, got \[2\]"),
         ("sup_con", (THREE, torch.ones(3)), r"labels must be 3 integers, one a row, got \[3\] torch.float32"),
         ("sup_con", (THREE, [0, None, 1]), "labels must be 3 integers, one a row, got None among them"),
@@ -437,8 +452,9 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
     ],
 )
 def test_wrong_input_is_named(name: str, arguments: tuple[Any, ...], words: str) -> None:
+    moco = partial(functional.info_nce, in_batch=False)
     with pytest.raises(InputError, match=words):
-        getattr(functional, name)(*arguments)
+        getattr(functional, name, moco)(*arguments)
 
 
 @pytest.mark.parametrize("temperature", [1, np.float32(1), np.array(1.0), torch.tensor(1), torch.ones(1, 1)])

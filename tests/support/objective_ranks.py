@@ -32,6 +32,8 @@ OBJECTIVES: dict[str, tuple[Objective, dict[str, Any]]] = {
     "info_nce, dot": (InfoNCE(0.5, similarity="dot", both_directions=False), {}),
     "own negative": (InfoNCE(0.2, learnable=True, own_negative=3.0), {"more": "all"}),
     "own negative, one node": (InfoNCE(0.5, own_negative=0.2), {"symmetric": True, "more": "all"}),
+    "queue alone": (InfoNCE(0.2, learnable=True, in_batch=False), {"more": "all"}),
+    "queue alone, one node": (InfoNCE(0.5, in_batch=False), {"symmetric": True, "more": "all", "equal_ids": "ignore"}),
     "nt_xent": (NTXent(0.5, learnable=True), {"symmetric": True}),
     "sup_con": (SupCon(0.3, learnable=True), {"symmetric": True}),
     "sigmoid": (Sigmoid(bias=-2.0), {}),
@@ -66,6 +68,7 @@ FUNCTIONS = (
     "nt_xent",
     "info_nce",
     "info_nce, ids",
+    "info_nce, queue alone",
     "sup_con",
     "sup_con, memory",
     "sigmoid_loss",
@@ -156,6 +159,9 @@ def _functions(counts: list[int]) -> dict[str, list[Any]]:
             loss = functional.sup_con(torch.cat([a, b]), torch.cat([labels, labels]), number)
         elif name == "info_nce, ids":
             loss = functional.info_nce(a, b, number, ids=torch.where(ids == 1, -1, ids))
+        elif name == "info_nce, queue alone":
+            queue = Model(SupCon()).queue().z[:, :4]
+            loss = functional.info_nce(a, b, number, False, queue, in_batch=False)
         elif name == "sup_con, memory":  # the same on every rank
             shift = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
             leaves = [a, number, shift]
