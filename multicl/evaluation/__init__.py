@@ -1,4 +1,4 @@
-"""Measures of embeddings, one a file: plain functions of tensors that any loop can call."""
+"""Evaluation measures of embeddings, one per file: plain functions of tensors that any loop can call."""
 
 from multicl.evaluation.clustering import adjusted_rand_index, clustering, k_means, normalized_mutual_information
 from multicl.evaluation.few_shot import few_shot

@@ -1,4 +1,4 @@
-"""What every measure asks of its input, so that a wrong shape or a NaN is named and never becomes a figure."""
+"""Checks that every measure runs on its input, so that a wrong shape or a NaN is named and never becomes a figure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch.nn import functional as F
 from multicl.types import InputError
 
 Ids = Tensor | Sequence[int] | Sequence[str]
-"""What rows are about: an integer tensor [N], or N ints or strings. Equal values, equal thing."""
+"""What each row is about: an integer tensor [N], or N ints or strings. Equal values mean the same thing."""
 
 
 def features(name: str, x: Tensor, like: tuple[str, Tensor] | None = None) -> Tensor:
-    """`x` detached, [N, D], float32 or float64 (narrower floats are widened).
+    """`x` detached, as [N, D] float32 or float64 (narrower floats are widened).
 
     Args:
-        name: of the argument, for the message.
-        like: name and tensor of the argument whose width and device `x` must share.
+        name: the argument's name, for error messages.
+        like: name and tensor of another argument, whose width and device `x` must share.
 
     Raises:
-        InputError: not a floating-point matrix with rows and columns, not finite, or unlike `like`.
+        InputError: `x` is not a floating-point matrix with rows and columns, not finite, or does not match `like`.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -40,7 +40,7 @@ def features(name: str, x: Tensor, like: tuple[str, Tensor] | None = None) -> Te
 
 
 def paired(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Two matrices whose rows belong together: `features` of both, and as many rows.
+    """`features` of two matrices whose rows correspond.
 
     Raises:
         InputError: as `features`, or the numbers of rows differ.
@@ -54,24 +54,24 @@ def paired(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tens
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows of `x` at length 1; a row of zeros stays zero (cosine 0 with everything)."""
+    """`x` with every row scaled to length 1; a row of zeros stays zero (cosine 0 with everything)."""
     return F.normalize(x, dim=1)
 
 
 def codes(*named: tuple[str, Ids, int]) -> list[Tensor]:
-    """Ids of any kind -> int64 tensors on the CPU, numbered 0.. in order of first appearance over all arguments.
+    """Convert ids of any kind to int64 tensors on the CPU, numbered from 0 by first appearance over all arguments.
 
     Args:
         named: (name of the argument, its ids, how many there must be).
 
     Raises:
-        InputError: not flat, another number than asked for, or values that are neither int nor str.
+        InputError: ids are nested, are too few or too many, or are neither ints nor strings.
     """
     seen: dict[int | str, int] = {}
     out = []
     for name, ids, size in named:
         values = list(ids.tolist() if hasattr(ids, "tolist") else ids)
-        values = [value.item() if hasattr(value, "item") else value for value in values]  # numpy's, torch's
+        values = [value.item() if hasattr(value, "item") else value for value in values]  # numpy and torch scalars
         for value in values:
             if not isinstance(value, int | str):
                 raise InputError(f"{name} must be flat and hold ints or strings, got {value!r}")
@@ -82,6 +82,6 @@ def codes(*named: tuple[str, Ids, int]) -> list[Tensor]:
 
 
 def positive(name: str, value: float) -> None:
-    """Raises InputError unless `value` is above zero."""
+    """Raise InputError unless `value` is above zero."""
     if not value > 0:
         raise InputError(f"{name} must be above 0, got {value}")

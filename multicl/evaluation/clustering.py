@@ -1,4 +1,4 @@
-"""Clustering: do groups that k-means finds agree with the labels, which it never saw?"""
+"""Clustering: do the groups that k-means finds agree with the labels, which it never sees?"""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from multicl.types import InputError
 def clustering(
     x: Tensor, labels: Ids, clusters: int | None = None, restarts: int = 10, seed: int = 0
 ) -> dict[str, float]:
-    """Spherical k-means, and how its clusters agree with the labels.
+    """Cluster by spherical k-means, and measure how well the clusters agree with the labels.
 
     Args:
         x: [N, D]; normalised here. labels: [N] ints or strings.
-        clusters: default: as many as there are labels.
-        restarts: of k-means; the one of least distance counts. seed: of its starting points.
+        clusters: number of clusters; default: the number of distinct labels.
+        restarts: runs of k-means, of which the one with the least distance counts. seed: of the starting points.
 
     Returns:
-        "nmi" in [0, 1] and "ari" in [-0.5, 1], each with the interval over rows, of the clusters that were found.
+        "nmi" in [0, 1] and "ari" in [-0.5, 1]. Their intervals resample rows and keep the clusters that were found.
 
     Raises:
-        InputError: shapes that do not fit, NaN, fewer than two labels, more clusters than rows.
+        InputError: shapes that do not fit, NaN, fewer than two distinct labels, or more clusters than rows.
     """
     x = features("x", x)
     (truth,) = codes(("labels", labels, len(x)))
@@ -41,10 +41,10 @@ def clustering(
 
 
 def k_means(x: Tensor, clusters: int, restarts: int = 10, seed: int = 0, iterations: int = 100) -> Tensor:
-    """[N] int64 clusters of unit vectors; centres are unit vectors, too (Dhillon & Modha 2001); k-means++ starts.
+    """[N] int64 clusters by spherical k-means from k-means++ starts: all vectors are unit (Dhillon & Modha 2001).
 
     Raises:
-        InputError: more clusters than rows.
+        InputError: more clusters than rows, or a number that is not above 0.
     """
     for name, value in (("clusters", clusters), ("restarts", restarts), ("iterations", iterations)):
         positive(name, value)
@@ -63,7 +63,7 @@ def k_means(x: Tensor, clusters: int, restarts: int = 10, seed: int = 0, iterati
             before = near
             sums = torch.zeros_like(centres).index_add_(0, near, x)
             empty = near.bincount(minlength=clusters) == 0
-            if empty.any():  # a cluster without rows takes those that fit worst
+            if empty.any():  # an empty cluster restarts at a row that fits worst
                 sums[empty] = x[cos.topk(int(empty.sum()), largest=False).indices]
             centres = unit(sums)
         near, cos = _nearest(x, centres)
@@ -74,31 +74,31 @@ def k_means(x: Tensor, clusters: int, restarts: int = 10, seed: int = 0, iterati
 
 
 def _starts(x: Tensor, clusters: int, dice: torch.Generator) -> Tensor:
-    """k-means++ (Arthur & Vassilvitskii 2007): each start far from those before, by chance."""
+    """k-means++ (Arthur & Vassilvitskii 2007): starts drawn in proportion to the squared distance from earlier ones."""
     chosen = [int(torch.randint(len(x), (1,), generator=dice))]
     least = torch.full((len(x),), torch.inf, dtype=torch.float64)
     for _ in range(clusters - 1):
         least = torch.minimum(least, (1 - x @ x[chosen[-1]]).clamp(min=0).double().cpu())
         odds = least if float(least.sum()) > 0 else torch.ones_like(least)
-        at = torch.rand(1, generator=dice, dtype=torch.float64) * odds.sum()  # multinomial takes 2^24 rows at most
+        at = torch.rand(1, generator=dice, dtype=torch.float64) * odds.sum()  # multinomial is limited to 2^24 rows
         chosen.append(min(int(torch.searchsorted(odds.cumsum(0), at)), len(x) - 1))
     return torch.tensor(chosen)
 
 
 def _nearest(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """[N] the nearest centre, and its cosine."""
+    """[N] number of each row's nearest centre, and [N] its cosine."""
     parts = [(part @ centres.T).max(dim=1) for part in x.split(tile_rows(len(x), len(centres)))]
     return torch.cat([p.indices for p in parts]), torch.cat([p.values for p in parts])
 
 
 def _table(a: Tensor, b: Tensor) -> Tensor:
-    """[A, B] float64: how many rows have each pair of values."""
+    """Contingency table [A, B] float64: how many rows have each pair of values."""
     wide = int(b.max()) + 1
     return (a * wide + b).bincount(minlength=(int(a.max()) + 1) * wide).view(-1, wide).double()
 
 
 def normalized_mutual_information(a: Tensor, b: Tensor) -> float:
-    """Mutual information of two labellings [N] int64, over the mean of their entropies; 1 where both are constant."""
+    """Mutual information of two labellings [N] int64, divided by their mean entropy; 1 if both are constant."""
     joint = _table(a, b) / len(a)
     rows, columns = joint.sum(1), joint.sum(0)
     entropies = [float(torch.special.entr(p).sum()) for p in (rows, columns)]
@@ -107,7 +107,7 @@ def normalized_mutual_information(a: Tensor, b: Tensor) -> float:
 
 
 def adjusted_rand_index(a: Tensor, b: Tensor) -> float:
-    """Agreement over pairs of rows, above chance over its most (Hubert & Arabie 1985); 1 where the labellings agree."""
+    """Rand index of two labellings [N] int64, adjusted for chance (Hubert & Arabie 1985): 0 is chance, 1 agreement."""
     table = _table(a, b)
     pairs = [float((n * (n - 1) / 2).sum()) for n in (table, table.sum(1), table.sum(0))]
     chance = pairs[1] * pairs[2] / max(1.0, len(a) * (len(a) - 1) / 2)

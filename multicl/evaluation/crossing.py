@@ -1,6 +1,6 @@
-"""Measures between two nodes, on rows of a data set: retrieval both ways, and zero-shot classification.
+"""Measures between two nodes on the rows of a data set: retrieval in both directions, and zero-shot classification.
 
-The two need not have been trained as a pair: what links them may be a third.
+The two need not have been trained as a pair: a third node may link them.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from multicl.data.rows import Rows
 
 TEMPLATES = ("{}", "a photo of a {}.", "a picture of a {}.", "an image of the {}.", "a drawing of a {}.")
-"""Prompts for a class of pictures; the ensemble of all of them is what is compared."""
+"""Prompts for a class of pictures; pictures are compared with the ensemble of all of them."""
 
 
 def crossing(
     embed: Embed, modalities: dict[str, Modality], a: str, b: str, rows: Rows, ids: str | Sequence[str] | None = None,
     ks: Sequence[int] = (1, 5, 10), drop: set[Any] | None = None,
 ) -> Figures:  # fmt: skip
-    """Searching b's with a's and a's with b's, over the rows that have both.
+    """Retrieval from a to b and from b to a, over the rows that have both.
 
-    Where a cell holds several captions, each of them searches, and each is right to find.
+    If a cell holds several captions, each is a query of its own, and each is a correct result.
 
     Args:
-        ids: what else is right to find; see `abouts`.
-        drop: texts, of b: rows that hold one are left out, as training saw them; see `seen`.
+        ids: what else is a correct result; see `abouts`.
+        drop: texts of b that training saw (see `seen`); rows that hold one are left out.
 
     Returns:
-        "A_to_B_recall@k" for each k, "A_to_B_median_rank" and "A_to_B_map@K" for the last, either way, and "A_B_gap",
-        how far apart the two modalities' centres lie, in [0, 2].
+        "A_to_B_recall@k" for each k, "A_to_B_median_rank" and "A_to_B_map@K" for the last k, in both directions, and
+        "A_B_gap", the distance between the two modalities' centres, in [0, 2].
 
     Raises:
-        InputError: no row has both.
+        InputError: no row has both in a form that can be read.
     """
     cells = [rows.resolved(column_of(node, modalities[node]), modalities[node].files) for node in (a, b)]
     values = abouts(rows, ids, modalities)
@@ -72,16 +72,16 @@ def crossing(
 
 
 Side = tuple[Tensor, list[int]]
-"""[M, D] of all that a column's cells stand for, and which row each is of, in the order of the rows."""
+"""[M, D] vectors of everything in a column's cells, and the row that each belongs to, in row order."""
 
 
 def side(
     embed: Embed, node: str, modality: Modality, cells: Sequence[Any], skipped: dict[int, str] | None = None
 ) -> Side:
-    """What is searched of a node: each of several captions of a cell on its own; None and what cannot be read is not.
+    """Embed a node's cells, each of several captions in a cell on its own; None and unreadable cells are left out.
 
     Args:
-        cells: of every row. skipped: gets why cells cannot be read.
+        cells: one per row. skipped: receives why cells cannot be read.
     """
     every: list[Any] = []
     whose: list[int] = []
@@ -99,14 +99,14 @@ def side(
 
 
 def abouts(rows: Rows, ids: str | Sequence[str] | None, modalities: dict[str, Modality]) -> list[Any] | None:
-    """What each row is about, by which what is found is right; as `shared` takes it.
+    """What each row is about, which decides what is a correct result; in the form that `shared` takes.
 
-    Not along chains: of a, b and c, where a shares a text with b and b a file with c, a and c are about two things.
+    Sharing is not transitive: if a shares a text with b, and b a file with c, a and c are about different things.
 
     Args:
-        ids: a column: rows of equal value, or that share one of several in a cell, are all right. Several columns, or
-            nodes, whose columns are meant: those that share a value or a file in any of them; of a node, a text or a
-            file. None: a row's own alone.
+        ids: a column: rows with equal values, or with one of several in a cell in common, are correct results for each
+            other. Several columns or nodes (a node stands for its column): rows that share a value or a file in any of
+            them; in a node's column only texts and files count. None: each row alone.
     """
     if ids is None or isinstance(ids, str):
         return None if ids is None else rows.column(ids)
@@ -116,9 +116,9 @@ def abouts(rows: Rows, ids: str | Sequence[str] | None, modalities: dict[str, Mo
         column = column_of(name, modalities[name]) if name in modalities else name
         media = own.get(column, False)
         cells = rows.resolved(column, media)
-        if media or any(isinstance(cell, dict) for cell in cells):  # copies under other names are one file
+        if media or any(isinstance(cell, dict) for cell in cells):  # copies of a file are one file
             cells = content_ids([cells], range(len(cells)), [Files() if media else None])[0].tolist()
-        elif column in own:  # numbers that rows share, of a table's, say nothing
+        elif column in own:  # equal numbers in a node's column say nothing
             cells = [[part for part in _parts(cell) if isinstance(part, str)] for cell in cells]
         found = found or [[] for _ in cells]
         for row, cell in zip(found, cells, strict=True):
@@ -127,15 +127,15 @@ def abouts(rows: Rows, ids: str | Sequence[str] | None, modalities: dict[str, Mo
 
 
 Abouts = list[int] | list[list[int]]
-"""What rows are about, each one thing or several, as `retrieval` takes them."""
+"""What each row is about, one thing or several, as `retrieval` takes it."""
 
 
 def shared(a: Side, b: Side, values: Sequence[Any] | None) -> tuple[Tensor, Tensor, Abouts, Abouts]:
-    """Two sides' vectors of the rows that both have, and what each is about, by which what is found is right.
+    """Both sides' vectors of the rows that both have, and what each is about, which decides what is a correct result.
 
     Args:
-        values: of every row: those of equal value, or that share one of several in a list, are about one thing, and
-            those of a null or an empty list are about their own row; None: every row is.
+        values: one per row. Rows with equal values, or with one of several in a list in common, are about the same
+            thing; a row with a null or an empty list is about itself alone. None: so is every row.
     """
     rows = sorted(set(a[1]) & set(b[1]))
     about: dict[int, Any] = dict(zip(rows, numbered([values[i] for i in rows]) if values else rows, strict=True))
@@ -150,7 +150,7 @@ def both_ways(
     a: str, b: str, za: Tensor, zb: Tensor, ta: Abouts, tb: Abouts, ks: Sequence[int] = (1, 5, 10),
     world: World | None = None,
 ) -> Figures:  # fmt: skip
-    """`retrieval` of b's with a's and of a's with b's, as "A_to_B_FIGURE"; arguments as `shared` gives them."""
+    """`retrieval` from a to b and from b to a, as "A_to_B_FIGURE"; arguments as `shared` returns them."""
     figures: Figures = {}
     for way, queries, items, asked, held in ((f"{a}_to_{b}", za, zb, ta, tb), (f"{b}_to_{a}", zb, za, tb, ta)):
         found = retrieval(queries, items, asked, held, ks=ks, world=world)
@@ -162,10 +162,10 @@ def every(
     embed: Embed, modalities: dict[str, Modality], rows: Rows, trained: Sequence[tuple[str, str]],
     ids: str | None = None,
 ) -> Figures:  # fmt: skip
-    """`crossing` of every two nodes that some row has both of; names begin with "emergent_" where they are no pair.
+    """`crossing` of every two nodes that some row has both of; figures of untrained pairs begin with "emergent_".
 
     Args:
-        trained: the pairs of the graph. ids: as `crossing`; None: the two nodes.
+        trained: the pairs of the graph. ids: as in `crossing`; None: the two nodes.
     """
     columns = {node: column_of(node, modality) for node, modality in modalities.items()}
     there = {n: [cell is not None for cell in rows.column(c)] if rows.has(c) else [] for n, c in columns.items()}
@@ -179,10 +179,10 @@ def every(
 
 
 def named(pair: str, modalities: dict[str, Modality], same: bool = False) -> tuple[str, str]:
-    """ "image-audio" -> its two nodes, whose names may hold a - themselves; `same`: they may be one.
+    """The two nodes that "image-audio" names; their names may contain "-". `same`: both may be one node.
 
     Raises:
-        InputError: it is none of two nodes.
+        InputError: `pair` does not name two nodes.
     """
     for a in modalities:
         for b in modalities:
@@ -192,7 +192,7 @@ def named(pair: str, modalities: dict[str, Modality], same: bool = False) -> tup
 
 
 def seen(rows: Rows, column: str) -> set[Any]:
-    """What a column of the training rows holds, each of several in a cell."""
+    """The values in a column of the training rows; of several in a cell, each one."""
     return {part for cell in rows.cells(column) for part in _parts(cell) if part is not None}
 
 
@@ -200,14 +200,14 @@ def classify(
     embed: Embed, modalities: dict[str, Modality], node: str, text: str, rows: Rows, label: str,
     templates: Sequence[str] = TEMPLATES, names: Sequence[str] = (),
 ) -> Figures:  # fmt: skip
-    """Zero-shot classification of a node's rows: the nearest class, each named in every template by the node `text`.
+    """Zero-shot classification of a node's rows by the nearest class; node `text` embeds each class in all templates.
 
     Args:
-        label: a column: each row's class, by name; or by number, where `names` are given or the data have them
+        label: the column with each row's class: its name, or its number if `names` are given or the data have them
             (`datasets.ClassLabel`). Rows without one are left out.
 
     Returns:
-        "zero_shot_LABEL_accuracy@1" and others of `multicl.evaluation.zero_shot`.
+        "zero_shot_LABEL_accuracy@1" and the other figures of `multicl.evaluation.zero_shot`.
 
     Raises:
         InputError: no row has a label; a label or number without a name; a template without {}.
@@ -233,13 +233,13 @@ def classify(
 def by_words(
     x: Tensor, labels: Sequence[str], prompts: Tensor, classes: Sequence[str], world: World | None = None
 ) -> Figures:
-    """`zero_shot` of vectors [N, D] with labels among the classes, each said by as many prompts [C * T, D]."""
+    """`zero_shot` of vectors [N, D] with labels among `classes`; prompts [C * T, D]: T for each class."""
     number = {key: i for i, key in enumerate(classes)}
     return zero_shot(x, class_vectors(prompts, len(classes)), [number[label] for label in labels], world=world)
 
 
 def numbered(values: Sequence[Any]) -> Abouts:
-    """Values of ids -> numbers, equal where the values are; of several in a list, each one's."""
+    """Replace ids by numbers that are equal where the ids are; a list of several ids becomes a list of numbers."""
     first: dict[Any, int] = {}
     if not any(isinstance(value, list | tuple) for value in values):
         return [first.setdefault(("null", i) if is_null(value) else value, i) for i, value in enumerate(values)]

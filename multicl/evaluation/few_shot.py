@@ -1,4 +1,4 @@
-"""Few-shot probe: how far do a handful of labelled rows a class go?"""
+"""Few-shot probe: how accurate is a classifier that was trained on a handful of rows per class?"""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ def few_shot(
     strength: float = 0.01,
     seed: int = 0,
 ) -> Mapping[str, float]:
-    """Accuracy of logistic regression that is shown few rows of each class, the mean over several choices of them.
+    """Accuracy of logistic regression trained on a few rows of each class, averaged over several choices of rows.
 
-    The penalty is the same for all choices: so few rows cannot spare a validation split (CLIP, arXiv:2103.00020,
-    section 3.1.5, does the same). Features are standardized by all training rows, which needs no label.
+    The penalty is fixed, because so few rows leave none for a validation split (CLIP, arXiv:2103.00020, section 3.1.5,
+    does the same). Features are standardized with the statistics of all training rows, which needs no labels.
 
     Args:
         train: [N, D]. train_labels: [N] ints or strings, of at least two classes.
         test: [M, D]. test_labels: [M].
-        shots: rows of a class that are shown.
+        shots: numbers of training rows per class.
         repeats: choices of rows, each from its own seed: seed, seed + 1, ...
-        strength: of the penalty, see `logistic_regression`.
+        strength: of the L2 penalty; see `logistic_regression`.
 
     Returns:
-        "few_shot_K" for each K, with the interval over test rows, and "few_shot_K_deviation" over the choices.
+        "few_shot_K" for each K, with the interval over test rows, and, of several choices, "few_shot_K_deviation",
+        their standard deviation.
 
     Raises:
-        InputError: shapes that do not fit, NaN, one class, a class of fewer rows than are to be shown.
+        InputError: shapes that do not fit, NaN, a single class, or a class with fewer rows than shots.
     """
     positive("repeats", repeats)
     train = features("train", train)
@@ -71,6 +72,6 @@ def few_shot(
 
 
 def _some_of_each(y: Tensor, k: int, seed: int) -> Tensor:
-    """Positions of k rows of every class, by class."""
+    """Positions of k random rows of every class, grouped by class."""
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
     return torch.cat([order[y[order] == c][:k] for c in range(int(y.max()) + 1)])

@@ -1,4 +1,4 @@
-"""A measured number that knows how sure it is: percentile bootstrap over rows."""
+"""A measured number with its confidence interval: percentile bootstrap over rows."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor
 from multicl.types import InputError
 
 DRAWS = 1000
-"""Resamplings behind an interval."""
+"""Bootstrap resamples of an interval."""
 LEVEL = 0.95
 Again = Callable[..., float]
-"""The figure of rows drawn with replacement: an index [N] int64 for each set of rows -> a number."""
+"""Recomputes a figure on rows drawn with replacement: an index [N] int64 for each set of rows -> a number."""
 
 
 class Figure(float):
-    """A float everywhere, and beside it the interval that a bootstrap over its rows gives (Efron 1979).
+    """A float that can also compute its confidence interval, by bootstrap over its rows (Efron 1979).
 
-    The interval is computed when it is first asked for, so that figures measured while a run trains cost nothing more.
+    The interval is computed only when it is asked for, so that figures measured during training cost nothing more.
     """
 
     again: Again
@@ -37,11 +37,11 @@ class Figure(float):
         """A figure.
 
         Args:
-            rows: of how many it was made; several sets of rows (of two modalities) are drawn from independently.
-            again: the same figure of drawn rows; an InputError or NaN leaves that draw out.
-            draws: resamplings, fewer where one is slow.
-            biased: drawing rows twice moves the figure itself, as an effective rank; the interval is moved back by the
-                mean of it.
+            rows: how many rows it was computed from; several sets (of two modalities, say) are resampled independently.
+            again: recomputes the figure on drawn rows; a draw that raises InputError or gives NaN is left out.
+            draws: number of resamples; fewer where each is slow.
+            biased: repeated rows shift the figure itself (an effective rank, say); the interval is shifted back by the
+                mean shift.
         """
         self = super().__new__(cls, value)
         self.rows, self.again, self.draws = (rows,) if isinstance(rows, int) else rows, again, draws
@@ -49,7 +49,7 @@ class Figure(float):
         return self
 
     def interval(self, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
-        """(low, high) between which `level` of the resampled figures lie; equal seeds give equal intervals.
+        """(low, high) that enclose a share `level` of the resampled figures; equal seeds give equal intervals.
 
         Raises:
             InputError: level not between 0 and 1.
@@ -62,7 +62,7 @@ class Figure(float):
             index = [torch.randint(n, (n,), generator=dice) for n in self.rows]
             try:
                 value = float(self.again(*index))
-            except InputError:  # all drawn values equal, say: such a draw has no figure
+            except InputError:  # the draw has no figure: its values may all be equal
                 continue
             if not math.isnan(value):
                 found.append(value)
@@ -77,13 +77,13 @@ class Figure(float):
 
 
 def mean_of(values: Tensor) -> Figure:
-    """The mean of what each row has [N]: an accuracy, of hits."""
+    """The mean of one value per row [N]; of hits, an accuracy."""
     values = values.detach().to("cpu", torch.float64)
     return Figure(float(values.mean()), len(values), lambda index: float(values[index].mean()))
 
 
 def average_of(figures: Sequence[Figure]) -> Figure:
-    """The mean of figures of different rows, as of several sets; the rows of each are drawn within it."""
+    """The mean of figures of different sets of rows; the bootstrap resamples each set by itself."""
 
     def again(*index: Tensor) -> float:
         left = iter(index)
@@ -95,7 +95,7 @@ def average_of(figures: Sequence[Figure]) -> Figure:
 
 
 def intervals(figures: Mapping[str, float], level: float = LEVEL, seed: int = 0) -> dict[str, list[float]]:
-    """Name -> [low, high], six decimals, of those figures that know theirs."""
+    """Name -> [low, high], to six decimals, of every `Figure`; plain numbers are left out."""
     return {
         name: [round(edge, 6) for edge in figure.interval(level, seed)]
         for name, figure in figures.items()
@@ -104,21 +104,21 @@ def intervals(figures: Mapping[str, float], level: float = LEVEL, seed: int = 0)
 
 
 class Spread(NamedTuple):
-    """One figure of several seeds."""
+    """One figure over several seeds."""
 
     mean: float
     deviation: float
-    """Of the sample (n - 1); NaN where there is one value."""
+    """Standard deviation of the sample (n - 1); NaN for a single value."""
     values: tuple[float, ...]
 
 
 def spread(figures: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    """Mean and deviation of every figure that all of several runs, or seeds of a measure, have.
+    """Mean and standard deviation of every figure that all runs, or seeds of a measure, have in common.
 
         spread([measure(seed) for seed in range(5)])
 
     Raises:
-        InputError: nothing to average.
+        InputError: `figures` is empty.
     """
     if not figures:
         raise InputError("spread needs the figures of at least one run")

@@ -1,4 +1,4 @@
-"""How embeddings lie in their space: alignment, uniformity, effective rank, modality gap."""
+"""Geometry of embeddings: alignment, uniformity, effective rank, modality gap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def alignment(a: Tensor, b: Tensor, alpha: float = 2) -> Figure:
 
     Args:
         a: [N, D]; normalised here.
-        b: [N, D], row i the positive of a's.
+        b: [N, D]; row i is the positive of row i of a.
         alpha: above 0.
 
     Raises:
@@ -34,14 +34,14 @@ def alignment(a: Tensor, b: Tensor, alpha: float = 2) -> Figure:
 def uniformity(x: Tensor, t: float = 2, chunk: int = 1024) -> Figure:
     """Log of the mean of exp(-t |x_i - x_j|^2) over pairs i < j of unit vectors; 0 is collapse, lower is more even.
 
-    Wang & Isola 2020, arXiv:2005.10242, section 4.1.2. Its interval is that of the mean over pairs to first order in
-    each row (Hoeffding 1948), too wide where all rows lie alike: a row
-    that is drawn twice is not at distance zero from itself.
+    Wang & Isola 2020, arXiv:2005.10242, section 4.1.2. The interval is that of the mean over pairs to first order in
+    each row (Hoeffding 1948), so that a row drawn twice is not at distance zero from itself. It is too wide where rows
+    hardly differ in their mean over the others.
 
     Args:
         x: [N, D]; normalised here.
         t: above 0.
-        chunk: rows at a time, fewer where N is large: a tile of distances stays within 16 MB.
+        chunk: rows of a tile of distances; fewer where N is large, so that a tile stays within 16 MB.
 
     Raises:
         InputError: not [N, D], NaN, fewer than two rows, t or chunk not above 0.
@@ -55,11 +55,11 @@ def uniformity(x: Tensor, t: float = 2, chunk: int = 1024) -> Figure:
     chunk = tile_rows(chunk, n)
     logs = []
     for at in range(0, n, chunk):
-        powers = -t * _distances(x[at : at + chunk], x[at:])  # from the diagonal on
+        powers = -t * _distances(x[at : at + chunk], x[at:])  # columns from the diagonal on
         later = torch.ones_like(powers, dtype=torch.bool).triu(diagonal=1)
         logs.append(powers.masked_fill(~later, -torch.inf).flatten().logsumexp(dim=0))
     log_mean = float(torch.stack(logs).logsumexp(dim=0)) - math.log(n * (n - 1) / 2)
-    shares: list[Tensor] = []  # made when an interval is asked for: a walk over all tiles
+    shares: list[Tensor] = []  # computed when an interval is asked for: takes all tiles once more
 
     def again(index: Tensor) -> float:
         if not shares:
@@ -70,7 +70,7 @@ def uniformity(x: Tensor, t: float = 2, chunk: int = 1024) -> Figure:
 
 
 def _shares(x: Tensor, t: float, chunk: int, log_mean: float) -> Tensor:
-    """[N] each row's mean of exp(-t d) over the mean of all; their mean is 1."""
+    """[N] each row's mean of exp(-t d), divided by the mean over all pairs; these average 1."""
     means = []
     for at in range(0, len(x), chunk):
         powers = -t * _distances(x[at : at + chunk], x)
@@ -81,15 +81,15 @@ def _shares(x: Tensor, t: float, chunk: int, log_mean: float) -> Tensor:
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
     """[N, D], [M, D] -> [N, M] squared distances."""
-    length = b.square().sum(dim=1)  # 1, but for a row of zeros
+    length = b.square().sum(dim=1)  # 1, or 0 for a row of zeros
     return (a.square().sum(dim=1)[:, None] + length - 2 * a @ b.T).clamp(min=0)
 
 
 def effective_rank(x: Tensor) -> Figure:
-    """exp(entropy of the singular values' shares): how many directions x really uses, in [1, min(N, D)].
+    """exp(entropy) of the singular values, scaled to sum 1: how many directions x really uses, in [1, min(N, D)].
 
-    Roy & Vetterli 2007, "The effective rank", definition 1. Neither centred nor normalised here. A resample
-    has fewer distinct rows and so a lower rank: the interval is moved back by the mean of that.
+    Roy & Vetterli 2007, "The effective rank", definition 1. `x` is neither centred nor normalised here. A resample has
+    fewer distinct rows and so a lower rank; the interval is shifted back by the mean of that bias.
 
     Args:
         x: [N, D].
@@ -108,24 +108,24 @@ def effective_rank(x: Tensor) -> Figure:
         squares = torch.linalg.eigvalsh(rows.T @ (rows * weight[:, None]))
         return rank_of(squares.clamp(min=0).sqrt())
 
-    return Figure(rank_of(values), len(rows), again, draws=200, biased=True)  # each a decomposition [D, D]
+    return Figure(rank_of(values), len(rows), again, draws=200, biased=True)  # each decomposes a [D, D]
 
 
 def rank_of(values: Tensor) -> float:
-    """exp(entropy) of the shares of singular values."""
+    """exp(entropy) of singular values, scaled to sum 1."""
     return float(torch.special.entr(values / values.sum()).sum().exp())
 
 
 def modality_gap(a: Tensor, b: Tensor, together: bool = False) -> Figure:
     """Distance between the mean unit vectors of two modalities, in [0, 2]; 0: they share a centre.
 
-    Liang et al. 2022, arXiv:2203.02053, section 4.2. Means of drawn rows lie further apart than those of all: what that
-    adds to the squared distance, the variance of the means, is taken off again in its interval.
+    Liang et al. 2022, arXiv:2203.02053, section 4.2. Means of resampled rows lie further apart than those of all rows.
+    The interval subtracts what that adds to the squared distance, the variance of the means.
 
     Args:
         a: [N, D]; normalised here.
         b: [M, D].
-        together: row i of both is one thing's, and the interval draws them as one; N = M.
+        together: row i of a and of b belong to one thing, and the bootstrap draws both at once; N = M.
 
     Raises:
         InputError: shapes that do not fit, NaN.

@@ -1,6 +1,6 @@
-"""The measures on rows of a data set: what recipes call before training and after.
+"""Evaluation measures on the rows of a data set: what recipes call before and after training.
 
-Cells that are absent or cannot be read are left out.
+Cells that are missing or cannot be read are left out.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 Figures = dict[str, float]
 Embed = Callable[[str, Sequence[Any], dict[int, str]], Tensor]
-"""(node, cells, skipped) -> [N, D], zero and noted in `skipped` where a cell cannot be read."""
+"""(node, cells, skipped) -> [N, D]; a cell that cannot be read gives a row of zeros and its reason in `skipped`."""
 
 
 def of_model(model: Model) -> Embed:
-    """What a model gives, in its default space."""
+    """Embeddings of a model, in its default space."""
     return lambda node, cells, skipped: model.embed_node(node, cells, skipped=skipped)
 
 
 def renamed(embed: Embed, names: Mapping[str, str]) -> Embed:
-    """The same, asked for nodes by other names: names -> nodes."""
+    """`embed` under other names of nodes; `names`: name -> node."""
     return lambda node, cells, skipped: embed(names.get(node, node), cells, skipped)
 
 
 def shortened(embed: Embed, width: int) -> Embed:
-    """The first `width` numbers of the same, which Matryoshka makes good alone (arXiv:2205.13147)."""
+    """The first `width` dimensions of `embed`, which Matryoshka trains to be useful alone (arXiv:2205.13147)."""
     return lambda node, cells, skipped: embed(node, cells, skipped)[:, :width]
 
 
 def of_raw(modalities: dict[str, Modality]) -> Embed:
-    """Raw inputs as vectors (pixels, say): the baseline that a figure must beat. For inputs of one size."""
+    """Raw inputs as vectors (pixels, say), the baseline that a figure must beat; all inputs must have one size."""
 
     def embed(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> Tensor:
         modality, rows = modalities[node], []
@@ -67,9 +67,9 @@ def of_raw(modalities: dict[str, Modality]) -> Embed:
 
 
 def bank(rows: Rows, count: int, label: str) -> Rows:
-    """So many rows with labels for a probe: the first, or from all over the data where the first lack classes.
+    """`count` labelled rows for a probe: the first, or rows spread evenly over the data if the first lack classes.
 
-    Folders of classes, and many tables, are in the order of their classes. A stream gives its first rows.
+    Folders of classes, and many tables, are sorted by class. A stream gives its first rows.
 
     Raises:
         InputError: no such column of labels.
@@ -98,7 +98,7 @@ def knn(
 ) -> Figures:
     """Weighted k-nearest-neighbour accuracy from the bank's labels (arXiv:1805.01978; T = 0.1).
 
-    Several nodes are looked at together: their unit vectors are laid side by side (CMC).
+    Several nodes are measured together: their unit vectors are concatenated (CMC).
     """
     (x, labels), (y, truth) = (_joined(embed, modalities, nodes, rows, label) for rows in (bank, test))
     return {f"knn_{k}": knn_accuracy(x, labels, y, truth, k=k)}
@@ -108,14 +108,14 @@ def leave_one_out(
     embed: Embed, modalities: dict[str, Modality], node: str, rows: Rows, label: str, group: str, k: int = 5,
     only: str | None = None,
 ) -> Figures:  # fmt: skip
-    """Accuracy of the rows of one group (a speaker, say) by the labels of the rows of all others, for each group.
+    """Accuracy on the rows of each group (a speaker, say), classified from the labelled rows of all other groups.
 
     Args:
-        only: a group, as its cells are written: of this one alone.
+        only: measure this group alone; written as its cells are.
 
     Returns:
-        k nearest neighbours: "knn_K_worst" and "knn_K_GROUP" of each group, worst first; then "linear_worst" and
-        "linear_GROUP", logistic regression (`linear_probe`).
+        By k nearest neighbours, "knn_K_worst" and "knn_K_GROUP" of each group, worst first; then "linear_worst" and
+        "linear_GROUP" by logistic regression (`linear_probe`).
     """
     x, labels, groups = _joined(embed, modalities, [node], rows, label, group)
     measures: dict[str, Figures] = {f"knn_{k}": {}, "linear": {}}
@@ -145,7 +145,7 @@ def linear(
     """Accuracy of logistic regression on frozen features; see `linear_probe`.
 
     Args:
-        label: column of the labels. known: of the training rows', where it is another; rows without one are left out.
+        label: column of labels. known: that of the training rows, if it is another. Rows without a label are left out.
     """
     sides = ((train, known or label), (test, label))
     (x, labels), (y, truth) = (_joined(embed, modalities, nodes, rows, column) for rows, column in sides)
@@ -156,9 +156,9 @@ def probes(
     embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], bank: Rows, test: Rows, label: str,
     k: int = 200,
 ) -> Figures:  # fmt: skip
-    """`knn` and `linear`; of several nodes each alone ("linear_l") and all side by side ("linear_l+ab"), as CMC does.
+    """`knn` and `linear`; of several nodes each alone ("linear_l") and all concatenated ("linear_l+ab"), as CMC does.
 
-    Every row is embedded once. The regression stops after 100 iterations at each strength, where `linear` goes on.
+    Every row is embedded once. The regression takes at most 100 iterations at each strength, fewer than in `linear`.
     """
     (known, labels), (asked, truth) = (_apart(embed, modalities, nodes, rows, label) for rows in (bank, test))
     spans = [(0, len(nodes))] if len(nodes) == 1 else [*((i, i + 1) for i in range(len(nodes))), (0, len(nodes))]
@@ -175,7 +175,7 @@ def triplets(embed: Embed, nodes: Sequence[str], rows: Rows, modalities: dict[st
     """Share of the rows whose anchor is nearer to its positive than to its negative.
 
     Args:
-        nodes: of anchor, positive and negative; rows that have all three count.
+        nodes: those of anchor, positive and negative; only rows that have all three count.
     """
     cells = [rows.resolved(modalities[node].column or node, modalities[node].files) for node in nodes]
     kept = [i for i in range(len(rows)) if all(column[i] is not None for column in cells)]
@@ -192,23 +192,24 @@ SEVEN = (
     *("mteb/sts12-sts", "mteb/sts13-sts", "mteb/sts14-sts", "mteb/sts15-sts", "mteb/sts16-sts"),
     *("mteb/stsbenchmark-sts", "mteb/sickr-sts"),
 )
-"""The sets of SimCSE's table on the hub, split "test"."""
+"""The seven STS data sets of SimCSE's table on the hub; their split is "test"."""
 
 
 def sts(embed: Embed, node: str, rows: Rows) -> Figures:
-    """Spearman correlation of cosines and scores: columns sentence1, sentence2, score."""
+    """Spearman correlation of cosines and scores; the columns are sentence1, sentence2 and score."""
     return {"sts_spearman": sts_spearman(*_scored(embed, node, rows)[:3])}
 
 
 def sts_sets(embed: Embed, node: str, sets: Mapping[str, Rows], part: str = "part") -> Figures:
-    """`sts` of several sets, averaged both ways: each over all its pairs at once, and as the mean over its parts.
+    """`sts` of several sets, aggregated in two ways: over all pairs of a set at once, and as the mean over its parts.
 
     Args:
-        sets: name -> rows. part: a column that names the part of the set that a pair is of (MSRvid, headlines, ...); a
-            set without it is one part.
+        sets: name -> rows. part: the column that names a pair's part of the set (MSRvid, headlines, ...); a set
+            without it is a single part.
 
     Returns:
-        "sts_NAME" of each set over all its pairs, "sts_average" of these, "sts_average_of_parts" of the means.
+        "sts_NAME" of each set over all its pairs, "sts_average", the mean of these, and "sts_average_of_parts", that
+        of the means over parts.
     """
     figures: dict[str, Figure] = {}
     means: list[Figure] = []
@@ -225,7 +226,7 @@ def sts_sets(embed: Embed, node: str, sets: Mapping[str, Rows], part: str = "par
 
 
 def _scored(embed: Embed, node: str, rows: Rows) -> tuple[Tensor, Tensor, Tensor, list[int]]:
-    """Embeddings of either sentence and scores of the pairs that can be read, and which of the rows these are."""
+    """Embeddings of both sentences, scores and row numbers of the pairs that can be read."""
     scores: list[float] = []
     for i, score in enumerate(rows.column("score")):
         try:
@@ -245,15 +246,15 @@ def _scored(embed: Embed, node: str, rows: Rows) -> tuple[Tensor, Tensor, Tensor
 def _joined(
     embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, *columns: str
 ) -> Any:  # fmt: skip
-    """`_apart`, the nodes' vectors side by side: [N, D], and the columns."""
+    """`_apart` with the nodes' vectors concatenated: [N, D], and the columns."""
     vectors, *cells = _apart(embed, modalities, nodes, rows, *columns)
     return torch.cat(vectors, 1), *cells
 
 
 def _apart(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], rows: Rows, *columns: str) -> Any:
-    """Of each node [N, D], and the labels of columns, of the rows that have them (see `label_key`) and can be read.
+    """Vectors [N, D] of each node and labels of each column, of readable rows that have all labels (see `label_key`).
 
-    On the GPU, if the run has one that knows float64: a probe that takes minutes on a CPU takes seconds there.
+    Vectors are on the run's GPU if it supports float64 (MPS does not): a probe takes seconds there, minutes on a CPU.
     """
     values, skipped = [_keys(rows.column(column)) for column in columns], dict[int, str]()
     kept = [i for i, row in enumerate(zip(*values, strict=True)) if None not in row]
@@ -271,5 +272,5 @@ def _apart(embed: Embed, modalities: dict[str, Modality], nodes: Sequence[str], 
 
 
 def _keys(cells: Sequence[Any]) -> list[Any]:
-    """Labels as training knows them; a cell that is no label is left for the measure to refuse."""
+    """Labels as training knows them; a cell that cannot be a label is passed on for the measure to refuse."""
     return [cell if isinstance(cell, list | tuple | dict) else label_key(cell) for cell in cells]

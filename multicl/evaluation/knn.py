@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification: the probe without a training run."""
+"""Weighted k-nearest-neighbour classification: a probe that needs no training."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def knn_accuracy(
     chunk: int = 1024,
     world: World | None = None,
 ) -> Figure:
-    """Share of test rows that their k nearest training rows vote right, with its interval.
+    """Share of test rows that their k nearest training rows classify correctly, with its interval.
 
     Neighbour i votes for its class with weight exp(cos_i / temperature): InstDisc (Wu et al. 2018, arXiv:1805.01978,
-    section 3.4), whose k = 200 the field has kept, at temperature 0.1 for small pictures.
+    section 3.4), whose k = 200 has become standard, with temperature 0.1 for small pictures.
 
     Args:
-        train: [N, D] features; lengths do not matter.
+        train: [N, D] features; their norms do not matter.
         train_labels: [N] ints or strings.
         test: [M, D].
         test_labels: [M]; a class that training lacks is never right.
-        k: neighbours; no more than N are used.
+        k: number of neighbours; at most N are used.
         temperature: of the votes, above 0.
-        chunk: test rows at a time, fewer where N is large: a tile of similarities stays within 16 MB.
-        world: ranks that share the test rows; all call this with the same arguments, and get the same figure.
+        chunk: test rows of a tile of similarities; fewer where N is large, so that a tile stays within 16 MB.
+        world: ranks that share the test rows; all must call this with the same arguments, and get the same figure.
 
     Returns:
         Accuracy in [0, 1].
@@ -66,7 +66,7 @@ def _vote(
     train: Tensor, train_labels: Ids, test: Tensor, test_labels: Ids,
     k: int, temperature: float, chunk: int, world: World | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """[M] the class that wins, and [M] the true one, as numbers in the order of the training labels."""
+    """[M] winning class and [M] true class, numbered in order of first appearance in the training labels."""
     for name, value in (("k", k), ("temperature", temperature), ("chunk", chunk)):
         positive(name, value)
     train = features("train", train)
@@ -80,7 +80,7 @@ def _vote(
 
     def winners(rows: slice) -> Tensor:
         cos, index = (asked[rows] @ bank.T).topk(k, dim=1)  # [c, k], best first
-        weights = ((cos - cos[:, :1]) / temperature).exp()  # the shift changes no winner and cannot overflow
+        weights = ((cos - cos[:, :1]) / temperature).exp()  # the shift changes no winner and avoids overflow
         votes = weights.new_zeros(len(cos), classes).scatter_add_(1, labels[index], weights)
         return votes.argmax(dim=1)
 

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 WIDEST = 4096
-"""Features up to which they are set apart: that takes a square matrix of so many."""
+"""Largest width at which features are decorrelated first, which takes a square matrix of that width."""
 
 
 class Probe(NamedTuple):
-    """What a linear probe found."""
+    """Result of a linear probe."""
 
     accuracy: Figure
-    """Share of test rows that are right, in [0, 1], with its interval."""
+    """Share of test rows that are classified correctly, in [0, 1], with its interval."""
     strength: float
     """The L2 strength chosen on the validation split."""
     validation_accuracy: float
-    """Share of validation rows that are right at that strength."""
+    """Share of validation rows that are classified correctly at that strength."""
 
 
 def logistic_regression(
@@ -36,16 +36,16 @@ def logistic_regression(
 ) -> Tensor:
     """Minimise mean cross-entropy + strength / 2 * |W|^2 with L-BFGS; the bias is not penalised.
 
-    The same as scikit-learn's `LogisticRegression(C=1 / (N * strength))`; features that go together, as
-    neighbouring pixels do, are first set apart, so that few steps are enough.
+    Equivalent to scikit-learn's `LogisticRegression(C=1 / (N * strength))`. Correlated features, such as neighbouring
+    pixels, are decorrelated first, so that few iterations suffice.
 
     Args:
         x: [N, D] features.
         y: [N] int64 classes.
-        classes: how many.
-        strength: of the penalty, per row.
+        classes: number of classes.
+        strength: of the L2 penalty, beside the mean loss of a row.
         start: [D + 1, classes] a solution to start from.
-        max_iter: of L-BFGS.
+        max_iter: iterations of L-BFGS at most.
 
     Returns:
         [D + 1, classes]: weights, and the bias in the last row.
@@ -56,7 +56,7 @@ def logistic_regression(
 def _fitted(
     x: Tensor, y: Tensor, classes: int, strength: float, gram: Tensor | None, start: Tensor | None, max_iter: int
 ) -> Tensor:
-    """`logistic_regression`, in coordinates v of theta = root^-T v, in which the loss is about as curved everywhere."""
+    """`logistic_regression`, preconditioned: theta = root^-T v, and the Hessian in v is close to the identity."""
     root = None if gram is None else _root(gram, classes, strength).to(x.dtype)
     truth = F.one_hot(y, classes).to(x.dtype)
 
@@ -78,7 +78,7 @@ def _fitted(
     def closure() -> Tensor:
         w = theta(v)
         log_p = torch.addmm(w[-1], x, w[:-1]).log_softmax(dim=1)
-        # by hand: autograd's x.T @ g, thin as it is, takes ten times as long on a CPU as g.T @ x
+        # the gradient by hand: on a CPU autograd's thin x.T @ g takes ten times as long as g.T @ x
         g = (log_p.exp() - truth) / len(x)
         grad = torch.cat([(g.T @ x).T + strength * w[:-1], g.sum(dim=0, keepdim=True)])
         v.grad = (grad if root is None else torch.linalg.solve_triangular(root, grad, upper=False)).contiguous()
@@ -89,19 +89,19 @@ def _fitted(
 
 
 def _gram(x: Tensor) -> Tensor | None:
-    """[D + 1, D + 1] float64: mean products of features and of one more, always 1; None where D is too large."""
+    """[D + 1, D + 1] float64: mean products of the features and a constant 1, the bias; None if D is above WIDEST."""
     if x.shape[1] > WIDEST:
         return None
     gram = x.new_ones(x.shape[1] + 1, x.shape[1] + 1, dtype=torch.float64)
     gram[:-1, :-1] = 0
-    for part in x.split(WIDEST):  # in float64: float32's products of few or wide rows are not positive definite
+    for part in x.split(WIDEST):  # in float32, products of few or wide rows are not positive definite
         gram[:-1, :-1] += part.double().T @ part.double() / len(x)
     gram[:-1, -1] = gram[-1, :-1] = x.mean(dim=0)
     return gram
 
 
 def _root(gram: Tensor, classes: int, strength: float) -> Tensor:
-    """Lower triangular: its square is about the Hessian, p (1 - p) gram + strength, at p = 1 / classes."""
+    """Lower Cholesky factor of the approximate Hessian, p (1 - p) gram + strength, at p = 1 / classes."""
     penalty = torch.full_like(gram[0], max(strength, 1e-8 * float(gram.diagonal().mean())))
     penalty[-1] = 1e-8
     root: Tensor = torch.linalg.cholesky((1 - 1 / classes) / classes * gram + penalty.diag())
@@ -118,24 +118,25 @@ def linear_probe(
     seed: int = 0,
     max_iter: int = 500,
 ) -> Probe:
-    """Accuracy of logistic regression on standardized features, its L2 strength chosen without the test set.
+    """Accuracy of logistic regression on standardized features, with an L2 strength chosen without the test set.
 
-    A stratified share of the training rows is held out, the strength that classifies it best is kept (of equal ones
-    the strongest), and the classifier is fitted again on all of the training rows: the protocol of CLIP (Radford et
-    al. 2021, arXiv:2103.00020, appendix A.3). Means and deviations are those of the rows it is fitted on.
+    A stratified share of the training rows is held out to choose the strength that classifies it best (the strongest
+    of equals). The classifier is then fitted again on all training rows: the protocol of CLIP (Radford et al. 2021,
+    arXiv:2103.00020, appendix A.3). Features are standardized with the statistics of the rows that are fitted.
 
     Args:
         train: [N, D].
         train_labels: [N] ints or strings, of at least two classes.
         test: [M, D].
         test_labels: [M]; a class that training lacks is never right.
-        validation: share of the training rows that chooses the strength, in (0, 1).
-        strengths: to choose from; see `logistic_regression`.
+        validation: share of the training rows held out to choose the strength, in (0, 1).
+        strengths: candidates, from 0 up; see `logistic_regression`.
         seed: of the split.
-        max_iter: of each fit.
+        max_iter: iterations of each fit at most.
 
     Raises:
-        InputError: shapes that do not fit, NaN, fewer than two classes, or nothing left to validate on or fit.
+        InputError: shapes that do not fit, NaN, fewer than two classes, no strength or a negative one, or a
+            validation split that is out of range or leaves a side empty.
     """
     train = features("train", train)
     test = features("test", test, like=("train", train)).to(train.dtype)
@@ -158,10 +159,10 @@ def linear_probe(
     solutions: list[tuple[float, float]] = []
     theta: Tensor | None = None
     gram = _gram(fit)
-    for strength in sorted(strengths, reverse=True):  # strong to weak, each from the last: few iterations
+    for strength in sorted(strengths, reverse=True):  # strong to weak, each from the last solution: few steps
         theta = _fitted(fit, y[~held], classes, strength, gram, theta, max_iter)
         solutions.append((float(_hits(theta, check, y[held]).double().mean()), strength))
-    validated, best = max(solutions)  # of equal accuracies the strongest
+    validated, best = max(solutions)  # the strongest of equally accurate ones
 
     fit, check = standardize(train, test)
     theta = logistic_regression(fit, y, classes, best, max_iter=max_iter)
@@ -169,19 +170,19 @@ def linear_probe(
 
 
 def standardize(fit: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with the mean and deviation of the first at 0 and 1, a column each."""
+    """Both matrices, standardized column by column with the mean and standard deviation of `fit`."""
     mean, std = fit.mean(dim=0), fit.std(dim=0, correction=0)
-    std = torch.where(std > torch.finfo(std.dtype).eps * mean.abs().clamp(min=1e-12), std, 1)  # a constant says nothing
+    std = torch.where(std > torch.finfo(std.dtype).eps * mean.abs().clamp(min=1e-12), std, 1)  # constant columns
     return (fit - mean) / std, (other - mean) / std
 
 
 def _hits(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """[N] bool: the row is classified right."""
+    """[N] bool: whether a row is classified correctly."""
     return torch.addmm(theta[-1], x, theta[:-1]).argmax(dim=1) == y
 
 
 def _stratified(y: Tensor, share: float, seed: int) -> Tensor:
-    """[N] bool, `share` of the rows: evenly spaced in an order that is sorted by class and random within it."""
+    """[N] bool, true for `share` of the rows: evenly spaced after sorting by class, in random order within a class."""
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
     order = order[y[order].argsort(stable=True)]
     steps = (torch.arange(len(y) + 1, dtype=torch.float64) * share + 0.5).floor()

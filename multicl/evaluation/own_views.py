@@ -1,4 +1,4 @@
-"""How well random views of things find each other: a figure for things that have neither labels nor counterparts."""
+"""How well two random views of a thing find each other: a measure for data with neither labels nor counterparts."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from multicl.model import Model
 
 EmbedBatch = Callable[[str, Batch], Tensor]
-"""(node, rows as the adapter's `view` gives them) -> [B, D]."""
+"""(node, a batch as the adapter's `view` returns it) -> [B, D]."""
 MOST = 1000
-"""Rows that are looked at: among more, fewer views are found, and figures of two sets could not be compared."""
+"""Most rows that are measured: recall falls as rows are added, so figures of two sets are compared at one number."""
 
 
 def of_model(model: Model) -> EmbedBatch:
-    """What a model gives, in its default space."""
+    """Embeddings of a model, in its default space."""
     return model.embed_batch
 
 
 def of_raw() -> EmbedBatch:
-    """The views themselves as vectors (pixels, say): the baseline that a figure must beat. For views of one size."""
+    """The views themselves as vectors (pixels, say), the baseline that a figure must beat; all must have one size."""
     return lambda node, batch: next(iter(batch.tensors.values()))
 
 
 def own_views(
     embed: EmbedBatch, modalities: dict[str, Modality], node: str, rows: Rows, batch_size: int = 128
 ) -> Figures:
-    """Of each thing two strong views are drawn, as in training; the first looks for the second among those of all.
+    """Retrieval of each thing's second strong view by its first, among those of all; views are drawn as in training.
 
-    It says how well a model has learnt what it was trained to do, and on things that it has not seen; not, what that is
-    good for. Things of equal content (texts, files) are all right to find. Views are the same at every call.
+    It tells how well a model has learnt the task it was trained on, also on things that it has not seen; not what that
+    is good for. Things with equal content (texts, files) are all correct results. Views are the same at every call.
 
     Args:
-        rows: their first 1,000 are looked at; cells that are absent or cannot be read are left out.
+        rows: the first 1,000 are measured; cells that are missing or cannot be read are left out.
 
     Returns:
         "NODE_view_recall@1" and "NODE_view_recall@10", in [0, 1].
@@ -67,10 +67,10 @@ def own_views(
 def two_views(
     embed: EmbedBatch, modality: Modality, node: str, cells: Sequence[Any], what: str, batch_size: int = 128
 ) -> tuple[Tensor, Tensor, list[int]]:
-    """[N, D] of a strong view of each cell that can be read, [N, D] of another, and which cells these are.
+    """[N, D] of one strong view of each cell that can be read, [N, D] of another, and the positions of these cells.
 
     Args:
-        what: names the draws; the same name, the same views.
+        what: seeds the draws: equal strings give equal views.
     """
     there = [at for at, cell in enumerate(cells) if cell is not None]
     each = zip(there, loaded(modality, [cells[at] for at in there], most=len(there)), strict=True)

@@ -1,4 +1,4 @@
-"""Search from one set of embeddings into another: recall, nDCG and mean average precision at k, and ranks."""
+"""Retrieval from one set of embeddings to another: recall, nDCG and mean average precision at k, and ranks."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 def ranks(queries: Tensor, items: Tensor, query_ids: Abouts, item_ids: Abouts, chunk: int = 1024) -> Tensor:
-    """Rank of the best true item of every query, 1 is first; 0 where no item is true. Cosine similarity.
+    """Rank of every query's best true item by cosine similarity: 1 is first, 0 means that no item is true.
 
     Ties count against the query: the rank is 1 + the number of false items at least as near as the best true one, so
-    a collapsed model, to which everything is equally near, ranks last and not first. Similarities closer than 8 units
-    of rounding are ties, as a dot product is no more exact than that.
+    a collapsed model, to which everything is equally near, ranks last and not first. Similarities within 8 units of
+    rounding are ties, as a dot product is no more exact than that.
 
     Args:
         queries: [N, D].
         items: [M, D].
-        query_ids: [N] ints or strings; an item is true for a query of equal id, and may be for many. An entry may be
-            several, in a list, a tuple or a set: an item is true where it shares one with the query; of none, never.
+        query_ids: [N] ints or strings; an item is true for every query with an equal id. An entry may hold several ids
+            in a list, a tuple or a set: an item is true if it shares one with the query; if there is none, never.
         item_ids: [M], likewise.
-        chunk: queries at a time, fewer where M is large: a tile of similarities stays within 16 MB.
+        chunk: queries of a tile of similarities; fewer where M is large, so that a tile stays within 16 MB.
 
     Returns:
         [N] int64 on the CPU.
@@ -67,7 +67,7 @@ def _search(
         near = cos >= least[:, None]
         ahead = near.sum(dim=1) - torch.bincount(of[own >= least[of]], minlength=len(cos))
         rank = torch.where(count > 0, ahead + 1, 0).cpu()
-        cos[of, true] = own - 2 * tie  # false ones win every tie
+        cos[of, true] = own - 2 * tie  # false items win every tie
         top = cos.topk(min(max(ks, default=0), len(items)), dim=1).indices
         is_true = torch.zeros_like(near)
         is_true[of, true] = True
@@ -82,10 +82,10 @@ def _search(
 def _truth(
     queries: tuple[str, Abouts, int], items: tuple[str, Abouts, int], device: torch.device
 ) -> Callable[[slice], tuple[Tensor, Tensor]]:
-    """What gives of a slice of queries all true pairs: [P] the query, counted in the slice, and [P] the item.
+    """A function from a slice of queries to its true pairs: [P] query, counted from the slice's start, and [P] item.
 
     Args:
-        queries, items: as of `codes`, but that an entry may be several.
+        queries, items: as in `codes`, but an entry may hold several ids.
     """
     flat, whose = zip(*(_flat(*side) for side in (queries, items)), strict=True)
     named = codes(*((side[0], ids, len(ids)) for side, ids in zip((queries, items), flat, strict=True)))
@@ -96,7 +96,7 @@ def _truth(
     )
     by_id, order = held.sort()
     first = torch.searchsorted(by_id, wanted)
-    count = torch.searchsorted(by_id, wanted, right=True) - first  # entries of items that an entry of a query equals
+    count = torch.searchsorted(by_id, wanted, right=True) - first  # items' ids that equal each id of a query
     one_each = all(isinstance(rows, range) for rows in whose)
 
     def pairs(rows: slice) -> tuple[Tensor, Tensor]:
@@ -107,15 +107,15 @@ def _truth(
         query, item = asks[of] - rows.start, holds[order[first[of] + within]]
         if one_each:
             return query, item
-        once = (query * items[2] + item).unique()  # of two that share several
+        once = (query * items[2] + item).unique()  # a query and an item may share several ids
         return once // items[2], once % items[2]
 
     return pairs
 
 
 def _flat(name: str, ids: Abouts, size: int) -> tuple[Any, Sequence[int]]:
-    """Ids, and which row each is of, in the order of the rows."""
-    plain = isinstance(ids, Tensor) or (isinstance(ids, np.ndarray) and ids.dtype.kind in "iu")  # one each, as it is
+    """All ids, and the row that each belongs to, in row order."""
+    plain = isinstance(ids, Tensor) or (isinstance(ids, np.ndarray) and ids.dtype.kind in "iu")  # one id per row
     values: Any = ids if plain else list(ids.tolist() if hasattr(ids, "tolist") else ids)
     if len(values) != size:
         raise InputError(f"{name} has {len(values)} entries for {size} rows")
@@ -126,7 +126,7 @@ def _flat(name: str, ids: Abouts, size: int) -> tuple[Any, Sequence[int]]:
 
 
 def _graded(hits: Tensor, count: Tensor, ks: Sequence[int]) -> Tensor:
-    """Whether the nearest items are true [c, T], and of how many [c] -> [c, 2, len(ks)] nDCG and average precision."""
+    """[c, T] whether the nearest items are true, [c] how many exist -> [c, 2, len(ks)] nDCG and average precision."""
     top = hits.shape[1]
     hits = hits.double()
     place = torch.arange(1, top + 1, dtype=torch.float64)
@@ -152,19 +152,19 @@ def retrieval(
     chunk: int = 1024,
     world: World | None = None,
 ) -> dict[str, float]:
-    """How well queries find their items, with many-to-many truth; arguments and errors as `ranks`.
+    """How well queries find their items, with many-to-many truth; arguments and errors as in `ranks`.
 
-    Of one set, where each row would find itself, see `retrieval_within`.
+    Within one set, where each row would find itself, use `retrieval_within`.
 
     Args:
         ks: a query is a hit at k if any of its k nearest items is true; its nDCG at k (Jarvelin and Kekalainen
-            2002) counts all of them, 1 / log2(1 + rank) each, over what the best order would give; its average
+            2002) sums 1 / log2(1 + rank) over all true ones and divides by the sum of the best order; its average
             precision is the sum of the precisions at the true items among the k, over min(k, number of true items).
-        world: ranks that share the queries; all call this with the same arguments, and get the same figures.
+        world: ranks that share the queries; all must call this with the same arguments, and get the same figures.
 
     Returns:
         `recall@k`, `ndcg@k` and `map@k` for every k and `mrr`, in [0, 1]; `median_rank`, from 1; and `without_truth`,
-        the number of queries that no item answers, which are left out of the others. All but that number know their
+        the number of queries without a true item, which all other figures leave out. All but `without_truth` have
         intervals.
 
     Raises:
@@ -186,6 +186,6 @@ def retrieval(
 
 
 def _median(x: Tensor) -> float:
-    """Of an even number the mean of the middle two."""
+    """Median; of an even number of values, the mean of the middle two."""
     ordered = x.sort().values
     return float(ordered[(len(x) - 1) // 2] + ordered[len(x) // 2]) / 2

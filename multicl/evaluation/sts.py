@@ -27,7 +27,7 @@ def spearman(x: Tensor, y: Tensor) -> float:
 def sts_spearman(a: Tensor, b: Tensor, scores: Tensor | Sequence[float]) -> Figure:
     """Spearman's correlation of cos(a_i, b_i) with people's scores, over all pairs at once.
 
-    The figure of SimCSE (arXiv:2104.08821, appendix B: "all" aggregation); papers print it times 100.
+    SimCSE's measure (arXiv:2104.08821, appendix B: "all" aggregation); papers print it times 100.
 
     Args:
         a: [N, D] embeddings of the first texts.
@@ -35,7 +35,8 @@ def sts_spearman(a: Tensor, b: Tensor, scores: Tensor | Sequence[float]) -> Figu
         scores: [N] graded similarity, in any unit.
 
     Raises:
-        InputError: shapes that do not fit, what is no number, NaN, or no variance on one side (a collapsed model).
+        InputError: shapes that do not fit, scores that are not numbers, NaN, or no variance on one side (a collapsed
+            model).
     """
     a, b = paired("a", a, "b", b)
     scores = _numbers(scores)
@@ -47,12 +48,12 @@ def sts_spearman(a: Tensor, b: Tensor, scores: Tensor | Sequence[float]) -> Figu
 
 
 def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor | Sequence[float], parts: Ids) -> Figure:
-    """The mean of `sts_spearman` within each part of a set, as STS12 to STS16 are made of several.
+    """The mean of `sts_spearman` over the parts of a set; STS12 to STS16 have several parts each.
 
-    SimCSE's "mean" aggregation (arXiv:2104.08821, appendix B), which many older papers report; "all" is the rule now.
+    SimCSE's "mean" aggregation (arXiv:2104.08821, appendix B), which many older papers report; "all" is usual now.
 
     Args:
-        parts: [N] ints or strings, the part that each pair is of.
+        parts: [N] ints or strings, the part that each pair belongs to.
         a, b, scores, and errors: as `sts_spearman`, for every part.
     """
     (part,), scores = codes(("parts", parts, len(a))), _numbers(scores)
@@ -61,7 +62,7 @@ def sts_mean_spearman(a: Tensor, b: Tensor, scores: Tensor | Sequence[float], pa
 
 
 def _numbers(scores: Tensor | Sequence[float]) -> Tensor:
-    """Of a tensor, an array, a pandas Series or a list; None is NaN."""
+    """Scores as a tensor, from a tensor, an array, a pandas Series or a list; None becomes NaN."""
     if isinstance(scores, Tensor):
         return scores
     try:
@@ -71,7 +72,7 @@ def _numbers(scores: Tensor | Sequence[float]) -> Tensor:
 
 
 def _order(name: str, x: Tensor) -> Tensor:
-    """Which of its different values, from the least on, each of x [N] is: int64 [N] on the CPU."""
+    """Dense ranks of x [N], 0 for its least value: int64 [N] on the CPU."""
     x = x.detach().cpu()
     if x.is_floating_point() and not torch.isfinite(x).all():
         raise InputError(f"{name} has NaN or infinite values")
@@ -85,13 +86,13 @@ def _order(name: str, x: Tensor) -> Tensor:
 
 
 def _correlation(x: Tensor, y: Tensor) -> float:
-    """Of the average ranks of two orders [N], or of rows drawn of them, which need no sorting; NaN without variance."""
+    """Spearman's correlation of two dense ranks [N], or of rows drawn from them, unsorted; NaN without variance."""
     rank_x, rank_y = _ranks(x), _ranks(y)
     return float((rank_x @ rank_y) / (rank_x.norm() * rank_y.norm()))
 
 
 def _ranks(order: Tensor) -> Tensor:
-    """Centred average ranks [N], float64."""
+    """Centred average ranks [N], float64, of dense ranks."""
     counts = order.bincount()
     average = counts.cumsum(0) - (counts - 1).double() / 2
     return average[order] - (len(order) + 1) / 2

@@ -1,4 +1,4 @@
-"""How much of a similarity matrix is held at once, and which rank makes which part of it."""
+"""Tiles of a similarity matrix: how much of it is held at once, and which rank computes which part."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch import Tensor
 from multicl.distributed import World
 
 NUMBERS = 1 << 22
-"""Of a tile: 16 MB of float32. Memory grows with rows + rows, not with rows * rows."""
+"""Most elements of a tile, 16 MB in float32: memory grows with N + M, not with N * M."""
 
 
 def tile_rows(chunk: int, others: int) -> int:
-    """`chunk` rows, or fewer where each is compared with many others."""
+    """Rows of a tile: `chunk`, or fewer where each is compared with many others."""
     return max(1, min(chunk, NUMBERS // max(1, others)))
 
 
 def by_slices(rows: int, size: int, part: Callable[[slice], Tensor], empty: Tensor, world: World) -> Tensor:
-    """`part` of consecutive slices of `rows` rows, joined: [rows, ...].
+    """Apply `part` to consecutive slices of `rows` rows, and concatenate what it returns: [rows, ...].
 
-    Over several ranks each computes every W-th slice and all get the whole: the very slices that one rank would
-    compute, and so the very same bits. All ranks must call it, with the same rows.
+    Each of W ranks computes every W-th slice, and all get the whole. The slices are those that a single rank would
+    compute, so the result is the same bit for bit. All ranks must call it, with the same rows.
 
     Args:
         size: rows of a slice. part: slice -> [its rows, ...].
-        empty: [0, ...] of the type and shape that `part` gives, for a rank that has no slice.
+        empty: [0, ...] of the dtype and shape that `part` returns, for a rank that has no slice.
     """
     slices = [slice(at, min(at + size, rows)) for at in range(0, rows, size)]
     mine = [part(s) for s in slices[world.rank :: world.size]]

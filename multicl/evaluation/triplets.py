@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def triplet_accuracy(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Figure:
     """Share of the rows whose anchor has a higher cosine with its positive than with its negative, in [0, 1].
 
-    Ties count against the anchor, so that a collapsed model has 0.
+    Ties count against the anchor, so that a collapsed model scores 0.
 
     Args:
         anchors, positives, negatives: [N, D]; row i of each is one triplet.

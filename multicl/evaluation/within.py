@@ -1,4 +1,4 @@
-"""Search within one set by labels, each row among all others: the figures of metric learning."""
+"""Retrieval within one labelled set, each row among all others: the measures of metric learning."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def retrieval_within(
     chunk: int = 1024,
     world: World | None = None,
 ) -> dict[str, float]:
-    """How well rows find others of their label; no row finds itself, as it does in `retrieval(x, x, ...)`.
+    """How well rows find others with their label; no row finds itself, as it would in `retrieval(x, x, ...)`.
 
-    Of a row, R others have its label. R-precision is the share of these among its R nearest, and MAP@R the mean, over
-    those R places, of the precision at each that holds one, and of 0 at the others (arXiv:2003.08505).
-    Cosine similarity; in a tie others of another label come first, so that a collapsed model finds nothing.
+    R is the number of other rows with a row's label. R-precision is the share of its R nearest rows that have the
+    label. MAP@R is the mean over those R ranks of the precision at each that has it, and of 0 at the others
+    (arXiv:2003.08505). Similarity is the cosine. Ties count against a row, so that a collapsed model finds nothing.
 
     Args:
         x: [N, D]. labels: [N] ints or strings; the classes may be those of training, or new ones.
         ks: a row is a hit at k if any of its k nearest has its label.
-        chunk: rows at a time, fewer where N is large: a tile of similarities stays within 16 MB.
-        world: ranks that share the rows; all call this with the same arguments, and get the same figures.
+        chunk: rows of a tile of similarities; fewer where N is large, so that a tile stays within 16 MB.
+        world: ranks that share the rows; all must call this with the same arguments, and get the same figures.
 
     Returns:
         `recall@k` for every k, `r_precision` and `map@r`, in [0, 1] and with intervals; and `without_truth`, the
-        number of rows that are alone with their label, which ask for nothing and may be found.
+        number of rows whose label no other row has: these are no queries, but may be found.
 
     Raises:
-        InputError: shapes that do not fit, NaN, k or chunk not above 0, no two rows of one label.
+        InputError: shapes that do not fit, NaN, k or chunk not above 0, no two rows with the same label.
     """
     for name, value in (*(("ks", k) for k in ks), ("chunk", chunk)):
         positive(name, value)
@@ -56,7 +56,7 @@ def retrieval_within(
 
     def search(rows: slice) -> Tensor:
         cos, true = x[rows] @ x.T, label[rows, None] == label
-        cos = torch.where(true, cos - tie, cos)  # false ones win every tie
+        cos = torch.where(true, cos - tie, cos)  # rows of other labels win every tie
         cos.diagonal(offset=rows.start).fill_(-torch.inf)
         hits = true.gather(1, cos.topk(depth, dim=1).indices)
         wanted = others[rows, None]

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def filled(names: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Every class name in every template, the templates of one name together: "a photo of a {}" -> "a photo of a cat".
+    """Every class name in every template ("a photo of a {}" -> "a photo of a cat"), grouped by name.
 
     Args:
-        templates: a name that ends in .txt is a file of them, one a line.
+        templates: an entry that ends in .txt is a file of templates, one a line.
 
     Raises:
-        InputError: no name, no template, or a template without its place for the name, {}; a file that cannot be read.
+        InputError: no name, no template, a template without exactly one {} for the name, or a file that cannot be read.
     """
     templates = [line for template in templates for line in _lines(template)]
     if not names or not templates:
@@ -38,7 +38,7 @@ def filled(names: Sequence[str], templates: Sequence[str]) -> list[str]:
 
 
 def _lines(template: str) -> list[str]:
-    """A template, or those of a file."""
+    """The template itself, or the templates in a file."""
     if not template.endswith(".txt"):
         return [template]
     try:
@@ -52,7 +52,7 @@ def class_vectors(prompts: Tensor, classes: int) -> Tensor:
     """[C * T, D] vectors of prompts, in the order of `filled` -> [C, D] unit vectors, the ensemble of each class.
 
     Raises:
-        InputError: not as many prompts for each class, NaN, or no float.
+        InputError: unequal numbers of prompts per class, NaN, or not floating-point.
     """
     prompts = unit(features("prompts", prompts))
     if classes < 1 or len(prompts) % classes:
@@ -64,17 +64,17 @@ def zero_shot(
     queries: Tensor, vectors: Tensor, truth: Sequence[int] | Tensor, ks: Sequence[int] = (1, 5),
     world: World | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """How often a query's class is among the k nearest, by cosine; classes that are no nearer than it come first.
+    """How often a query's class is among the k nearest by cosine; ties count against it.
 
     Args:
         queries: [N, D]. vectors: [C, D], of `class_vectors`. truth: [N] number of each query's class.
-        world: ranks that share the queries; all call this alike.
+        world: ranks that share the queries; all must call this with the same arguments.
 
     Returns:
-        `accuracy@k` for every k below C, and `mean_recall`, accuracy@1 averaged over the classes that occur.
+        `accuracy@k` for k = 1 and every k below C, and `mean_recall`, accuracy@1 averaged over the classes that occur.
 
     Raises:
-        InputError: shapes that do not fit, NaN, k not above 0, a number that is no class's.
+        InputError: shapes that do not fit, NaN, k not above 0, or a class number out of range.
     """
     for k in ks:
         positive("ks", k)
@@ -99,20 +99,20 @@ def zero_shot_accuracy(
     chunk: int = 1024,
     world: World | None = None,
 ) -> Figure:
-    """Share of rows whose nearest class is the true one, with classes and labels by value.
+    """Share of rows whose nearest class is the true one; classes and labels are matched by value.
 
     Args:
-        x: [N, D] pictures, say.
+        x: [N, D] vectors, of pictures, say.
         labels: [N] ints or strings.
-        descriptions: [C, D] of classes in words; several of one class are averaged as unit vectors.
-        described: [C] the class that each is of; a label without a description is never right.
-        chunk: rows at a time. world: ranks that share the rows; all call this alike.
+        descriptions: [C, D] vectors of descriptions of classes; several of one class are averaged as unit vectors.
+        described: [C] the class of each description; a label without a description is never right.
+        chunk: rows at a time. world: ranks that share the rows; all must call this with the same arguments.
 
     Returns:
         Accuracy in [0, 1]. A tie between a true and a false class counts as wrong: a collapsed model knows nothing.
 
     Raises:
-        InputError: shapes that do not fit, NaN, one class alone.
+        InputError: shapes that do not fit, NaN, or a single class.
     """
     positive("chunk", chunk)
     x = features("x", x)
@@ -128,14 +128,14 @@ def zero_shot_accuracy(
 
 
 def _ranks(x: Tensor, vectors: Tensor, truth: Tensor, chunk: int = 1024, world: World | None = None) -> Tensor:
-    """[N] int64 on the CPU: place of each row's class among all, from 1, last in a tie; truth -1: behind all."""
+    """[N] int64 on the CPU: rank of each row's class among all, from 1 and last in a tie; truth -1 ranks behind all."""
     rows, vectors, truth = unit(x), unit(vectors).to(x.dtype), truth.to(x.device)
     tie = 8 * torch.finfo(x.dtype).eps
 
     def place(part: slice) -> Tensor:
         cos, wanted = rows[part] @ vectors.T, truth[part, None]
         own = cos.gather(1, wanted.clamp(min=0))
-        rank = (cos >= own - tie).sum(1)  # itself among them
+        rank = (cos >= own - tie).sum(1)  # includes itself
         return torch.where(wanted[:, 0] < 0, len(vectors) + 1, rank)
 
     return by_slices(len(x), tile_rows(chunk, len(vectors)), place, truth[:0], world or World()).cpu()
