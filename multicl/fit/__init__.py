@@ -1,1 +1,1 @@
-"""`multicl fit DATA`: look at data of one's own, choose a graph and sizes, write them as a recipe, launch it."""
+"""`multicl fit DATA`: inspect a user's own data, choose a graph and sizes, write them as a recipe, launch it."""

@@ -1,4 +1,4 @@
-"""What the columns of a data set are: an adapter's, labels, or something to leave alone."""
+"""What each column of a data set holds: cells that an adapter reads, labels, or something to leave alone."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from multicl.fit.odd import Odd, name_media, odd
 from multicl.types import BadSample, InputError, Modality
 
 LOOKED_AT = 200
-"""Rows whose cells are looked at, spread over the data."""
+"""Rows that are inspected, spread over the data."""
 READ = 8
-"""Cells of a column that each adapter is asked to read."""
+"""Cells of a column that each adapter tries to read."""
 CLASSES = 1000
-"""Most different labels."""
+"""Most distinct labels of a column."""
 LABELS = ("label", "labels", "class", "cls", "target", "category", "y")
-"""Names that a column of labels often has; among several such columns these come first."""
+"""Usual names of a column of labels; of several such columns, those named here come first, in this order."""
 CAPTIONS = ("caption", "captions", "text", "description", "sentence", "prompt", "title")
-"""Names that a column of descriptions often has: its strings are texts, however often they repeat."""
+"""Usual names of a column of descriptions, whose strings are texts, however often they repeat."""
 NEGATIVES = ("negative", "negatives", "neg", "hard_negative")
-"""Names that a column of texts often has which are no match for those beside them."""
+"""Usual names of a column of explicit hard negatives: texts that do not match the others in their row."""
 SCORES = ("score", "similarity", "similarity_score", "relatedness_score", "is_duplicate", "gold_label", *LABELS[:2])
-"""Names of a column that says whether the two texts of a row match, and how well."""
+"""Usual names of a column that says whether, or how well, the two texts of a row match."""
 SHORT = 30
-"""Characters of the longest label of a column that is not called so."""
+"""Most characters of a label in a column whose name is not in LABELS."""
 LONG = 120
-"""Of one that is."""
+"""Most characters of a label in a column whose name is in LABELS."""
 IDS = range(8, 41)
-"""Characters of an id; shorter codes may be read in pictures, as of captchas."""
+"""Lengths of an id in characters; a shorter code may be what a picture shows, as in captchas."""
 OFTEN = 0.5
-"""Share of the rows that must have a column, for it to be used."""
+"""Share of the rows that must have a cell in a column for it to be used."""
 COUNTED = 20 * CLASSES
-"""Rows among which classes are counted, where a column may have more than the rows that are looked at show."""
+"""Rows in which classes are counted, if the inspected rows are too few to show them all."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +48,29 @@ class Column:
 
     name: str
     adapter: str | None
-    """Whose it is; None: nobody's."""
+    """Name of the adapter that reads it; None: no adapter does."""
     cells: tuple[Any, ...]
-    """Some that are not null."""
+    """Inspected cells that are neither null nor blank."""
     present: float
-    """Share of the looked-at rows that have a cell; of labels, that have one."""
+    """Share of the inspected rows that have a cell; in a column of labels, a label."""
     classes: int = 0
-    """Different labels, of the cells that were looked at; 0: these are no labels."""
+    """Number of distinct labels; 0: the column holds something else."""
     odd: Odd | None = None
     """Why no adapter reads it, where that is known."""
     asked: bool = False
-    """The user says that it holds texts."""
+    """Whether the user said that it holds texts."""
 
 
 def columns_of(rows: Rows, held: Rows | None = None, texts: Sequence[str] = ()) -> list[Column]:
-    """Every column, in the data's order, but for a format's own: WebDataset's `__key__` and `__url__`.
+    """All columns in the data's order, except a format's own: WebDataset's `__key__` and `__url__`.
 
     Args:
-        rows: to train on. held: to be measured by: labels that none of these has are of no use.
+        rows: training rows. held: held-out rows; labels that none of these has are not used.
         texts: columns whose strings are texts to learn from, however often they repeat.
 
     Raises:
-        InputError: a stream; no column of `texts`, or one that holds no strings; or a column is called as several of
-            its cells are, as the first line is a row.
+        InputError: the data are a stream; a column of `texts` is missing or holds no strings; or a column's name is
+            also the value of several of its cells, which shows that the first line is a row.
     """
     if rows.streaming:
         raise InputError(
@@ -98,7 +98,7 @@ def columns_of(rows: Rows, held: Rows | None = None, texts: Sequence[str] = ()) 
 
 
 def labels_among(columns: Sequence[Column]) -> Column | None:
-    """The column whose values are labels; of several the one that is called so, else the first that all rows have."""
+    """The column of labels; of several, the one whose name is first in LABELS, else the first that all rows have."""
 
     def place(column: Column) -> tuple[int, bool]:
         return LABELS.index(name) if (name := column.name.lower()) in LABELS else len(LABELS), column.present < 1
@@ -107,17 +107,17 @@ def labels_among(columns: Sequence[Column]) -> Column | None:
 
 
 def _labelled(rows: Rows, name: str) -> bool:
-    """Whether any row has a label; stops at the first."""
+    """Whether any row has a label in a column; stops at the first."""
     return rows.has(name) and any(label_key(cell) is not None for cell in rows.cells(name))
 
 
 def _is_label(name: str, cells: Sequence[Any]) -> bool:
-    """Whether a column is called as several of its cells are, which tells of a first line that is a row."""
+    """Whether several cells equal their column's name, which shows that the first line is a row."""
     return [cell for cell in cells if isinstance(cell, str)].count(name) > 1
 
 
 def _spread(rows: int, most: int) -> list[int]:
-    """Places from the first row to the last, at steps that are rarely equal: every fifth row may be of one kind."""
+    """Row numbers from first to last in unequal steps, as rows of one kind may recur at a fixed interval."""
     places: list[int] = np.linspace(0, rows - 1, min(rows, most)).astype(int).tolist()
     return places
 
@@ -131,7 +131,7 @@ def _column(name: str, raw: list[Any], rows: Rows, text: bool) -> Column:
         return Column(name, None, tuple(cells), present)
     some = [cells[at] for at in _spread(len(cells), READ)]
     owner = _owner(some, rows)
-    if owner is None or not adapter(owner)().files:  # an adapter of texts would read the names of files, too
+    if owner is None or not adapter(owner)().files:  # an adapter of texts would also read file names
         found = [resolve_path(cell, rows.base, "files") for cell in some]
         if why := odd(some, found, lambda media: _owner(media, rows, files=True) is not None):
             return Column(name, None, tuple(cells), present, odd=why)
@@ -141,7 +141,7 @@ def _column(name: str, raw: list[Any], rows: Rows, text: bool) -> Column:
 
 
 def _no_texts(name: str, cells: Sequence[Any]) -> Odd | None:
-    """What strings are that say nothing: ids of videos or speakers, and lists of labels; None: they may be texts."""
+    """What strings are that teach nothing: ids (of videos, speakers) or lists of labels; None: they may be texts."""
     if all(isinstance(cell, list) for cell in cells):
         parts = [part for cell in cells for part in cell]
         return Odd("several labels in a cell") if 0 < _count(parts, called=False) <= len(cells) // 4 else None
@@ -153,15 +153,15 @@ def _no_texts(name: str, cells: Sequence[Any]) -> Odd | None:
 
 
 def _classes(name: str, cells: list[Any], rows: Rows) -> int:
-    """How many labels a column has; 0: it holds something else.
+    """Number of distinct labels in a column; 0: it holds something else.
 
-    A column that is called so may have more of them than the looked-at rows can show several of each.
+    If its name is in LABELS, but the inspected rows hold few of each label, more rows are counted.
     """
     called = name.lower() in LABELS
     if name.lower() in CAPTIONS and all(isinstance(cell, str) for cell in cells):
         return 0
     count = _count(cells, called)
-    if count < 2 or name_media(cells):  # files that repeat, a row for each of their captions
+    if count < 2 or name_media(cells):  # a file repeats if each of its captions has a row
         return 0
     if names := rows.class_names(name):
         return len(names)
@@ -175,27 +175,27 @@ def _classes(name: str, cells: list[Any], rows: Rows) -> int:
 
 
 def _count(cells: Sequence[Any], called: bool) -> int:
-    """Different labels; 0: some cells can be none. called: the column is called as labels are."""
+    """Number of distinct labels; 0: some cell cannot be a label. called: the column's name is in LABELS."""
     if not all(_may_be_label(cell, LONG if called else SHORT) for cell in cells):
         return 0
     return len({label_key(cell) for cell in cells} - {None})
 
 
 def constant(cells: Sequence[Any]) -> bool:
-    """The same string in every row, which tells no row from another."""
+    """Whether every row has the same string, which tells no row from another."""
     return len(cells) > 1 and all(isinstance(cell, str) and cell == cells[0] for cell in cells)
 
 
 def _may_be_label(cell: Any, longest: int) -> bool:
-    if isinstance(cell, float):  # whole ones are what tables make of whole numbers, some of which were missing
+    if isinstance(cell, float):  # tables turn integers into floats if some are missing
         return cell.is_integer()
     return isinstance(cell, int) or (isinstance(cell, str) and len(cell) <= longest)
 
 
 def _owner(cells: Sequence[Any], rows: Rows, files: bool = False) -> str | None:
-    """The adapter that reads most of the cells, one of files before one of texts, which reads any path, too.
+    """The adapter that reads most of the cells; one of files before one of texts, which also reads any path.
 
-    files: one of files or none.
+    files: consider adapters of files alone.
     """
     best: tuple[bool, float, str] | None = None
     for name in sorted(entry_point_names()):

@@ -1,4 +1,4 @@
-"""Pictures and sounds that a column holds in a form which no adapter reads: told, as names are no texts to train on."""
+"""Pictures and sounds in a form that no adapter reads: recognised, so that their names are not trained on as texts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from multicl.data.cells import is_null
 
 SHOWN = 80
-"""Characters of a cell that a message shows."""
+"""Most characters of a cell that a message shows."""
 LEAST = 40
-"""Characters of the shortest base64 that may be a picture or a sound."""
+"""Fewest characters of base64 that may encode a picture or a sound."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Odd:
     what: str
     """What it holds, with an example."""
     way_out: str = ""
-    """What makes pictures or sounds of it; empty: it need not have to do with any."""
+    """How to turn it into pictures or sounds; empty: it may not be about any."""
 
 
 def odd(cells: Sequence[Any], found: Sequence[Any], media: Callable[[Sequence[Any]], bool]) -> Odd | None:
-    """What some cells of a column hold that no adapter of files reads; None: nothing that is known here.
+    """What a column holds that no adapter of files reads; None: nothing that is known here.
 
     Args:
-        cells: as the data have them. found: their paths as they were looked for. media: whether an adapter of files
-            reads most of these.
+        cells: some cells, as in the data. found: the same with paths resolved. media: tells whether an adapter of
+            files reads most of the given cells.
     """
     if all(isinstance(cell, dict) for cell in cells):
-        if any({"bytes", "path"} & cell.keys() for cell in cells):  # files as `datasets` has them
+        if any({"bytes", "path"} & cell.keys() for cell in cells):  # undecoded files of `datasets`
             cells, found = ([cell.get("path") for cell in each if not cell.get("bytes")] for each in (cells, found))
             return odd(cells, found, media) if cells and all(isinstance(cell, str) for cell in cells) else None
         return Odd(f"tables in its cells, of {', '.join(map(repr, cells[0]))}, which need columns of their own")
@@ -64,13 +64,13 @@ def odd(cells: Sequence[Any], found: Sequence[Any], media: Callable[[Sequence[An
 
 
 def name_media(cells: Sequence[Any]) -> bool:
-    """Strings that end as pictures and sounds do."""
+    """Whether all cells are strings that end like file names of pictures or sounds."""
     kinds = [mimetypes.guess_type(_path(cell))[0] if isinstance(cell, str) else None for cell in cells]
     return all(kind is not None and kind.startswith(("image/", "audio/")) for kind in kinds)
 
 
 def _path(text: str) -> str:
-    """Of a link the path, without what is asked of it; of words with a link in them, and of data, none."""
+    """The path of a link without its query, or a text as it is; empty for words around a link and for data URIs."""
     text = text.strip()
     if "://" in text:
         return urlsplit(text).path if len(text.split()) == 1 else ""
@@ -78,7 +78,7 @@ def _path(text: str) -> str:
 
 
 def _decoded(text: str) -> bytes | None:
-    """What is base64, with or without "data:image/png;base64," before it."""
+    """The bytes of base64, with or without "data:image/png;base64," before it; None if it is no base64."""
     if text.startswith("data:"):
         text = text.partition("base64,")[2]
     try:

@@ -17,7 +17,7 @@ from multicl.run import Run
 from multicl.types import InputError, Suggestion, Suggests
 
 TAKEN = {"self", "label", "probe", "field", "multicl", "held_out", "crossing"}
-"""Names of the written recipe which no node may have, beside those of every run."""
+"""Names in the written recipe that no node may have, besides those of every run."""
 FEW = 2000
 """Rows below which an encoder from scratch learns little."""
 OWN = "its own views"
@@ -44,7 +44,7 @@ class Edge:
     temperature: float
     learnable: bool
     negatives: str | None = None
-    """The node of texts that are no match."""
+    """The node of explicit hard negatives."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +57,27 @@ class Plan:
     rows: int
     batch_size: int
     why: tuple[str, ...]
-    """A line each, for people."""
+    """The reasons for each choice, a line each."""
 
     @property
     def crossings(self) -> list[tuple[str, str]]:
-        """The pairs of unlike nodes: what retrieval is measured between."""
+        """The pairs of two different nodes, between which retrieval is measured."""
         return [(e.a, e.b) for e in self.edges if e.a != e.b]
 
 
 def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: bool = False) -> Plan:
-    """Choose the graph by the columns that there are, and sizes by the cells and the machine.
+    """Choose the graph from the columns, and sizes from the cells and the machine.
 
-    One column: two views of each thing (SimCLR, SimCSE). Two of one kind: one finds the other, through one tower; of
-    more texts the first and the longest; those called as NEGATIVES are explicit ones, and no match. With texts: each
-    picture or sound and its text (CLIP, CLAP), and where there is one such column, also its own two views. Else all
-    with all.
+    One column: two views of each thing (SimCLR, SimCSE). Two of one kind: a pair that shares one tower; of more texts
+    the first and the longest, and a column named as in NEGATIVES holds their hard negatives. Media and texts: each
+    picture or sound with its text (CLIP, CLAP), and a single column of media also with itself, as two views. Otherwise
+    all with all.
 
     Args:
-        columns: of the rows. accelerator: a GPU is there. pretrained: begin with encoders from the hub.
+        columns: of the rows. accelerator: whether there is a GPU. pretrained: begin with encoders from the hub.
 
     Raises:
-        InputError: no column that an adapter reads, and every column and what it is taken for is named; or the only
+        InputError: no adapter reads any column (every column is named with what it was taken for); or the only
             pictures or sounds cannot be read as they are (see `multicl.fit.odd`).
     """
     label = labels_among(columns)
@@ -130,7 +130,7 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
 
 
 def _caption(found: Sequence[Column]) -> Column:
-    """The column that describes: one that the user names, or by its name, else the one with the longest texts."""
+    """The column of descriptions: one that the user named, else one in CAPTIONS, else that with the longest texts."""
     found = [column for column in found if column.asked] or found
     named = [column for column in found if column.name.lower() in CAPTIONS]
     if named:
@@ -139,7 +139,7 @@ def _caption(found: Sequence[Column]) -> Column:
 
 
 def _length(column: Column) -> float:
-    """Characters of a text of the column, on average."""
+    """Mean number of characters of the column's texts."""
     return sum(len(str(cell)) for cell in column.cells) / len(column.cells)
 
 
@@ -160,14 +160,14 @@ def _nodes(kind: str, found: list[Column], rows: Rows, accelerator: bool, pretra
 
 
 def _name(column: str, number: int, kind: str) -> str:
-    """A node is called as its column, where Python can call a field so."""
+    """A node's name: that of its column, if a field in Python can have it."""
     taken = TAKEN | {f.name for f in fields(Run)} | set(dir(Run))
     free = column.isidentifier() and not keyword.iskeyword(column) and column not in taken
     return column if free else f"{kind}_{number}"
 
 
 def _edges(nodes: Sequence[Node], media: Sequence[str]) -> tuple[tuple[Edge, ...], str]:
-    """The pairs, and what they are in words."""
+    """The pairs, and their description in words."""
     if len(nodes) == 1:
         (node,) = nodes
         return (Edge(node.name, node.name, node.suggestion.temperature, False),), f"{node.name} and {OWN}"
@@ -213,7 +213,7 @@ def _left_alone(column: Column, unknown: str) -> str:
 
 
 def settings_code(node: Node) -> str:
-    """The adapter's call in Python, as a recipe has it."""
+    """The Python expression that makes the adapter in a recipe."""
     named = {**node.suggestion.settings, "column": node.column}
     if node.tower != node.name:
         named["tower"] = node.tower

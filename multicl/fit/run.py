@@ -1,4 +1,4 @@
-"""The command: look, choose, time, write, train."""
+"""The command `multicl fit`: inspect the data, choose a recipe, time its steps, write it, train."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from multicl.run import Run
 from multicl.types import InputError
 
 HELD_OUT = ("test", "validation", "val", "valid", "dev")
-"""Splits that data may bring for the figures."""
+"""Names of a split that the data may have for evaluation; the first one found is used."""
 EPOCHS = 100
-"""At most so often a row is seen."""
+"""How often a row is seen at most."""
 FEW = 100
 """Held-out rows below which figures are rough."""
 TRIED = 4
@@ -53,21 +53,22 @@ def fit(
     texts: Sequence[str] = (),
     flags: Sequence[str] = (),
 ) -> Path:
-    """Train on data of one's own, with nothing but their path: a recipe is chosen, written, and launched.
+    """Choose a recipe for a user's own data, given nothing but their path; write it, and launch it.
 
     Args:
         source: a file, a folder or a hub name. run: the run's folder; default: runs/fit-NAME-TIME.
-        minutes: about so long training may take. pretrained: begin with encoders from the hub.
-        dry_run: write the recipe and stop. texts: columns whose strings are texts to learn from, though they repeat.
-        flags: more of the recipe's own, as "--train.lr 1e-4"; steps are timed with them, and they count when it is
+        minutes: how long training may take, approximately. pretrained: begin with encoders from the hub.
+        dry_run: write the recipe and stop. texts: columns whose strings are texts to learn from, even if they repeat.
+        flags: flags of the recipe, such as "--train.lr 1e-4". They apply when steps are timed and when the recipe is
             launched, but are not written into it.
 
     Returns:
         The recipe's file, RUN.py.
 
     Raises:
-        InputError: the data cannot be read, have fewer than two rows to train on or to measure by, or no column is any
-            adapter's; `minutes` not above 0; or it is started as several processes.
+        InputError: the data cannot be read, have fewer than two rows to train on or to measure by, or no column that
+            an adapter reads; `minutes` is not above 0; the run or its recipe exists already or cannot be written; or
+            it is started as several processes.
     """
     import torch
 
@@ -94,7 +95,7 @@ def fit(
     if copied := copies({node.column: adapter(node.kind)().files for node in chosen.nodes}, rows, held):
         chosen = replace(chosen, why=(*told, caution(copied, len(held))))
     print(f"{rows.label}: {len(rows)} rows to train on, {len(held)} held out" + _how_held(data))
-    said = chosen.why if dry_run else told  # of copies, the run that follows tells
+    said = chosen.why if dry_run else told  # the run that follows reports copies itself
     print("".join(f"  {line}\n" for line in said), end="", flush=True)
     write_recipe(file, chosen, data, TRIED, source)
     timed, each = _timed(file, source, flags)
@@ -116,7 +117,7 @@ def fit(
 
 
 def _check_new(folder: Path, file: Path) -> None:
-    """Refuse a run's folder or a recipe's file that is there already, or that cannot be written."""
+    """Refuse a run's folder or a recipe's file that exists already, or a file that cannot be written."""
     for there in (folder, file):
         if there.exists():
             again = shlex.join(["python", str(file), "--run", str(folder), "--resume", "auto"])
@@ -125,18 +126,18 @@ def _check_new(folder: Path, file: Path) -> None:
 
 
 def _timed(file: Path, source: str, flags: Sequence[str]) -> tuple[Run, float]:
-    """The recipe in a file with these flags, and seconds of one of its steps; the file is removed after an error."""
+    """The recipe in `file` with `flags`, and the seconds that a step takes; the file is removed after an error."""
     try:
         way = f"multicl fit {shlex.quote(source)} --dry-run, then python RECIPE.py"  # the file is gone after an error
-        recipe = parse(recipe_class(str(file)), several_seeds(flags)[1], way)  # a wrong flag is told before any step
+        recipe = parse(recipe_class(str(file)), several_seeds(flags)[1], way)  # a wrong flag is refused before any step
         return recipe, seconds_a_step(recipe)
-    except BaseException:  # the next try may be called alike, and would find a recipe that was never launched
+    except BaseException:  # else another try under this name would find a recipe that was never launched
         file.unlink()
         raise
 
 
 def _report(recipe: Run, result: dict[str, Any]) -> None:
-    """The run as a page, where plotly is installed to draw it."""
+    """Write the run's page, if plotly is installed to draw it."""
     assert recipe.run is not None
     if find_spec("plotly") is None:
         print("for a page of the run: pip install 'multicl[report]', then multicl report " + str(recipe.run))
@@ -145,7 +146,7 @@ def _report(recipe: Run, result: dict[str, Any]) -> None:
 
 
 def seconds_a_step(recipe: Run) -> float:
-    """Time of a training step, once what is made in the first ones is there."""
+    """Seconds of a training step, without what only the first steps have to do."""
 
     def seconds(steps: int) -> float:
         trial: Any = replace(recipe, run=None, train=replace(recipe.train, steps=steps))
@@ -154,50 +155,51 @@ def seconds_a_step(recipe: Run) -> float:
             trial.trainer().fit()
         return time.perf_counter() - began
 
-    seconds(1)  # imports, a cold disk, a library's first call: later trials do not pay for them
+    seconds(1)  # warm-up: imports, a cold disk, a library's first call
     one, more = seconds(1), seconds(1 + TRIED)
-    if more <= one:  # a machine that has other things to do: the beginning counts, too
+    if more <= one:  # noise of a busy machine: count the start-up, too
         return more / (1 + TRIED)
     return max(1e-4, (more - one) / TRIED)
 
 
 def steps_within(minutes: float, each: float, rows: int, batch_size: int) -> int:
-    """Steps of so many seconds each that fit the time, and see no row more than EPOCHS times; at least 10."""
+    """Number of steps of `each` seconds that fit into the time and see no row more than EPOCHS times; at least 10."""
     most = EPOCHS * max(1, rows // batch_size)
     return max(10, min(most, int(60 * minutes / each)))
 
 
 def _opened(source: str, split: str, config: str | None) -> tuple[Data, Rows, Rows]:
-    """The data with their own held-out split or a tenth kept back, their rows to train on, and those held out."""
+    """The data with their own held-out split or with a tenth held out, their training rows and their held-out rows."""
     data = Data(path=source, split=split, config=config)
     for name in HELD_OUT:
         if name != split and (held := _opens(data, name)):
             return replace(data, test=name), data.open(), held
     kept = HoldOut(path=source, split=split, config=config)
     rows, held = kept.open(), kept.open(kept.test)
-    if len(held) < 2 < len(rows):  # one row finds itself
+    if len(held) < 2 < len(rows):  # one row alone would always be found
         kept = replace(kept, hold_out=2 / (len(rows) + len(held)))
         rows, held = kept.open(), kept.open(kept.test)
     return kept, rows, held
 
 
 def _apart(data: Data, chosen: Plan, wanted: int) -> HoldOut | None:
-    """All rows of one picture, sound or text on one side, where they repeat and half of the rows wanted are held out.
+    """The data split so that all rows of one picture, sound or text, which repeat, are on one side.
 
-    Of several columns it is the first of files, or the first.
+    Of several columns, the first of files counts, else the first. None: nothing repeats, or less than half of the
+    rows `wanted` would be held out.
     """
     if not isinstance(data, HoldOut):
         return None
     whole = next((node for node in chosen.nodes if adapter(node.kind)().files), chosen.nodes[0])
     apart = replace(data, together=whole.column)
-    with contextlib.suppress(InputError):  # one thing in all rows
+    with contextlib.suppress(InputError):  # all rows hold the same thing
         if (apart.held != data.held).any() and apart.held.sum() >= max(2, wanted / 2):
             return apart
     return None
 
 
 def _cautions(chosen: Plan, data: Data, rows: Rows, held: Rows) -> list[str]:
-    """What of a folder is not read, and what figures of these held-out rows would not tell."""
+    """Warnings: which files of a folder are not read, and what figures on these held-out rows cannot tell."""
     said = unread_beside(rows.data, rows.base)
     reader, folder = getattr(getattr(rows.data, "info", None), "builder_name", None), Path(data.path or "").expanduser()
     if reader in FOLDERS and folder.is_dir():
@@ -229,7 +231,7 @@ def _how_held(data: Data) -> str:
 
 
 def _loaded(file: Path) -> type[Run]:
-    """The recipe as it now is: an earlier form of the file may have been imported."""
+    """The recipe as the file now has it; an earlier version may have been imported."""
     for name, module in list(sys.modules.items()):
         if getattr(module, "__file__", None) == str(file.resolve()):
             del sys.modules[name]

@@ -1,4 +1,4 @@
-"""A plan as a recipe's file: Python that reads as the shipped recipes do."""
+"""Write a plan as a recipe's file: Python that reads like the shipped recipes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from multicl.files import write_whole
 from multicl.fit.plan import Plan, settings_code
 
 SLOW = 0.05
-"""Of the learning rate, for encoders with trained weights. MiniLM on 1,200 pairs of terms and definitions, 24 steps of
-32: recall@1 of 300 others from 40 % to 37 at the whole rate of 1e-3, so to 48; STS-B from 0.93 to 0.87, and to 0.92."""
+"""Factor on the learning rate of encoders with trained weights. MiniLM, trained for 24 steps of 32 on 1,200 pairs of
+terms and definitions: at the full rate of 1e-3, recall@1 of 300 others falls from 40 to 37 % and STS-B from 0.93 to
+0.87; with this factor they go to 48 % and 0.92."""
 
 
 def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) -> None:
     """Write the plan to `path`, a .py file.
 
     Args:
-        data: what the recipe reads. steps: of the training. source: how the user named the data.
+        data: what the recipe reads. steps: number of training steps. source: how the user named the data.
     """
     environment = Environment(loader=PackageLoader("multicl.fit", "."), undefined=StrictUndefined, autoescape=False)
     nodes = [(node.name, adapter(node.kind).__name__, settings_code(node)) for node in plan.nodes]
@@ -46,14 +47,14 @@ def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) ->
 
 
 def _public(cls: type) -> str:
-    """The package that shows the class: `multicl.modalities.image` for a class of its module `settings`."""
+    """The package that exports a class: `multicl.modalities.image` for a class of its module `settings`."""
     parent = cls.__module__.rpartition(".")[0]
     shown = parent and getattr(importlib.import_module(parent), cls.__name__, None) is cls
     return parent if shown else cls.__module__
 
 
 def _in_docstring(text: str) -> str:
-    """Names of columns and files may hold what would end a docstring, or mean another character in it."""
+    """Replace what names of columns and files may hold that would end a docstring, or escape a character in it."""
     return text.replace("\\", "/").replace('"""', "'''")
 
 
@@ -62,7 +63,7 @@ def _title(plan: Plan) -> str:
 
 
 def _raw(plan: Plan) -> list[str]:
-    """The nodes whose raw inputs have figures, too: pictures, all of one size."""
+    """The nodes whose raw inputs are measured as a baseline: pictures, which have one size."""
     pictures = {node.name for node in plan.nodes if node.kind == "image"}
     measured = plan.label or viewed(plan) or any(pictures >= {*pair} for pair in plan.crossings)
     return sorted(pictures) if measured else []
@@ -78,8 +79,8 @@ def _measured(plan: Plan) -> str:
 
 
 def viewed(plan: Plan) -> list[str]:
-    """The node whose own views are looked for, as rows have no labels and nothing else to find."""
-    alone = not plan.label and not plan.crossings and plan.nodes[0].kind != "text"  # whose views may all be the same
+    """The node measured by its own views, if rows have neither labels nor anything else to find; else none."""
+    alone = not plan.label and not plan.crossings and plan.nodes[0].kind != "text"  # a text's views may be equal
     return [plan.nodes[0].name] if alone else []
 
 

@@ -1,1 +1,1 @@
-"""The run as a page that people look at."""
+"""Pages for people to look at: a run's report, a space of embeddings, a gallery of views."""

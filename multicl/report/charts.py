@@ -1,4 +1,4 @@
-"""What plotly draws of a run: curves of its training, cosines of what belongs together, confusion between classes."""
+"""Charts of a run for plotly: training curves, cosines of positives and negatives, confusion between classes."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch import Tensor
 from multicl.types import InputError
 
 MOST = 400
-"""Points of a curve: more are thinned out evenly."""
+"""Most points of a curve: more are thinned out evenly."""
 CLASSES = 25
-"""Rows of a table of confusion: the commonest classes."""
+"""Most classes of a confusion matrix: the commonest."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with its place on the page."""
+    """A chart as the page shows it."""
 
     title: str
     note: str
     traces: Sequence[Mapping[str, Any]]
-    """As plotly's JSON has them; the page colours them by its own palette."""
+    """In plotly's JSON form; the page colours them with its own palette."""
     layout: Mapping[str, Any]
     wide: bool = False
 
 
 def plotly_source() -> str:
-    """plotly.js, whole.
+    """The source of plotly.js.
 
     Raises:
         InputError: plotly is not installed.
@@ -52,7 +52,7 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     losses = ["loss", *(k for k in keys if k.endswith("/loss"))]
     if sum(k.endswith("/loss") for k in keys) == 1:
-        losses = ["loss"]  # a single pair's is the same
+        losses = ["loss"]  # a single pair's loss is the same
     wanted = [
         ("Loss", "", losses, {}),
         ("Accuracy of each pair", "rows of a batch whose nearest key is a positive",
@@ -83,7 +83,7 @@ def _curve(rows: Sequence[Mapping[str, Any]], key: str, alone: bool) -> dict[str
 
 
 def cosines(title: str, positives: Tensor, negatives: Tensor, bins: int = 60) -> Chart:
-    """Histograms of cosines [N] of what belongs together and [M] of what does not, as shares."""
+    """Histograms, as shares, of the cosines of positive pairs [N] and of negative pairs [M]."""
     edges = torch.linspace(-1, 1, bins + 1, dtype=torch.float64)
     middles = ((edges[1:] + edges[:-1]) / 2).round(decimals=4).tolist()
     both = (("belong together", positives), ("do not", negatives))
@@ -105,7 +105,7 @@ def cosines(title: str, positives: Tensor, negatives: Tensor, bins: int = 60) ->
 
 
 def confusion(truth: Sequence[str], found: Sequence[str]) -> Chart:
-    """Shares of each true class's rows (down) that were taken for each class (across), of the commonest classes."""
+    """Confusion matrix of the commonest classes: share of each class (down) taken for each class (across)."""
     counts = Counter(truth)
     names = sorted(name for name, _ in counts.most_common(CLASSES))
     number = {name: i for i, name in enumerate(names)}
@@ -130,7 +130,7 @@ def confusion(truth: Sequence[str], found: Sequence[str]) -> Chart:
 
 
 def _plain(name: str) -> str:
-    """Escaped: plotly reads a few HTML tags in labels."""
+    """Escape a label, in which plotly would interpret a few HTML tags."""
     return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -1,4 +1,4 @@
-"""A self-contained HTML page of things, a row each, with their random views: what an encoder will see and hear."""
+"""A self-contained HTML page with a row for each thing and its random views: what an encoder will see and hear."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from multicl.report.parts import joined, paragraphs, save_html, template
 
 @dataclass(frozen=True)
 class Section:
-    """One modality's rows."""
+    """The rows of one modality, or of one search."""
 
     title: str
     columns: Sequence[str]
@@ -26,10 +26,10 @@ class Section:
 
 
 def write_gallery(path: Path, *, title: str, intro: str, sections: Sequence[Section]) -> Path:
-    """Write the page; equal input gives equal bytes. It loads nothing else and runs no script.
+    """Write the page, which loads nothing else and runs no script; equal input gives equal bytes.
 
     Args:
-        path: of the HTML file; its folder is made, an existing file is replaced.
+        path: the HTML file; its folder is created, an existing file is replaced.
         intro: paragraphs, separated by empty lines.
 
     Returns:
@@ -48,7 +48,7 @@ def write_gallery(path: Path, *, title: str, intro: str, sections: Sequence[Sect
 
 
 def section_cells(section: Section) -> dict[str, Any]:
-    """A section as templates read it; a cell is (image, audio or text; what the page needs of it).
+    """A section as templates read it; a cell is ("image", "audio" or "text", what the page embeds of it).
 
     Raises:
         InputError: media that a page cannot show.

@@ -1,4 +1,4 @@
-"""The things that a page shows, and how they are passed to its script: each once, known by its number."""
+"""The things that a page shows, and how they are passed to its script: each once, referred to by its number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Item:
     node: str
     """The modality it belongs to, in the reader's words ("speech")."""
     label: str
-    """What it is about; items of one label are shown as belonging together. Without media: the words themselves."""
+    """What it is about; items of equal label are shown as belonging together. Without media: the text itself."""
     vector: Sequence[float] | Tensor
     """[D] embedding of any norm; the page shows its direction."""
     media: Medium | None = None
@@ -42,18 +42,18 @@ class Search:
     found: Sequence[tuple[Item, float]]
     """(item, similarity)."""
     right: Sequence[bool]
-    """Whether each found item is a true one."""
+    """Whether each found item is a correct result."""
 
 
 class Store:
-    """Things and their media, each kept once and known by its number."""
+    """Things and their media, each kept once and referred to by its number."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, str] = {}  # node -> kind of its first thing
         self.groups: dict[str, int] = {}
         self.media: dict[Medium, int] = {}
         self.things: list[dict[str, Any]] = []
-        self.seen: dict[int, tuple[int, Item]] = {}  # by id(), which is its own as long as it is held here
+        self.seen: dict[int, tuple[int, Item]] = {}  # by id(), unique as long as the item is held here
 
     def add(self, item: Item) -> int:
         """The number of this item; a new one the first time."""

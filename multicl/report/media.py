@@ -1,4 +1,4 @@
-"""Media on a page: which it can show, how they are written into it, and how they are made small enough."""
+"""Media on a page: which kinds it can show, how they are embedded in it, and how they are made small enough."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Medium = tuple[str, bytes]
 
 
 def kind_of(owner: str, medium: Medium) -> str:
-    """ "text", "image" or "audio".
+    """The kind of a medium: "text", "image" or "audio".
 
     Args:
         owner: whose medium it is, for the error.
@@ -33,7 +33,7 @@ def kind_of(owner: str, medium: Medium) -> str:
 
 
 def shown(medium: Medium) -> str:
-    """What a page needs of a medium that it can show: the words of a text, a `data:` URI of all else."""
+    """A medium as a page embeds it: a text as it is, anything else as a `data:` URI."""
     mime, content = medium
     if mime.split(";")[0] == "text/plain":
         return content.decode("utf-8", errors="replace")
@@ -41,9 +41,9 @@ def shown(medium: Medium) -> str:
 
 
 def thumbnail(mime: str, content: bytes, most: int) -> Medium:
-    """A picture of at most `most` bytes as it is, a larger one as WebP, ever smaller and coarser until it fits.
+    """A picture of at most `most` bytes unchanged, a larger one as WebP, ever smaller and coarser until it fits.
 
-    The last try (32 pixels, quality 40) is taken whatever its size. What is not a picture comes back as it is.
+    The last try (32 pixels, quality 40) is taken whatever its size. Other media are returned unchanged.
     """
     if not mime.startswith("image/") or len(content) <= most:
         return mime, content
@@ -60,7 +60,7 @@ def thumbnail(mime: str, content: bytes, most: int) -> Medium:
 
 
 def within(media: list[Medium | None], room: int) -> list[Medium | None]:
-    """Media, with None for those that no longer fit into `room` bytes of a page; equal ones take room once."""
+    """Media in order, with None for those that no longer fit into `room` bytes of a page; equal ones count once."""
     kept: list[Medium | None] = []
     seen: set[Medium] = set()
     for medium in media:

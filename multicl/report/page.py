@@ -36,13 +36,13 @@ def write_page(
     """Write the page; equal input gives equal bytes.
 
     Args:
-        path: of the HTML file; its folder is made, an existing file is replaced.
+        path: the HTML file; its folder is created, an existing file is replaced.
         title: headline and window title.
         intro: paragraphs, separated by empty lines.
         table: row -> column -> share in [0, 1], shown as percent; the first row is the headline.
         items: drawn on the map, by their principal components; empty: no map.
         searches: one card each; their items may or may not be on the map; empty: no cards.
-        notes: how the figures came about, a paragraph each.
+        notes: how the figures were measured, a paragraph each.
         credits: sources and licences, at the foot.
 
     Returns:
@@ -83,7 +83,7 @@ def space_data(
         umap: as in `plane.maps_of`.
 
     Raises:
-        InputError: as `write_page`, but for shares.
+        InputError: as in `write_page`, except for shares.
     """
     store = Store()
     for item in items:

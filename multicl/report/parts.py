@@ -1,4 +1,4 @@
-"""What pages are made of: the templates, styles and scripts that lie beside this file."""
+"""Building blocks of pages: the templates, styles and scripts that lie beside this file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def paragraphs(text: str) -> list[str]:
 
 
 def joined(*names: str) -> str:
-    """Files, one after another."""
+    """The text of files beside this one, concatenated."""
     here = resources.files(__package__)
     return "\n".join((here / name).read_text(encoding="utf-8") for name in names)
 
 
 def script_of(*names: str) -> str:
-    """Scripts as one, in a scope of their own."""
+    """Scripts concatenated into one, in a scope of its own."""
     return "\n".join(['"use strict";', "{", joined(*names), "}", ""])
 
 
@@ -40,7 +40,7 @@ def script_hash(script: str) -> str:
 
 
 def save_html(path: Path, html: str) -> Path:
-    """Write a page; its folder is made."""
+    """Write a page; its folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8", newline="\n")  # the script's hash holds on Windows, too
     return path

@@ -1,4 +1,4 @@
-"""Where things lie on the map: planes through the space, and who is near whom in the space itself."""
+"""Positions of things on a page's maps, and their nearest neighbours in the space itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from multicl.report.items import Item
 from multicl.types import InputError
 
 NEAR = 3
-"""Neighbours shown of each other node; of one node alone, twice as many."""
+"""Neighbours shown of each other node; if there is only one node, twice as many of it."""
 
 
 def _vectors(items: Sequence[Item]) -> tuple[Tensor, Tensor]:
@@ -31,10 +31,10 @@ def _vectors(items: Sequence[Item]) -> tuple[Tensor, Tensor]:
 
 
 def maps_of(items: Sequence[Item], umap: bool = False) -> list[dict[str, Any]]:
-    """Maps of the things: as they are; of several nodes, also less each node's mean (the modality gap closed); by UMAP.
+    """Maps of the items: as they are; of several nodes, also without each node's mean (no modality gap); by UMAP.
 
     Args:
-        umap: draw the last, too, where umap-learn is installed and there are enough things.
+        umap: draw the last one, too, if umap-learn is installed and there are more than 30 items.
     """
     if not items:
         return []
@@ -46,7 +46,7 @@ def maps_of(items: Sequence[Item], umap: bool = False) -> list[dict[str, Any]]:
         for n in torch.unique(node):
             centred[node == n] -= x[node == n].mean(dim=0)
         apart, share = _plane(centred)
-        apart *= torch.where((plain * apart).sum(dim=0) < 0, -1, 1)  # axes have no sign of their own: as before
+        apart *= torch.where((plain * apart).sum(dim=0) < 0, -1, 1)  # an axis's sign is arbitrary: as before
         found.append({"name": "each modality centred", "share": round(share, 4), "at": _numbers(apart)})
     if umap and len(items) > 30 and find_spec("umap"):
         found.append({"name": "neighbourhoods (UMAP)", "share": None, "at": _numbers(_umap(x))})
@@ -58,14 +58,14 @@ def _numbers(at: Tensor) -> list[float]:
 
 
 def _umap(x: Tensor) -> Tensor:
-    """McInnes et al. 2018, arXiv:1802.03426, seeded: the same plane every time."""
-    cos, near = (x @ x.T).topk(15, dim=1)  # itself first; that library would compile its search for 6 s
+    """[N, 2] by UMAP (McInnes et al. 2018, arXiv:1802.03426), seeded: the same every time."""
+    cos, near = (x @ x.T).topk(15, dim=1)  # itself first; umap's own search compiles for 6 s
     known = near.numpy(), (1 - cos.float()).clamp(min=0).numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImportWarning)  # TensorFlow is not needed
         from umap import UMAP
 
-    with warnings.catch_warnings():  # about the libraries that it uses
+    with warnings.catch_warnings():  # of the libraries that it uses
         warnings.simplefilter("ignore")
         layout = UMAP(metric="cosine", precomputed_knn=known, random_state=0, n_jobs=1)
         return torch.from_numpy(layout.fit_transform(x.numpy())).double()
@@ -82,13 +82,13 @@ def _plane(x: Tensor) -> tuple[Tensor, float]:
 
 
 def _fit(at: Tensor) -> Tensor:
-    """Scaled into [-1, 1]: the middle of the bounding box at 0, one scale for both axes."""
+    """Scale points into [-1, 1]: the middle of their bounding box at 0, one scale for both axes."""
     low, high = at.amin(dim=0), at.amax(dim=0)
     return (at - (low + high) / 2) / ((high - low).max() / 2).clamp(min=1e-12)
 
 
 def near_of(items: Sequence[Item]) -> list[list[list[float]]]:
-    """For each item the nearest of each other node (or of its own, alone), [number, cosine], in the space itself."""
+    """[number, cosine] of each item's nearest in every other node (in its own if alone), in the space itself."""
     if not items:
         return []
     x, node = _vectors(items)

@@ -1,7 +1,7 @@
 """The page of a run: report.html, self-contained, to open from a disk without a network.
 
 Style, scripts and media are inside it; its content policy lets it load nothing and run nothing else. plotly.js is
-packed (1.5 of 4.8 MB), which leaves room for pictures and sounds.
+compressed (from 4.8 to 1.5 MB), which leaves room for pictures and sounds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from multicl.report.parts import joined, save_html, script_hash, script_of, temp
 
 @dataclass(frozen=True)
 class Headline:
-    """A figure as the page shows it first."""
+    """A figure at the top of the page."""
 
     name: str
     value: float
@@ -34,7 +34,7 @@ class Headline:
 
     @property
     def share(self) -> bool:
-        """Whether the value and all that stands beside it lie in [0, 1], so that it can be drawn on a line."""
+        """Whether the value and all of `others` lie in [0, 1], so that they can be drawn on a line."""
         return all(0 <= v <= 1 for v in (self.value, *self.others))
 
     @property
@@ -65,7 +65,7 @@ class Contents:
 
 
 def write_run_page(path: Path, contents: Contents) -> Path:
-    """Write the page; its folder is made, an existing file is replaced.
+    """Write the page; its folder is created, an existing file is replaced.
 
     Raises:
         InputError: plotly is not installed; media that a page cannot show; vectors that differ in width.

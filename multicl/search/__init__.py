@@ -1,4 +1,4 @@
-"""Embeddings of any modality in a vector database (LanceDB, embedded): filled, searched, and shown as a page."""
+"""Embeddings of any modality in an embedded vector database (LanceDB): fill it, search it, serve it as a page."""
 
 from multicl.search.fill import Added
 from multicl.search.index import Hit, Index

@@ -1,4 +1,4 @@
-"""Approximate search of many vectors: an inverted file (IVF) over k-means parts, its recall measured, not hoped for."""
+"""Approximate search among many vectors: an inverted file (IVF) over k-means parts, whose recall is measured."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     import numpy as np
 
 EXACT_BELOW = 50_000
-"""Vectors up to which exact search is quick enough."""
+"""Number of vectors below which exact search is fast enough."""
 WANTED = 0.95
-"""Recall@10 that is reached by probing as many parts as it takes."""
+"""Recall@10 to reach, by probing as many parts as it takes."""
 QUERIES = 100
-"""Vectors with which recall is measured."""
+"""Number of queries with which recall is measured."""
 
 
 def build(table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int) -> Approximate:
-    """Index a column of unit vectors and choose how many parts a search looks at.
+    """Index a column of unit vectors and choose how many parts a search probes.
 
     Args:
-        queries: [Q, D] like those to come, for measuring. vectors: how many the column has.
+        queries: [Q, D], like those to come, to measure recall with. vectors: how many the column has.
     """
     from lancedb.index import IvfFlat
 
     parts = max(1, round(math.sqrt(vectors)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # k-means may leave a part of few or equal vectors empty
+        warnings.simplefilter("ignore")  # about parts that stay empty where vectors are few or equal
         table.create_index(column, config=IvfFlat(distance_type="cosine", num_partitions=parts), replace=True)
     return measure(table, column, queries, vectors, parts)
 
@@ -38,7 +38,7 @@ def build(table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]
 def measure(
     table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int, parts: int
 ) -> Approximate:
-    """The fewest probes, among powers of 2, that reach the wanted recall; else all parts."""
+    """Choose the fewest probes, among powers of 2, that reach the wanted recall; else all parts."""
     exact = [_ten(table, column, q, None) for q in queries]
     probes = 1
     while True:
@@ -56,11 +56,11 @@ def recall_at(found: Sequence[Sequence[int]], exact: Sequence[Sequence[int]]) ->
 
 
 def nearest(table: Any, column: str, vector: Any, probes: int | None) -> Any:
-    """A LanceDB query for the rows nearest to a vector [D] by cosine; probes: None for exact search."""
+    """A LanceDB query for the rows nearest to a vector [D] by cosine; probes: parts to look at, None: exact search."""
     query = table.search(vector, vector_column_name=column).distance_type("cosine")
     if probes is None:
         return query.bypass_vector_index()
-    return query.minimum_nprobes(probes).maximum_nprobes(0)  # more where a filter leaves too few
+    return query.minimum_nprobes(probes).maximum_nprobes(0)  # 0: no limit, for filters that leave too few rows
 
 
 def _ten(table: Any, column: str, vector: Any, probes: int | None) -> list[int]:

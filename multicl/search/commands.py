@@ -1,4 +1,4 @@
-"""What `multicl index`, `search` and `serve` do and print."""
+"""What `multicl index` and `multicl search` do and print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from multicl.search.fill import Added
 from multicl.search.index import Hit, Index
 
 SHOWN = 48
-"""Characters of a cell in a printed row."""
+"""Most characters of a cell in a printed row."""
 
 
 def index(
@@ -109,7 +109,7 @@ def lines(hits: Sequence[Hit]) -> list[str]:
 
 
 def sections(found: Mapping[str, Sequence[Hit]]) -> list[Section]:
-    """What was found, for a page: a section for each node, a row for each hit, with its media and plain columns."""
+    """The hits as sections of a page: one for each node, with a row for each hit's media and plain columns."""
     made = []
     for target, hits in found.items():
         media = list(dict.fromkeys(node for hit in hits for node in hit.previews))
@@ -120,7 +120,7 @@ def sections(found: Mapping[str, Sequence[Hit]]) -> list[Section]:
 
 
 def _columns(hits: Sequence[Hit], *but: str) -> list[str]:
-    """The plain columns that any row has."""
+    """The plain columns that any row has, except those in `but`."""
     return list(dict.fromkeys(name for hit in hits for name in hit.row if name not in but))
 
 

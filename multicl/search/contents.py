@@ -1,4 +1,4 @@
-"""A row's content as an id, and which of its columns are plain values that a database can keep."""
+"""Ids of rows by their content, and the columns of plain values that a database can keep."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from multicl.data.rows import Rows
 from multicl.seeds import hash62
 
 PEEK = 100
-"""Cells that are looked at first: most columns that are not plain are left out by these."""
+"""Cells that are inspected first: they rule out most columns that are not plain."""
 EXACT = 2**53
-"""Up to this, every whole number is a float."""
+"""Up to this, float64 represents every integer."""
 
 
 def row_content(row: Mapping[str, Any], columns: Mapping[str, bool], base: Path | None) -> int:
-    """62-bit id of what a row holds: equal cells, equal id, wherever the files lie.
+    """62-bit id of a row's content: equal cells give equal ids, wherever their files lie.
 
     Args:
-        columns: name of each that counts -> whether its strings are paths of files.
-        base: the folder of relative paths.
+        columns: name of each column that counts -> whether its strings are paths of files.
+        base: the folder that relative paths start from.
     """
     parts = []
     for column, files in columns.items():
         cell = row.get(column)
         if isinstance(cell, float) and cell.is_integer():
-            cell = int(cell)  # an integer column becomes one of floats where a cell is empty
+            cell = int(cell)  # a column of integers becomes one of floats if a cell is empty
         if not is_null(cell):
             parts.append(f"{column}={_digest(resolve_path(cell, base, 'files' if files else 'values'), files)}")
     return hash62("row content", *parts)
 
 
 def _digest(cell: Any, file: bool) -> str:
-    if isinstance(cell, Mapping):  # Hugging Face's undecoded media, decoded sounds
+    if isinstance(cell, Mapping):  # Hugging Face's undecoded media and decoded sounds
         if cell.get("bytes") is not None:
             return _digest(cell["bytes"], False)
         if cell.get("path") is not None and cell.get("array") is None:
@@ -49,15 +49,15 @@ def _digest(cell: Any, file: bool) -> str:
     if file and isinstance(cell, str | os.PathLike):
         try:
             cell = Path(cell).read_bytes()
-        except (OSError, ValueError):  # embedding tells what is wrong with it
+        except (OSError, ValueError):  # embedding will report what is wrong with it
             cell = os.fspath(cell)
     if isinstance(cell, bytes | bytearray | memoryview):
         return hashlib.blake2b(cell, digest_size=16).hexdigest()
     if isinstance(cell, list | tuple):
         return f"[{' '.join(_digest(part, file) for part in cell)}]"
-    if getattr(cell, "mode", None) in ("P", "PA"):  # of Pillow: its array would hold indices into a palette
+    if getattr(cell, "mode", None) in ("P", "PA"):  # Pillow: an array of it would hold palette indices
         cell = cell.convert("RGBA")
-    if hasattr(cell, "__array__") or hasattr(cell, "__array_interface__"):  # numpy's, torch's, Pillow's
+    if hasattr(cell, "__array__") or hasattr(cell, "__array_interface__"):  # numpy, torch, Pillow
         array = np.ascontiguousarray(cell)
         if array.dtype != object:
             return f"{array.shape} {array.dtype} {hashlib.blake2b(array.data, digest_size=16).hexdigest()}"
@@ -67,7 +67,7 @@ def _digest(cell: Any, file: bool) -> str:
 def plain_columns(rows: Rows) -> dict[str, pa.DataType]:
     """Columns of texts, numbers or booleans -> their Arrow type; all others (media, lists, nulls) are left out.
 
-    Classes (`datasets.ClassLabel`) are kept by their names, as texts.
+    Classes (`datasets.ClassLabel`) are kept as texts, their names.
     """
     found: dict[str, pa.DataType] = {}
     for column in rows.names or []:
@@ -81,7 +81,7 @@ def plain_columns(rows: Rows) -> dict[str, pa.DataType]:
 
 
 def _plain(cells: Iterable[Any]) -> pa.DataType | None:
-    """The Arrow type of cells, None if they are not plain: null if all are, int64 if all are whole numbers."""
+    """The Arrow type of cells: null if all are null, int64 if all are whole numbers; None if they are not plain."""
     kinds: set[type] = set()
     whole = True
     for cell in cells:
@@ -96,10 +96,10 @@ def _plain(cells: Iterable[Any]) -> pa.DataType | None:
 
 
 def plain_cells(values: Sequence[Any], kind: pa.DataType, classes: Sequence[str] | None = None) -> pa.Array:
-    """Cells as Arrow keeps them; integers beyond 64 bits and other misfits are null.
+    """Cells as an Arrow array; integers beyond 64 bits and other misfits become null.
 
     Args:
-        classes: names, of which the values are indices; -1 is none of them.
+        classes: names that the values index; -1 is none of them.
     """
     if classes:
         values = [None if is_null(v) or v < 0 else classes[v] for v in values]
@@ -111,7 +111,7 @@ def plain_cells(values: Sequence[Any], kind: pa.DataType, classes: Sequence[str]
 
 
 def unicode(text: str) -> str:
-    """Valid Unicode: surrogates, which JSON and file names may hold, are joined, or become U+FFFD where alone."""
+    """`text` as valid Unicode: surrogates, which JSON and file names may hold, are joined; lone ones become U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:

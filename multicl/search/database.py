@@ -1,8 +1,8 @@
-"""What a search database holds, and how it is opened: a table of rows, and one record about whose vectors they are.
+"""What a search database holds, and how it is opened: a table of rows, and one record of the model that embedded them.
 
 Table `rows`: id (content), row (number in the data), _source (which data), the data's plain columns (its own `id` as
-`data_id`), and for each node of the model `NODE_vector` (a unit vector [D]; null where a row lacks it), `NODE_mime`
-(null then, too), `NODE_preview`, for pages, and `_NODE_file`, the name of its file where the data have one.
+`data_id`), and for each node of the model `NODE_vector` (a unit vector [D]; null where a row lacks the node),
+`NODE_mime` (null then, too), `NODE_preview` (for pages) and `_NODE_file` (the name of its file, if it has one).
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from multicl.types import InputError
 
 ROWS, ABOUT = "rows", "multicl"
 SOURCE = "_source"
-"""Column of the name of a row's data; null: rows in memory, or of a database from before this column."""
+"""Column with the name of a row's data; null: rows in memory, or rows added before this column existed."""
 SPARE = ("_wider", "_narrower")
-"""Columns that exist while a column of integers becomes one of floats."""
+"""Columns that exist only while a column of integers is converted to floats."""
 OF_LANCE = {"_distance", "_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version"}
-"""Columns of LanceDB's own."""
+"""LanceDB's own columns."""
 UNFIT = r"[.`\0]|^\*$"
-"""What the name of a LanceDB column cannot contain, or be."""
+"""Pattern of what the name of a LanceDB column cannot contain, or be."""
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Approximate:
-    """How a node's vectors are searched approximately, and how well."""
+    """The approximate index of a node's vectors, and how well it finds them."""
 
     rows: int
-    """Vectors when the index was made."""
+    """Number of vectors when the index was built."""
     parts: int
     probes: int
-    """Parts that a search looks at."""
+    """Parts that a search probes."""
     recall: float
     """Recall@10, measured against exact search."""
 
 
 @dataclass(frozen=True)
 class About:
-    """Whose vectors a database holds."""
+    """The model whose vectors a database holds."""
 
     model: str
     """Where the model was when it filled the database."""
@@ -61,11 +61,11 @@ class About:
     """The space of the vectors; None: the encoders' features."""
     format: int = FORMAT
     approximate: dict[str, Approximate] = field(default_factory=dict)
-    """Node -> its index; nodes that have none are searched exactly."""
+    """Node -> its approximate index; nodes without one are searched exactly."""
 
 
 def fingerprint(model: Model) -> str:
-    """Hash (blake2b) of all weights but the objectives': the same before and after saving, on any device."""
+    """Hash (blake2b) of all weights except the objectives': the same before and after saving, on any device."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(model.towers.state_dict().items()):
         if not name.startswith("objectives."):
@@ -75,12 +75,13 @@ def fingerprint(model: Model) -> str:
 
 
 def connect(where: str | Path, create: bool = False) -> Any:
-    """The LanceDB connection to a folder or an object store's URI ("s3://bucket/things").
+    """Connect LanceDB to a folder or an object store's URI ("s3://bucket/things").
 
     Raises:
-        InputError: LanceDB is not installed; there is no such folder, or it holds something else.
+        InputError: LanceDB is not installed; there is no such folder (without `create`), it holds something else, or
+            it cannot be opened.
     """
-    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns of every new table
+    os.environ.setdefault("LANCEDB_LOG", "error")  # LanceDB warns of every new table
     try:
         import lancedb
     except ImportError:
@@ -97,17 +98,17 @@ def connect(where: str | Path, create: bool = False) -> Any:
         name = str(folder)
     try:
         return lancedb.connect(name)
-    except Exception as error:  # of many kinds: an unreachable store, a folder without permission
+    except Exception as error:  # of many types: an unreachable store, a folder without permission
         raise InputError(f"cannot open the search database {name}: {first_line(error)}") from error
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is empty, or has the record that is written first."""
+    """Whether a folder is empty or holds the record, which is written first."""
     return (folder / f"{ABOUT}.lance").is_dir() or not any(folder.iterdir())
 
 
 def table_names(db: Any) -> list[str]:
-    """The tables of a connection."""
+    """Names of a connection's tables."""
     return list(db.list_tables().tables)
 
 
@@ -145,12 +146,12 @@ def schema_of(dims: Mapping[str, int], plain: Mapping[str, pa.DataType]) -> pa.S
 
 
 def file_column(node: str) -> str:
-    """The column of the file names of a node's media."""
+    """Name of the column that holds the file names of a node's media."""
     return f"_{node}_file"
 
 
 def kept_names(columns: Iterable[str], nodes: list[str]) -> dict[str, str]:
-    """Columns of the data -> their names in the table, whose own columns, and LanceDB's, come first.
+    """Columns of the data -> their names in the table, which differ from the table's own columns and LanceDB's.
 
     "id" becomes "data_id"; characters that a name cannot contain are replaced: "a.b" becomes "a_b".
     """
@@ -171,6 +172,6 @@ def own_columns(nodes: list[str]) -> set[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """The message of a LanceDB error, in a line."""
+    """The first line of a LanceDB error's message, or its type if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

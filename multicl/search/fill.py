@@ -1,7 +1,7 @@
-"""Rows of data -> the database: those that are new, a chunk at a time, so that it can go on after a kill.
+"""Fill a database: embed the rows of data that are new to it, a chunk at a time, so that it can go on after a kill.
 
-Then rows that the same data held when they were indexed before: those with another number or file now get it; those
-that were changed or removed are deleted.
+Then update the rows that were indexed from the same data before: those that now have another number or file get it;
+those that were changed or removed are deleted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK = 1024
-"""Rows that are embedded and written at once: a kill loses no more."""
+"""Rows that are embedded and written at once: the most that a kill loses."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Added:
     known: int
     """Rows that were there before."""
     moved: int
-    """Those of them that have another number or file in the data now."""
+    """Those of the known rows that now have another number or file in the data."""
     repeats: int
-    """Rows that are copies of others of the data."""
+    """Rows that are copies of other rows in the data."""
     gone: int
-    """Rows that were deleted, as the data no longer hold them."""
+    """Rows that were deleted because the data no longer hold them."""
     skipped: tuple[str, ...]
     """Cells of this rank that could not be read."""
     nodes: tuple[str, ...]
@@ -57,7 +57,7 @@ class Added:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is read of each row."""
+    """What is read from each row."""
 
     rows: Rows
     nodes: dict[str, str]
@@ -115,7 +115,7 @@ def add(index: Index, data: Any, split: str, columns: Mapping[str, str], batch_s
 
 
 def _of(table: Any, source: str, names: list[str]) -> pa.Table:
-    """Columns of the rows of one source."""
+    """Some columns of the rows of one source."""
     quoted = source.replace("'", "''")
     return table.search().where(f"{SOURCE} = '{quoted}'").select(names).to_arrow().select(names)
 
@@ -155,7 +155,7 @@ def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _P
 
 
 def _source(data: Any, split: str, columns: Mapping[str, str]) -> str | None:
-    """The name of data, None if they have none: the full path or what was given, the split, and mapped columns."""
+    """The name of data: their full path or what was given, the split, and mapped columns; None for rows in memory."""
     if not isinstance(data, str | os.PathLike):
         return None
     path = Path(os.fspath(data)).expanduser()
@@ -164,7 +164,7 @@ def _source(data: Any, split: str, columns: Mapping[str, str]) -> str | None:
 
 
 def _prepare(index: Index, plan: _Plan) -> None:
-    """Make the table, or give it the columns of these rows that it lacks."""
+    """Create the table, or add the columns that these rows have and it lacks."""
     if ROWS not in table_names(index.db):
         dims = {node: index.model.towers.dim(node, index.space) for node in index.nodes}
         index.db.create_table(ROWS, schema=schema_of(dims, plan.kinds))
@@ -187,15 +187,15 @@ def _prepare(index: Index, plan: _Plan) -> None:
 
 
 def _widen(table: Any, name: str) -> None:
-    """Make a column of integers one of floats; LanceDB cannot do so in place."""
+    """Convert a column of integers to floats, which LanceDB cannot do in place."""
     wider, narrower = SPARE
     table.add_columns({wider: f"CAST(`{name}` AS DOUBLE)"})
-    table.alter_columns({"path": name, "rename": narrower}, {"path": wider, "rename": name})  # at once
+    table.alter_columns({"path": name, "rename": narrower}, {"path": wider, "rename": name})  # both at once
     table.drop_columns([narrower])
 
 
 def _contents(index: Index, plan: _Plan) -> tuple[np.ndarray[Any, np.dtype[np.int64]], pa.Table]:
-    """[N] content ids of all rows; and id, row and files of this rank's part, the only one that it reads."""
+    """[N] content ids of all rows; and id, row and files of this rank's share, the only rows that it reads."""
     world = index.world
     mine = np.array_split(np.arange(len(plan.rows)), world.size)[world.rank]
     found: list[int] = []
@@ -221,7 +221,7 @@ def _embedded(
     batch_size: int,
     skipped: list[str],
 ) -> pa.Table:
-    """Some rows as the table keeps them, less those of which nothing could be embedded."""
+    """The rows of some numbers as the table stores them, without those of which nothing could be embedded."""
     rows = plan.rows.fetch(numbers, list(plan.files))
     arrays: dict[str, pa.Array] = {"id": pa.array(ids[list(numbers)]), "row": pa.array(numbers, pa.int64())}
     arrays[SOURCE] = pa.array([plan.source] * len(rows), pa.string())
@@ -243,7 +243,7 @@ def _embedded(
 
 
 def _file(cell: Any, base: Path | None) -> str | None:
-    """The file of undecoded media, relative to the data's folder, else its bare name: pages show it to strangers."""
+    """The file of undecoded media, relative to the data's folder, else by name alone, as pages show it to strangers."""
     if (file := file_of(cell, files=False)) is None:
         return None
     path, home = PurePath(file), base and base.expanduser().resolve()

@@ -32,7 +32,7 @@ from multicl.search.query import readers_of
 from multicl.types import InputError
 
 MOST = 1000
-"""Rows that one search may ask for."""
+"""Most rows that one search may ask for."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Hit:
     row: dict[str, Any]
     """`id`, `row` (its number in the data), the data's plain columns, and `NODE_file` where a medium is a file."""
     previews: dict[str, tuple[str, bytes]]
-    """Node -> (MIME type, bytes) of what the row has of it, small enough for a page."""
+    """Node -> (MIME type, bytes) of the row's preview, small enough for a page."""
 
 
 class Index:
     """A search database.
 
     ```python
-    index = Index("things.lance", "runs/clip")          # made where it is not there yet
+    index = Index("things.lance", "runs/clip")          # created if it does not exist yet
     index.add("pictures.parquet")                       # adds what is new
     for hit in index.search("a red square")["image"]:   # by a text, a path, bytes, an array
         print(hit.score, hit.row)
@@ -59,13 +59,14 @@ class Index:
 
     Args:
         where: a folder, or an object store's URI ("s3://bucket/things").
-        model: a Model, a run's or model's folder or a hub name. None: the one that filled the database, where it was.
-        space: of a new database; default: the recipe's choice. None: the encoders' features, of which only those of
-            one tower can be compared.
+        model: a Model, a run's or model's folder or a hub name. None: the model that filled the database, from where it
+            was then.
+        space: the space of a new database; default: the recipe's choice. None: the encoders' features, which can be
+            compared only within one tower.
 
     Raises:
-        InputError: no database there and no model to make one; a database of another model's vectors; LanceDB is not
-            installed.
+        InputError: there is no database and no model to create one; the database holds vectors of another model or
+            space; the model has no such space; or LanceDB is not installed.
     """
 
     def __init__(
@@ -132,24 +133,25 @@ class Index:
     ) -> Added:
         """Embed the rows that are not there yet, each rank its share. Rows are written a thousand at a time.
 
-        A row is its content (of files, their bytes): one whose text or label changed is a new row. Data with a name (a
-        path, a URL, a hub name; with their split and `columns`) replace what was indexed of them before: rows that they
-        no longer hold are deleted, the others get their present numbers and files. A row that two data sets hold
-        belongs to the first: index the second again after the first lost it. Rows in memory are only added.
+        A row is identified by its content (files by their bytes), so a row whose text or label changed is a new one.
+        Data with a name (a path, a URL, a hub name; with their split and `columns`) replace what was indexed from them
+        before: rows that they no longer hold are deleted, and the others get their present numbers and files. A row
+        that two data sets share belongs to the first; index the second again after the first has lost it. Rows in
+        memory are only added.
 
         Args:
             data, split: as in `multicl.data.rows.open_rows`.
             columns: node -> column of the data; default: as the run that the model is of read its own.
             batch_size: cells computed at once.
-            on_error: leave out cells that cannot be read, or stop.
+            on_error: "skip" leaves out cells that cannot be read, "raise" stops.
             exact_below: number of vectors from which a node gets an approximate index.
 
         Raises:
-            InputError: no column fits, a column that changed its type, a cell that cannot be read
-                (`on_error="raise"`).
+            InputError: no node has a column in the data, a column changed its type, the data are a stream, or a cell
+                cannot be read (`on_error="raise"`).
         """
         added = fill.add(self, data, split, columns or {}, batch_size, on_error)
-        self.__dict__.pop("table", None)  # opened anew
+        self.__dict__.pop("table", None)  # reopened on the next use
         self._counts.clear()
         if self.world.rank == 0:
             self.tend(exact_below, grown=added.new + added.moved + added.gone > 0)
@@ -158,10 +160,10 @@ class Index:
         return added
 
     def tend(self, exact_below: int = approximate.EXACT_BELOW, *, grown: bool = True) -> dict[str, Approximate]:
-        """Compact the table, and make or renew the approximate index of nodes that have enough vectors.
+        """Compact the table, and build or renew the approximate index of nodes that have enough vectors.
 
         Args:
-            grown: rows were added, changed or deleted; without, only missing indexes are made.
+            grown: whether rows were added, changed or deleted; if not, only missing indexes are built.
 
         Returns:
             Node -> its index, with the recall@10 that was measured.
@@ -184,13 +186,13 @@ class Index:
         return found
 
     def count(self, node: str) -> int:
-        """Rows that have a vector of a node."""
+        """Number of rows that have a vector of a node."""
         if node not in self._counts:
             self._counts[node] = int(self.table.count_rows(f"`{node}_mime` IS NOT NULL"))
         return self._counts[node]
 
     def comparable(self, node: str) -> list[str]:
-        """Nodes whose vectors can be compared with a node's: all of the space, or those of its tower (features)."""
+        """Nodes whose vectors can be compared with a node's: all in the space, or (features) those of its tower."""
         towers = self.model.towers.towers
         return [n for n in self.nodes if self.space is not None or towers[n] == towers[node]]
 
@@ -220,13 +222,14 @@ class Index:
             where: an SQL condition on the data's columns, applied before the search: "label = 3 AND text LIKE 'a%'".
             k: rows for each node, 1 to 1000.
             exact: do without the approximate index.
-            paths: a string may be the path of a file; False for queries of strangers.
+            paths: whether a string may be the path of a file; False for queries of strangers.
 
         Returns:
             Node searched -> its nearest rows, the nearest first; fewer than k where there are no more.
 
         Raises:
-            InputError: no node can read the query, an unknown node, bad SQL, or no rows yet.
+            InputError: no node can read the query, an unknown node or one that cannot be compared, k out of range, bad
+                SQL, or no rows yet.
         """
         if not 1 <= k <= MOST:
             raise InputError(f"k must be 1 to {MOST}, got {k}")
@@ -283,7 +286,7 @@ class Index:
         return Hit(score, row, previews)
 
     def _queries(self, node: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """[Q, D] vectors to measure recall with: of another node if the node can be searched by one, else its own."""
+        """[Q, D] vectors to measure recall with: those of another comparable node if there is one, else its own."""
         asked = next((n for n in self.comparable(node) if n != node and self.count(n)), node)
         column = f"{asked}_vector"
         step = max(1, len(self) // approximate.QUERIES)

@@ -1,4 +1,4 @@
-"""Which nodes of a model can read a query: its adapters try."""
+"""Which nodes of a model can read a query: their adapters try to."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def readers_of(
 ) -> tuple[list[str], Any]:
     """The nodes that can read a query, in the model's order, and the cell that they read.
 
-    A string that is a file's path is read by nodes whose cells are files, any other by those whose cells are values:
-    as it stands, or else as JSON ("[1.5, 2.0]").
+    A string that is a file's path is read by nodes whose cells are files. Any other string is read by nodes whose cells
+    are values: as it stands or, if that fails, as JSON ("[1.5, 2.0]").
 
     Args:
-        node: ask this one alone.
-        paths: a string may be a path; False for queries of strangers, who must not read this machine's files.
+        node: try this one alone.
+        paths: whether a string may be a path; False for queries of strangers, who must not read this machine's files.
 
     Raises:
-        InputError: no such file or node, or no node can read it; with each node's reason.
+        InputError: there is no such file or node, or no node can read the query (with each node's reason).
     """
     if node is not None and node not in modalities:
         raise InputError(f"no node is named {node!r}; the model has {list(modalities)}")

@@ -28,7 +28,7 @@ CSS = """
 
 
 def serve(db: str, *, model: str | None = None, host: str = "127.0.0.1", port: int | None = None) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the search page until Ctrl-C.
 
     Args:
         model: where the model is now, if it has moved. host: the address to listen at; by default, one that only this
@@ -51,7 +51,7 @@ def serve(db: str, *, model: str | None = None, host: str = "127.0.0.1", port: i
 
 
 def launch_options(host: str, port: int | None) -> dict[str, Any]:
-    """How Gradio is launched: without a tunnel, with a limit on files, and serving nothing from this machine's disk."""
+    """Options to launch Gradio: no tunnel, a limit on file size, and nothing served from this machine's disk."""
     return {
         "server_name": host,
         "server_port": _free(host, port),
@@ -103,7 +103,7 @@ def build(index: Index) -> Any:
 
 
 def _inputs(gr: Any, reads: Collection[str]) -> dict[str, Any]:
-    """Kind of query -> Gradio's input for it, placed as it is made; "file" for a model that reads no known kind."""
+    """Kind of query -> Gradio's input, placed when it is created; "file" for a model that reads no known kind."""
     inputs = {}
     if "text" in reads or not reads:
         inputs["text"] = gr.Textbox(
@@ -124,7 +124,7 @@ def _inputs(gr: Any, reads: Collection[str]) -> dict[str, Any]:
 
 
 def _path(given: Any) -> str | None:
-    """The path of the file that a browser sent, as it was sent."""
+    """The path of the file that a browser sent, unchanged."""
     return given.path if given is not None else None
 
 
@@ -160,7 +160,7 @@ def _medium(mime: str, content: bytes) -> Markup:
 
 
 def _samples() -> Mapping[str, Any]:
-    """One small thing of each kind that the page has an input for."""
+    """A small sample of each kind of query that the page has an input for."""
     import soundfile
     from PIL import Image
 
@@ -179,7 +179,7 @@ def _readable(index: Index, sample: Any) -> bool:
 
 
 def _free(host: str, port: int | None) -> int:
-    if port is not None and not 0 < port < 2**16:  # beyond, it would wrap round to another one
+    if port is not None and not 0 < port < 2**16:  # a larger number would wrap around to another port
         raise InputError(f"--port must be 1 to 65535, got {port}")
     for tried in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
         try:
