@@ -1,13 +1,14 @@
 """The instance bank: one vector for every row of the data set (Wu et al. 2018, arXiv:1805.01978), a bank for each side
 of a pair (CMC, arXiv:1906.05849).
 
-The paper's slots begin at random, and for an epoch its rows are drawn to and from noise. Here a slot counts as data
-once its row was seen: it then begins as the row's own embedding, and only such slots are drawn. The random beginning
-serves Z alone. Its vectors lie all over the sphere, which is where training leads (NCE is at its best where the mean of
-exp over the bank is Z/N). An untrained encoder's own vectors point nearly one way; the Z that they give, at a
-temperature of 0.07 some 10^5 times as large, would leave them there.
+The paper initialises its slots at random, so for the first epoch rows are contrasted with noise. Here a slot counts as
+data only once its row has been seen: it is then set to the row's own embedding, and only such slots are drawn. The
+random initial vectors serve only to estimate Z. They are spread over the whole sphere, which is where training leads
+(NCE is optimal where the mean of exp over the bank is Z/N). An untrained encoder's vectors all point in nearly the same
+direction; the Z estimated from them, some 10^5 times as large at a temperature of 0.07, would keep them there.
 
-The same on every rank. Plain tensors, outside of any module's buffers: nobody broadcasts, averages or casts them.
+A bank is the same on every rank. It is kept in plain tensors rather than module buffers, so that nothing broadcasts,
+averages or casts it.
 """
 
 from __future__ import annotations
@@ -34,20 +35,20 @@ from multicl.types import Embedded, InputError
 
 @dataclass(frozen=True)
 class Negatives:
-    """What is drawn for some rows, made when it is asked for."""
+    """The negatives of n rows, drawn lazily."""
 
     some: Tensor
-    """[n] bool: there is a slot that may be drawn for the row."""
+    """[n] bool: whether the row has any slot to draw from."""
     at: Callable[[slice], Tensor]
-    """Some of the rows -> [r, K] int64 slots; each row has a generator of its own, so grouping changes nothing."""
+    """A slice of the rows -> [r, K] int64 slots. Each row has its own generator, so the slicing changes no draw."""
 
 
 class Bank:
-    """A slot a row.
+    """One slot per row of the data.
 
     Args:
-        sizes: rows of each set of the data, 1 or more in all. dim: D, width of a slot.
-        seed: decides how slots begin and what is drawn.
+        sizes: number of rows in each data set, at least 1 in total. dim: D, width of a slot.
+        seed: determines the initial vectors and the draws.
     """
 
     def __init__(self, sizes: Sequence[int], dim: int, seed: int, device: torch.device | str = "cpu") -> None:
@@ -58,21 +59,21 @@ class Bank:
         self.seen = torch.zeros(len(self.z), dtype=torch.bool, device=device)
         self.id = torch.zeros(len(self.z), dtype=torch.int64, device=device)
         self.log_norm: float | None = None
-        """log(Z/N); None: not estimated yet."""
+        """log(Z/N); None until it is estimated."""
         self._look()
 
     def __len__(self) -> int:
-        """How many slots are data."""
+        """Number of slots whose row has been seen."""
         return len(self._ids)
 
     def slots(self, row: Tensor) -> Tensor:
-        """[B] int64 rows -> [B] their slots."""
+        """[B] int64 rows -> [B] int64 slots."""
         return self.starts[row >> SET_BITS] + (row & ((1 << SET_BITS) - 1))
 
     def estimate(self, queries: Sequence[Embedded], scale: float, count: int, world: World) -> None:
-        """Fix Z, once: from the rows of all ranks, against `count` slots a row as slots begin.
+        """Estimate Z, once, from the rows of all ranks: each row is compared with `count` slots of the initial bank.
 
-        Where no rank has a row, it waits for a batch that has some. To be called before any slot is met.
+        Z stays unknown if no rank has a row; call again with the next batch. Call it before `meet` or `update`.
 
         Args:
             queries: views of this rank's rows. scale: 1 / temperature.
@@ -88,7 +89,8 @@ class Bank:
 
     @torch.no_grad()
     def meet(self, keys: Embedded) -> None:
-        """Rows that were never seen begin as they are now; [B] of all ranks. A vector of no direction is left out."""
+        """Initialise the slots of rows not seen before with their embeddings; [B] rows of all ranks. Zero vectors are
+        skipped."""
         at, v = self.slots(keys.row), unit(keys.z).to(self.z.dtype)
         fresh = ~self.seen[at] & v.any(1)
         at = at[fresh]
@@ -98,20 +100,20 @@ class Bank:
 
     @torch.no_grad()
     def update(self, keys: Embedded, momentum: float) -> None:
-        """m <- normalise(momentum m + (1 - momentum) v), [B] rows of all ranks, each once; those never seen begin."""
+        """Set m <- normalise(momentum m + (1 - momentum) v) for [B] distinct rows of all ranks; new rows start at v."""
         self.meet(keys)
         at = self.slots(keys.row)
         moved = normalize(momentum * self.z[at] + (1 - momentum) * unit(keys.z).to(self.z.dtype), dim=1)
         self.z[at] = torch.where(self.seen[at, None] & moved.any(1, keepdim=True), moved, self.z[at])
 
     def negatives(self, rows: Embedded, count: int, *what: Any) -> Negatives:
-        """For each row, `count` of the slots seen, uniform and with repeats, but none of its own row or of equal id.
+        """Draw `count` seen slots for each row, uniformly with replacement, excluding its own row and equal ids.
 
         Args:
-            what: the draw's name, a step say; the same on every rank. Draws depend on it, on the seed and on the row.
+            what: the draw's name, e.g. a step; the same on every rank. Draws depend on it, on the seed and on the row.
         """
         low, high = (torch.searchsorted(self._ids, rows.id, right=right) for right in (False, True))
-        free = len(self) - (high - low)  # of the slots in the order of their ids, all but the row's own run of them
+        free = len(self) - (high - low)  # slots are sorted by id: [low, high) are those of the row's own id
         places = self._draws(rows.row, free.clamp(min=1), count, *what)
 
         def at(piece: slice) -> Tensor:
@@ -122,12 +124,12 @@ class Bank:
         return Negatives(free > 0, at)
 
     def state(self) -> dict[str, Tensor]:
-        """All that it is, for a checkpoint."""
+        """The complete state, for a checkpoint."""
         norm = math.nan if self.log_norm is None else self.log_norm
         return {"z": self.z, "seen": self.seen, "id": self.id, "log_norm": torch.tensor([norm], dtype=torch.float64)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Become what `state` gave; KeyError or RuntimeError where that was of another kind or size."""
+        """Restore what `state` returned; KeyError or RuntimeError if it came from another kind or size of bank."""
         for mine, name in ((self.z, "z"), (self.seen, "seen"), (self.id, "id")):
             mine.copy_(state[name])
         norm = state["log_norm"].item()
@@ -135,13 +137,13 @@ class Bank:
         self._look()
 
     def _look(self) -> None:
-        """The slots seen, in the order of their ids; slot 0 where there are none: `some` is then False for all."""
+        """Sort the seen slots by id. With none seen, `_order` is [0] as a placeholder: `some` is then False for all."""
         seen = self.seen.nonzero().flatten()
         self._ids, order = self.id[seen].sort(stable=True)
         self._order = seen[order] if len(seen) else seen.new_zeros(1)
 
     def _draws(self, row: Tensor, free: Tensor, count: int, *what: Any) -> Callable[[slice], Tensor]:
-        """[r, count] numbers, below `free` [n] of each row."""
+        """A slice of the rows -> [r, count] uniform integers, each in [0, free) of its row; `free` is [n]."""
         seeds, below = row_seeds(row, self.seed, *what).tolist(), free.tolist()
         dice = torch.Generator()
 
@@ -155,14 +157,14 @@ class Bank:
 
 
 class Banks:
-    """The banks of a graph: one for each node of each pair that has an InstanceNCE.
+    """The banks of a graph: one for each node of each pair whose objective is InstanceNCE.
 
     Args:
-        sizes: rows of each set of the data; None: nobody knows, as of a stream.
+        sizes: number of rows in each data set; None if unknown, as for a stream.
         seed: the run's.
 
     Raises:
-        InputError: a pair wants a bank, and the data has no length.
+        InputError: a pair needs a bank, but the data has no length.
     """
 
     def __init__(self, towers: Towers, sizes: Sequence[int] | None, seed: int, world: World) -> None:
@@ -181,9 +183,9 @@ class Banks:
                 self.banks[pair.name, node] = Bank(sizes, dim, own, towers.device)
 
     def of(self, pair: Pair, call: Call, a: Embedded, b: Embedded) -> tuple[Bank | None, Bank | None]:
-        """The banks with a's and b's nodes, ready for the loss of a call: Z is fixed, and this step's rows have begun.
+        """The banks of a's and b's nodes, ready for the loss of a call: Z is estimated, this step's rows have slots.
 
-        Every rank enters it.
+        Collective: every rank must call it.
         """
         if not isinstance(pair.objective, InstanceNCE):
             return None, None
@@ -201,12 +203,13 @@ class Banks:
         return self.banks[pair.name, call.a.node], self.banks[pair.name, call.b.node]
 
     def push(self, pair: Pair, side: Callable[[View], Embedded]) -> None:
-        """After the loss: move the slots of this step's rows, all ranks', towards what they are now.
+        """After the loss, move the slots of this step's rows, on all ranks, towards their current embeddings.
 
-        A bank whose Z is not known yet, as no row had both sides so far, stays as it began: Z is of that.
+        A bank whose Z is still unknown, because no row has had both sides so far, keeps its initial vectors: Z is
+        estimated from those.
 
         Args:
-            side: this rank's embeddings of a view.
+            side: view -> this rank's embeddings of it.
         """
         if not isinstance(pair.objective, InstanceNCE):
             return
@@ -220,16 +223,16 @@ class Banks:
                 bank.update(self._every([side(view) for view in drawn]), pair.objective.momentum)
 
     def state(self) -> dict[str, Tensor]:
-        """All of them, for a checkpoint."""
+        """The state of all banks, for a checkpoint."""
         return {f"{pair}:{node}:{k}": t for (pair, node), bank in self.banks.items() for k, t in bank.state().items()}
 
     def load(self, kept: Mapping[str, Tensor]) -> None:
-        """Become what `state` gave."""
+        """Restore what `state` returned."""
         for (pair, node), bank in self.banks.items():
             bank.load({key: kept[f"{pair}:{node}:{key}"] for key in bank.state()})
 
     def _every(self, views: Sequence[Embedded]) -> Embedded:
-        """All ranks' rows, in rank order; several draws of a row as their mean."""
+        """The rows of all ranks, in rank order; several draws of a row are averaged."""
         first = views[0]
         z = torch.stack([unit(view.z.detach()) for view in views]).mean(0)
         counts = self.world.counts(len(first), z.device)

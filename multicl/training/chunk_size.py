@@ -1,7 +1,7 @@
-"""Rows that the encoders see at once: a number, or the largest that fits the memory, found once, before the first step.
+"""The number of rows that encoders process at once: given, or the largest that fits in memory, found before step 1.
 
-On an accelerator by trying: the whole batch at once, then halves. On a CPU, where the system ends a process that takes
-too much, from what the graph of a few rows holds and what is free.
+On an accelerator it is found by trying: the whole batch first, then half of it, and so on. On a CPU, where the system
+kills a process that uses too much memory, it is estimated from free memory and from what the graph of a few rows holds.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from multicl.training.states import states_kept
 from multicl.types import InputError
 
 SHARE = 0.4
-"""Of the memory that is free beside a CPU, what graphs may hold: backward, the loss and the loader need some, too."""
+"""Share of a CPU's free memory that graphs may take; backward, the loss and the loader need the rest."""
 SPARE = 0.1
-"""Of an accelerator's memory, what a trial leaves to the loss, and to rows longer than those of the first batch."""
+"""Share of an accelerator's memory that a trial reserves for the loss and for longer rows in later batches."""
 FEW = 16
-"""Rows whose graph is measured."""
+"""Number of rows whose graph is measured."""
 
 Fits = Callable[[int, bool], bool]
-"""(rows a chunk, whether that is the whole batch) -> whether the graphs that a step holds at once fit the memory."""
+"""(rows per chunk, whether that is the whole batch) -> whether the graphs that a step holds at once fit in memory."""
 
 
 class ChunkSize:
-    """Rows that the encoders see at once, the same on every rank.
+    """The number of rows that encoders process at once, the same on every rank.
 
     Args:
-        wanted: what `train.chunk_size` says. most: rows that a rank can have of a view.
+        wanted: the setting `train.chunk_size`. most: largest number of rows of one view on a rank.
     """
 
     def __init__(self, wanted: int | Literal["auto"] | None, most: int) -> None:
         self.most = most
         self.auto = wanted == "auto"
         self.size = None if wanted == "auto" else min(wanted or most, most)
-        """None: not known before the first step."""
+        """Rows per chunk; None until the first step has found it."""
 
     def found_before(self, size: int | None) -> None:
-        """What a run that is resumed has found; None: nothing yet."""
+        """Reuse the size that a resumed run has found; None: it had not found one."""
         if self.auto and size is not None:
             self.size = min(size, self.most)
 
     def of(self, looks: Sequence[Look], towers: Towers, world: World) -> tuple[int | None, str | None]:
-        """Rows a chunk of these looks, None where the batch is not cut; and what to tell, where it was found just now.
+        """(rows per chunk, or None to leave the batch whole; a message for the user if the size was found just now).
 
         Raises:
-            InputError: nothing fits (`find_chunk_size`); a norm over all ranks, where the batch is cut.
+            InputError: nothing fits (`find_chunk_size`), or the batch is cut and a norm is synchronised over ranks.
         """
         told = None
         if self.size is None:
@@ -70,16 +70,16 @@ class ChunkSize:
 
 
 def find_chunk_size(towers: Towers, looks: Sequence[Look], most: int, world: World) -> int:
-    """Rows a chunk: the largest of most, most / 2, most / 4, ... that fits on every rank, the same on all of them.
+    """Rows per chunk: the largest of most, most / 2, most / 4, ... that fits on every rank, the same on all of them.
 
     Args:
-        towers: not wrapped, and without gradients; they are left so.
-        looks: of the first batch. Of each, the longest rows are tried.
-        most: rows of a rank; so large a chunk means that nothing is cut.
+        towers: not wrapped, with no `.grad`; left that way.
+        looks: those of the first batch. The longest rows of each are tried.
+        most: rows on a rank; a chunk of this size is the whole batch.
 
     Raises:
-        InputError: on every rank, where one of them has no room for single rows; layers that are computed again, of
-            which a graph does not tell beforehand, where memory cannot be tried.
+        InputError: on every rank, if any of them cannot fit a single row; with gradient checkpointing on a CPU or MPS,
+            where the size is estimated from the graph, which does not show what recomputed layers will need.
     """
     if towers.device.type in ("cpu", "mps"):
         if towers.recomputes:
@@ -100,7 +100,7 @@ def find_chunk_size(towers: Towers, looks: Sequence[Look], most: int, world: Wor
 
 
 def by_trial(towers: Towers, looks: Sequence[Look], reserved: int) -> Fits:
-    """Compute, with this many bytes out of reach, what a step would hold at once, and see whether memory runs out."""
+    """Allocate `reserved` bytes, compute what a step would hold at once, and see whether memory runs out."""
 
     def fits(size: int, whole: bool) -> bool:
         try:
@@ -117,7 +117,7 @@ def by_trial(towers: Towers, looks: Sequence[Look], reserved: int) -> Fits:
 
 
 def by_measure(towers: Towers, looks: Sequence[Look], room: float) -> Fits:
-    """Multiply what a few rows hold until their backward; `room` in bytes."""
+    """Extrapolate from the memory that the graph of a few rows holds; `room` in bytes."""
     measured = [(len(look), _bytes_a_row(towers, look)) for look in looks if look.batch is not None]
 
     def fits(size: int, whole: bool) -> bool:
@@ -128,7 +128,7 @@ def by_measure(towers: Towers, looks: Sequence[Look], room: float) -> Fits:
 
 
 def free_memory() -> int:
-    """Bytes that a process may still take: of the machine or its container (cgroup v2), shared among local ranks."""
+    """Bytes that this process may still allocate: free memory of the machine or container (cgroup v2) / local ranks."""
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")
     with suppress(OSError, ValueError):  # no container, another system, or "max"
@@ -137,7 +137,7 @@ def free_memory() -> int:
 
 
 def _compute(towers: Towers, looks: Sequence[Look], size: int | None, reserved: int) -> None:
-    """Forward and backward of all rows together, or of the first chunk of each look."""
+    """Run forward and backward on all rows together, or on the first chunk of each look."""
     held = torch.empty(reserved, dtype=torch.uint8, device=towers.device)
     if size is None:
         parts = [[request for look in looks for request in look.requests()]]
@@ -152,14 +152,14 @@ def _compute(towers: Towers, looks: Sequence[Look], size: int | None, reserved: 
 
 
 def _needed_later(towers: Towers) -> int:
-    """Bytes of an accelerator that a trial must leave: the optimiser's state, DDP's buckets, and SPARE."""
+    """Bytes that a trial must leave free on an accelerator: the optimiser's state, DDP's buckets, and SPARE."""
     trained = sum(p.numel() * p.element_size() for p in towers.parameters() if p.requires_grad)
     _, total = torch.get_device_module(towers.device).mem_get_info(towers.device)
     return 3 * trained + int(SPARE * total)
 
 
 def _bytes_a_row(towers: Towers, look: Look) -> float:
-    """What the graph of the look's longest rows keeps for its backward, beside the weights."""
+    """Bytes per row that the graph of the look's longest rows saves for backward, not counting the weights."""
     weights = {p.untyped_storage().data_ptr() for p in towers.parameters()}
     kept: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""A look's rows in pieces that fit the memory."""
+"""Splits the rows of a look into chunks that fit in memory."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ if TYPE_CHECKING:
 
 
 KEPT = 1 << 26
-"""Bytes of views that a step keeps from one pass to the next; those beyond are made again."""
+"""Bytes of views that a step keeps from the first pass for the replay; views beyond that are computed again."""
 
 
 @dataclass
 class Chunk:
-    """Some rows of a look; their draws are the chunk's own."""
+    """Some rows of a look, with random draws of their own."""
 
     look: Look
     number: int
     rows: slice | Tensor
-    """Their positions in the look's batch."""
+    """Positions in the look's batch."""
     kept: Batch | None = None
-    """Their view, once it was made and kept."""
+    """The view of these rows, if it was kept."""
     graph: Embeddings | None = None
-    """Their embeddings with the graph, of the one chunk that is not computed again."""
+    """Embeddings with their graph, for the one chunk that is not computed again."""
     states: list[Tensor] = field(default_factory=list)
-    """The towers' (see `states`), from which it was embedded, where it is to be computed again."""
+    """State of the towers (see `states`) before this chunk was embedded, if it is to be computed again."""
     _there: Tensor | None = None
 
     def rows_on(self, device: torch.device) -> slice | Tensor:
-        """`rows` for tensors of a device, sent there once: a GPU would be waited for at every use."""
+        """`rows` as an index for tensors on `device`, copied there only once: each copy would synchronise with the
+        GPU."""
         if isinstance(self.rows, slice):
             return self.rows
         if self._there is None:
@@ -43,14 +44,14 @@ class Chunk:
         return self._there
 
     def batch(self) -> Batch:
-        """The view of these rows, without padding that only others need."""
+        """The view of these rows, without padding that only other rows need."""
         if self.kept is not None:
             return self.kept
         assert self.look.batch is not None
         return self.look.view(self.look.batch[self.rows].trimmed())
 
     def keep(self, batch: Batch, room: int) -> int:
-        """Keep the view if it fits into so many bytes; the bytes that it takes."""
+        """Keep the view if it fits into `room` bytes; returns the bytes that it takes, 0 if it was not kept."""
         size = sum(t.nbytes for t in batch.tensors.values())
         if size > room:
             return 0
@@ -59,31 +60,31 @@ class Chunk:
 
     @property
     def whole(self) -> bool:
-        """It is all of the look's rows, in their order."""
+        """Whether the chunk holds all rows of the look, in order."""
         return isinstance(self.rows, slice) and self.rows.stop - self.rows.start == len(self.look)
 
     @property
     def alone(self) -> bool:
-        """It is a single row, for which heads' batch norm takes the running statistics (`batch_norm`)."""
+        """Whether the chunk is a single row; batch norm in heads then uses its running statistics (`batch_norm`)."""
         rows = self.rows
         return (rows.stop - rows.start if isinstance(rows, slice) else len(rows)) == 1
 
     @property
     def readers(self) -> list[Request]:
-        """The look's, with the chunk's seeds."""
+        """The look's readers, with the chunk's seeds."""
         return [reader._replace(seed=(*reader.seed, self.number)) for reader in self.look.readers]
 
     def requests(self) -> list[Request]:
-        """The chunk's rows to embed."""
+        """The readers with the chunk's rows, ready to embed."""
         batch = self.batch()
         return [reader._replace(batch=batch) for reader in self.readers]
 
 
 def cut(look: Look, size: int) -> list[Chunk]:
-    """Chunks of at most `size` rows, as equal as can be: BatchNorm wants no chunk of a single row left over.
+    """Split a look into chunks of at most `size` rows, as equal as possible: BatchNorm cannot train on a leftover row.
 
-    Rows that have lengths are sorted, longest first, so that chunks hold next to no padding and the first of them needs
-    the most memory.
+    If the batch has lengths, rows are sorted longest first, so that chunks have almost no padding and the first chunk
+    needs the most memory.
     """
     if look.batch is None:
         return []

@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: the run stops, or leaves the step out, and tells the rows of its batch."""
+"""Handles a loss or gradient that is not finite: the run stops or skips the step, and reports the rows of its batch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ FILE = "not-finite.jsonl"
 
 
 class Finite:
-    """Looks at each step's loss and gradient norm; all ranks call every method, in the same order.
+    """Checks each step's loss and gradient norm. All ranks call every method, in the same order.
 
-    Where the run is to stop, losses and norms stay where they are until `look` is called, at steps whose loss is read
-    anyway: no step waits for its own, and what a bad one made of the weights is never saved.
+    If the run is to stop, losses and norms stay on the device until `look` is called, at steps whose loss is read
+    anyway. So no step synchronises for its own check, and weights spoilt by a bad step are never saved.
 
     Args:
-        towers, memory: as training begins; what a step that is left out has changed of them (a running mean that met
-            a NaN would keep it) is put back.
+        towers, memory: as training begins. What a skipped step changed in them is restored: a running mean that met
+            a NaN would stay NaN.
         folder: where not-finite.jsonl is written; None: nowhere.
-        scaled: fp16's gradient scaler is at work. It leaves out steps whose gradient is not finite, as it must.
-        in_a_row: steps left out just before.
+        scaled: whether fp16's gradient scaler is in use. It has to skip steps whose gradient is not finite itself.
+        in_a_row: steps skipped just before.
     """
 
     def __init__(
@@ -44,20 +44,20 @@ class Finite:
         self.towers, self.memory, self.folder = towers, memory, folder
         self.train, self.world, self.scaled = train, world, scaled
         self.in_a_row = in_a_row
-        """Steps left out just now."""
+        """Consecutive steps skipped up to now."""
         self._unseen: list[tuple[int, Tensor, Tensor | None, Tensor]] = []
         self._buffers_before: list[Tensor] = []
         self._kept_before: dict[str, Tensor] = {}
         self.remember()
 
     def takes(self, step: int, loss: Tensor, norm: Tensor | None, rows: Tensor) -> bool:
-        """Whether the optimiser is to take this step, whose gradients are reduced already.
+        """Whether the optimiser should take this step; call it once the gradients are reduced over ranks.
 
         Args:
-            step: from 1. norm: of the gradient, where it is clipped. rows: [n] int64, this rank's.
+            step: from 1. norm: of the gradient, if it was computed. rows: [n] int64, this rank's.
 
         Raises:
-            InputError: too many steps in a row are not finite.
+            InputError: too many consecutive steps are not finite.
         """
         self._unseen.append((step, loss, None if self.scaled else norm, rows))
         if self.train.not_finite == "stop":
@@ -76,10 +76,10 @@ class Finite:
         return self.scaled
 
     def look(self, now: bool) -> None:
-        """Look at the steps since the last look, if `now`, or if it costs nothing.
+        """Check the steps since the last check, if `now` is set or if the check is free (one process on a CPU).
 
         Raises:
-            InputError: one of them is not finite on any rank.
+            InputError: one of them is not finite on some rank.
         """
         free = self.world.size == 1 and self.towers.device.type == "cpu"
         if not self._unseen or not (now or free):
@@ -90,9 +90,10 @@ class Finite:
             )
 
     def remember(self) -> None:
-        """At a step's end, when momentum towers have followed: copies of all that the next step changes.
+        """Copy all that the next step's forward may change; call it at the end of a step, after `Memory.follow`.
 
-        Of momentum towers these are buffers alone, which an encoder may move as it computes; all else in them follows.
+        Of the momentum towers only the buffers are copied, which an encoder may update in its forward pass; their
+        parameters change only in `follow`.
         """
         if self.train.not_finite == "skip":
             kept = {name: t for name, t in self.memory.state().items() if not name.startswith("momentum:")}
@@ -109,7 +110,7 @@ class Finite:
         return [buffer for module in modules if module is not None for buffer in module.buffers()]
 
     def _bad(self) -> tuple[int, float, Tensor] | None:
-        """The first step that is not finite on any rank, with its loss and this rank's rows; all are seen then."""
+        """Check all pending steps: (step, loss, this rank's rows) of the first that is not finite on some rank."""
         pairs = [torch.stack([loss, loss if norm is None else norm]) for _, loss, norm, _ in self._unseen]
         flags = torch.stack(pairs).isfinite().all(1).logical_not().tolist()
         found = None
@@ -120,7 +121,7 @@ class Finite:
         return found
 
     def _tell(self, step: int, loss: float, rows: Tensor) -> str:
-        """One sentence, and a line in the file, with the rows of all ranks."""
+        """A sentence for the user; also appends a line with the rows of all ranks to the file."""
         every = self.world.gather(rows.to(self.towers.device)).tolist()
         where = f"rows {every}" if len(every) <= 8 else f"rows {str(every[:8])[:-1]}, ...]"
         if self.folder is not None:

@@ -1,6 +1,6 @@
-"""The loss of a whole graph on one step's embeddings, and where it pulls: dL/dz of every view, dL/dtheta of objectives.
+"""The loss of a whole graph on one step's embeddings, and its gradients: dL/dz of every view, dL/dtheta of objectives.
 
-Terms, and the calls of a pair, are differentiated in list order, so that every rank enters every collective in the same
+Terms, and the calls of a pair, are differentiated in list order, so that all ranks enter all collectives in the same
 order.
 """
 
@@ -25,34 +25,34 @@ from multicl.types import Context, Embedded, Extra, InputError
 
 
 class Ids(Protocol):
-    """What rows are about."""
+    """Looks up ids, which say what rows are about."""
 
     def __call__(self, term: Term, row: Tensor, negatives: bool = False) -> Tensor:
-        """[B] rows -> [B] int64 ids, of a target the numbers of classes or -1.
+        """[B] rows -> [B] int64 ids; for a target, class numbers, or -1 where a row has no label.
 
-        `negatives`: of the explicit negatives that the rows bring.
+        `negatives`: give the ids of the rows' explicit negatives instead.
         """
         ...
 
 
 class Scores(Protocol):
-    """How near rows' two should be."""
+    """Looks up how similar the two sides of a row should be."""
 
     def __call__(self, pair: Pair, row: Tensor) -> Tensor:
-        """[B] rows -> [B] float32, NaN where it is not known; of pairs that have a target."""
+        """[B] rows -> [B] float32, NaN where unknown; only for pairs with a `target` column."""
         ...
 
 
 class Contexts(Protocol):
-    """What objectives may know."""
+    """Makes the context that an objective is called with."""
 
     def __call__(self, term: Term, call: Call | None) -> Context:
-        """The context of one call of a pair, without extra keys; of a target, which has no calls."""
+        """The context of one call of a pair, without extra keys; `call` is None for a target."""
         ...
 
 
 def contexts_at(now: Context) -> Contexts:
-    """Contexts of a step that is in `now`: of a pair's call they also say which ways it asks, and of which ids."""
+    """Contexts based on a step's `now`; a pair's call adds its directions and how it treats equal ids."""
 
     def context(term: Term, call: Call | None) -> Context:
         if call is None or isinstance(term, Target):
@@ -64,17 +64,17 @@ def contexts_at(now: Context) -> Contexts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step tells: the loss, and for each term what its objective logs, as scalars on the device."""
+    """What a step reports: the loss, and for each term what its objective logs, as scalars on the device."""
 
     loss: Tensor
     logged: dict[str, dict[str, Tensor]]
     compared: dict[str, list[Compared]] = field(default_factory=dict)
-    """Of each pair some rows as they were compared, for the monitors; empty unless asked for."""
+    """For each pair a sample of its rows as they were compared, for the monitors; empty unless asked for."""
 
 
 @dataclass(frozen=True)
 class Contrasted:
-    """The loss of all terms and where it pulls."""
+    """The loss of all terms and its gradients."""
 
     outcome: Outcome
     grads: Embeddings
@@ -85,21 +85,21 @@ class Contrasted:
 
 @dataclass(frozen=True)
 class Sides:
-    """A step's embeddings as terms see them."""
+    """A step's embeddings, with the lookups that turn them into a term's inputs."""
 
     embedded: Embeddings
     rows: Mapping[View, Tensor]
-    """View -> [B] its rows."""
+    """View -> [B] int64 rows."""
     ids: Ids
     keys: Embeddings = field(default_factory=dict)
-    """What momentum towers gave."""
+    """Embeddings by the momentum towers."""
     scores: Scores | None = None
-    """Needed where a pair has a target."""
+    """Needed if a pair has a target."""
     known: dict[tuple[str, int, bool], tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Rows and ids as terms have asked for them before: views of the same rows share them."""
+    """Cache of rows and ids on the device; views of the same rows share an entry."""
 
     def of(self, pair: Pair, view: View, momentum: bool = False, negatives: bool = False) -> Embedded:
-        """A view in the pair's space."""
+        """A view's embeddings in the pair's space, with rows, ids and scores."""
         z, row = (self.keys if momentum else self.embedded)[view, pair.space], self.rows[view]
         score = None
         if pair.target:
@@ -108,7 +108,7 @@ class Sides:
         return Embedded(z, *self._numbers(pair, row, z, negatives), score=score)
 
     def features(self, target: Target, view: View) -> Embedded:
-        """A view's features, with the rows' classes for ids."""
+        """A view's encoder features, with class numbers as ids."""
         h, row = self.embedded[view, None], self.rows[view]
         return Embedded(h, *self._numbers(target, row, h))
 
@@ -126,10 +126,10 @@ def graph_loss(
     """The weighted sum of the terms' losses, and its gradients.
 
     Args:
-        memory: gives queues' keys and banks, and gets this step's keys once their pair's loss is known.
-        sampled: so many rows of each view stay in the outcome.
+        memory: provides the keys of queues and the banks, and receives this step's keys after their pair's loss.
+        sampled: rows of each view to keep in the outcome, for the monitors.
     """
-    asked = towers.requests  # beside these, frozen encoders' features are kept for the replay
+    asked = towers.requests  # `embedded` also holds features of frozen encoders, kept for the replay
     leaves = {key: z.detach().requires_grad_() for key, z in sides.embedded.items() if key[1] in asked[key[0]]}
     own = [p for p in towers.objectives.parameters() if p.requires_grad]
     wanted = [*leaves.values(), *own]
@@ -155,10 +155,10 @@ def graph_loss(
 
 
 def _checked(term: Term, given: Any) -> dict[str, Tensor]:
-    """What an objective gave, as tensors.
+    """What an objective returned, as tensors.
 
     Raises:
-        InputError: there is no "loss" of no dimension, or more than one number under a name.
+        InputError: "loss" is missing or not a 0-dimensional tensor, or a value is not a single number.
     """
     loss = given.get("loss") if isinstance(given, Mapping) else None
     if not isinstance(loss, Tensor) or loss.ndim:
@@ -176,7 +176,7 @@ def _checked(term: Term, given: Any) -> dict[str, Tensor]:
 
 
 def _plus(total: Tensor | None, factor: float, value: Tensor) -> Tensor:
-    """total + factor * value, without what does nothing: small batches on a GPU are held up by launches."""
+    """total + factor * value, skipping no-ops: with small batches on a GPU, launch overhead dominates."""
     value = value if factor == 1 else factor * value
     return value if total is None else total + value
 
@@ -184,9 +184,9 @@ def _plus(total: Tensor | None, factor: float, value: Tensor) -> Tensor:
 def _losses(
     towers: Towers, sides: Sides, contexts: Contexts, memory: Memory | None, sampled: int
 ) -> Iterator[tuple[Term, float, dict[str, Tensor], list[Compared]]]:
-    """(term, share of its loss, what its objective tells, a sample), each of which is differentiated before the next.
+    """Yield (term, weight within the term, what its objective returned, sampled rows), once per call of a pair.
 
-    A pair tells something for each of its calls.
+    The caller differentiates each loss before it asks for the next one.
     """
     for term in towers.terms:
         if isinstance(term, Target):
@@ -208,13 +208,13 @@ def _losses(
 
 
 def rows_of(looks: Sequence[Look]) -> dict[View, Tensor]:
-    """View -> [B] its rows on this rank."""
+    """View -> [B] int64 rows on this rank."""
     none = torch.zeros(0, dtype=torch.int64)
     return {reader.view: none if look.batch is None else look.batch.row for look in looks for reader in look.readers}
 
 
 def _with_extras(context: Context, pair: Pair, call: Call, sides: Sides, memory: Memory | None) -> Context:
-    """The context with the queues' keys and the explicit and the mined negatives of all ranks."""
+    """The context plus the queues' keys and the explicit and mined negatives of all ranks."""
     extra_a, extra_b = memory.extras(pair, call) if memory is not None else ((), ())
     if pair.negatives and call.a.node == pair.a:
         negatives = sides.of(pair, negatives_view(pair), negatives=True)
@@ -230,15 +230,15 @@ def _gathered(negatives: Embedded, world: World, same_row: Literal["ignore", "ne
 
 
 def _put(values: Tensor, like: Tensor) -> Tensor:
-    """On the other's device, for which nobody waits."""
+    """`values` on the device of `like`, copied without synchronising."""
     return values.to(like.device, non_blocking=True)
 
 
 def _both(a: Embedded, b: Embedded, rows_a: Tensor, rows_b: Tensor) -> tuple[Embedded, Embedded]:
-    """The rows that both sides have; where these are the same in the same order, one tensor stands for both.
+    """The rows that both sides have; if their order is the same too, both sides share one `row` tensor.
 
     Args:
-        rows_a, rows_b: the sides' rows where they were loaded, which no GPU is asked for.
+        rows_a, rows_b: the sides' rows on the CPU, so that comparing them does not synchronise with the GPU.
     """
     if not torch.equal(rows_a, rows_b):
         of_a, of_b = torch.isin(rows_a, rows_b).nonzero()[:, 0], torch.isin(rows_b, rows_a).nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""LARS (arXiv:1708.03888): SGD whose rate follows each layer's own size; SimCLR's choice for batches of thousands."""
+"""LARS (arXiv:1708.03888): SGD with a learning rate per layer, as SimCLR uses for batches of thousands."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import Tensor
 
 
 class LARS(torch.optim.Optimizer):
-    """Momentum over gradients that are scaled to their layer, as in section 4 and in SimCLR's code.
+    """SGD with momentum over gradients that are rescaled per layer, as in section 4 and in SimCLR's code.
 
         g = trust |w| / (|dL/dw| + decay |w|) (dL/dw + decay w),    v = momentum v + g,    w = w - lr v
 
-    Groups with `adapts` False (biases, norms and temperatures) have g = dL/dw + decay w. So has a layer whose weights
-    or gradient are all zero.
+    For groups with `adapts` False (biases, norms and temperatures), and for layers whose weights or gradient are all
+    zero, g = dL/dw + decay w.
 
     Args:
-        params: groups, each with its `weight_decay`, `lr` and `adapts`; default True. trust: 0.001 in SimCLR.
+        params: tensors, or groups that may set `weight_decay`, `lr` and `adapts` of their own.
+        trust: 0.001 in SimCLR. adapts: whether to rescale; the groups' default.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Move every parameter that has a gradient."""
+        """Update every parameter that has a gradient; returns the closure's loss, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -58,7 +59,7 @@ class LARS(torch.optim.Optimizer):
         if group["adapts"]:
             sizes, slopes = torch._foreach_norm(weights), torch._foreach_norm(given)
             for grad, size, slope in zip(grads, sizes, slopes, strict=True):
-                both = (size > 0) & (slope > 0)  # on the device: nothing is waited for
+                both = (size > 0) & (slope > 0)  # stays on the device: no synchronisation
                 grad.mul_(torch.where(both, group["trust"] * size / (slope + decay * size), 1.0))
         for p in weights:
             if "momentum_buffer" not in self.state[p]:

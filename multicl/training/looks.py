@@ -1,7 +1,7 @@
-"""Which views a step embeds: one look a (source, kind, draw), however many nodes read it.
+"""Which views a step embeds: one look per (source, kind, draw), however many nodes read it.
 
-A view is made when it is computed, from its rows' own seeds, and the same again when it is computed again: kept, all
-views of a large batch would fill the memory that chunks save.
+A view is made when it is needed, from its rows' seeds, so making it again gives the same view. Keeping all views of a
+large batch would use up the memory that chunking saves.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from multicl.types import Batch, Kind
 
 @dataclass(frozen=True)
 class Look:
-    """One view of one source's rows on this rank, and who reads it."""
+    """One view of one source's rows on this rank, and the requests that read it."""
 
     batch: Batch | None
-    """The rows as they were loaded, on any device; None: this rank has none."""
+    """The rows as loaded, on any device; None if this rank has none."""
     view: Callable[[Batch], Batch]
-    """Any of the rows -> their view, on the towers' device; a row's is the same whatever rows it comes with."""
+    """Any of the rows -> their view, on the towers' device. A row's view does not depend on the rows around it."""
     readers: tuple[Request, ...]
-    """What is embedded of it, without rows."""
+    """What to embed of this view; their batches are not filled in."""
 
     def __len__(self) -> int:
         return 0 if self.batch is None else len(self.batch)
 
     def size(self) -> int:
-        """Bytes of the rows as they were loaded."""
+        """Bytes of the rows as loaded."""
         return 0 if self.batch is None else sum(t.nbytes for t in self.batch.tensors.values())
 
     def requests(self) -> list[Request]:
-        """All rows at once."""
+        """The readers with the view of all rows, ready to embed."""
         batch = None if self.batch is None else self.view(self.batch)
         return [reader._replace(batch=batch) for reader in self.readers]
 
@@ -42,12 +42,12 @@ class Look:
 def looks_of(
     part: Slice, towers: Towers, sources: Mapping[str, str], seed: int, epoch: int, step: int, rank: int, first: int = 0
 ) -> list[Look]:
-    """Every view that the graph asks of a slice; nodes of one source read the very same.
+    """Every view of a slice that the graph needs; nodes with the same source share a look.
 
     Args:
-        sources: node -> key of its source, as `data.sources_of` has it.
-        seed: the run's. With the epoch it decides what views draw, with step and rank what dropout draws.
-        first: number of the first view; towers that share their rows drop out different units by different numbers.
+        sources: node -> key of its source, as in `data.sources_of`.
+        seed: the run's. With the epoch it determines the views' draws; with step and rank, those of dropout.
+        first: number of the first view; the numbers give towers that see the same rows different dropout masks.
     """
     readers: dict[tuple[str, Kind, int, str], list[Request]] = {}
     for number, (view, spaces) in enumerate(towers.requests.items(), first):
@@ -58,7 +58,7 @@ def looks_of(
         modality = towers.modalities[source]
 
         def view(batch: Batch) -> Batch:
-            seeds = row_seeds(batch.row, seed, epoch, source, kind, draw)  # where the rows are: no device is waited for
+            seeds = row_seeds(batch.row, seed, epoch, source, kind, draw)  # on the rows' device: no synchronisation
             return modality.view(batch.to(towers.device, non_blocking=True), seeds, kind)
 
         return view

@@ -1,8 +1,8 @@
-"""What a run remembers beyond a batch: momentum towers (MoCo, arXiv:1911.05722), queues of keys, banks; for any pair.
+"""What a run keeps across batches: momentum towers (MoCo, arXiv:1911.05722), queues of keys, banks; for any pair.
 
-Momentum towers are a copy that follows the trained ones slowly and embeds the keys of the pairs that ask for it,
-without gradients. A queue keeps the last keys of one view of one pair: those of the momentum towers, or (XBM,
-arXiv:1912.06798) of the trained ones. A bank keeps a vector for every row of the data (`bank.py`).
+Momentum towers are a slowly moving average of the trained ones. They embed the keys of the pairs that ask for it,
+without gradients. A queue holds the latest keys of one view of one pair: from the momentum towers, or (XBM,
+arXiv:1912.06798) from the trained ones. A bank holds a vector for every row of the data (`bank.py`).
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from multicl.training.replay import embed
 from multicl.types import Embedded, Extra, InputError
 
 _Place = tuple[dict[str, Any], dict[str, Any], str]
-"""A tensor of a momentum tower: the module's dictionary in which it is, that of the tower it follows, and its key."""
+"""Where to find a tensor: the dictionary of the momentum module, that of the module it follows, and the key in both."""
 
 
 class Memory:
     """Momentum towers, queues and banks of a graph.
 
     Args:
-        towers: on their device and in the mode in which they train, not wrapped.
-        momentum: how fast the momentum towers follow. world: whose keys queues and banks hold.
+        towers: on their device, in training mode as they will train, not wrapped.
+        momentum: how fast the momentum towers follow. world: the ranks whose keys queues and banks hold.
         autocast: the context in which momentum towers compute; Accelerate's.
-        sizes, seed: of banks: rows of each set of the data, None for a stream; and the run's seed.
+        sizes, seed: for banks: number of rows in each data set, None for a stream; and the run's seed.
 
     Raises:
-        InputError: a pair wants a bank of a stream.
+        InputError: a pair needs a bank, and the data is a stream.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Memory:
         self.banks = Banks(towers, sizes, seed, self.world)
 
     def notes(self, batch_size: int, steps: int) -> list[str]:
-        """What a user should know before training, a line a node whose queue is not full: its views' are alike."""
+        """Messages for the user before training: one for each node whose queue is not full yet."""
         lines = []
         for (name, view), queue in self.queues.items():
             missing = len(queue.z) - len(queue)
@@ -82,10 +82,10 @@ class Memory:
         return list(dict.fromkeys(lines))
 
     def embed(self, looks: Sequence[Look], chunk: int | None) -> Embeddings:
-        """What the momentum towers give for their looks, rows in the order of the batch.
+        """Embed `looks` with the momentum towers, rows in batch order.
 
-        Rows are permuted before they are cut into chunks, so that BatchNorm cannot tell a row's key by its company
-        (MoCo's shuffling BN). Its running statistics follow the trained towers' alone.
+        Rows are permuted before they are cut into chunks, so that BatchNorm's batch statistics cannot reveal which key
+        belongs to a row (MoCo's shuffling BN). Running statistics are not updated here: they follow the trained ones.
         """
         if self.towers is None:
             return {}
@@ -105,7 +105,7 @@ class Memory:
         return found
 
     def extras(self, pair: Pair, call: Call) -> tuple[tuple[Extra, ...], tuple[Extra, ...]]:
-        """The queues' keys for the rows of a and of b, as a Context has them."""
+        """The queues' keys for the rows of a and for those of b: `extra_a` and `extra_b` of a Context."""
         if not pair.queue:
             return (), ()
         of_b = self.queues[pair.name, call.b].keys()
@@ -119,10 +119,10 @@ class Memory:
 
     @torch.no_grad()
     def push(self, pair: Pair, side: Callable[[View], Embedded]) -> None:
-        """After the loss: put this step's keys into the pair's queues and banks, all ranks' in rank order.
+        """After the loss, put this step's keys of all ranks, in rank order, into the pair's queues and banks.
 
         Args:
-            side: this rank's keys of a view.
+            side: view -> this rank's keys of it.
         """
         for (name, view), queue in self.queues.items():
             if name == pair.name:
@@ -134,10 +134,10 @@ class Memory:
 
     @torch.no_grad()
     def follow(self, towers: Towers, progress: float) -> None:
-        """After an optimiser's step: move the momentum towers towards the trained ones.
+        """After an optimiser step, move the momentum towers towards the trained ones.
 
         Args:
-            progress: share of the run that is done, in [0, 1].
+            progress: fraction of the run that is done, in [0, 1].
         """
         if self.towers is None:
             return
@@ -153,17 +153,17 @@ class Memory:
             torch._foreach_copy_([mine for mine, _ in counts], [theirs for _, theirs in counts])
 
     def state(self) -> dict[str, Tensor]:
-        """All of it, for a checkpoint."""
+        """The complete state, for a checkpoint."""
         kept = {f"momentum:{name}": t for name, t in self.towers.state_dict().items()} if self.towers else {}
         for (name, view), queue in self.queues.items():
             kept |= {_prefix(name, view) + key: t for key, t in queue.state().items()}
         return kept | {f"bank:{name}": t for name, t in self.banks.state().items()}
 
     def load(self, kept: Mapping[str, Tensor]) -> None:
-        """Become what `state` gave.
+        """Restore what `state` returned.
 
         Raises:
-            InputError: it is of other pairs, or of queues or banks of another size.
+            InputError: it belongs to other pairs, or to queues or banks of another size.
         """
         mine = self.state()
         for name in sorted(mine.keys() | kept.keys()):
@@ -181,20 +181,20 @@ class Memory:
 
 
 def _copy(towers: Towers) -> Towers:
-    """The encoders and heads that embed keys, in the mode in which the trained ones are; settings are shared."""
+    """A frozen copy of the encoders and heads that embed keys, each in the same mode; settings are shared."""
     wanted = requested_views(towers.terms, momentum=True)
     used = {towers.towers[view.node] for view in wanted}
     memo = {id(towers.modalities): towers.modalities, id(towers.objectives): nn.ModuleDict()}
     memo |= {id(encoder): None for tower, encoder in towers.encoders.items() if tower not in used}
     momentum = copy.deepcopy(towers, memo)
-    momentum.__dict__.pop("forward", None)  # of an earlier `prepare`: it would call the trained towers
+    momentum.__dict__.pop("forward", None)  # set by an earlier `prepare`; it would call the trained towers
     momentum.requests = wanted
     return momentum.requires_grad_(False)
 
 
 def _places(momentum: Towers, towers: Towers) -> tuple[list[_Place], ...]:
-    """Every parameter and buffer of the momentum towers, numbers and then counts, once: looked for at every step, they
-    took longer than to move."""
+    """The places of all momentum parameters and buffers: (floating point, integer). Collected once, because looking
+    them up at every step took longer than updating them."""
     found: dict[int, _Place] = {}
     for name, module in momentum.named_modules():
         followed = towers.get_submodule(name)
@@ -206,7 +206,7 @@ def _places(momentum: Towers, towers: Towers) -> tuple[list[_Place], ...]:
 
 
 def _keys(pair: Pair) -> list[View]:
-    """The views whose embeddings are keys of a pair."""
+    """The views whose embeddings serve as keys of a pair."""
     asked: dict[View, None] = {}
     for call in pair.calls:
         asked[call.b] = None

@@ -1,10 +1,10 @@
-"""Hard negatives from all rows: every so often they are embedded and searched with the weights of then.
+"""Hard negatives mined from all rows: at intervals, every row is embedded with the current weights and searched.
 
-The result is a table: row of a -> rows of b that are near it and about something else. Batches bring the rows that the
-table names for theirs, which are embedded with gradients like any other. Ranks share the work in blocks of rows, so
-that the table is the same, bit for bit, however many they are. It is a function of weights, step, settings and rows:
-kept in the run's folder under their hash, it is not made twice, and it goes into checkpoints, as the weights that it
-came from are gone by then.
+The result is a table: row of a -> rows of b that are near it but about something else. A batch also loads the rows that
+the table lists for its own rows; they are embedded with gradients like any other. Ranks share the work in blocks of
+rows, so the table is bitwise the same for any number of ranks. It is a function of weights, step, settings and rows, so
+it is cached in the run's folder under their hash. It also goes into checkpoints, because by then the weights that it
+came from are gone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from multicl.types import InputError
 BLOCK = 2048
 """Rows that one rank embeds, or searches for, at a time."""
 KEPT = 8
-"""Tables that are kept in the run's folder."""
+"""Number of tables, per mining pair, that are kept in the run's folder."""
 
 
 class Miner:
@@ -46,11 +46,11 @@ class Miner:
 
     Args:
         towers: not wrapped. reader: of all rows. seed: the run's.
-        folder: where tables are kept; None: nowhere.
-        note: says a line to the user.
+        folder: where tables are cached; None: nowhere.
+        note: shows a line to the user.
 
     Raises:
-        InputError: the rows are a stream.
+        InputError: a pair mines, and the rows are a stream.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Miner:
         self.folder, self.note = folder, note
         self.pairs = [(pair, pair.mine) for pair in towers.pairs if pair.mine]
         self.tables: dict[str, Tensor] = {}
-        """Pair -> [N, k] int64 places of b's rows, on the CPU; -1 where there is none."""
+        """Pair -> [N, k] int64 positions of b's rows, on the CPU; -1 where there is none."""
         if self.pairs and reader.rows.streaming:
             raise InputError(
                 f"pair {self.pairs[0][0].name!r}: mine= searches all rows, and a stream cannot be searched: read the "
@@ -75,11 +75,11 @@ class Miner:
 
     @property
     def most(self) -> int:
-        """Times a batch's rows that a view can have."""
+        """Largest number of rows that a view can have, as a multiple of the batch's rows."""
         return max([1, *(mine.negatives for _, mine in self.pairs)])
 
     def refresh(self, step: int) -> None:
-        """Before a step: make the tables anew whose turn it is. All ranks enter."""
+        """Before a step, rebuild the tables that are due. Collective: all ranks must call it."""
         for pair, mine in self.pairs:
             if step >= mine.start and (step - mine.start) % mine.every == 0:
                 average_statistics(self.towers, self.world)  # all ranks must embed alike
@@ -91,7 +91,7 @@ class Miner:
                 self.tables[pair.name] = table
 
     def bring(self, part: Slice) -> Slice:
-        """The slice with the mined negatives of its rows."""
+        """The slice with the mined negatives of its rows added."""
         if not self.tables:
             return part
         places, numbers = self.reader.rows.places(part.row.tolist()), self.reader.rows.numbers()
@@ -103,10 +103,10 @@ class Miner:
         return {f"mined:{name}": table for name, table in self.tables.items()}
 
     def load(self, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Take the tables from what a checkpoint kept; gives the rest.
+        """Take the tables out of a checkpoint's state, and return the rest.
 
         Raises:
-            InputError: they are of other rows, or of another number of negatives.
+            InputError: they are for another number of rows or of negatives.
         """
         for pair, mine in self.pairs:
             table = kept.get(f"mined:{pair.name}")
@@ -124,7 +124,7 @@ class Miner:
         return [len(self.reader.rows), mine.negatives]
 
     def _search(self, pair: Pair, mine: Mine, step: int) -> Tensor:
-        """[N, k] the table of a pair."""
+        """Build the [N, k] table of a pair, on the CPU."""
         za, has_a = self._embed(pair, pair.a)
         zb, has_b = (za, has_a) if pair.symmetric else self._embed(pair, pair.b)
         ids = torch.from_numpy(self.reader.ids[pair.name]).to(za.device)
@@ -144,7 +144,7 @@ class Miner:
         return table.cpu()
 
     def _embed(self, pair: Pair, node: str) -> tuple[Tensor, Tensor]:
-        """([N, D] every row of a node in the pair's space, [N] bool whether it is there), the same on every rank."""
+        """([N, D] embeddings of a node's rows in the pair's space, [N] bool which exist), the same on every rank."""
         model, modality = Model(self.towers, pair.space), self.towers.modalities[node]
         column, cosine = self.reader.columns[node], getattr(pair.objective, "similarity", "cosine") == "cosine"
         device = self.towers.device
@@ -165,13 +165,13 @@ class Miner:
         return self._from_all(torch.cat(vectors).to(device)), self._from_all(torch.cat(there).to(device)) > 0
 
     def _blocks(self, rank: int | None = None) -> list[tuple[int, slice]]:
-        """A rank's blocks of all rows, default this one's, each with its number."""
+        """The numbered blocks of rows that belong to a rank; None: to this one."""
         rank, rows = self.world.rank if rank is None else rank, len(self.reader.rows)
         starts = enumerate(range(0, rows, BLOCK))
         return [(n, slice(at, min(at + BLOCK, rows))) for n, at in starts if n % self.world.size == rank]
 
     def _from_all(self, mine: Tensor) -> Tensor:
-        """The rows of this rank's blocks -> [N, ...] those of all ranks, in order."""
+        """Values for the rows of this rank's blocks -> [N, ...] those of all rows, in row order."""
         found = self.world.all_rows(mine, self.world.counts(len(mine), mine.device))
         order = [torch.arange(s.start, s.stop) for rank in range(self.world.size) for _, s in self._blocks(rank)]
         out = torch.empty_like(found)
@@ -179,7 +179,7 @@ class Miner:
         return out
 
     def _key(self, pair: Pair, step: int) -> str:
-        """A hash of all that decides a table: weights, settings, ids and, of draws, seed and step."""
+        """A hash of all that determines a table: weights, settings, ids, and the seed and step of random draws."""
         digest = hashlib.blake2b(repr((self.seed, step, to_plain(pair))).encode(), digest_size=12)
         digest.update(self.reader.ids[pair.name].tobytes())
         for name, t in self.towers.state_dict().items():
@@ -189,7 +189,7 @@ class Miner:
         return digest.hexdigest()
 
     def _read(self, pair: Pair, mine: Mine, key: str) -> Tensor | None:
-        """The table of that key, as the first rank has it."""
+        """The cached table of that key, read by rank 0 and sent to all; None if there is none."""
         table = None
         if self.folder and self.world.rank == 0 and (path := self._path(pair, key)).exists():
             try:
@@ -228,7 +228,7 @@ class Miner:
 
 
 def highest(mine: Mine, positive: Tensor) -> Tensor:
-    """[N] similarities of rows and their positives -> [N] what a negative's may not exceed."""
+    """[N] similarity of each row and its positive -> [N] upper limit for the similarity of its negatives."""
     limit = torch.full_like(positive, torch.inf if mine.max_similarity is None else mine.max_similarity)
     if mine.absolute_margin is not None:
         limit = limit.minimum(positive - mine.absolute_margin)
@@ -238,10 +238,10 @@ def highest(mine: Mine, positive: Tensor) -> Tensor:
 
 
 def mean_similarity(za: Tensor, zb: Tensor, table: Tensor) -> Tensor:
-    """Of rows and their negatives, whose vectors are not all gathered at once: they are [N, k, D]. 0 if there are none.
+    """Mean similarity of rows and their negatives, 0 if there are none; never gathers the [N, k, D] vectors at once.
 
     Args:
-        za, zb: [N, D]. table: [N, k] int64 places of zb's rows; -1 where there is none.
+        za, zb: [N, D]. table: [N, k] int64 positions of zb's rows; -1 where there is none.
     """
     row, at = (table >= 0).nonzero(as_tuple=True)
     return dots(za, zb, row, table[row, at]).mean() if len(row) else za.new_zeros(())
@@ -251,15 +251,15 @@ def near_negatives(
     queries: Tensor, query_ids: Tensor, limit: Tensor, keys: Tensor, key_ids: Tensor, there: Tensor, mine: Mine,
     dice: torch.Generator,
 ) -> Tensor:  # fmt: skip
-    """The keys that are near each query, and about something else.
+    """Find the keys that are near each query but about something else.
 
     Args:
         queries: [n, D]. query_ids: [n] int64. limit: [n] greatest similarity of a negative. keys: [N, D], all of them.
-            key_ids: [N]. there: [N] bool, false for keys that do not count. mine: how many, and which of the nearest.
-            dice: draws, where `mine.among` asks for it; on the CPU.
+            key_ids: [N] int64. there: [N] bool, False for keys to leave out. mine: how many to take, and which of the
+            nearest. dice: a CPU generator, used if `mine.among` is set.
 
     Returns:
-        [n, mine.negatives] int64 places of keys, nearest first unless drawn; -1 where there are no more.
+        [n, mine.negatives] int64 positions of keys, nearest first unless drawn; -1 where there are no more.
     """
     nearest = Nearest(queries, mine.skip + (mine.among or mine.negatives))
     for rows, columns in tiles(len(queries), len(keys), queries.device):

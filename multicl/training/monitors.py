@@ -1,7 +1,7 @@
 """Figures of a step's embeddings: does each pair agree, and does each node still fill its space?
 
-They are taken on logged steps, from what the step holds in any case: at most `SAMPLE` rows of each view, without
-gradients. Of several ranks the first looks at its own rows alone, so that no rank waits for another.
+They are computed on logged steps, without gradients, from embeddings that the step has anyway: at most `SAMPLE` rows of
+each view. Only rank 0 computes them, from its own rows, so that no rank waits for another.
 """
 
 from __future__ import annotations
@@ -19,37 +19,38 @@ from multicl.pairs import Call, Pair
 from multicl.types import Embedded
 
 SAMPLE = 512
-"""Rows of a view that are looked at: 1,024 of the two views that a pair compares."""
+"""Rows sampled from each view: 1,024 for the two views that a pair compares."""
 SPECTRUM = 256
-"""Rows from which the effective rank of a space that is wider than this is taken: its time grows with the cube."""
+"""In a space wider than this, the effective rank is taken from this many rows: its time grows with their cube."""
 DEAD = 1e-4
-"""A dimension whose variance is this share of the mean square of all, or less, is dead."""
+"""A dimension is dead if its variance is at most this fraction of the mean square of all elements."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The first rows of the two sides of a call, detached, as its objective saw them."""
+    """The first rows of both sides of a call, detached, as its objective saw them."""
 
     call: Call
     a: Embedded
     b: Embedded
     rows: int
-    """Rows of b on this rank before the sample was taken."""
+    """Number of rows of b on this rank before sampling."""
     factors: tuple[Embedded, Embedded] | None = None
-    """What is multiplied in place of them, as Bilinear's a W and b; of one node, too, they are two sides."""
+    """What the objective multiplies instead of a and b, such as Bilinear's a W and b. They differ even if both sides
+    are of one node."""
 
     @property
     def sides(self) -> tuple[Embedded, Embedded]:
-        """What the objective compares."""
+        """The two sides that the objective compares."""
         return self.factors or (self.a, self.b)
 
 
 @torch.no_grad()
 def sample(call: Call, a: Embedded, b: Embedded, rows: int, objective: nn.Module | None = None) -> list[Compared]:
-    """At most `rows` rows of either side, copied; nothing where `rows` is 0, or of crops.
+    """Copy at most `rows` rows of each side; an empty list if `rows` is 0 or a view is a local crop.
 
     Args:
-        objective: the pair's module; it may have `factors`, which gives of a and b what it multiplies.
+        objective: the pair's module; it may have a method `factors`, which maps a and b to what it multiplies.
     """
     if not rows or "local" in (call.a.kind, call.b.kind):
         return []
@@ -63,30 +64,30 @@ class Agreement:
     """How well the two sides of a pair find each other."""
 
     accuracy: dict[str, float]
-    """"accuracy" is the share of rows whose most similar key is a positive; of two nodes also "accuracy_ab", where a's
-    rows ask, and "accuracy_ba". Empty where no row has a positive."""
+    """"accuracy" is the share of rows whose most similar key is a positive. A pair of two nodes also has "accuracy_ab",
+    with a's rows as queries, and "accuracy_ba". Empty if no row has a positive."""
     alignment: float | None
-    """Mean squared distance of a row's two unit vectors, in [0, 4]; None where no row has both."""
+    """Mean squared distance between a row's two unit vectors, in [0, 4]; None if no row has both."""
     keys: int
-    """Keys among which the accuracy's rows sought."""
+    """Number of keys that each query was compared with."""
     rows: int
-    """Rows of b that this rank has."""
+    """Number of rows of b on this rank."""
     within: bool
-    """Both sides are keys of both, as in NT-Xent."""
+    """Whether both sides are keys for both, as in NT-Xent."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a node's embeddings lie in a space."""
+    """How a node's embeddings are distributed in a space."""
 
     uniformity: float
-    """As `multicl.evaluation.uniformity`: 0 is a single point, about -4 an even spread."""
+    """As in `multicl.evaluation.uniformity`: 0 is a single point, about -4 an even spread."""
     effective_rank: float
-    """Of the covariance: how many directions the rows really use; 0 where they are all the same."""
+    """Effective rank of the covariance: how many directions the rows really use; 0 if all rows are the same."""
     dead: float
     """Share of the dimensions that hardly vary."""
     most: int
-    """The largest effective rank that so many rows, dimensions and distinct ids could have."""
+    """The largest effective rank possible with this number of rows, dimensions and distinct ids."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Figures:
     """"node.space" -> its geometry."""
 
     def flat(self) -> dict[str, float]:
-        """As metrics.jsonl has them."""
+        """The figures under their names in metrics.jsonl."""
         row: dict[str, float] = {}
         for name, pair in self.pairs.items():
             row |= {f"{name}/{key}": value for key, value in pair.accuracy.items()}
@@ -113,7 +114,7 @@ class Figures:
 
 @torch.no_grad()
 def figures_of(terms: Sequence[Pair], compared: Mapping[str, Sequence[Compared]]) -> Figures:
-    """The figures of a step; pairs and nodes without rows have none.
+    """The figures of a step; pairs and nodes without enough rows are left out.
 
     Args:
         compared: name of a pair -> what its calls compared.
@@ -131,14 +132,14 @@ def figures_of(terms: Sequence[Pair], compared: Mapping[str, Sequence[Compared]]
                     continue
                 name = f"{view.node}.{pair.space}"
                 sides.setdefault(name, side.z)
-                distinct = len(side.id.unique())  # labels draw the rows of a class together: no fault, by itself
+                distinct = len(side.id.unique())  # with labels, a class collapsing to a point is no fault
                 things[name] = min(things.get(name, distinct), distinct)
     return Figures(agreements, {name: geometry(z, things[name]) for name, z in sides.items()})
 
 
 def agreement(pair: Pair, seen: Sequence[Compared]) -> Agreement | None:
-    """Of the calls of one pair, each by its weight; None where there is nothing to compare."""
-    if pair.target:  # a row's two may be far from each other by right
+    """Agreement over the calls of one pair, weighted by call; None if there is nothing to compare."""
+    if pair.target:  # the two sides of a row may rightly be dissimilar
         return None
     seen = [c for c in seen if all(map(len, c.sides)) and c.sides[0].z.shape[1] == c.sides[1].z.shape[1]]
     if not seen:
@@ -176,13 +177,13 @@ def accuracies(
     similarity: str = "cosine",
     within: bool = False,
 ) -> tuple[float | None, float | None]:
-    """Share of a's rows whose most similar row of b is a positive, and of b's rows among a's: top-1 in-batch accuracy.
+    """Top-1 in-batch accuracy: the share of a's rows whose most similar row of b is a positive, and the reverse.
 
-    Only rows that have a positive count; None where none has. Keys of a queue and explicit negatives are no keys here.
+    Only rows that have a positive count; None if there are none. Queue keys and explicit negatives are not compared.
 
     Args:
-        a, b: [N, D] and [M, D]; N x M similarities are made.
-        similarity: "cosine" or "dot". within: a and b are the very same rows: none is a key of its own.
+        a, b: [N, D] and [M, D]; an N x M similarity matrix is computed.
+        similarity: "cosine" or "dot". within: a and b are the same rows, and a row is not a key for itself.
     """
     za, zb = (torch.nn.functional.normalize(v.z, dim=1) if similarity == "cosine" else v.z for v in (a, b))
     alike = za @ zb.T  # [N, M]
@@ -198,10 +199,10 @@ def accuracies(
 
 
 def geometry(z: Tensor, distinct: int | None = None) -> Geometry:
-    """Of [N, D] embeddings of at least 2 rows: by their unit vectors; what is dead, by the vectors as they are.
+    """Geometry of [N, D] embeddings, N >= 2, from their unit vectors; dead dimensions, from the vectors as they are.
 
     Args:
-        distinct: how many different things the rows are about; None: N.
+        distinct: number of distinct ids among the rows; None: N.
     """
     z = z.float()
     x = torch.nn.functional.normalize(z, dim=1)
@@ -213,10 +214,10 @@ def geometry(z: Tensor, distinct: int | None = None) -> Geometry:
 
 
 def covariance_rank(x: Tensor) -> float:
-    """Effective rank of the covariance of [N, D] rows, in [1, min(N - 1, D)]; 0 where the rows are all the same."""
-    x = x.cpu().double()  # small, and a decomposition of this size is slow on a GPU
+    """Effective rank of the covariance of [N, D] rows, in [1, min(N - 1, D)]; 0 if all rows are the same."""
+    x = x.cpu().double()  # small, and an eigendecomposition of this size is slow on a GPU
     x = x - x.mean(0)
-    square = x.T @ x if x.shape[1] <= x.shape[0] else x @ x.T  # the same eigenvalues, but for zeros
+    square = x.T @ x if x.shape[1] <= x.shape[0] else x @ x.T  # the same non-zero eigenvalues
     if float(square.trace()) < 1e-12 * len(x):
         return 0.0
     return rank_of(torch.linalg.eigvalsh(square).clamp(min=0))

@@ -1,7 +1,7 @@
-"""Norms' running statistics where a batch is computed in chunks, twice, and on several ranks.
+"""Running statistics of norm layers when a batch is processed in chunks, in two passes and on several ranks.
 
-They move once a chunk, when it is first embedded, and hold still in its replay. Each rank keeps its own while it
-trains; where towers are evaluated or saved, they are the mean over ranks, and training goes on with a rank's own.
+They are updated once per chunk, when it is first embedded, and not in its replay. Each rank trains with its own. To
+evaluate or save towers, they are set to the mean over ranks; training then continues with each rank's own.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from multicl.types import InputError
 
 @contextmanager
 def statistics_held(module: nn.Module) -> Iterator[None]:
-    """Norms that train use the statistics of what they see, as ever, and remember nothing of it."""
+    """Within it, norms in training mode still use batch statistics, but do not update their running ones."""
     norms = _moving(module)
     instance = nn.ModuleList(norm for norm in norms if isinstance(norm, _InstanceNorm))
-    with statistics_kept(instance):  # these move theirs whatever `track_running_stats` says
+    with statistics_kept(instance):  # these update theirs whatever `track_running_stats` says
         for norm in norms:
             norm.track_running_stats = False
         try:
@@ -35,7 +35,7 @@ def statistics_held(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """What norms that train remember is afterwards what it was before, also where layers are computed again."""
+    """Restore the running statistics of norms in training mode on exit, even if layers were recomputed in between."""
     buffers = _buffers(module)
     before = [buffer.clone() for buffer in buffers]
     try:
@@ -46,23 +46,23 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
 
 
 def statistics(module: nn.Module) -> Tensor:
-    """[n] float32: the running statistics of norms that train, one after the other."""
+    """[n] float32 on the CPU: the running statistics of norms in training mode, concatenated."""
     return torch.cat([torch.zeros(0), *(buffer.flatten().float().cpu() for buffer in _buffers(module))])
 
 
 @torch.no_grad()
 def set_statistics(module: nn.Module, values: Tensor) -> None:
-    """Put [n] values where `statistics` took them."""
+    """Write [n] values back to where `statistics` read them."""
     buffers = _buffers(module)
     for buffer, mine in zip(buffers, values.split([buffer.numel() for buffer in buffers]), strict=True):
         buffer.copy_(mine.view_as(buffer))
 
 
 def average_statistics(module: nn.Module, world: World) -> Tensor:
-    """Set the running statistics of norms that train to their mean over ranks; all ranks call it.
+    """Set the running statistics of norms in training mode to their mean over ranks; all ranks call it.
 
     Returns:
-        [W, n] what they were, rank by rank, so that a rank can go on with its own.
+        [W, n] the statistics of each rank before, so that a rank can restore its own.
     """
     mine = statistics(module)
     if world.size == 1 or not len(mine):
@@ -74,10 +74,10 @@ def average_statistics(module: nn.Module, world: World) -> Tensor:
 
 
 def refuse_synced(module: nn.Module, world: World) -> None:
-    """SyncBatchNorm waits for the other ranks in every chunk, and ranks may have unequal numbers of chunks.
+    """Refuse SyncBatchNorm: it waits for all ranks in every chunk, and ranks may have different numbers of chunks.
 
     Raises:
-        InputError: there is one, and more than one rank.
+        InputError: the module has a SyncBatchNorm, and there is more than one rank.
     """
     if world.size > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in module.modules()):
         raise InputError(

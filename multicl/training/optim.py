@@ -1,4 +1,4 @@
-"""Optimiser, parameter groups, the learning-rate schedule and the norm of gradients."""
+"""Optimiser, parameter groups, learning-rate schedule and gradient clipping."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 HIGH = 3e-4
-"""Of AdamW's rates for trained weights: MiniLM on 1,200 pairs knew less after 24 steps at 1e-3 than before."""
+"""Above this AdamW rate, pretrained weights get a warning: MiniLM got worse in 24 steps at 1e-3 on 1,200 pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """How parameters move."""
+    """How parameters are updated."""
 
     name: Literal["adamw", "sgd", "lars"] = "adamw"
     """"lars": SimCLR's for batches of thousands, with a learning rate of 0.3 B / 256 (arXiv:2002.05709, section 2)."""
@@ -38,13 +38,13 @@ class Optim:
     beta2: float = 0.98
     """AdamW's second beta."""
     warmup: float = 0.05
-    """Below 1: the share of the steps in which the rate rises linearly from 0; 1 or more: that many steps."""
+    """Steps in which the learning rate rises linearly from 0: below 1, a fraction of all steps; else their number."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """The rate after the warmup: down to 0 along half a cosine or a line (transformers' default), or as it is."""
+    """The rate after warmup: down to 0 along half a cosine, or along a line (transformers' default), or constant."""
     clip: float | None = 1.0
-    """Largest norm of the gradient; None: any."""
+    """Gradients of a larger norm are scaled down to this norm; None: no clipping."""
     tower_lr: dict[str, float] = field(default_factory=dict)
-    """Tower, or a node that has it -> factor of the learning rate of its encoder; 0 freezes it."""
+    """Tower, or a node that uses it -> factor of the learning rate for its encoder; 0 freezes it."""
 
     def __post_init__(self) -> None:
         check_settings(self, "optim.")
@@ -63,15 +63,16 @@ class Optim:
 
 
 def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = False) -> torch.optim.Optimizer:
-    """Groups by (tower, decayed or not); each group keeps its rate's factor as `factor`. Towers of factor 0 are frozen.
+    """Make the optimiser, with a group for each (rate factor, weight decay or none). Towers of factor 0 are frozen.
 
     Args:
-        lr: what groups' factors are of. scaled: a gradient scaler will step it; a fused optimiser would leave steps out
-            without Accelerate's knowledge.
+        lr: base learning rate; a group's is `lr` times the group's `factor`.
+        scaled: whether a gradient scaler will step it. A fused optimiser would then skip steps without Accelerate
+            noticing, so none is used.
 
     Raises:
-        InputError: `tower_lr` names no tower, or gives one two factors; no parameter is left to train; one that trains
-            has 16 bits.
+        InputError: `tower_lr` names an unknown tower, or gives one tower two factors; no parameter is left to train; a
+            trained parameter has 16 bits.
     """
     factors = _by_tower(towers, settings.tower_lr)
     for tower, factor in factors.items():
@@ -106,7 +107,7 @@ def build_optimizer(towers: Towers, settings: Optim, lr: float, scaled: bool = F
 
 
 def too_fast(towers: Towers, settings: Optim, lr: float) -> list[str]:
-    """A line for each encoder whose trained weights AdamW would move further than they bear."""
+    """A warning for each pretrained encoder whose AdamW learning rate is likely to ruin its weights."""
     rates = {tower: lr * factor for tower, factor in _by_tower(towers, settings.tower_lr).items()}
     tuned = {towers.towers[node] for node, modality in towers.modalities.items() if getattr(modality, "tuned", False)}
     return [
@@ -121,9 +122,9 @@ def too_fast(towers: Towers, settings: Optim, lr: float) -> list[str]:
 
 
 def frozen_again(towers: Towers, trained: Iterable[nn.Parameter]) -> str | None:
-    """Freeze what wants a gradient and is not `trained`; a line that says so, where there is any.
+    """Freeze parameters that require a gradient but are not in `trained`; a message for the user if there are any.
 
-    The optimiser does not know it: it would get gradients that nobody takes, and on one rank alone.
+    The optimiser does not have them: their gradients would not be used, and not be reduced over ranks.
     """
     known = set(trained)
     new = [name for name, p in towers.named_parameters() if p.requires_grad and p not in known]
@@ -139,7 +140,7 @@ def frozen_again(towers: Towers, trained: Iterable[nn.Parameter]) -> str | None:
 
 
 def _by_tower(towers: Towers, given: Mapping[str, float]) -> dict[str, float]:
-    """Names of towers, or of nodes, whose towers may have been given other names since -> factors of towers."""
+    """Factors by tower, from factors by tower or node name; a tower may have been renamed since it was configured."""
     of = {node: tower_of(node, modality) for node, modality in towers.modalities.items()}
     of |= {tower: tower for tower in towers.encoders}
     if unknown := set(given) - set(of):
@@ -153,12 +154,12 @@ def _by_tower(towers: Towers, given: Mapping[str, float]) -> dict[str, float]:
 
 
 def warmup_steps(settings: Optim, steps: int) -> float:
-    """In how many of `steps` the rate rises; not rounded."""
+    """Number of warmup steps out of `steps`, not rounded."""
     return settings.warmup * steps if settings.warmup < 1 else settings.warmup
 
 
 def lr_factor(settings: Optim, step: int, steps: int) -> float:
-    """Factor of the learning rate, in [0, 1], at 0-based `step` of `steps`: a linear warm-up, then the schedule's."""
+    """Factor of the learning rate, in [0, 1], at 0-based `step` of `steps`: linear warmup, then the schedule."""
     warmup = warmup_steps(settings, steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -172,13 +173,13 @@ def lr_factor(settings: Optim, step: int, steps: int) -> float:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set every group's rate to `lr` times its factor."""
+    """Set every group's learning rate to `lr` times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
 
 
 def clip(accelerator: Accelerator, trained: Sequence[nn.Parameter], settings: Optim, wanted: bool) -> Tensor | None:
-    """The gradient's norm before it is clipped, if it is to be; None where neither `clip` nor the caller wants it."""
+    """Clip gradients, if set, and return their norm before clipping; None if neither `clip` nor `wanted` needs it."""
     if settings.clip is None and not wanted:
         return None
     accelerator.unscale_gradients()

@@ -1,7 +1,7 @@
-"""A queue of keys from the last batches, more negatives than a batch has (MoCo, arXiv:1911.05722, section 3.2).
+"""A queue of keys from the last batches: more negatives than a batch has (MoCo, arXiv:1911.05722, section 3.2).
 
-The same on every rank. It starts empty and gives what it holds, so that nothing random is ever taken for data. Plain
-tensors, outside of any module's buffers: nobody broadcasts, averages or casts them.
+It is the same on every rank. It starts empty and returns only what was pushed, so no random vector is ever taken for
+data. It is kept in plain tensors rather than module buffers, so that nothing broadcasts, averages or casts it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Queue:
         size: 1 or more. dim: D, width of a key.
 
     Raises:
-        InputError: a size below 1.
+        InputError: `size` is below 1.
     """
 
     def __init__(self, size: int, dim: int, device: torch.device | str = "cpu") -> None:
@@ -36,16 +36,16 @@ class Queue:
         return self.filled
 
     def keys(self) -> Extra:
-        """What it holds, [filled, D]; views of memory that `push` writes over."""
+        """The keys held, [filled, D]; views of memory that `push` overwrites in place."""
         held = slice(0, self.filled)
         return Extra(self.z[held], self.row[held], self.id[held])
 
     @torch.no_grad()
     def push(self, keys: Embedded) -> None:
-        """Put any number of keys in, [B, D], in place of the oldest; of more than `size`, the last.
+        """Overwrite the oldest keys with these, [B, D]; of more than `size`, the last ones are kept.
 
         Raises:
-            InputError: keys of another width.
+            InputError: the keys have another width.
         """
         size = len(self.z)
         if keys.z.shape[1:] != self.z.shape[1:]:
@@ -61,13 +61,13 @@ class Queue:
         self.filled = min(size, self.filled + count)
 
     def state(self) -> dict[str, Tensor]:
-        """All that it is, for a checkpoint."""
+        """The complete state, for a checkpoint."""
         return {"z": self.z, "row": self.row, "id": self.id, "pointer": torch.tensor([self.at, self.filled])}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Become what `state` gave; KeyError or RuntimeError where that was of another kind or size."""
+        """Restore what `state` returned; KeyError or RuntimeError if it came from another kind or size of queue."""
         for mine, name in ((self.z, "z"), (self.row, "row"), (self.id, "id")):
-            if mine.shape != state[name].shape:  # `copy_` would repeat one row
+            if mine.shape != state[name].shape:  # `copy_` would broadcast a single row
                 raise RuntimeError(f"a queue's {name} is {list(mine.shape)}, not {list(state[name].shape)}")
             mine.copy_(state[name])
         self.at, self.filled = state["pointer"].tolist()

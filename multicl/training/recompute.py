@@ -1,6 +1,6 @@
-"""Gradient checkpointing (arXiv:1604.06174): of each layer an encoder keeps the input, and computes the rest again.
+"""Gradient checkpointing (arXiv:1604.06174): an encoder keeps only each layer's input and recomputes the rest.
 
-An encoder that can has a method `set_grad_checkpointing`, by timm's name for it; so may a module of the user's own.
+An encoder that supports it has a method `set_grad_checkpointing`, as in timm; a user's own module may have one too.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from multicl.types import InputError
 
 
 def recompute_layers(towers: Towers, tell: Callable[[str], None]) -> None:
-    """Turn it on in every encoder that can, for training; `tell` which ones cannot, and keep all.
+    """Turn on gradient checkpointing in every encoder that supports it; `tell` the user which ones do not.
 
     Raises:
-        InputError: none of them can; or one has a spectral norm, whose vectors move with every pass, and from which
-            layers computed again would get another gradient.
+        InputError: no encoder supports it; or one has a spectral norm, whose vectors change with every forward pass, so
+            that recomputed layers would get a different gradient.
     """
     unable = [tower for tower, encoder in towers.encoders.items() if not any(map(_turned_on, encoder.modules()))]
     if len(unable) == len(towers.encoders):
@@ -40,17 +40,17 @@ def recompute_layers(towers: Towers, tell: Callable[[str], None]) -> None:
 
 
 def _turned_on(part: Any) -> bool:
-    """In a part of an encoder."""
+    """Turn it on in a part of an encoder; whether that worked."""
     if not hasattr(part, "set_grad_checkpointing"):
         return False
     try:
         part.set_grad_checkpointing(True)
-    except (ValueError, AssertionError):  # transformers' and timm's way to say that this architecture cannot
+    except (ValueError, AssertionError):  # raised by transformers and timm if the architecture does not support it
         return False
     return True
 
 
 def _spectral(part: Any) -> bool:
-    """By torch's parametrisation, or by its older hook."""
+    """Whether it has a spectral norm, as torch's parametrisation or as its older hook."""
     hooks = part._forward_pre_hooks.values()
     return isinstance(part, _SpectralNorm) or any(isinstance(hook, SpectralNorm) for hook in hooks)

@@ -1,9 +1,9 @@
-"""The two passes over a step's chunks: embed all of them without gradients, then replay each to send its gradient home.
+"""The two passes over a step's chunks: embed all without gradients, then replay each to backpropagate its gradient.
 
-A chunk's draws come from a seed of its own, so that both passes drop the same units and neither keeps a random state;
-other state that a pass moves, such as spectral norm's vectors, is kept (`states`). The encoders' memory is that of one
-chunk, whatever the batch (GradCache, arXiv:2101.06983). The chunk that is embedded last keeps its graph, which is not
-yet in the way of another, and is spared the replay.
+A chunk draws from a seed of its own, so both passes use the same dropout masks and no random state has to be stored.
+Other state that a forward pass changes, such as spectral norm's vectors, is saved (`states`). The encoders need memory
+for one chunk only, whatever the batch size (GradCache, arXiv:2101.06983). The chunk that is embedded last keeps its
+graph, since no other graph is in memory at that point, and needs no replay.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from multicl.training.states import set_states, states, states_kept
 Gradients = Mapping[tuple[View, str | None], Tensor]
 """(view, space) -> [B, D] float32: the loss's gradient with respect to the view's embeddings."""
 NoSync = Callable[[], AbstractContextManager[None]]
-"""Within it, DDP adds up gradients and reduces nothing."""
+"""Returns a context in which DDP accumulates gradients without reducing them."""
 
 
 @dataclass(frozen=True)
 class Rest:
-    """What goes home beside the views, once a step."""
+    """What the surrogate includes besides the views, once a step."""
 
     own: list[tuple[nn.Parameter, Tensor]]
     """The objectives' parameters with the loss's gradients."""
     reached: Sequence[nn.Parameter]
-    """One or more, so that there is a way back where a rank has no rows. Where DDP waits for them all that train:
-    reached, they count as done, and no tensor of zeros is made for each."""
+    """Parameters to connect to the graph: at least one, so that a rank without rows can run backward. Under DDP, all
+    that train: DDP then marks them as ready, and no zero gradients have to be allocated for that."""
 
 
 @torch.no_grad()
 def embed(towers: Towers, looks: Sequence[Look], chunks: Sequence[Chunk], replayed: bool = True) -> Embeddings:
-    """Every look's views, chunk by chunk; rows stay in the order of their batch.
+    """Embed every look's views, chunk by chunk; rows stay in batch order.
 
-    What a frozen encoder gives is kept too (space None), where chunks are to be `replayed`: it is not computed again.
-    So are the first of the views that trained ones see, and the graph of the last chunk that trains.
+    If chunks will be `replayed`, three things are kept for it: the features of frozen encoders (space None), the input
+    views of trained encoders up to `KEPT` bytes, and the graph of the last chunk that trains.
 
     Args:
-        towers: not wrapped; their `forward` autocasts where Accelerate made it so.
+        towers: not wrapped; their `forward` autocasts if Accelerate prepared it so.
     """
     embedded: Embeddings = {
         (reader.view, space): torch.zeros(0, towers.dim(reader.view.node, space), device=towers.device)
         for look in looks
-        if not len(look)  # and there is no chunk of it
+        if not len(look)  # such a look has no chunks
         for reader in look.readers
         for space in (_kept(towers, reader) if replayed else reader.spaces)
     }
@@ -91,10 +91,11 @@ def replay(
     backward: Callable[[Tensor], None],
     no_sync: NoSync,
 ) -> None:
-    """Compute each chunk again, with gradients, and add what it sends home to the parameters' `.grad`.
+    """Compute each chunk again, with gradients, and accumulate its contribution in the parameters' `.grad`.
 
-    The one that has kept its graph comes first, and gives it up. DDP reduces once, with the last chunk. `rest` goes
-    with it and reaches every parameter that trains, so that DDP waits for none whose chunks came earlier or not at all.
+    The chunk that kept its graph comes first, and frees it. DDP reduces once, in the backward of the last chunk. That
+    one includes `rest`, which connects every trained parameter, so that DDP does not wait for parameters whose chunks
+    came earlier or not at all.
     """
     todo = []
     for chunk in _trained(towers, chunks):
@@ -109,7 +110,7 @@ def replay(
         for chunk in todo:
             with no_sync(), rows_alone(towers):
                 backward(surrogate(wrapped(_again(towers, chunk, embedded)), grads, chunk.rows_on(towers.device)))
-        if last is None:  # this rank has nothing to send, but is waited for
+        if last is None:  # this rank has nothing to contribute, but the others wait for its reduction
             backward(surrogate(wrapped([]), grads, rest=rest))
         else:
             backward(surrogate(wrapped(_again(towers, last, embedded)), grads, last.rows_on(towers.device), rest))
@@ -117,11 +118,11 @@ def replay(
 
 @contextmanager
 def rows_alone(towers: Towers) -> Iterator[None]:
-    """Within it, a table of embeddings on a CPU adds to its `.grad` the rows that a chunk looked up, and no others.
+    """Within it, an embedding table on a CPU adds only the rows that a chunk looked up to its `.grad`.
 
-    Else every chunk would make a gradient of the whole table, and add that: of 65,536 words for 64 short texts. Tables
-    without a `.grad` make their first in full, so that DDP and optimisers never meet a sparse one. Where something is
-    compiled all is left as it was compiled.
+    Otherwise every chunk would allocate and add a gradient of the whole table: 65,536 words for 64 short texts. A table
+    without a `.grad` gets a dense one first, so DDP and optimisers never see a sparse gradient. Nothing is changed if
+    any part is compiled.
     """
     parts = list(towers.modules()) if towers.device.type == "cpu" else []
     compiled = any(part._compiled_call_impl is not None or "_orig_mod" in part._modules for part in parts)
@@ -138,14 +139,14 @@ def rows_alone(towers: Towers) -> Iterator[None]:
 def _grown(table: nn.Embedding | nn.EmbeddingBag) -> bool:
     grad = table.weight.grad
     dense = grad is not None and grad.layout is torch.strided
-    unable = table.scale_grad_by_freq or getattr(table, "mode", "") == "max"  # torch has no sparse gradient of these
+    unable = table.scale_grad_by_freq or getattr(table, "mode", "") == "max"  # no sparse gradient in torch
     return dense and not (table.sparse or unable)
 
 
 def surrogate(
     embedded: Embeddings, grads: Gradients, rows: slice | Tensor = slice(None), rest: Rest | None = None
 ) -> Tensor:
-    """A number whose gradient with respect to the views' rows is the loss's; it needs no other rows."""
+    """A scalar whose gradient with respect to these rows equals the loss's; no other rows are needed for it."""
     pulls = [(z, grads[key][rows]) for key, z in embedded.items()] + (rest.own if rest else [])
     pulled: Tensor = _Pulled.apply(  # type: ignore[no-untyped-call]
         [grad for _, grad in pulls], *(x for x, _ in pulls), *(rest.reached if rest else ())
@@ -154,9 +155,10 @@ def surrogate(
 
 
 class _Pulled(torch.autograd.Function):
-    """sum <x, dL/dx>, whose gradient is dL/dx and whose value nobody asks: it is 0. What comes behind is but reached.
+    """sum <x, dL/dx>, as a function whose gradient is dL/dx. Its value is not needed and is 0. Inputs beyond `grads`
+    are only connected to the graph.
 
-    Written out, products and sums would be launched that a GPU is held up by.
+    Written out as products and sums, it would launch kernels for nothing.
     """
 
     @staticmethod
@@ -176,7 +178,7 @@ def _kept(towers: Towers, request: Request) -> tuple[str | None, ...]:
 
 
 def _trained(towers: Towers, chunks: Sequence[Chunk]) -> list[Chunk]:
-    """The chunks that have a gradient to send."""
+    """The chunks that contribute a gradient."""
     return [chunk for chunk in chunks if any(_trains(towers, reader) for reader in chunk.look.readers)]
 
 
@@ -185,9 +187,9 @@ def _trains(towers: Towers, request: Request) -> bool:
 
 
 def _again(towers: Towers, chunk: Chunk, embedded: Embeddings) -> list[Request]:
-    """What of a chunk has gradients: from its rows, or from the features that a frozen encoder has given.
+    """The requests of a chunk that have gradients: on its rows or, for a frozen encoder, on its stored features.
 
-    The towers' state is made that from which it was embedded.
+    Restores the towers' state from before the chunk was embedded.
     """
     set_states(towers, chunk.states)
     again: list[Request] = []

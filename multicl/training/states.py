@@ -1,8 +1,8 @@
-"""What moves in a forward pass beside norms' statistics: spectral norm's vectors, averages that a codebook keeps.
+"""State that a forward pass changes besides norms' statistics: spectral norm's vectors, a codebook's moving averages.
 
-It may decide what the pass gives. So a chunk is computed again from the state from which it was embedded, and what its
-replay moves is taken back: as with norms, all of it moves once a chunk. What a module keeps elsewhere than in buffers
-is not known here. Whole tables of integers, such as GPT-2's masks of 12 MB, do not move and are not copied.
+It may influence the output. So a chunk is replayed from the state in which it was embedded, and the replay's changes
+are undone: as with norms, state changes once per chunk. Only buffers are covered, not what a module keeps elsewhere.
+Integer tables, such as GPT-2's masks of 12 MB, are taken to be constant and are not copied.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch.nn.modules.batchnorm import _NormBase
 
 
 def states(module: nn.Module) -> list[Tensor]:
-    """Copies of the buffers, numbers or counters, of parts that train and are no norms."""
+    """Copies of the floating-point and scalar buffers of submodules in training mode that are not norms."""
     return [buffer.clone() for buffer in _buffers(module)]
 
 
 @torch.no_grad()
 def set_states(module: nn.Module, values: Sequence[Tensor]) -> None:
-    """Put them where `states` took them."""
+    """Write `values` back to where `states` copied them from."""
     for buffer, value in zip(_buffers(module), values, strict=True):
         buffer.copy_(value)
 
 
 @contextmanager
 def states_kept(module: nn.Module) -> Iterator[None]:
-    """They are afterwards what they were before."""
+    """Restore these buffers on exit."""
     before = states(module)
     try:
         yield

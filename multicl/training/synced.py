@@ -1,4 +1,4 @@
-"""BatchNorm over the rows of all processes: the statistics of one process with the whole batch, and its gradients."""
+"""BatchNorm over the rows of all processes: statistics and gradients equal those of one process with all rows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PLAIN = (BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """What `nn.SyncBatchNorm`, which is for GPUs alone, does there, on CPUs."""
+    """`nn.SyncBatchNorm`, which runs on GPUs only, for CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, ...] of any number of rows, the same C on every rank; each of them calls it, in the same order."""
+        """Normalise [B, C, ...]; B may differ between ranks and be 0. All ranks must call it, in the same order."""
         if not self.training:
             out: Tensor = super().forward(x)
             return out
@@ -31,7 +31,7 @@ class SyncedBatchNorm(_BatchNorm):
         dims = [d for d in range(x.ndim) if d != 1]
         if len(x):
             var, mean = torch.var_mean(wide, dims, correction=0)
-        else:  # nothing to give, but the others' gradients are waited for, as theirs wait for this rank's
+        else:  # no rows, but this rank must take part in the collectives of forward and backward
             var = mean = wide.sum(dims)
         count = mean.new_tensor([x.numel() / x.shape[1]])
         every = World.current().gather(torch.cat([mean, var, count])[None])  # [W, 2 C + 1]
@@ -48,7 +48,7 @@ class SyncedBatchNorm(_BatchNorm):
         return (out if self.bias is None else out + self.bias.view(shape)).to(x.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any from two dimensions on will do."""
+        """Accept any input of two dimensions or more."""
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, var: Tensor) -> None:
@@ -62,13 +62,13 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 def synchronise(module: nn.Module, gpu: bool = False) -> None:
-    """Put a synchronised norm in the place of every batch norm, with its parameters and statistics.
+    """Replace every batch norm by a synchronised one with the same parameters and statistics, in place.
 
     Args:
-        gpu: torch's own, which computes on nothing else, and is the faster.
+        gpu: use torch's SyncBatchNorm, which is faster but runs on GPUs only.
 
     Raises:
-        InputError: one is of a class of its own, which may do more than normalise (timm's have activations).
+        InputError: a norm is of another class, which may do more than normalise (timm's include activations).
     """
     for name, norm in list(module.named_children()):
         if type(norm) not in PLAIN:
@@ -87,10 +87,10 @@ def synchronise(module: nn.Module, gpu: bool = False) -> None:
 
 
 def refuse_absent(looks: Sequence[Look], world: World) -> None:
-    """The other ranks' norms would wait for ever for a rank that has no rows to embed.
+    """Refuse a batch in which a rank has no rows of a view: the other ranks' norms would wait for it for ever.
 
     Raises:
-        InputError: on every rank, where any has none of a view.
+        InputError: on every rank, if any rank has no rows of a view.
     """
     absent = [look.readers[0].view.node for look in looks if look.batch is None]
     if any(world.agree(bool(absent))):

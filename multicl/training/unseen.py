@@ -1,4 +1,4 @@
-"""Pairs and targets of which no row comes: a run that learns nothing must not end as if it had."""
+"""Detects pairs and targets that never get a row, so that a run that learns nothing does not end as if it had."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from multicl.pairs import Pair
 from multicl.types import InputError
 
 STEPS = 100
-"""After so many, or an epoch, it is judged."""
+"""The check is made after this many steps, or after an epoch if that is shorter."""
 
 
 class Unseen:
-    """The terms that no row of any rank has had yet.
+    """Keeps track of the terms that have had no row yet.
 
     Args:
-        sources: node -> key of its source in a slice. steps: those that are looked at; the same on every rank.
+        sources: node -> key of its source in a slice. steps: number of steps to watch; the same on every rank.
     """
 
     def __init__(self, terms: Sequence[Term], sources: Mapping[str, str], steps: int, world: World) -> None:
@@ -28,10 +28,10 @@ class Unseen:
         self.left, self.done = list(terms), 0
 
     def look(self, part: Slice) -> str | None:
-        """One more step's rows; what there is to say after the last of them, on every rank.
+        """Take in one step's rows; after the last step watched, a warning about terms without rows, on every rank.
 
         Raises:
-            InputError: no term has had a row.
+            InputError: no term has had a row on any rank.
         """
         if self.done >= self.steps:
             return None
