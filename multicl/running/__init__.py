@@ -1,1 +1,1 @@
-"""What surrounds the loop: a run's folder, checkpoints, log, trackers, progress, validation, warnings."""
+"""What surrounds the training loop: a run's folder, checkpoints, log, trackers, progress, validation, warnings."""

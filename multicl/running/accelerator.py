@@ -1,4 +1,4 @@
-"""The Accelerator that a run trains under: what this trainer needs of it, and what it has no place for."""
+"""Sets up the Accelerator that a run trains under, and refuses what the trainer does not support."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ NO_FLOAT64 = "Apple's GPUs know no float64, in which views are drawn and sums ar
 
 
 def accelerator_of(train: Train, run: Path | None) -> Accelerator:
-    """Of the launcher's processes and devices.
+    """The Accelerator for the launcher's processes and devices.
 
     Args:
-        run: where trackers write; None: nowhere.
+        run: folder where trackers write; None: nowhere.
 
     Raises:
-        InputError: the launcher asks for sharded towers, or a tracker cannot be had.
+        InputError: the launcher asks for sharded towers, or a tracker is not available.
     """
-    # Accelerate keeps the first precision of a process; a second Trainer, in a notebook say, may want another.
+    # Accelerate keeps a process's first precision; a second Trainer, as in a notebook, may use another.
     AcceleratorState._reset_state()
     _refuse_sharding()
     meet()
@@ -50,10 +50,10 @@ def accelerator_of(train: Train, run: Path | None) -> Accelerator:
 
 
 def meet() -> None:
-    """The launcher's processes find each other, if they have not yet; whoever needs them first calls it.
+    """Initialise the process group of the launcher's processes, unless that is done; call it before using the group.
 
-    Accelerate takes several processes on CPUs only where it is told: each that torchrun starts on a machine without a
-    GPU would think that it is alone, and train the whole run into the same folder. And it would take an Apple GPU.
+    By default, Accelerate does not run several processes on CPUs: under torchrun without a GPU, each process would
+    think it is alone and train the whole run into the same folder. It would also choose an Apple GPU.
     """
     if PartialState._shared_state:
         return
@@ -63,11 +63,11 @@ def meet() -> None:
         PartialState._reset_state()
         PartialState(cpu=True, timeout=WAIT)
     if not torch.cuda.is_available():
-        atexit.register(part)  # NCCL might wait for a process that failed: there `launch` says when all is done
+        atexit.register(part)  # not under NCCL, which might wait for a failed process: there `launch` calls it
 
 
 def _refuse_sharding() -> None:
-    """What cuts the towers themselves over processes has no place for the surrogate's one reduction."""
+    """Refuse launchers that shard the towers: the surrogate loss needs DDP's single reduction."""
     for name in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
         if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
             raise InputError(

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: everything a resumed run needs, without a pickle.
+"""Checkpoints of a run: everything that a resumed run needs, without pickle.
 
 A checkpoint is a folder `step-N` with `state.safetensors` (weights, optimiser) and `state.json` (step, scalars). It is
-written beside and renamed, so that a folder of that name is always whole. Randomness and the order of the rows are
-functions of the step: they have no state to keep.
+written under another name and then renamed, so that a folder `step-N` is always complete. Random numbers and the order
+of the rows are functions of the step, so they have no state to save.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORMAT = 2
 
 
 class Damaged(InputError):
-    """A checkpoint that is not whole, or is none; an earlier one may be."""
+    """A checkpoint is incomplete or damaged, or is not a checkpoint; an earlier one may be intact."""
 
 
 def save_checkpoint(
@@ -44,11 +44,11 @@ def save_checkpoint(
     """Write `folder/step-N` and remove all but the last `keep`.
 
     Args:
-        extra: more to keep, as JSON. kept: more tensors (momentum towers, queues).
+        extra: further JSON values to save. kept: further tensors (momentum towers, queues).
         best: a step whose checkpoint is never removed.
 
     Raises:
-        InputError: it cannot be written, as where the disk is full; earlier checkpoints are as they were.
+        InputError: it cannot be written, e.g. because the disk is full; earlier checkpoints are left untouched.
     """
     final, beside = folder / f"step-{step}", folder / f".step-{step}"
     tensors, scalars = _optimizer_state(towers, optimizer)
@@ -81,24 +81,25 @@ def save_checkpoint(
 
 
 def _remove_old(folder: Path, step: int, keep: int, best: int | None) -> None:
-    """All but the last ones up to this step; those beyond it are damaged, or the run would have gone on from there."""
+    """Remove all but the best and the last `keep` up to this step. Later ones are damaged, or the run would have
+    resumed from them."""
     numbers = [number for number, _ in _numbered(folder)]
     stay = {*[number for number in numbers if number <= step][-keep:], best}
     for number in numbers:
         if number not in stay:
-            hidden = folder / f".step-{number}"  # half removed, it would look damaged
+            hidden = folder / f".step-{number}"  # left half removed, it would look damaged
             (folder / f"step-{number}").rename(hidden)
             shutil.rmtree(hidden, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a run left that was killed while it wrote or removed a checkpoint."""
+    """Remove what is left of checkpoints if a run was killed while it wrote or removed one."""
     for torn in folder.glob(".step-*"):
         shutil.rmtree(torn, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """The checkpoints of a run that can be read, oldest first; a damaged one is named on stderr and passed over."""
+    """The readable checkpoints of a run, oldest first; damaged ones are named on stderr and skipped."""
     whole = []
     for step, path in _numbered(folder):
         try:
@@ -111,13 +112,13 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def load_checkpoint(path: Path, towers: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a checkpoint's state into towers and optimiser, in place; neither is touched where it does not fit.
+    """Load a checkpoint into towers and optimiser, in place; if it does not fit, neither is changed.
 
     Returns:
-        What `state.json` holds, `step` among it, and under "kept" the tensors that were given as `kept`.
+        The contents of `state.json`, including `step`, and under "kept" the tensors that were saved as `kept`.
 
     Raises:
-        Damaged: it is not whole, or holds something else than a checkpoint.
+        Damaged: it is incomplete or damaged, or is not a checkpoint.
         InputError: it belongs to another architecture or optimiser.
     """
     state, tensors = read_state(path), _read_tensors(path)
@@ -134,7 +135,7 @@ def load_checkpoint(path: Path, towers: nn.Module, optimizer: torch.optim.Optimi
 
 
 def check_fits(path: Path, towers: nn.Module) -> None:
-    """Compare the shapes of a whole checkpoint's weights with those of towers.
+    """Compare the shapes of the weights in an intact checkpoint with those of the towers.
 
     Raises:
         InputError: it belongs to another architecture.
@@ -152,10 +153,10 @@ def check_fits(path: Path, towers: nn.Module) -> None:
 
 
 def load_weights(path: Path, towers: nn.Module) -> None:
-    """Put a checkpoint's weights alone into the towers.
+    """Load only the weights of a checkpoint into the towers, in place.
 
     Raises:
-        Damaged: it is not whole.
+        Damaged: it is incomplete or damaged.
     """
     read_state(path)
     towers.load_state_dict(_weights(_read_tensors(path)))
@@ -167,7 +168,7 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What a checkpoint's state.json holds.
+    """The contents of a checkpoint's state.json.
 
     Raises:
         Damaged: it cannot be read, or is of another format.
@@ -206,12 +207,12 @@ def _weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _copy(t: Tensor) -> Tensor:
-    """On the CPU, with memory of its own: safetensors refuses tensors that share it."""
+    """A contiguous copy on the CPU; safetensors refuses tensors that share memory."""
     return t.detach().to("cpu", copy=True).contiguous()
 
 
 def _optimizer_state(towers: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State by the parameters' names; scalars apart."""
+    """The optimiser's state by parameter name: (tensors, scalars)."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
     for name, p in towers.named_parameters():

@@ -1,4 +1,4 @@
-"""Whether a run that is resumed has nothing left to do, and whether a run has the figures of its last step."""
+"""Whether a resumed run has nothing left to do, and whether a run has the figures of its last step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 
 def finished_run(trainer: Trainer) -> Path | None:
-    """The folder of a resumed run that has done its last step, or whose patience is at its end, and saved all.
+    """The folder of a resumed run if it has nothing left to do; None otherwise.
+
+    That is, it has taken its last step or its patience has run out, and all is saved.
 
     Raises:
-        InputError: it has trained for longer, or its model is not what these settings would train: the untrained
-            figures would be another model's.
+        InputError: it has trained for more steps than asked for, or these settings give another model or seed, so that
+            the untrained figures would belong to another model.
     """
     run = trainer.run
     if run is None or not trainer.lifecycle.resume or (result := _result(run)) is None:
@@ -30,7 +32,7 @@ def finished_run(trainer: Trainer) -> Path | None:
     if step > trainer.total:
         raise InputError(f"the run {run} has trained for {step} steps already, more than the {trainer.total} asked for")
     if step != result.get("steps"):
-        return None  # it is of fewer steps, and the run that went on from there was killed before its model was saved
+        return None  # the result is of an earlier end; the run was extended, then killed before it saved its model
     if not whole:
         return None
     path, state = whole[-1][1], read_state(whole[-1][1])
@@ -38,7 +40,7 @@ def finished_run(trainer: Trainer) -> Path | None:
         if read_status(run).get("state") != "finished":
             return None
         told = trainer.validation.restore(state)
-        if not trainer.validation.over:  # by the patience that is given now
+        if not trainer.validation.over:  # under the current setting of patience
             return None
         for line in told:
             trainer.accelerator.print(line)
@@ -52,9 +54,9 @@ def finished_run(trainer: Trainer) -> Path | None:
 
 
 def lacks_figures(run: Path) -> str | None:
-    """Why a run, or a folder of several seeds, has no figures, and what brings them; None where it has.
+    """Why a run, or a folder of several seeds, has no figures, and how to get them; None if it has them.
 
-    A run that went on for longer, and was killed in its last evaluation, still has those of its first end.
+    A run that was extended and then killed in its last evaluation has figures, but only those of its earlier end.
     """
     way_out = f"finish it with --run {quote(str(run))} --resume auto"
     if (result := _result(run)) is None:
@@ -67,7 +69,7 @@ def lacks_figures(run: Path) -> str | None:
 
 
 def _result(run: Path) -> dict[str, Any] | None:
-    """What result.json says; None where there is none that can be read."""
+    """The contents of result.json; None if it is missing or unreadable."""
     try:
         result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

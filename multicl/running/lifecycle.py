@@ -1,11 +1,11 @@
-"""A run's folder from its first step to its last: claimed, saved, restored, and status.json, which says how it stands.
+"""A run's folder from first step to last: claiming, saving, restoring, and status.json, which holds the run's state.
 
     {"state": "running", "step": 500, "total": 1000, "reason": null, "best_step": 400, "seconds": 81.3}
 
-`state` is running, stopped (a signal asked for it), finished (of a recipe: its figures are there, too), or failed;
-`reason` says why. `step` is that of the last checkpoint, from which --resume auto goes on; metrics.jsonl may know more.
-`seconds` are of all parts of a run that was broken off and resumed, as far as checkpoints know them. A run that was
-killed still says "running".
+`state` is running, stopped (by a signal), finished (for a recipe: its figures exist as well), or failed; `reason` says
+why. `step` is that of the last checkpoint, from which --resume auto continues; metrics.jsonl may be further. `seconds`
+is the time over all parts of an interrupted and resumed run, up to each part's last checkpoint. A run that was killed
+still says "running".
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ STATUS = "status.json"
 
 
 class Lifecycle:
-    """Where a run is kept, if anywhere.
+    """Manages the folder of a run, if it has one.
 
     Args:
-        folder: of the run, made where it is not there; None: nothing is kept.
-        resume: go on from the folder's last whole checkpoint, if there is one.
+        folder: of the run, created if missing; None: nothing is saved.
+        resume: continue from the folder's last intact checkpoint, if there is one.
 
     Raises:
-        InputError: the folder holds something, and is not resumed; or it cannot be made.
+        InputError: the folder is not empty and `resume` is False, or it cannot be created.
     """
 
     def __init__(self, folder: Path | None, resume: bool, train: Train, accelerator: Accelerator) -> None:
         self.folder, self.resume, self.train, self.accelerator = folder, resume, train, accelerator
         self.signals = Signals()
         self.figures_follow = False
-        """Whether a trained run is measured before it is finished: see `measuring`."""
+        """Whether an evaluation must follow training before the run counts as finished: see `measuring`."""
         self.step = 0
         self.best_step: int | None = None
         self._began, self._before = time.perf_counter(), 0.0
@@ -67,14 +67,14 @@ class Lifecycle:
             accelerator.wait_for_everyone()
             folder.mkdir(parents=True, exist_ok=True)
             with self.alone():
-                pass  # told now, not after the untrained model is measured
+                pass  # raises now rather than after the untrained model is measured
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Within it, no other run trains in the folder.
+        """Within it, no other run can train in the folder.
 
         Raises:
-            InputError: one does; on the first process, whose launcher ends the others.
+            InputError: another run trains there; raised on the main process, whose launcher ends the others.
         """
         if self.folder is None or not self.accelerator.is_main_process:
             yield
@@ -84,17 +84,17 @@ class Lifecycle:
 
     @property
     def seconds(self) -> float:
-        """That the run has taken, with its parts before it was resumed."""
+        """Time that the run has taken, including its parts before it was resumed."""
         return self._before + time.perf_counter() - self._began
 
     @contextmanager
     def under_way(self, total: int) -> Iterator[Signals]:
-        """While a run trains: status.json says so, and at the end how it ended; signals ask it to stop.
+        """Wraps training: status.json says "running", and at the end how it ended; signals ask the run to stop.
 
-        Without a folder there is nothing to save, and signals do what they always do.
+        Without a folder there is nothing to save, and signals act as usual.
 
         Raises:
-            InputError: the disk is full, or cannot be written, or the folder has vanished.
+            InputError: the disk is full or not writable, or the folder has vanished.
         """
         if self.folder is None:
             yield self.signals
@@ -107,9 +107,9 @@ class Lifecycle:
             with writing(self.folder):
                 self._tell("running" if self.figures_follow else "finished", total)
         except Stopped as stopped:
-            with suppress(OSError):  # what counts is saved
+            with suppress(OSError):  # the checkpoint is saved, and that is what counts
                 self._tell("stopped", total, stopped.reason)
-            if not self.figures_follow and self.accelerator.is_main_process:  # else the recipe's launcher tells it
+            if not self.figures_follow and self.accelerator.is_main_process:  # else the recipe's launcher says it
                 with readers_may_leave(lambda within: True):
                     how = f"Trainer(..., run={str(self.folder)!r}, resume=True)"
                     print(f"\n{stopped.told}; to go on: {how}", file=sys.stderr, flush=True)
@@ -124,10 +124,10 @@ class Lifecycle:
 
     @contextmanager
     def measuring(self, total: int) -> Iterator[None]:
-        """The last evaluation, at whose end the run is finished: one that is killed within it says "running" still.
+        """Wraps the last evaluation, after which the run is finished; if it is killed here, it still says "running".
 
         Raises:
-            InputError: as `under_way`.
+            InputError: as in `under_way`.
         """
         try:
             yield
@@ -141,7 +141,7 @@ class Lifecycle:
                 self._tell("finished", total)
 
     def measured_again(self) -> None:
-        """A run that had its figures has nothing left to do, though a kill kept status.json from saying so."""
+        """Mark a run that has its figures as finished, in case it was killed before status.json said so."""
         assert self.folder is not None
         status = read_status(self.folder)
         if status and status.get("state") != "finished":
@@ -149,13 +149,14 @@ class Lifecycle:
                 self._write({**status, "state": "finished", "reason": None})
 
     def _own(self, error: OSError) -> bool:
-        """Whether it is of what the run writes: others are of what is read. A write that fails names no file."""
+        """Whether the error comes from writing the run's files, not from reading others. A failed write has no
+        filename."""
         assert self.folder is not None
         named = isinstance(error.filename, str | Path) and Path(error.filename).is_relative_to(self.folder)
         return named or error.errno in (*FULL, errno.EROFS, errno.EFBIG)
 
     def interrupted(self, total: int, reason: str) -> Stopped:
-        """How a signal before training, or after it, ends the run: nothing is to be saved, and status.json says so."""
+        """The `Stopped` to raise for a signal before or after training; nothing needs saving but status.json."""
         assert self.folder is not None
         known = {"step": 0, "total": total, "best_step": None, "seconds": 0.0, **read_status(self.folder)}
         with suppress(OSError):
@@ -163,7 +164,7 @@ class Lifecycle:
         return Stopped(known["step"], reason, together=False)
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint follows this step, from 1."""
+        """Whether to save a checkpoint after this step, counted from 1."""
         return bool(self.train.checkpoint_every) and step % self.train.checkpoint_every == 0
 
     def save(
@@ -175,10 +176,10 @@ class Lifecycle:
         kept: Mapping[str, Tensor] | None = None,
         best: int | None = None,
     ) -> None:
-        """A checkpoint of what is so after `step` steps; all ranks call it, the first writes.
+        """Save a checkpoint after `step` steps; all ranks call it, the main process writes.
 
         Args:
-            extra: scalars to keep. kept: more tensors. best: the step of a checkpoint that stays.
+            extra: scalars to save; they include "total". kept: further tensors. best: a step whose checkpoint stays.
         """
         if self.folder and self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
@@ -193,19 +194,19 @@ class Lifecycle:
         self.accelerator.wait_for_everyone()
 
     def restore(self, towers: nn.Module, optimizer: torch.optim.Optimizer, total: int) -> dict[str, Any]:
-        """The last whole checkpoint's state, put into towers and optimiser; damaged ones are named and passed over.
+        """Load the last intact checkpoint into towers and optimiser; damaged ones are named and skipped.
 
         Returns:
-            What was saved with it: "step", the scalars of `extra`, and "kept"; empty where there is no checkpoint.
+            What was saved with it: "step", the scalars of `extra`, and "kept"; empty if there is no checkpoint.
 
         Raises:
-            InputError: it is of another seed, batch size, architecture or optimiser, or beyond `total`; or there are
-                checkpoints, and none is whole.
+            InputError: it has another seed, batch size, architecture or optimiser, or is beyond `total`; or there are
+                checkpoints, but none is intact.
         """
         if self.folder is None or not self.resume:
             return {}
         folder = self.folder / "checkpoints"
-        if self.accelerator.is_main_process:  # now, as a run that has done its last step saves none any more
+        if self.accelerator.is_main_process:  # here, because a run past its last step does not save again
             sweep(folder)
         state: dict[str, Any] = {}
         for _, path in reversed(checkpoints(folder)):
@@ -240,7 +241,7 @@ class Lifecycle:
         return state
 
     def load(self, step: int, towers: nn.Module) -> None:
-        """The weights of one checkpoint, into the towers.
+        """Load the weights of one checkpoint into the towers.
 
         Raises:
             InputError: it cannot be read.
@@ -249,7 +250,7 @@ class Lifecycle:
         load_weights(self.folder / "checkpoints" / f"step-{step}", towers)
 
     def _place(self) -> dict[str, Any]:
-        """What decides the last bits of a sum, or (processes) which numbers dropout draws."""
+        """What can change the last bits of a sum or, for `processes`, the numbers that dropout draws."""
         return {
             "processes": self.accelerator.num_processes,
             "threads": torch.get_num_threads(),
@@ -279,7 +280,7 @@ def _reason(error: BaseException) -> str:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What status.json says; empty where there is none that can be read."""
+    """The contents of status.json; empty if it is missing or unreadable."""
     try:
         status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: metrics.jsonl, Accelerate's trackers, and the rows that were left out."""
+"""What a run logs as it goes: metrics.jsonl, Accelerate's trackers, and the cells that were left out."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 SHOWN = 6
-"""Figures of an evaluation that a line has; metrics.jsonl has all."""
+"""Number of an evaluation's figures shown on the terminal; metrics.jsonl has all of them."""
 
 
 class Logbook:
-    """Every rank has one; the first of them writes.
+    """The log of a run. Every rank has one; only the main process writes.
 
     Args:
         folder: of the run; None: no file is written.
-        label: what messages call the data.
+        label: name of the data in messages.
     """
 
     def __init__(self, folder: Path | None, train: Train, accelerator: Accelerator, label: str) -> None:
         self.folder, self.train, self.accelerator, self.label = folder, train, accelerator, label
         self.skipped: list[Skipped] = []
-        """Cells of this rank that could not be used, each once."""
+        """Distinct cells that could not be used on this rank."""
 
     def open(self, start: int, total: int, watch: Watch, config: Mapping[str, Any]) -> None:
-        """Begin at a step; what a broken run wrote of later steps goes, for it will come again.
+        """Begin at step `start`; what an interrupted run logged of later steps is removed, as they are taken again.
 
         Args:
-            watch: what is asked for warnings. config: the run's settings, for the trackers.
+            watch: gives warnings. config: the run's settings, for the trackers.
         """
         self.watch = watch
         self.progress = Progress(total, start, self.train.batch_size, shown=self.accelerator.is_main_process)
@@ -60,7 +60,7 @@ class Logbook:
             start_trackers(self.accelerator, self.folder, config, start)
 
     def close(self) -> None:
-        """The end: what was left out is told, and trackers are closed."""
+        """Report the cells that were left out, and close the trackers; all ranks call it."""
         self.progress.close()
         self.skipped = list(dict.fromkeys(gather_object(self.skipped)))  # of all ranks
         if self.skipped and self.accelerator.is_main_process:
@@ -71,15 +71,15 @@ class Logbook:
             self.accelerator.end_training()
 
     def due(self, step: int) -> bool:
-        """Whether a step, from 1, is written down."""
+        """Whether to log a step, counted from 1."""
         return step % self.train.log_every == 0 or step in (1, self.progress.total)
 
     def sampled(self, step: int) -> int:
-        """Rows of each view of a step that the monitors ask to see: on the first rank, where it is written down."""
+        """Rows to sample from each view for the monitors: `SAMPLE` on rank 0 if the step is logged, else 0."""
         return SAMPLE if self.accelerator.is_main_process and self.due(step) else 0
 
     def step(self, step: int, outcome: Outcome, lr: float, norm: torch.Tensor | None, waited: float) -> None:
-        """A step was taken; `waited` seconds went by for its data. Every `log_every` steps it is written down."""
+        """Count a step, and log it if it is `due`; `waited`: seconds spent waiting for its data."""
         due = self.due(step)
         self.progress.advance(outcome.loss if due else None, waited)
         if not due:
@@ -97,10 +97,10 @@ class Logbook:
         self.write(step, row, warnings)
 
     def evaluated(self, step: int, figures: Mapping[str, float]) -> None:
-        """Figures measured after a step, in a line, too; the time it took is left out of the rates."""
+        """Show and log figures measured after a step; the time that they took does not count in the rates."""
         if figures:
             best = self.train.best
-            names = sorted(figures, key=lambda name: name != best)  # that one first, others as they come
+            names = sorted(figures, key=lambda name: name != best)  # `best` first, the others in their own order
             told = ", ".join(f"{name} {figures[name]:.4f}" for name in names[:SHOWN])
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             self.progress.say(f"step {step}: {told}{more}")
@@ -108,7 +108,7 @@ class Logbook:
         self.progress.rates()
 
     def write(self, step: int, row: Mapping[str, float], warnings: Sequence[str] = ()) -> None:
-        """A row of figures, into metrics.jsonl (null where one is not finite, and warnings) and to the trackers."""
+        """Write a row of figures, with warnings, to metrics.jsonl (null if not finite), and to the trackers."""
         if self.accelerator.is_main_process and self.folder:
             finite_row = {name: value if math.isfinite(value) else None for name, value in row.items()}
             told = {"warning": " ".join(warnings)} if warnings else {}
@@ -117,15 +117,15 @@ class Logbook:
             self.accelerator.log(dict(row), step=step)
 
     def flush(self) -> None:
-        """Wait until the metrics are on the disk, before a checkpoint says that their steps are done."""
+        """Wait until the metrics are on disk; call it before a checkpoint declares their steps done."""
         if self.folder and self.accelerator.is_main_process and (path := self.folder / "metrics.jsonl").exists():
             to_disk(path)
 
     def count(self, part: Slice, on_error: str) -> None:
-        """Note what could not be read of a slice.
+        """Record the cells of a slice that could not be read.
 
         Raises:
-            InputError: there is such a cell, and `on_error` is "raise".
+            InputError: there is one, and `on_error` is "raise".
         """
         for bad in part.skipped:
             if on_error == "raise":
@@ -139,7 +139,7 @@ class Logbook:
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Keep the rows of a .jsonl file up to a step; a row that a kill cut short goes too."""
+    """Keep only the rows of a .jsonl file up to a step; a row that a kill cut short is removed too."""
     if path.exists():
         lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
         write_whole(path, "".join(line + "\n" for line in lines))
@@ -151,7 +151,7 @@ def _append(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def _skipped(path: Path) -> list[Skipped]:
-    """What an earlier part of the run left out; a line that a kill cut short is found again."""
+    """The cells that an earlier part of the run left out; one whose line a kill cut short will be found again."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         with suppress(ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar with loss, rate, time left and memory, or a line now and then where nobody watches."""
+"""Progress of a run: a bar with loss, rate, time left and memory; off a terminal, a line from time to time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from multicl.waiting import LINE_EVERY, watched
 
-WAIT_SHARE, WAIT_SECONDS = 0.3, 10.0  # waiting for data is worth a word from this share and time on
+WAIT_SHARE, WAIT_SECONDS = 0.3, 10.0  # hint at slow data from this share and time on
 
 
 class Progress:
-    """Counts steps; `rates` gives what metrics.jsonl keeps."""
+    """Counts and shows steps; `rates` gives the rates for metrics.jsonl."""
 
     def __init__(self, total: int, start: int, batch_size: int, shown: bool) -> None:
         self.total, self.step, self.batch_size = total, start, batch_size
@@ -28,13 +28,13 @@ class Progress:
         self.bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True) if bar else None
 
     def advance(self, loss: Tensor | None, waited: float) -> None:
-        """One step more; `waited` seconds went by for data. With a loss, it is shown where it is time to."""
+        """Count a step; `waited`: seconds spent waiting for its data. A loss is shown if the display is due."""
         self.step += 1
         self.waited += waited
         if self.step == self.start + 1:
             self.looked = time.perf_counter()
         else:
-            self.waited_in_all += waited  # the first rows' time is that of loaders that start
+            self.waited_in_all += waited  # the first step's wait is loader start-up
         if self.bar is not None:
             self.bar.update()
         if loss is None or not self.shown:
@@ -49,20 +49,20 @@ class Progress:
         self._hint(now)
 
     def rates(self) -> dict[str, float]:
-        """Rows a second and the share of time spent waiting for data, since the last call."""
+        """Rows per second, and the share of time spent waiting for data, since the last call."""
         values = self._rates()
         self.mark, self.marked_step, self.waited = time.perf_counter(), self.step, 0.0
         return values
 
     def say(self, line: str) -> None:
-        """A line of its own on stderr, above the bar; nothing where this process is not to speak."""
+        """Print a line on stderr, above the bar; nothing if this process shows no progress."""
         if self.bar is not None:
             tqdm.write(line, file=sys.stderr)
         elif self.shown:
             print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar, leaving it on screen as it is."""
         if self.bar is not None:
             self.bar.close()
 
@@ -77,7 +77,7 @@ class Progress:
         return f"loss {loss.item():.4f}, {rates['rows_per_second']:.0f} rows/s, {wait}{_memory()}".rstrip(", ")
 
     def _hint(self, now: float) -> None:
-        """Once a run, where data is what holds it up."""
+        """Give a hint, once a run, if data loading is the bottleneck."""
         share = self.waited_in_all / max(now - self.looked, 1e-9)
         if self.hinted or self.waited_in_all < WAIT_SECONDS or share < WAIT_SHARE:
             return

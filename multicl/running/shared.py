@@ -1,4 +1,4 @@
-"""Figures of a run of several processes: the first one measures, and all of them embed what it asks for."""
+"""Evaluation on several processes: rank 0 measures, and all ranks embed what it asks for."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from multicl.model import Model, cells_of
 from multicl.types import InputError
 
 ROUND = 2048
-"""Cells that a rank is sent at a time,"""
+"""Cells sent to each rank at a time,"""
 BYTES = 1 << 28
-"""and bytes of all ranks together, as cells of pictures and sounds may be whole files."""
+"""and bytes sent to all ranks together: a cell may be a whole picture or audio file."""
 
 Figures = Mapping[str, float]
 
 
 def measured(measure: Callable[[Model], Figures], model: Model, world: World) -> Figures:
-    """What `measure` finds on the first rank; nothing on the others, which embed for it. Every rank calls this.
+    """Call `measure` on rank 0 and return its figures; the other ranks embed for it and return {}. All ranks call it.
 
-    The others take the first one's weights. Their vectors are those of one process but for the last bits, as rows have
-    other rows for company.
+    The other ranks take rank 0's weights. Vectors may differ from those of a single process in the last bits, because
+    rows are batched differently.
 
     Args:
-        measure: called on the first rank alone; may raise what it likes, which is raised there.
+        measure: called on rank 0 only; anything that it raises is raised there.
     """
     if world.size == 1:
         return measure(model)
@@ -42,27 +42,27 @@ def measured(measure: Callable[[Model], Figures], model: Model, world: World) ->
     try:
         return measure(shared)
     except KeyboardInterrupt:
-        waiting = False  # the others are asked to leave as well, and may have left
+        waiting = False  # the other ranks get the signal too, and may be gone
         raise
     finally:
-        shared.over = True  # whoever keeps it embeds alone
+        shared.over = True  # if `measure` kept the model, it embeds on this rank alone from now on
         if waiting:
             world.deal([None] * world.size)
 
 
 class _Shared(Model):
-    """The first rank's, while the others wait to be asked."""
+    """Rank 0's model, which shares its embedding work with the waiting ranks."""
 
     def __init__(self, model: Model, world: World) -> None:
         super().__init__(model.towers, model.space)
         self._own, self._world, self.over = model, world, False
 
     def embed_node(self, node: str, values: Any, *, skipped: dict[int, str] | None = None, **how: Any) -> Tensor:
-        """As `Model.embed_node`; `how` are its other settings. What fills no batch is embedded here."""
+        """As `Model.embed_node`; `how` are its other arguments. Up to one batch is embedded on this rank alone."""
         cells = cells_of(node, self.towers.modalities[node], values) if node in self.towers.modalities else []
         if self.over or len(cells) <= how.get("batch_size", 128):
             return self._own.embed_node(node, cells, **how, skipped=skipped)
-        found = [self._own.embed_node(node, [], **how)]  # tells what is wrong with the settings
+        found = [self._own.embed_node(node, [], **how)]  # raises if the arguments are invalid
         bad: dict[int, str] = {}
         size = self._world.size
         for at, some in _rounds(cells, ROUND * size):
@@ -84,7 +84,7 @@ class _Shared(Model):
 
 
 def _rounds(cells: list[Any], most: int) -> Iterator[tuple[int, list[Any]]]:
-    """Where it begins, and its cells: at most so many, or as many as have `BYTES` together."""
+    """Split cells into rounds (start, cells): each has at most `most` cells and ends when it reaches `BYTES`."""
     begin = weight = 0
     for end, cell in enumerate(cells, 1):
         weight += _weight(cell)
@@ -94,7 +94,7 @@ def _rounds(cells: list[Any], most: int) -> Iterator[tuple[int, list[Any]]]:
 
 
 def _weight(cell: Any) -> int:
-    """About its bytes."""
+    """Approximate size of a cell in bytes."""
     if isinstance(cell, Mapping):
         return sum(_weight(value) for value in cell.values())
     return len(cell) if isinstance(cell, str | bytes) else int(getattr(cell, "nbytes", 0))
@@ -103,11 +103,11 @@ def _weight(cell: Any) -> int:
 def _answer(
     model: Model, node: str, cells: list[Any], how: dict[str, Any]
 ) -> tuple[Tensor, dict[int, str]] | Exception:
-    """The vectors and what could not be read, or what went wrong, for the first rank to raise."""
+    """(vectors, unreadable cells), or the exception for rank 0 to raise."""
     skipped: dict[int, str] = {}
     try:
         return model.embed_node(node, cells, **how, skipped=skipped), skipped
     except InputError as error:
         return error
-    except Exception as error:  # whatever an encoder raises; it must pickle
+    except Exception as error:  # the encoder's own exception might not pickle
         return RuntimeError(f"{type(error).__name__} while {len(cells)} cells of {node!r} were embedded: {error}")

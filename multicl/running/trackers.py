@@ -1,4 +1,4 @@
-"""Accelerate's trackers (TensorBoard, Weights & Biases, Trackio, ...): asked for by name, given the run's settings."""
+"""Accelerate's trackers (TensorBoard, Weights & Biases, Trackio, ...): chosen by name, given the run's settings."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PROJECT = "multicl"
-"""What trackers file the runs under."""
-_PACKAGES = {"comet_ml": "comet-ml"}  # where a package is not named as its tracker
+"""Project name in the trackers."""
+_PACKAGES = {"comet_ml": "comet-ml"}  # trackers whose package has another name
 
 
 def check_trackers(names: Sequence[str], folder: Path | None) -> None:
-    """Refuse what Accelerate would pass over in silence, or stumble over.
+    """Refuse trackers that Accelerate would silently ignore or fail on.
 
     Raises:
-        InputError: a tracker that is unknown, is not installed, or writes files where the run has no folder.
+        InputError: a tracker is unknown or not installed, or it writes files and the run has no folder.
     """
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
     from accelerate.utils import LoggerType
@@ -39,11 +39,11 @@ def check_trackers(names: Sequence[str], folder: Path | None) -> None:
 
 
 def start_trackers(accelerator: Accelerator, folder: Path | None, config: Mapping[str, Any], start: int) -> None:
-    """Begin a run in every tracker that the accelerator has; all ranks call it.
+    """Begin a run in every tracker of the accelerator; all ranks call it.
 
     Args:
-        folder: the run's, for its name. config: its settings, nested as may be. start: the step from which it goes
-            on; TensorBoard forgets what a broken run wrote beyond it.
+        folder: the run's, for its name. config: its settings, possibly nested. start: the step to continue from;
+            TensorBoard drops what an interrupted run wrote beyond it.
     """
     options: dict[str, dict[str, Any]] = {"tensorboard": {"purge_step": start + 1 if start else None}}
     if folder is not None:
@@ -52,7 +52,7 @@ def start_trackers(accelerator: Accelerator, folder: Path | None, config: Mappin
 
 
 def flat(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """{"train": {"lr": 0.1}} -> {"train.lr": 0.1}; None is left out; lists become text."""
+    """Flatten settings: {"train": {"lr": 0.1}} -> {"train.lr": 0.1}. None is left out; lists become strings."""
     values: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):

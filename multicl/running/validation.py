@@ -1,4 +1,4 @@
-"""Figures while a run trains: measured every so many steps, the best remembered, and an end where none gets better."""
+"""Evaluation during training: every `evaluate_every` steps, with the best step remembered and early stopping."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from multicl.model import Model
 
 Evaluate = Callable[["Model"], Mapping[str, float] | None]
-"""A model, as it is now -> figures by name; None: it has none to give."""
+"""The current model -> figures by name, or None for no figures."""
 
 
 class Validation:
-    """The first rank measures, and all embed for it; all know whether it was the best.
+    """Evaluates on rank 0, with all ranks embedding for it; every rank learns whether the result was the best.
 
     Raises:
-        InputError: evaluations are asked for, and there is no `evaluate`; or it would never be called.
+        InputError: evaluations are asked for without `evaluate`, or `evaluate` would never be called.
     """
 
     def __init__(self, evaluate: Evaluate | None, train: Train, world: World) -> None:
@@ -34,12 +34,12 @@ class Validation:
         self.best_step: int | None = None
         self.best: float | None = None
         self.last: dict[str, float] = {}
-        """The figures of the last evaluation, on the first rank."""
+        """The figures of the last evaluation, on rank 0."""
         self.misses = 0
-        """Evaluations since the best one."""
+        """Number of evaluations since the best one."""
 
     def due(self, step: int, total: int) -> bool:
-        """Whether step `step`, from 1, is evaluated."""
+        """Whether to evaluate after step `step`, counted from 1."""
         every = self.train.evaluate_every
         return bool(every) and (step % every == 0 or step == total)
 
@@ -49,10 +49,10 @@ class Validation:
         return self.train.patience is not None and self.misses >= self.train.patience
 
     def measure(self, step: int, model: Model) -> dict[str, float]:
-        """The figures of the first rank, none on the others; all ranks call it.
+        """Evaluate: the figures on rank 0, {} on the others; all ranks call it.
 
         Raises:
-            InputError: `best` is not among them; they are no numbers by name.
+            InputError: `train.best` is not among the figures, or they are not numbers by name.
         """
         figures = dict(measured(self._figures, model, self.world)) if self.evaluate is not None else {}
         better = False
@@ -73,7 +73,7 @@ class Validation:
     def _figures(self, model: Model) -> dict[str, float]:
         assert self.evaluate is not None
         found = self.evaluate(model)
-        if found is None:  # it only looked, or kept what it found elsewhere
+        if found is None:  # it may store its findings elsewhere
             return {}
         if not isinstance(found, Mapping):
             raise InputError(f"evaluate must give figures by name, a dict, or nothing; got {type(found).__name__}")
@@ -86,14 +86,14 @@ class Validation:
         return figures
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """The state to save in a checkpoint."""
         return {"best_step": self.best_step, "best": self.best, "best_by": self._by, "misses": self.misses}
 
     def restore(self, state: Mapping[str, Any]) -> list[str]:
-        """As `state` had it; the best begins anew where it is by another figure now, and with none there is none.
+        """Restore what `state` returned; if another figure decides now, or none, the best so far is dropped.
 
         Returns:
-            What a user should know of it.
+            Messages for the user.
         """
         before, by = state.get("best_step"), state.get("best_by") or self._by  # older states do not name it
         if self.train.best is None:
@@ -111,5 +111,5 @@ class Validation:
 
     @property
     def _by(self) -> list[str]:
-        """What decides which is the best; nothing where nobody asks."""
+        """The criterion for the best step; empty if there is none."""
         return [] if self.train.best is None else [self.train.best_is, self.train.best]

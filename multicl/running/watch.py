@@ -1,8 +1,8 @@
-"""When a run's figures call for a word: what is wrong, the figure, and what to try.
+"""Warnings about a run's figures: what is wrong, the figure, and what to try.
 
-A fault must last before it is said, for at least `SEEN` logged rows and `STEPS` steps, and is said again only after
-twice as many steps. Nothing is expected of towers that have hardly trained: what could be a slow beginning counts from
-the end of the warm-up on. A resumed run is watched afresh.
+A fault is reported once it has lasted for at least `SEEN` logged rows and `STEPS` steps, and again only at twice the
+step of the last report. What may just be a slow start is not reported before the end of the warmup. A resumed run is
+watched afresh.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from multicl.training.monitors import Agreement, Figures, Geometry
 
 SEEN = 5
 STEPS = 50
-KEPT = 1000  # logged rows that are remembered of a figure
+KEPT = 1000  # logged values remembered per figure
 ONE_POINT = -0.04  # uniformity of unit vectors whose mean cosine is 0.99
 
 
 class Watch:
-    """Looks at every logged row.
+    """Checks every logged row for faults.
 
     Args:
-        terms: the graph. warmup: steps in which the learning rate rises. world: how many ranks there are.
+        terms: the pairs of the graph. warmup: number of warmup steps. world: number of ranks.
     """
 
     def __init__(self, terms: Sequence[Pair], warmup: float = 0, world: int = 1) -> None:
@@ -36,10 +36,10 @@ class Watch:
         self.said: dict[tuple[str, str], int] = {}
 
     def look(self, step: int, row: Mapping[str, float], figures: Figures) -> list[str]:
-        """Warnings, in plain words.
+        """The warnings for a logged step, in plain words.
 
         Args:
-            row: the step's metrics, as metrics.jsonl names them. figures: the monitors', which `row` holds too.
+            row: the step's metrics, named as in metrics.jsonl. figures: the monitors' figures, which `row` includes.
         """
         self.began = step if self.began is None else self.began
         for key, value in row.items():
@@ -56,7 +56,7 @@ class Watch:
     def _faults(self, step: int, row: Mapping[str, float], figures: Figures) -> Iterator[tuple[str, str, str]]:
         late = step > self.warmup and step - (self.began or 0) >= 2 * STEPS
         for name, seen in figures.nodes.items():
-            if seen.uniformity > ONE_POINT:  # then it has neither rank nor dimensions to speak of
+            if seen.uniformity > ONE_POINT:  # the rank and dimensions of a collapsed space mean nothing
                 fault = self._collapsed(name, late)
             else:
                 fault = self._narrow(name, seen) or self._dead(name, late)
@@ -72,7 +72,7 @@ class Watch:
             yield "gradient", "", words
 
     def _collapsed(self, name: str, late: bool) -> tuple[str, str] | None:
-        """Nearly one point: fallen back to it, or never left it though trained, and not leaving it."""
+        """The embeddings are nearly a single point: either again, or still late in training; and are not spreading."""
         key = f"{name}/uniformity"
         best = min(value for _, value in self.past[key])
         now = self._lasting(key)
@@ -87,7 +87,7 @@ class Watch:
         )
 
     def _narrow(self, name: str, seen: Geometry) -> tuple[str, str] | None:
-        """Few directions are left of those that there were."""
+        """The effective rank is low, and has fallen to half of its best or less."""
         key = f"{name}/effective_rank"
         best = max(value for _, value in self.past[key])
         now = self._lasting(key)
@@ -100,7 +100,7 @@ class Watch:
         )
 
     def _dead(self, name: str, late: bool) -> tuple[str, str] | None:
-        """Half of the dimensions or more are dead, and no fewer become it."""
+        """At least half of the dimensions are dead, and their number is not falling."""
         now = self._lasting(f"{name}/dead_dimensions")
         if not now or not late or min(now) < 0.5 or now[-1] < now[0]:
             return None
@@ -110,7 +110,7 @@ class Watch:
         )
 
     def _chance(self, pair: Pair, row: Mapping[str, float], seen: Agreement) -> str | None:
-        """Of soft-max objectives, which tell their confidence: a loss as of guessing or worse, that does not fall."""
+        """The loss is no better than guessing and does not fall; for soft-max objectives, which log a confidence."""
         keys = self.world * seen.rows * (2 if seen.within else 1) - seen.within + pair.queue
         now, hits = self._lasting(f"{pair.name}/loss", 4), self._lasting(f"{pair.name}/accuracy", 4)
         if f"{pair.name}/confidence" not in row or not now or not hits or keys < 3:
@@ -119,7 +119,7 @@ class Watch:
         if accuracy > 3 / seen.keys or fmean(now) < 0.98 * chance:
             return None
         fall, noise = fmean(now[:half]) - fmean(now[half:]), pstdev(now) / math.sqrt(half)
-        if fall > max(2 * noise, 0.001 * chance):  # slow is not stuck
+        if fall > max(2 * noise, 0.001 * chance):  # slow progress is progress
             return None
         return (
             f"nothing is learnt yet: the loss stands at {now[-1]:.3f}, and guessing among {keys} keys gives "
@@ -167,7 +167,7 @@ class Watch:
         )
 
     def _lasting(self, key: str, times: int = 1) -> list[float] | None:
-        """The last values that span `times` the steps and rows that a fault must last; None: there are not so many."""
+        """The latest values spanning `times` the rows and steps that a fault must last; None if there are too few."""
         past = list(self.past[key])
         for count in range(times * SEEN, len(past) + 1):
             if past[-1][0] - past[-count][0] >= times * STEPS:
