@@ -1,4 +1,4 @@
-"""Blocks of the matrix of logits, and the tiles that they are walked by.
+"""Blocks of the matrix of logits, and the tiles in which they are walked.
 
 Dimensions: n queries and k keys of a block; P positives of a tile; D width.
 """
@@ -18,21 +18,23 @@ from multicl.ops.relation import Side, related, sort_out
 Places = tuple[Tensor, ...]
 """(rows, columns) of some of a tile's entries."""
 KEPT = 2**22
-"""Entries of a block, at most, that are kept from the way there, which spares a product and exponentials: smaller
-batches are most people's, and have room for these 16 MB."""
+"""A block of at most so many entries keeps its tiles for backward, which then computes no product and no exponentials
+again. Most people's batches are that small, and have room for these 16 MB."""
 MANY = 4
-"""Where more than one entry in so many is positive, they are a mask: of fewer a list is quicker."""
+"""Where more than 1 in MANY entries of a tile is positive, the positives are a mask; where fewer are, a list of places
+is faster."""
 FEW = 16
-"""Where equal ids, for a row, are fewer than so many, their places are found at once, before tiles are walked."""
+"""Where entries of equal ids are at most FEW per query and key, all of them are found at once, before tiles are
+walked."""
 ALIKE, APART = 256, 16
-"""Rows of a tile whose width is a multiple of the one, but wider, stand apart by the other on a CPU: in one column of
-theirs all numbers would fall into the same few lines of its cache."""
+"""On a CPU, a tile whose width is a multiple of ALIKE, but above it, has APART unused entries after each row. Without
+them, the entries of one column would all compete for the same few cache lines."""
 LOG2_E = math.log2(math.e)
-"""Natural logits times this are those of powers of two, which take half of the time of powers of e."""
+"""Natural logits times LOG2_E are logits in base 2: exp2 takes half of the time of exp."""
 
 
 def tile_size(device: torch.device) -> int:
-    """Rows and columns of a tile: on a CPU few enough for its cache, on a GPU enough to keep it busy."""
+    """Rows and columns of a tile: few enough for the cache of a CPU, enough to keep a GPU busy."""
     return 1024 if device.type == "cpu" else 8192
 
 
@@ -42,7 +44,7 @@ class Tile(NamedTuple):
     rows: slice
     columns: slice
     diagonal: bool
-    """It lies on the diagonal of a symmetric matrix: it holds both directions itself, and its own diagonal is self."""
+    """It lies on the diagonal of a symmetric matrix: it holds both directions, and its own diagonal is self."""
 
 
 class Positives(NamedTuple):
@@ -58,30 +60,30 @@ class Walked(NamedTuple):
 
     tile: Tile
     logits: Tensor
-    """[n, k], -inf where an entry counts nowhere; in base 2, as was asked, or natural."""
+    """[n, k], -inf where an entry counts nowhere; natural, or in base 2 if `walk` was asked for that."""
     positive: Positives | None
     mask: Tensor | None = None
-    """[n, k] bool, in place of `positive`: many are looked at as a matrix, in a fraction of the time of a list."""
+    """[n, k] bool, in place of `positive` where positives are many: it takes a fraction of the time of a list."""
 
 
 class End(NamedTuple):
-    """One direction of a tile: the rows `at`, which lie along dimension `dim` of it."""
+    """One direction of a tile: rows `at` of the statistics, which lie along dimension `dim` of the tile."""
 
     at: slice
     dim: int
 
     def along(self, values: Tensor) -> Tensor:
-        """Values [N] of the rows as they stand beside the tile: [n, 1] or [1, k]."""
+        """The tile's part of values [N], in a shape that broadcasts against the tile: [n, 1] or [1, k]."""
         return values[self.at].unsqueeze(1 - self.dim)
 
     def of(self, places: Places) -> Tensor:
-        """[P] rows of some places."""
+        """[P] rows of the statistics to which these places of the tile belong."""
         return places[self.dim] + self.at.start if self.at.start else places[self.dim]
 
 
 @dataclass
 class Block:
-    """Queries against keys: a part of the matrix."""
+    """Queries against keys: a part of the matrix of logits."""
 
     x: Tensor
     """[n, D] queries, times the scale."""
@@ -92,21 +94,21 @@ class Block:
     equal_ids: Literal["positive", "ignore"]
     own_row: Literal["positive", "ignore", "negative"] = "positive"
     rows: int = 0
-    """Place of the first query among the rows whose statistics are kept."""
+    """Index of the first query in the statistics."""
     columns: int | None = None
-    """Place of the first key among them; None: the keys' own sums are not wanted."""
+    """Index of the first key in the statistics; None: the keys' own sums are not wanted."""
     symmetric: bool = False
-    """The keys are the queries: tiles on and above the diagonal are walked."""
+    """The keys are the queries: only tiles on and above the diagonal are walked."""
     special: dict[tuple[int, int], tuple[Places | None, Places | None]] = field(default_factory=dict)
-    """Beginnings of tiles -> places of positives and of ignored entries, where they are few."""
+    """First row and column of a tile -> places of its positives and of its ignored entries, where they are few."""
     marks: Tensor | None = None
-    """Of the fused form: which of its tiles are special."""
+    """Fused form only: which of its tiles are special."""
     kept: list[Walked] = field(default_factory=list)
-    """Of a small block: what the way back needs of its tiles; exponentials, where they serve it as they are."""
+    """The tiles of a small block, kept for backward; they hold exponentials where forward replaced the logits."""
 
     @property
     def size(self) -> int:
-        """Rows and columns of a tile here: fewer where half of those on the diagonal is walked in vain."""
+        """Rows and columns of a tile here: fewer in a symmetric block, as half of each diagonal tile is wasted work."""
         size = tile_size(self.x.device)
         return size * 3 // 4 if self.symmetric and len(self.x) > size else size
 
@@ -118,7 +120,7 @@ class Block:
                 yield Tile(rows, columns, self.symmetric and i == j)
 
     def ends(self, tile: Tile) -> list[End]:
-        """The directions that a tile serves; of a diagonal tile both are given."""
+        """The directions that a tile serves: rows and, if wanted, columns; both for a diagonal tile, too."""
         found = [End(slice(tile.rows.start + self.rows, tile.rows.stop + self.rows), 0)]
         if self.columns is not None:
             found.append(End(slice(tile.columns.start + self.columns, tile.columns.stop + self.columns), 1))
@@ -126,18 +128,18 @@ class Block:
 
     @property
     def is_small(self) -> bool:
-        """Whether its tiles are kept."""
+        """Whether its tiles are kept for backward."""
         tiles = self.tiles(self.size)
         entries: int = sum((t.rows.stop - t.rows.start) * (t.columns.stop - t.columns.start) for t in tiles)
         return entries <= KEPT
 
     def walk(self, out: Tensor | None, base_2: bool = False, masks: bool = False) -> Iterator[Walked]:
-        """Every tile with its logits, which are written to `out`.
+        """Yield every tile with its logits.
 
         Args:
-            out: None: each tile's to memory of its own.
-            base_2: they are LOG2_E times as great, but not those of the `positive`.
-            masks: many positives may come as a mask.
+            out: a buffer that all tiles write their logits to; None: each tile has memory of its own.
+            base_2: logits are multiplied by LOG2_E, except those in `positive`.
+            masks: where positives are many, they may come as a mask.
         """
         if self.kept:
             yield from self.kept
@@ -158,9 +160,9 @@ class Block:
             yield Walked(tile, logits, own, mask)
 
     def look(self, tile: Tile, masks: bool = False) -> tuple[Places | Tensor | None, Places | None]:
-        """The tile's positives, as a mask where they are many and that will do, and ignored entries.
+        """The tile's positives, as a mask where they are many and `masks` allows it, and its ignored entries.
 
-        Few are remembered, many are looked for again.
+        Places are cached where they are few, and found again each time where they are many.
         """
         key = (tile.rows.start, tile.columns.start)
         if key in self.special:
@@ -170,7 +172,7 @@ class Block:
             positive.fill_diagonal_(False)
         if masks and positive is not None:
             count, (rows, columns) = int(positive.sum()), positive.shape
-            if count * MANY > rows * columns and count > 2 * rows:  # else of a pair a row, in a small batch
+            if count * MANY > rows * columns and count > 2 * rows:  # small batches have 1 or 2 a row
                 return positive, _places(ignored)
         found = _places(positive), _places(ignored)
         if sum(len(places[0]) for places in found if places is not None) <= 4 * tile_size(self.x.device):
@@ -178,10 +180,10 @@ class Block:
         return found
 
     def find_few(self) -> None:
-        """Find all entries that are neither negative nor self at once, where they are few.
+        """Find all positive and ignored entries of the block at once, where they are few.
 
-        Tiles need not look for them then, in masks; nor do their places, kept between such masks, keep memory from
-        being used again.
+        Tiles then need no masks to find them. It also avoids fragmented memory: places that are kept, if allocated
+        between such masks, keep the masks' memory from being reused.
         """
         size, (n, k) = self.size, (len(self.x), len(self.y))
         if max(n, k) <= size or self.special:
@@ -213,14 +215,14 @@ class Block:
 
 
 def buffers(block: Block, several: bool) -> tuple[Tensor, Tensor]:
-    """Room for a tile, and for another one, or the same."""
+    """Two buffers that hold a tile each; the same one twice, unless `several` are needed."""
     size = block.size
     first = block.x.new_empty(min(size, len(block.x)) * (min(size, len(block.y)) + APART))
     return first, torch.empty_like(first) if several else first
 
 
 def shaped(buffer: Tensor, rows: int, columns: int) -> Tensor:
-    """The buffer's beginning as a matrix."""
+    """The beginning of a buffer as a matrix [rows, columns]."""
     alike = buffer.device.type == "cpu" and columns > ALIKE and columns % ALIKE == 0
     each = columns + APART if alike else columns
     return buffer[: rows * each].view(rows, each)[:, :columns]
@@ -232,7 +234,7 @@ def _places(mask: Tensor | None) -> Places | None:
 
 
 def _by_tile(tiles: Tensor, rows: Tensor, columns: Tensor) -> dict[int, Places]:
-    """Places, in the order of their tiles' numbers, by these."""
+    """A tile's number -> its places, of places that are sorted by these numbers."""
     numbers, counts = torch.unique_consecutive(tiles, return_counts=True)
     each: list[int] = counts.tolist()
     return dict(zip(numbers.tolist(), zip(rows.split(each), columns.split(each), strict=True), strict=True))

@@ -1,11 +1,12 @@
 """contrast: the one op behind every soft-max contrastive objective.
 
 It returns statistics of each row (log-sum-exp, sum over positives, number of positives); losses are plain autograd on
-those vectors. Logits live a tile at a time, are never kept, and both directions come from one pass over them.
+those vectors. Logits exist one tile at a time (only small blocks keep theirs for backward), and both directions come
+from one pass over them.
 
-Across ranks: keys are gathered once; a rank walks its rows against all keys; columns' sums are summed over ranks; keys'
-gradients go home by one reduce-scatter. Of a symmetric matrix rank r walks its own block and those of the ranks after
-it, half-way round: each entry once.
+Across ranks: keys are all-gathered once; each rank walks its own rows against all keys; column sums are all-reduced;
+one reduce-scatter returns the keys' gradients to their ranks. In a symmetric matrix, rank r walks its own block and
+those of the next ranks, half-way round the ring, so that each entry is computed once.
 
 Dimensions: Na, Nb local rows of the two sides; Ka, Kb rows of all ranks; X extra keys; D width; T tilts.
 """
@@ -31,7 +32,7 @@ from multicl.ops.uncompiled import uncompiled
 
 __all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "contrast"]
 ROWS = 16384
-"""Whose products are summed at a time."""
+"""Rows whose products `_inner` holds at a time."""
 
 
 @uncompiled
@@ -53,23 +54,23 @@ def contrast(
     """Row statistics of the logits scale * a @ b^T over the rows of all ranks.
 
     Args:
-        a: [Na, D] this rank's rows, unit vectors for cosine similarity. b: [Nb, D], or None: a symmetric matrix, a's
-            rows against themselves but for self.
+        a: [Na, D] this rank's rows, unit vectors for cosine similarity. b: [Nb, D], or None: a symmetric matrix of a's
+            rows against each other, self left out.
         scale: one element, 1 / temperature; may want a gradient. The same on every rank.
-        relation: rows and ids of both sides (of a alone, where b is None: pass it twice).
+        relation: rows and ids of both sides (where b is None, pass a's twice).
         extra_a: more keys for a's rows. extra_b: for b's.
-        tilts: factors, 0 or more, of the logits in the sums (hard-negative weights need exp((1 + beta) * logit) too).
+        tilts: factors of the logits in the sums, 0 or more (hard-negative weights need exp((1 + beta) * logit) too).
         positives_in_sum: False leaves positives out of the sums (DCL, arXiv:2110.06848).
-        both: the sums of b's rows over a's keys too; without, Stats.b is None.
-        unit: rows, extra ones too, are known to be unit vectors or zero, so that no logit exceeds the scale.
-        known_scale: the scale's value, where it is known: spares a look at it, for which a GPU must be waited.
-        low: on a GPU, products of bf16 will do; default: those of bf16 or half rows, and all of them under autocast.
-        world: default: the process group there is.
+        both: also compute the sums of b's rows over a's keys; False: Stats.b is None.
+        unit: all rows, extra ones too, are known to be unit vectors or zero, so that no logit exceeds the scale.
+        known_scale: the scale's value, where it is known: reading the tensor would synchronise with the GPU.
+        low: allow bf16 products on a GPU; default: for bf16 or half rows, and for all rows under autocast.
+        world: default: the current process group.
 
     Returns:
-        Stats, float32 at least, also under autocast. Gradients flow to a, b, scale and extras; each rank's backward
-        gives its share of the sum over ranks, keys' gradients summed home. It cannot be differentiated twice:
-        `multicl.ops.plain` can.
+        Stats, float32 at least, also under autocast. Gradients flow to a, b, scale and extras. Each rank's backward
+        gives its share of the sum over ranks; the keys' gradients are summed on the ranks that own them. They cannot
+        be differentiated again (RuntimeError): `multicl.ops.plain` allows it.
     """
     assert min(tilts) >= 0, f"tilts must be 0 or more, got {tilts}"
     world = world or World.current()
@@ -88,24 +89,24 @@ def contrast(
 
 
 def form_of(a: Tensor, tilts: Sequence[float] = (1.0,), low: bool | None = None) -> fused.Form:
-    """How `contrast` walks blocks of such rows; the arguments are its own."""
+    """The form in which `contrast` walks blocks of such rows; arguments as there."""
     if low is None:
         low = is_low(a.dtype) or torch.is_autocast_enabled(a.device.type)
     return fused.form(a.device, torch.promote_types(a.dtype, torch.float32), tilts, low)
 
 
 def is_low(kind: torch.dtype) -> bool:
-    """Whether rows of that type have no more than bf16's digits, or half's."""
+    """Whether a dtype is bf16 or half."""
     return kind in (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What is asked, but for the tensors."""
+    """The arguments of one call, but for the tensors that may want gradients."""
 
     relation: Relation
     extras: tuple[tuple[str, Extra], ...]
-    """Of "a" or of "b"."""
+    """Each with the side whose rows it is for, "a" or "b"."""
     tilts: tuple[float, ...]
     positives_in_sum: bool
     both: bool
@@ -116,30 +117,30 @@ class _Call:
 
 
 class _Walk(NamedTuple):
-    """A block, and whose its rows are: "a", "b" this rank's, "keys" all ranks', a number that of extra keys."""
+    """A block, and whose rows it holds: this rank's "a" or "b", all ranks' "keys", or extra keys of that number."""
 
     block: Block
     x: str
     y: str | int
     y_at: slice = slice(None)
-    """Which of the keys."""
+    """Which rows of "keys"."""
 
     def emptied(self) -> tuple[_Walk, list[Tensor]]:
-        """Without its great tensors, and these: queries, keys and, where they are kept, logits of its tiles."""
+        """Itself without its large tensors, and these: queries, keys and, where tiles are kept, their logits."""
         block, none = self.block, self.block.x.new_empty(0)
         kept = [tile._replace(logits=none) for tile in block.kept]
         held = [block.x, block.y, *(tile.logits for tile in block.kept)]
         return self._replace(block=replace(block, x=none, y=none, kept=kept)), held
 
     def filled(self, held: Iterator[Tensor]) -> _Walk:
-        """With what `emptied` took, which is the next there."""
+        """Itself with the tensors that `emptied` took out, which come next in `held`."""
         x, y = next(held), next(held)
         kept = [tile._replace(logits=next(held)) for tile in self.block.kept]
         return self._replace(block=replace(self.block, x=x, y=y, kept=kept))
 
 
 class _Contrast(torch.autograd.Function):
-    """Statistics stand in one row: of a symmetric matrix all ranks' rows, else this rank's a and then all ranks' b."""
+    """The rows of the statistics: all ranks' in a symmetric matrix, else this rank's a followed by all ranks' b."""
 
     @staticmethod
     def forward(
@@ -163,17 +164,17 @@ class _Contrast(torch.autograd.Function):
         if b is None or call.both:
             running.sum_over_ranks(shared, world)
         ctx.walks, held = zip(*(walk.emptied() for walk in walks), strict=True)
-        ctx.save_for_backward(a, b, scale, *extras, *itertools.chain(*held))  # gone after the way back; ctx may stay
+        ctx.save_for_backward(a, b, scale, *extras, *itertools.chain(*held))  # freed by backward; ctx may live on
         ctx.call, ctx.running, ctx.counts, ctx.own = call, running, counts, own
         lse = running.lse()
         found = [(lse[:, at], running.positive[at], running.count[at]) for at in own]
         ctx.mark_non_differentiable(*(sums[2] for sums in found))
-        ctx.set_materialize_grads(False)  # counts get none, and zeros in their place would be launches
+        ctx.set_materialize_grads(False)  # counts have no gradient, and zeros would cost launches
         return tuple(value for sums in found for value in sums)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # once: under torch.utils.checkpoint a second look is an error
+        saved = ctx.saved_tensors  # torch.utils.checkpoint lets them be read only once
         given = len(ctx.needs_input_grad) - 1
         with torch.no_grad():
             found = _Contrast._backward(ctx, saved[:given], iter(saved[given:]), grads)
@@ -188,7 +189,7 @@ class _Contrast(torch.autograd.Function):
         a, b, scale, *extras = given
         walks = [walk.filled(held) for walk in ctx.walks]
         _, wants_a, wants_b, wants_scale, *wants_extras = ctx.needs_input_grad
-        sizes = [own.stop - own.start for own in ctx.own]  # a loss may leave one of the two alone
+        sizes = [own.stop - own.start for own in ctx.own]  # a loss may use only one of the two
         lse = [scale.new_zeros(len(call.tilts), n) if z is None else z for z, n in zip(grads[::3], sizes, strict=True)]
         positive = [scale.new_zeros(n) if z is None else z for z, n in zip(grads[1::3], sizes, strict=True)]
         if world.size > 1 and (b is None or call.both):
@@ -231,7 +232,7 @@ def _walks(
     counts: Sequence[int],
     before: int,
 ) -> list[_Walk]:
-    """The blocks that this rank walks; statistics of the rows of all ranks stand after `before` others."""
+    """The blocks that this rank walks; in the statistics, all ranks' rows come after `before` others."""
     world, relation, equal_ids = call.world, call.relation, call.relation.equal_ids
     side = relation.a if b is None else relation.b
     key = Side(world.all_rows(side.row, counts), world.all_rows(side.id, counts))
@@ -259,26 +260,26 @@ def _walks(
 
 
 def _half_way_round(world: World, counts: Sequence[int]) -> Iterator[tuple[slice, int]]:
-    """The ranks whose rows this rank meets, so that every two ranks meet once: itself and the next half of the ring."""
+    """Yield the rows and ranks that this rank meets: itself and the next half of the ring, so any two meet once."""
     for step in range(world.size // 2 + 1):
         rank = (world.rank + step) % world.size
         if 2 * step == world.size and rank < world.rank:
-            continue  # the two are opposite each other: the lower one does it
+            continue  # opposite each other in the ring: the lower one does it
         yield slice(sum(counts[:rank]), sum(counts[: rank + 1])), rank
 
 
 def _inner(x: Tensor, y: Tensor) -> Tensor:
-    """sum_ij x_ij y_ij, rows' sums added in float64; of many rows without a matrix of all products."""
+    """sum_ij x_ij y_ij; row sums are added in float64, and many rows are split, so that the products fit in memory."""
     if len(x) <= ROWS:
         return (x * y).sum(1).sum(dtype=torch.float64)
     return torch.stack([_inner(*each) for each in zip(x.split(ROWS), y.split(ROWS), strict=True)]).sum()
 
 
 def bound(rows: Iterable[Tensor | None] | None, scale: Tensor, known_scale: float | None, world: World) -> float:
-    """What no logit exceeds, on any rank, of these rows; None: of unit vectors."""
+    """An upper bound on the size of any logit of these rows, on any rank; rows None: of unit vectors."""
     longest = 1.0
     if rows is not None:
-        kind = scale.dtype  # of low ones, too: a bound that is rounded may be none
+        kind = scale.dtype  # for bf16 rows, too: a rounded norm may be too small for a bound
         norms = [
             torch.linalg.vector_norm(z.detach(), dim=1, dtype=kind).max() for z in rows if z is not None and len(z)
         ]

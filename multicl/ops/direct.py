@@ -1,10 +1,10 @@
-"""InfoNCE on one GPU, from rows as a head gives them to the mean loss: one Function, and as few launches as can be.
+"""InfoNCE on one GPU, from the output of the heads to the mean loss: one Function with as few launches as possible.
 
-A GPU is done with a batch of a few thousand rows sooner than Python has asked for all steps. By way of `unit`,
-`contrast` and a mean, whose graph joins four Functions, those steps are more than twice as many as here.
+At a few thousand rows, launch overhead dominates: the GPU finishes each step before Python has launched the next.
+`unit`, `contrast` and a mean, a graph of four Functions, take more than twice as many launches as this.
 
-Only where logits are narrow, of one rank, and extra keys are such as want no gradient (a queue); all else is
-`contrast`'s. Products, their precision and the tiles are those of `multicl.ops.fused`.
+It takes narrow logits, one rank, and extra keys without gradients (a queue); `contrast` does everything else.
+Products, their precision and the tiles are those of `multicl.ops.fused`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from multicl.ops.unit import SHORTEST, WIDEST, sizes
 
 
 def is_direct(a: Tensor, b: Tensor | None, extras: Sequence[Extra]) -> bool:
-    """Whether it takes such rows, and such extra keys of a's."""
+    """Whether `direct_loss` takes such rows, and such extra keys for those of a."""
     if extras and (b is None or any(extra.z.requires_grad for extra in extras)):
         return False
     return a.numel() > 0 and a.shape[1] <= WIDEST and (b is None or len(b) > 0)
@@ -39,13 +39,13 @@ def direct_loss(
     a: Tensor, b: Tensor | None, scale: Tensor, relation: Relation, extras: Sequence[Extra], form: fused.Fused,
     both: bool, cosine: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Mean over the rows that have positives of log-sum-exp - mean positive logit; of two directions their mean.
+    """Mean over the rows that have positives of (log-sum-exp - mean positive logit), then over directions.
 
     Args:
         a: [n, D], n and D 1 or more. b: [k, D] of the same type, k 1 or more; None: a symmetric matrix, as `contrast`.
-        scale: one float32, above 0; with `cosine` at most NARROW, else such that no logit exceeds it.
-        relation: of both sides. extras: more keys of a's rows. both: two directions.
-        cosine: rows are compared by their directions, those of extras, too.
+        scale: one float32, above 0; at most NARROW with `cosine`, else such that no logit exceeds NARROW.
+        relation: of both sides. extras: more keys for a's rows. both: b's rows are queries, too.
+        cosine: rows are normalised first, those of extras, too.
 
     Returns:
         The loss and, without gradient, the positives' mean share of the soft-max from a to b; float32 scalars.
@@ -56,7 +56,7 @@ def direct_loss(
 
 
 class _Direct(torch.autograd.Function):
-    """Rows of both sides are multiplied by the root of the scale: one kernel, and one rounding, serves both."""
+    """Rows of both sides are multiplied by the square root of the scale: one kernel, and one rounding, serves both."""
 
     @staticmethod
     def forward(
@@ -84,7 +84,7 @@ class _Direct(torch.autograd.Function):
                 form.forward(block, running)
             size = running.sums.shape[1]
             direct_kernels.mean[(1,)](running.sums, loss, share, weights, n, size, BOTH=size > n, BLOCK=AT_ONCE)
-        none = x.new_empty(0)  # saved tensors are gone after the way back, and ctx may stay
+        none = x.new_empty(0)  # saved tensors are freed by backward, but ctx may live on
         ctx.blocks, ctx.form, ctx.cosine = [replace(block, x=none, y=none) for block in blocks], form, cosine
         ctx.save_for_backward(a, b, scale, inverse, running.sums, weights, x, *(block.y for block in blocks))
         ctx.mark_non_differentiable(share)
@@ -121,7 +121,7 @@ class _Direct(torch.autograd.Function):
                     **settings,
                 )  # fmt: skip
             d_scale = None
-            if ctx.needs_input_grad[2]:  # what a logit asks came to rows from both sides of a symmetric matrix
+            if ctx.needs_input_grad[2]:  # a symmetric matrix counts each logit in two rows
                 total = along[:n].sum(dtype=torch.float64) / (2 if b is None else 1)
                 d_scale = total.to(scale.dtype).view_as(scale)
             found = (da, db if wants_b else None, d_scale, *(None,) * 5)
@@ -132,7 +132,7 @@ class _Direct(torch.autograd.Function):
 def _ready(
     a: Tensor, b: Tensor, scale: Tensor, x: Tensor, y: Tensor, inverse: Tensor, k: int, cosine: bool
 ) -> None:  # fmt: skip
-    """Rows of a and the first k of b, ready for products, go to x and y."""
+    """Write rows of a and the first k of b, prepared for the products, to x and y."""
     from multicl.ops import direct_kernels
 
     a, b = _in_rows(a), _in_rows(b)
@@ -143,12 +143,12 @@ def _ready(
 
 
 def _in_rows(z: Tensor) -> Tensor:
-    """Whose numbers of a row stand side by side."""
+    """z, or a copy where the numbers of a row are not adjacent in memory."""
     return z if z.stride(1) == 1 else z.contiguous()
 
 
 def _cut(n: int, k: int, width: int, cosine: bool) -> tuple[tuple[int], dict[str, Any]]:
-    """Programs of the kernels of rows, and what these are compiled for."""
+    """The grid of the row kernels, and their compile-time settings."""
     settings = sizes(width)
     rows = settings["BLOCK"]
     return (-(-n // rows) - (-k // rows),), {"COSINE": cosine, **settings}

@@ -1,7 +1,7 @@
-"""The Triton kernels of `multicl.ops.direct`: what comes before the products and after them, in one launch each.
+"""The Triton kernels of `multicl.ops.direct`: the steps before the products and after them, in one launch each.
 
-Names in capitals are settled when a kernel is compiled: WIDTH of a row, ROOM a power of 2 that it fits in, BLOCK rows
-of a program, or at a time. COSINE: rows are compared by their directions, else as they are. BOTH: in two directions.
+Names in capitals are compile-time constants: WIDTH of a row; ROOM, a power of 2 of WIDTH or more; BLOCK, rows of a
+program or of a loop's step; COSINE, rows are normalised first; BOTH, there are two directions.
 """
 # mypy: ignore-errors
 # Triton's language only looks like Python.
@@ -12,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def _rows(first, n, stride, WIDTH: tl.constexpr, ROOM: tl.constexpr, BLOCK: tl.constexpr):
-    """BLOCK rows from the first one on, which of their numbers there are, and their places in rows of `stride`."""
+    """BLOCK rows from `first` on, a mask of the entries that exist, and their offsets where rows are `stride` apart."""
     rows, at = first + tl.arange(0, BLOCK), tl.arange(0, ROOM)
     return rows, (rows < n)[:, None] & (at < WIDTH)[None, :], rows.to(tl.int64)[:, None] * stride + at[None, :]
 
@@ -41,7 +41,7 @@ def ready(
     n, k, stride_a, stride_b, shortest,
     COSINE: tl.constexpr, WIDTH: tl.constexpr, ROOM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Rows of both sides times the root of the scale, so that their products are logits."""
+    """Rows of both sides times the square root of the scale, so that their products are logits."""
     program, of_a = tl.program_id(0), tl.cdiv(n, BLOCK)
     if program < of_a:
         _ready(a, scale, x, inverse, program * BLOCK, n, stride_a, shortest, COSINE, WIDTH, ROOM, BLOCK)
@@ -76,11 +76,11 @@ def _home(
 @triton.jit(do_not_specialize=["n", "k"])
 def home(
     of_x, of_y, a, b, scale, inverse,  # [n, WIDTH] and [k, WIDTH] gradients of the rows for the products; as in `ready`
-    out_a, out_b, along,  # gradients of a and b; [n + k] what each row has of the scale's
+    out_a, out_b, along,  # gradients of a and b; [n + k] each row's part of the scale's
     n, k, stride_a, stride_b,
     COSINE: tl.constexpr, WIDTH: tl.constexpr, ROOM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The way back of `ready`."""
+    """Backward of `ready`."""
     program, of_a = tl.program_id(0), tl.cdiv(n, BLOCK)
     if program < of_a:
         first = program * BLOCK
@@ -92,7 +92,7 @@ def home(
 
 @triton.jit
 def _mean(sums, rows, size, BLOCK: tl.constexpr):
-    """Of those of the first rows that have positives: the loss, the positives' share of the soft-max, how many or 1."""
+    """Means over the rows that have positives: loss, positives' share of the soft-max; and these rows' number, or 1."""
     loss = tl.zeros([BLOCK], tl.float32)
     share, number = loss, loss
     start = 0
@@ -112,11 +112,11 @@ def _mean(sums, rows, size, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["first", "size"])
 def mean(
-    sums,  # [4, size] of `Running`, of the `first` rows and, where BOTH, of the others
-    out, confidence, weights,  # [1] the loss; [1] the share of the first direction; [2] what a row of either weighs
+    sums,  # [4, size] of `Running`: the `first` rows and, where BOTH, the others
+    out, confidence, weights,  # [1] the loss; [1] the share in the first direction; [2] weight of a row in either
     first, size, BOTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`direct_loss`, by one program, so that sums have one order."""
+    """`direct_loss`, by one program, so that the order of summation is fixed."""
     loss, share, number = _mean(sums, first, size, BLOCK)
     weight = 1 / number
     if BOTH:
@@ -130,11 +130,11 @@ def mean(
 
 @triton.jit(do_not_specialize=["first", "size"])
 def slopes(
-    grad, weights, sums,  # [1]; of `mean`
+    grad, weights, sums,  # [1]; as in `mean`
     out,  # [4, size] `Slopes`' sums, positive, only and single
     first, size, BOTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """What the loss asks of each row's logits."""
+    """Each row's coefficients of dL/dlogit, as `Slopes`."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     here = at < size
     weight = tl.load(weights) + tl.zeros([BLOCK], tl.float32)

@@ -1,7 +1,7 @@
-"""What becomes of the statistics of rows on a GPU, a kernel a step: beside great products, launches are what costs.
+"""The steps after the statistics of rows on a GPU, one kernel each: beside the products, launches are what costs.
 
 `RunningOnGpu` is `Running` with `multicl.ops.row_kernels`; `mean_loss` is InfoNCE's mean over rows. A batch of 8,192
-takes less than half of the launches that torch's own operations make of the same.
+takes less than half of the launches of the same steps in torch's own operations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from multicl.ops.uncompiled import uncompiled
 BLOCK = 512
 """Rows of a program."""
 AT_ONCE = 4096
-"""Rows at a time, where one program walks all of them."""
+"""Rows of a loop's step, where one program walks all rows."""
 
 
 class RunningOnGpu(Running):
@@ -68,16 +68,16 @@ class RunningOnGpu(Running):
 
 
 def two(tilts: tuple[float, ...]) -> tuple[float, float]:
-    """The tilts as kernels take them, of one the same twice."""
+    """The tilts as kernels take them; a single one comes twice."""
     return float(tilts[0]), float(tilts[-1])
 
 
 @uncompiled
 def mean_loss(*sums: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """The mean over the rows that have positives of log-sum-exp - mean positive logit; of two directions their mean.
+    """Mean over the rows that have positives of (log-sum-exp - mean positive logit), then over directions.
 
     Args:
-        sums: of one direction or two, as in `multicl.ops.relation.Sums`: [N] log-sums, [N] positives' sums, [N]
+        sums: one direction or two, each three [N] as in `multicl.ops.relation.Sums`: lse of one tilt, positive,
             positives; float32, on a device that runs Triton kernels.
 
     Returns:
@@ -94,7 +94,7 @@ class _Mean(torch.autograd.Function):
 
         given = [z.contiguous() for z in sums]
         a, b = given[:3], given[-3:]
-        loss, counts = a[0].new_empty(()), a[0].new_empty(2)  # apart: a view could not be divided in place
+        loss, counts = a[0].new_empty(()), a[0].new_empty(2)  # two tensors: a view could not be divided in place
         with on(loss.device):
             row_kernels.mean[(1,)](*a, *b, loss, counts, len(a[0]), len(b[0]), BOTH=len(given) > 3, BLOCK=AT_ONCE)
         ctx.save_for_backward(sums[0], counts, *given[2::3])
