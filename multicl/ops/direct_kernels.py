@@ -92,7 +92,7 @@ def home(
 
 @triton.jit
 def _mean(sums, rows, size, BLOCK: tl.constexpr):
-    """Means over the rows that have positives: loss, positives' share of the soft-max; and these rows' number, or 1."""
+    """Of the first `rows` rows, those with positives: mean loss, positives' mean share of the soft-max; number or 1."""
     loss = tl.zeros([BLOCK], tl.float32)
     share, number = loss, loss
     start = 0

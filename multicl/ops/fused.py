@@ -1,16 +1,16 @@
-"""The fused form: logits are made, related and summed in Triton kernels, and never leave them. For NVIDIA's GPUs.
+"""The fused form: Triton kernels compute, relate and sum logits without writing them to memory. For NVIDIA's GPUs.
 
-Most tiles hold negatives alone, and are walked without a mask; `kernels.mark` finds the others, for smaller tiles.
+Most tiles hold only negatives and need no mask; `kernels.mark` finds the others, which are walked in smaller tiles.
 
-Forward: one product. In the narrow mode the sums of rows and columns come from it by atomic additions, and of a
-symmetric matrix half is walked; since atomics add in any order, the last bits vary from run to run. In the wide
-mode, where each row and each column has a shift of its own, and under `torch.use_deterministic_algorithms`, columns are
-walked in a second launch with the roles swapped and a symmetric matrix is walked whole: twice the products.
+Forward: one product. In the narrow mode, sums of rows and of columns are both added atomically, and half of a symmetric
+matrix is walked. Atomics add in any order, so the last bits vary from run to run. In the wide mode, where each row and
+each column has a shift of its own, and under `torch.use_deterministic_algorithms`, a second launch with the roles
+swapped walks the columns, and a symmetric matrix is walked whole: twice the products.
 
-Backward: a kernel makes a panel's logits again and writes their slopes, and two library products take it from there.
+Backward: a kernel recomputes a panel's logits and writes their slopes, dL/dlogit; two library products do the rest.
 
-The floor of both is 8 * N * K * D operations, of bf16 products where they are allowed: of it an H200 reaches 59 % at
-32,768 x 512 and 65 % at 131,072 (benchmarks/loss_gpu.py). Small batches are held up by launches.
+Forward and backward take at least 8 * N * K * D operations, in bf16 where it is allowed. An H200 reaches 59 % of that
+floor at 32,768 x 512 and 65 % at 131,072 (benchmarks/loss_gpu.py). Small batches are bound by launch overhead.
 
 Dimensions: N rows of a side; n queries and k keys of a block; T tilts; D width; S spans of columns.
 """
@@ -33,18 +33,18 @@ from multicl.ops.relation import Side, part
 from multicl.ops.running import Running, Slopes
 
 PROGRAMS = 1024
-"""As many as keep a GPU busy: where there are fewer row blocks, columns are cut into spans."""
+"""Programs that keep a GPU busy: where there are fewer row blocks, columns are cut into spans."""
 
 
 class Form(Protocol):
-    """How a block is walked, there and back; see `multicl.ops.tiled`, which is one."""
+    """How a block is walked, forward and backward; the module `multicl.ops.tiled` is one."""
 
     @property
     def running(self) -> type[Running]:
-        """What keeps the statistics."""
+        """The class that keeps the statistics."""
 
     def reads(self, kind: torch.dtype) -> bool:
-        """Whether rows of less than float32 are read as they are."""
+        """Whether rows of this dtype are read as they are, without a cast to float32."""
 
     def queries(self, z: Tensor, scale: Tensor) -> Tensor:
         """[n, D] rows times the scale, as blocks hold them."""
@@ -60,12 +60,10 @@ class Form(Protocol):
 
 
 def form(device: torch.device, kind: torch.dtype, tilts: Sequence[float], low: bool) -> Form:
-    """The fused form where it can run: compute capability 8.0, Triton, float32, one or two tilts above 0.
-
-    Else `tiled`.
+    """The fused form where it can run (compute capability 8.0, Triton, float32, 1 or 2 tilts above 0), else `tiled`.
 
     Args:
-        low: bf16 products will do. Else they are those of float32.
+        low: allow bf16 products, else they are float32.
     """
     if kind != torch.float32 or len(tilts) > 2 or min(tilts) == 0 or not runs_on(device):
         return tiled
@@ -73,7 +71,7 @@ def form(device: torch.device, kind: torch.dtype, tilts: Sequence[float], low: b
 
 
 class Sizes(NamedTuple):
-    """Of a kernel's tile, and of what works on it."""
+    """A kernel's tile, and the warps and stages that work on it."""
 
     BM: int
     BN: int
@@ -83,23 +81,23 @@ class Sizes(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How the work is cut."""
+    """How the work is cut into tiles."""
 
     sums: Sizes
-    """Of plain tiles."""
+    """Plain tiles of `kernels.sums`."""
     weights: Sizes
-    """Of plain tiles, too."""
+    """Plain tiles of `kernels.weights`."""
     special: Sizes
-    """Of special tiles in both kernels."""
+    """Special tiles of both kernels."""
     mark: tuple[int, int]
-    """Rows and columns of what is plain or special as a whole: multiples of the tiles."""
+    """Rows and columns that are plain or special as a whole: multiples of the tiles'."""
 
 
 def plan(products: torch.dtype, roomy: bool) -> Plan:
-    """Plain tiles are what was quickest on an H100; special ones, and those of smaller GPUs, have not been timed.
+    """Plain tiles are the fastest ones on an H100; special tiles, and those of smaller GPUs, have not been timed.
 
     Args:
-        roomy: else a tile's shared memory is within 100 KB.
+        roomy: a tile may take 160 KB of shared memory; else it stays within 100 KB.
     """
     if products == torch.float32:
         same = Sizes(64, 128, 32, 4, 3)
@@ -110,7 +108,7 @@ def plan(products: torch.dtype, roomy: bool) -> Plan:
 
 @functools.cache
 def _is_roomy(device: torch.device) -> bool:
-    """Whether a program may take 160 KB of shared memory, as on an A100 and what came after it for data centres."""
+    """Whether a program may take 160 KB of shared memory, as on an A100 and later GPUs for data centres."""
     if device.type != "cuda":
         return True
     room: int = getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", 0)
@@ -119,24 +117,24 @@ def _is_roomy(device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Fused:
-    """Walks blocks of float32 on a GPU (or, interpreted, on a CPU)."""
+    """Walks blocks of float32 on a GPU (or on a CPU, in Triton's interpreter)."""
 
     products: torch.dtype
-    """What products are made of: bfloat16, or float32 (three of TF32 each in the kernels, exact to some 2^-21). Sums
-    are float32 in any case."""
+    """Dtype of the products: bfloat16, or float32 (in the kernels three TF32 products each, exact to about 2^-21).
+    Sums are always float32."""
 
     running = RunningOnGpu
 
     def reads(self, kind: torch.dtype) -> bool:
-        """Those that its products are made of."""
+        """Whether it is the dtype of the products."""
         return kind == self.products
 
     def queries(self, z: Tensor, scale: Tensor) -> Tensor:
-        """Rounded once, from float32, and what is kept for the way back."""
+        """[n, D] rows times the scale, rounded once, from float32; backward uses the same ones."""
         return torch.mul(z, scale, out=z.new_empty(z.shape, dtype=self.products))
 
     def keys(self, z: Tensor) -> Tensor:
-        """Rounded once, too."""
+        """[k, D] rows, rounded once, too."""
         return z.to(self.products).contiguous()
 
     def forward(self, block: Block, running: Running) -> None:
@@ -158,12 +156,12 @@ class Fused:
         self, block: Block, running: Running, x: Tensor, y: Tensor, query: Side, key: Side, marks: Tensor, own: str,
         row: int, column: int | None, atomic: bool,
     ) -> None:  # fmt: skip
-        """Sums of x's rows go to the statistics from `row` on; of y's to those from `column` on."""
+        """Add the sums of x's rows to the statistics from `row` on, and of y's, unless None, from `column` on."""
         from multicl.ops import kernels
 
         n, k, tilts, cut, sums = len(x), len(y), len(running.tilts), self._plan(x.device), running.sums
         grids = [_spans(n, k, sizes.BM, cut.mark[1]) for sizes in (cut.sums, cut.special)]
-        if atomic:  # nothing to add up, and nothing is to be the same from run to run
+        if atomic:  # the kernels add to the statistics, in any order
             places, out, shifts = (row, row), sums, sums
         else:
             places = (0, grids[0][1])
@@ -195,7 +193,7 @@ class Fused:
         """As `tiled.backward`."""
         most = blocks.tile_size(block.x.device)
         tiles = list(block.tiles(most))
-        add = len(tiles) > 1  # else the only product is written over what is there
+        add = len(tiles) > 1  # else the only product overwrites what is there
         make = torch.zeros_like if add or not tiles else torch.empty_like
         dx = make(block.x, dtype=torch.float32)
         dy = dx if block.symmetric else make(block.y, dtype=torch.float32)
@@ -219,7 +217,7 @@ class Fused:
     def _write_weights(
         self, block: Block, tile: Tile, x: Tensor, y: Tensor, marks: Tensor, slopes: Slopes, panel: Tensor
     ) -> None:
-        """dL/dlogit of a tile."""
+        """Write dL/dlogit of a tile to `panel`."""
         from multicl.ops import kernels
 
         (n, k), cut = panel.shape, self._plan(x.device)
@@ -229,7 +227,7 @@ class Fused:
         if tile.rows.start or tile.columns.start:
             marks = marks[tile.rows.start // cut.mark[0] :, tile.columns.start // cut.mark[1] :]
         for special, sizes in ((False, cut.weights), (True, cut.special)):
-            span = 8 * cut.mark[1] if special else sizes.BN  # most of the special ones' programs look and go
+            span = 8 * cut.mark[1] if special else sizes.BN  # most programs of special tiles find none and exit
             kernels.weights[-(-k // span), -(-n // sizes.BM)](
                 part(x, tile.rows), part(y, tile.columns), query.row, query.id, key.row, key.id, marks, panel,
                 sums, sums if lse is None else lse, positive, positive if only is None else only, single,
@@ -244,20 +242,20 @@ class Fused:
         return plan(self.products, _is_roomy(device))
 
     def _settings(self, block: Block, tilts: int, sizes: Sizes) -> dict[str, Any]:
-        """What both kernels are compiled for."""
+        """The compile-time settings of both kernels."""
         found = {"WIDTH": block.x.shape[1], "TILTS": tilts, "PRECISION": "tf32x3"}
         return found | {"EQUAL": block.equal_ids, "OWN": block.own_row} | sizes._asdict()
 
 
 def _spans(n: int, k: int, rows: int, columns: int) -> tuple[int, int, int]:
-    """Row blocks, spans of columns and columns of a span, such that there are PROGRAMS of both or one span a tile."""
+    """(row blocks, spans, columns of a span): some PROGRAMS row blocks times spans, or fewer where spans are tiles."""
     blocks = -(-n // rows)
     span = -(-k // (columns * max(1, PROGRAMS // blocks))) * columns
     return blocks, -(-k // span), span
 
 
 def _merge(running: Running, parts: Tensor, shifts: Tensor, at: slice) -> None:
-    """Spans' sums [S, 2T + 2, n], over the shifts [S, n] where rows are wide, go to the rows `at`."""
+    """Add spans' sums [S, 2T + 2, n], in the wide mode relative to shifts [S, n], to the statistics of rows `at`."""
     if running.shift is not None:
         tilts = len(running.tilts)
         running.raise_to(shifts.amax(0), at)
@@ -269,10 +267,10 @@ def _merge(running: Running, parts: Tensor, shifts: Tensor, at: slice) -> None:
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor, add: bool) -> None:
-    """total += a @ b, or where not to `add` total = a @ b; summed in float32, also of bf16."""
+    """total += a @ b, or total = a @ b unless `add`; summed in float32, for bf16, too."""
     if a.is_cuda and a.dtype != total.dtype:
         torch.addmm(total, a, b, beta=int(add), out_dtype=total.dtype, out=total)
-    else:  # float32; or interpreted, where products are cast
+    else:  # float32; or Triton's interpreter on a CPU, where products are cast
         torch.addmm(total, a.to(total.dtype), b.to(total.dtype), beta=int(add), out=total)
 
 

@@ -1,8 +1,8 @@
 """Row statistics over the positives and the k most similar negatives of each row, among the keys of all ranks.
 
 A first pass without gradients walks the similarities a tile at a time and keeps each row's k hardest negatives and its
-positives; the logits of these alone are then computed with gradients. Memory grows with N * (k + D) and the number of
-positives, not with N * K. Where both sides ask, each takes a pass of its own.
+positives; only the logits of these are then computed with gradients. Memory grows with N * (k + D) and the number of
+positives, not with N * K. Each direction takes a pass of its own.
 
 Dimensions: N local rows of a side; K keys of all ranks and extra ones; D width; P positives of all rows; k negatives.
 """
@@ -38,14 +38,15 @@ def contrast_hardest(
     both: bool = True,
     world: World | None = None,
 ) -> Stats:
-    """As `contrast`, with the k most similar negatives of each row in its sum, in place of all.
+    """As `contrast`, but each row's sum holds only its k most similar negatives.
 
     Args:
-        k: 1 or more; with as many as there are, the statistics are those of `contrast`. The rest is as there.
+        k: 1 or more; where it covers all negatives, the statistics are those of `contrast`. The rest is as there.
 
     Returns:
-        Stats, float32 at least, also under autocast. Which negatives are hardest is no matter of gradients; through
-        their logits they flow to a, b, scale and extras, keys' gradients summed home. Not to be differentiated twice.
+        Stats, float32 at least, also under autocast. The choice of negatives has no gradient; through their logits,
+        gradients flow to a, b, scale and extras, and those of keys are summed on the ranks that own them. Gradients
+        of rows cannot be differentiated again (RuntimeError).
     """
     assert k >= 1, f"k must be 1 or more, got {k}"
     world = world or World.current()
@@ -65,13 +66,13 @@ def contrast_hardest(
 
 
 class _Part(NamedTuple):
-    """Some of the keys."""
+    """Keys from one source: the other side, or extra ones."""
 
     z: Tensor
     side: Side
     own_row: Literal["positive", "ignore", "negative"]
     start: int | None = None
-    """The keys are the queries of all ranks, and this rank's begin here: none is its own key."""
+    """Not None: the keys are all ranks' queries, of which this rank's begin here, and no query is its own key."""
 
 
 def _part_of(z: Tensor, side: Side, world: World, start: int | None = None) -> _Part:
@@ -116,7 +117,7 @@ def _find(
     equal_ids: Literal["positive", "ignore"],
     k: int,
 ) -> tuple[tuple[Tensor, Tensor], Nearest]:
-    """(row [P], key [P]) of the positives, and the k nearest negatives; keys count through all parts."""
+    """(row [P], key [P]) of the positives, and the k nearest negatives; keys are numbered through all parts."""
     nearest, places, before = Nearest(queries, k), [], 0
     for _, side, own_row, start in parts:
         for rows, columns in tiles(len(queries), len(side.id), queries.device):

@@ -1,15 +1,15 @@
 """The Triton kernels of the fused form, and nothing else: `multicl.ops.fused` launches them. Triton is for Linux only.
 
-Of many ids, few tiles hold an entry that is special: positive, ignored, self or beyond the matrix. `mark` finds them.
-`sums` and `weights` are then run twice: once over the plain tiles, without any mask and at the speed of the products;
-and once over the special ones, in smaller tiles, as masks take registers (SPECIAL).
+Where ids are many, few tiles are special: they hold an entry that is positive, ignored, self or outside of the matrix.
+`mark` finds them. `sums` and `weights` then run twice: once over the plain tiles, without any mask and at the speed of
+the products; and once over the special ones (SPECIAL), in smaller tiles, as masks take registers.
 
-All make logits a tile at a time from rows x [n, D], which have the scale in them, and y [k, D], in the products'
-precision with float32 sums, and compare the rows' int64 ids. Names in capitals are settled when a kernel is compiled:
+Both compute logits a tile at a time from rows x [n, D], already multiplied by the scale, and y [k, D], in the products'
+precision with float32 sums; rows are related by their int64 ids. Names in capitals are compile-time constants:
     WIDTH      D
-    TILTS      1 or 2: how many of tilt_0 and tilt_1 are asked for
-    WIDE       rows have shifts of their own; else logits are narrow, and exponentials are summed as they are
-    SELF       "counts"; "left out": the diagonal counts nowhere; "half": nor does what is below it
+    TILTS      1 or 2: how many of tilt_0 and tilt_1 are used
+    WIDE       each row has a shift of its own; else logits are narrow, and exponentials are summed without a shift
+    SELF       "counts"; "left out": the diagonal counts nowhere; "half": nor do the entries below it
     EQUAL, OWN what equal ids and the query's own row mean, as in `multicl.ops.relation.related`
     INSIDE     positives are in the sums
     PRECISION  of float32 products; BM, BN, BD: rows, columns and depth of a tile
@@ -46,10 +46,10 @@ def _product(
 
 @triton.jit
 def _meet(x, y, rows, columns):
-    """Whether a number is both among x at `rows` and among y at `columns`."""
+    """Whether x at `rows` and y at `columns` have a number in common."""
     some_x, some_y = tl.load(x + rows), tl.load(y + columns)
     found = (tl.max(some_x) >= tl.min(some_y)) & (tl.max(some_y) >= tl.min(some_x))
-    if found:  # numbers in order need no other look
+    if found:  # ids in order rarely get here
         found = tl.max((some_x[:, None] == some_y[None, :]).to(tl.int32)) > 0
     return found
 
@@ -60,9 +60,9 @@ def mark(
     marks,  # [row tiles, column tiles] int8
     n, k, SELF: tl.constexpr, OWN: tl.constexpr, MM: tl.constexpr, MN: tl.constexpr,
 ):  # fmt: skip
-    """Whether a tile holds more than negatives, or ends beyond the matrix. Equal rows have equal ids, but a queue's.
+    """Mark tiles that hold more than negatives, or reach outside of the matrix.
 
-    Program (j, i) has the tile in row i and column j.
+    Equal rows have equal ids, except in a queue: rows are compared only there. Program (j, i) marks tile [i, j].
     """
     i, j = tl.program_id(1), tl.program_id(0)
     first_row, first_column = i * MM, j * MN
@@ -109,7 +109,7 @@ def _relate(
 
 @triton.jit
 def _raise(most, shift, others_0, others_1, inside_0, inside_1, tilt_0, tilt_1, TILTS: tl.constexpr):
-    """Let the shifts be at least `most`: the new shifts, and what the sums are over them."""
+    """Raise the shifts to at least `most`: returns the new shifts, and the sums rescaled to them."""
     new = tl.maximum(shift, most)
     factor = tl.exp(tilt_0 * (shift - new))
     others_0, inside_0 = others_0 * factor, inside_0 * factor
@@ -121,7 +121,7 @@ def _raise(most, shift, others_0, others_1, inside_0, inside_1, tilt_0, tilt_1, 
 
 @triton.jit
 def _exp(tilt, logits, shift, WIDE: tl.constexpr):
-    """exp(tilt * (logits - shift)) of a tile, whose rows have the shifts."""
+    """exp(tilt * (logits - shift)) of a tile; one shift a row, where WIDE."""
     if WIDE:
         logits = logits - shift[:, None]
     return tl.exp2((tilt * LOG2_E) * logits)
@@ -129,7 +129,7 @@ def _exp(tilt, logits, shift, WIDE: tl.constexpr):
 
 @triton.jit
 def _sum(values, columns, k, total, COLUMNS: tl.constexpr, SPECIAL: tl.constexpr):
-    """[BM] sums of the rows; those of the columns are added to `total`."""
+    """[BM] row sums; where COLUMNS, column sums are added to `total`."""
     if COLUMNS:
         of_columns = tl.sum(values, 0)
         if SPECIAL:
@@ -151,17 +151,17 @@ def _put(places, values, here, ADD: tl.constexpr):
 def sums(
     x, y, x_row, x_id, y_row, y_id,
     marks,  # [row tiles, across]
-    out, shifts,  # [spans, 2 * TILTS + 2, n] others, inside, positive, count; [spans, n] where WIDE; from row_at on.
-    # Where ADD, out is [2 * TILTS + 2, size]: sums of rows are added to it from row_at on, others from column_at on
+    out, shifts,  # [spans, 2 * TILTS + 2, n] others, inside, positive, count; [spans, n] where WIDE; spans from row_at.
+    # Where ADD, out is [2 * TILTS + 2, size]: row sums are added to it from row_at on, column sums from column_at on
     n, k, across, size, span, row_at, column_at, tilt_0, tilt_1,
     SPECIAL: tl.constexpr, WIDTH: tl.constexpr, TILTS: tl.constexpr, WIDE: tl.constexpr, ADD: tl.constexpr,
     COLUMNS: tl.constexpr, SELF: tl.constexpr, INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr,
     PRECISION: tl.constexpr, MM: tl.constexpr, MN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """Statistics of BM rows over a span of columns, of which there are `span`, some MN; where COLUMNS, of these, too.
+    """Statistics of BM rows over `span` columns, a multiple of MN; where COLUMNS, those of the columns, too.
 
-    Program (i, s) has the i-th rows and the s-th span. ADD: by atomics, without shifts, so that it excludes WIDE.
-    COLUMNS has no other way.
+    Program (i, s) has the i-th rows and the s-th span. ADD: add atomically, without shifts, which excludes WIDE.
+    COLUMNS needs ADD.
     """
     first_row, part = tl.program_id(0) * BM, tl.program_id(1)
     rows = first_row + tl.arange(0, BM)
@@ -178,7 +178,7 @@ def sums(
         shift += LOWEST
     of_marks = marks + (first_row // MM).to(tl.int64) * across
     first_column = start
-    while first_column < stop:  # Triton's interpreter takes no range that is not constant
+    while first_column < stop:  # Triton's interpreter takes only constant ranges
         if (tl.load(of_marks + first_column // MN) != 0) == SPECIAL:
             columns = first_column + tl.arange(0, BN)
             logits = _product(x, y, rows, columns, n, k, WIDTH, PRECISION, BD, not SPECIAL)
@@ -212,7 +212,7 @@ def sums(
     _put(own, others_0, rows < n, ADD)
     if TILTS == 2:
         _put(own + each, others_1, rows < n, ADD)
-    if SPECIAL or not ADD:  # else zeros
+    if SPECIAL or not ADD:  # else they are zeros
         _put(own + TILTS * each, inside_0, rows < n, ADD)
         if TILTS == 2:
             _put(own + 3 * each, inside_1, rows < n, ADD)
@@ -226,7 +226,7 @@ def sums(
 def _slopes(
     logits, at, here, sums, lse, size, tilt_0, tilt_1, TILTS: tl.constexpr, WIDE: tl.constexpr, axis: tl.constexpr
 ):
-    """What the sums `at` of a tile's rows (axis 1) or columns (axis 0) ask of its logits: [BM, BN]."""
+    """[BM, BN] dL/dlogit of a tile by way of the sums `at` of its rows (axis 1) or columns (axis 0)."""
     slopes = _tilted(tilt_0, logits, lse + at, here, WIDE, axis) * tl.expand_dims(tl.load(sums + at, here), axis)
     if TILTS == 2:
         factor = tl.expand_dims(tl.load(sums + size + at, here), axis)
@@ -245,7 +245,7 @@ def _tilted(tilt, logits, shifts, here, WIDE: tl.constexpr, axis: tl.constexpr):
 
 @triton.jit
 def _slopes_of_positives(slopes, at, here, positive, only, single, INSIDE: tl.constexpr, axis: tl.constexpr):
-    """The same of positives, all of it; `slopes` is what the sums ask. [BM, BN]."""
+    """[BM, BN] whole dL/dlogit of positives; `slopes` is the part by way of the sums."""
     own = tl.expand_dims(tl.load(positive + at, here), axis) + tl.zeros_like(slopes)
     if INSIDE:
         is_single = tl.expand_dims(tl.load(single + at, here), axis) != 0
@@ -257,7 +257,7 @@ def _slopes_of_positives(slopes, at, here, positive, only, single, INSIDE: tl.co
 def _both_slopes(
     logits, at, at_column, sums, size, tilt_0, tilt_1, TILTS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """What rows and columns ask of a plain, narrow tile: one exponential serves both."""
+    """`_slopes` of the rows and, where COLUMNS, the columns of a plain, narrow tile: one exponential serves both."""
     factor = tl.load(sums + at)[:, None]
     if COLUMNS:
         factor = factor + tl.load(sums + at_column)[None, :]
@@ -284,16 +284,16 @@ def weights(
     x, y, x_row, x_id, y_row, y_id,
     marks,  # [row tiles, across]
     out,  # [n, stride]
-    sums, lse, positive, only, single,  # of `Slopes`; sums and lse in rows of `size`
+    sums, lse, positive, only, single,  # of `Slopes`; rows of sums and lse are `size` long
     n, k, across, stride, size, row_at, column_at, tilt_0, tilt_1,
     SPECIAL: tl.constexpr, WIDTH: tl.constexpr, TILTS: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr,
     SELF: tl.constexpr, INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr, PRECISION: tl.constexpr,
     SPAN: tl.constexpr, MM: tl.constexpr, MN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """dL/dlogit, written to `out` in its own type. Program (s, i) has the i-th rows and the s-th SPAN columns.
+    """Write dL/dlogit to `out`, in its dtype. Program (s, i) has the i-th rows and the s-th SPAN columns.
 
-    A span of plain tiles is one tile, of special ones several. The first row's statistics stand at row_at, the first
-    column's, where COLUMNS, at column_at.
+    A span is one plain tile, or several special ones. `Slopes` of the rows begin at row_at, and those of the columns,
+    where COLUMNS, at column_at.
     """
     first_row, first_column = tl.program_id(1) * BM, tl.program_id(0) * SPAN
     rows = first_row + tl.arange(0, BM)

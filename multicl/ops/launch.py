@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 SWITCH = "MULTICL_TRITON"
-"""Environment variable; "0" keeps kernels from running: GPUs, too, use the forms that torch's own operations make."""
+"""Environment variable; "0" turns the kernels off: GPUs, too, then use the forms made of torch's own operations."""
 
 
 def runs_on(device: torch.device) -> bool:
-    """Whether kernels run there: an NVIDIA GPU of compute capability 8.0, Triton, and nobody has switched them off."""
+    """Whether kernels run there: an NVIDIA GPU of compute capability 8.0 or newer, with Triton, and SWITCH not "0"."""
     return device.type == "cuda" and os.environ.get(SWITCH) != "0" and _is_able(device)
 
 
@@ -26,6 +26,6 @@ def _is_able(device: torch.device) -> bool:
 
 
 def on(device: torch.device) -> AbstractContextManager[object]:
-    """Within it the device is the current one, on which kernels are launched."""
+    """A context in which the device is the current one: Triton launches kernels there."""
     elsewhere = device.type == "cuda" and device.index not in (None, torch.cuda.current_device())
     return torch.cuda.device(device) if elsewhere else nullcontext()

@@ -1,17 +1,17 @@
-"""nce: each row against its own slot of a bank of vectors and K slots that were drawn, by NCE or by soft-max.
+"""nce: each row against its own slot of a bank of vectors and K drawn slots, by NCE or by soft-max.
 
-NCE (Wu et al. 2018, arXiv:1805.01978, equations 4 to 8) asks of each of the K + 1 slots whether it is the row's own or
-was drawn, uniformly, from the N slots of the bank. With logits l, p = exp(l) / Z of the own slot, q = exp(l) / Z of a
+NCE (Wu et al. 2018, arXiv:1805.01978, equations 4 to 8) classifies each of the K + 1 slots: is it the row's own, or was
+it drawn uniformly from the N slots of the bank? With logits l, p = exp(l) / Z of the own slot and q = exp(l) / Z of a
 drawn one:
 
     L = -log p / (p + K/N) - sum_k log (K/N) / (q_k + K/N)
       = softplus(-(l - shift)) + sum_k softplus(l_k - shift),  shift = log(K Z/N)
 
-N is in it by way of Z/N alone, the mean of exp(l) over the bank: how full a bank is does not matter. The soft-max over
-the same K + 1 logits (CMC, arXiv:1906.05849, as its code offers it) needs no Z.
+N enters only as Z/N, the mean of exp(l) over the bank, so it does not matter how full the bank is. The soft-max over
+the same K + 1 logits (an option of CMC's code, arXiv:1906.05849) needs no Z.
 
-Dimensions: n rows, N slots, K slots drawn for a row, D width. The [n, K, D] drawn vectors are never there at once: rows
-are walked in pieces, and a piece's gradient is made with its loss, from the vectors that are at hand.
+Dimensions: n rows, N slots, K slots drawn for a row, D width. The [n, K, D] drawn vectors are never in memory at once:
+rows are walked in pieces, and a piece's gradient is computed with its loss, while its vectors are there.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from multicl.ops.once import once
 from multicl.ops.uncompiled import uncompiled
 
 Drawn = Callable[[slice], Tensor]
-"""Some of the rows -> [r, K] int64, the slots drawn for them; the same each time it is asked."""
+"""Some of the rows -> [r, K] int64, the slots drawn for them; the same at every call."""
 DENSE = 32
-"""A bank of up to so many times K slots is compared whole, by one product, and the drawn ones are picked from that."""
+"""A bank of up to DENSE * K slots is compared whole, by one product, from which the drawn slots' logits are taken."""
 
 
 @uncompiled
@@ -44,8 +44,8 @@ def nce(
         scale: 1 / temperature. log_norm: log(Z/N), see `mean_exp`; None: soft-max instead of NCE.
 
     Returns:
-        [n] losses, and [n] how sure it is that the own slot is the own one, in [0, 1], without gradient; float32, or
-        float64 where a is. Differentiating twice raises RuntimeError.
+        [n] losses, and [n] the probability given to the own slot, in [0, 1], without gradient; float32, or float64
+        where a is. Differentiating twice raises RuntimeError.
     """
     with torch.autocast(a.device.type, enabled=False):
         kind = torch.promote_types(a.dtype, torch.float32)
@@ -55,7 +55,7 @@ def nce(
 
 @torch.no_grad()
 def mean_exp(a: Tensor, bank: Tensor, drawn: Drawn, scale: float) -> Tensor:
-    """[n] float64: the mean of exp(scale * a . bank) over the slots drawn for each row; N times the rows' mean is Z.
+    """[n] float64: mean of exp(scale * a . bank) over the slots drawn for each row; N times the rows' mean estimates Z.
 
     Args:
         a: [n, D] unit rows. bank: [N, D] unit rows.
@@ -68,13 +68,13 @@ def mean_exp(a: Tensor, bank: Tensor, drawn: Drawn, scale: float) -> Tensor:
 
 
 class _NCE(torch.autograd.Function):
-    """Losses, and their gradients, which wait for backward."""
+    """Losses; their gradients are computed in forward, too, and saved for backward."""
 
     @staticmethod
     def forward(
         ctx: Any, a: Tensor, bank: Tensor, own: Tensor, drawn: Drawn, scale: float, log_norm: float | None, wanted: bool
     ) -> tuple[Tensor, Tensor]:
-        """A drawn slot pushes by its slope, the own one pulls."""
+        """Drawn slots push the row away by their slopes, its own slot pulls."""
         loss, sure = a.new_zeros(len(a)), a.new_zeros(len(a))
         wanted = wanted and ctx.needs_input_grad[0]
         grad = torch.zeros_like(a)
@@ -103,7 +103,7 @@ class _NCE(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale what forward left."""
+        """Scale the gradients that forward saved."""
         grad, a = ctx.saved_tensors
         with torch.no_grad():
             found = (grads[0][:, None] * grad, *(None,) * 6)
@@ -111,12 +111,12 @@ class _NCE(torch.autograd.Function):
 
 
 def elements(device: torch.device) -> int:
-    """How many a piece's largest tensors may have together: 32 MB of float32, on a GPU 256 MB."""
+    """Elements that the largest tensors of a piece may have together: 32 MB of float32, on a GPU 256 MB."""
     return 1 << (23 if device.type == "cpu" else 26)
 
 
 def _pieces(rows: int, bank: Tensor, drawn: Drawn) -> Iterator[tuple[slice, Tensor, bool]]:
-    """As many rows as have room, their drawn slots, and whether to compare the whole bank."""
+    """Yield as many rows as fit in memory, the slots drawn for them, and whether to compare the whole bank."""
     if not rows:
         return
     slots, dim = bank.shape
@@ -129,7 +129,7 @@ def _pieces(rows: int, bank: Tensor, drawn: Drawn) -> Iterator[tuple[slice, Tens
 
 
 def _compare(query: Tensor, bank: Tensor, places: Tensor, dense: bool) -> tuple[Tensor, Tensor | None]:
-    """[r, D] rows -> [r, K] products with the slots at `places`; and these [r, K, D], where they were picked first."""
+    """[r, D] rows -> [r, K] products with the slots at `places`, and these slots [r, K, D], or None if `dense`."""
     if dense:
         return (query @ bank.T).gather(1, places), None
     keys = bank[places]

@@ -14,10 +14,10 @@ from multicl.ops.blocks import tile_size
 
 
 class Nearest:
-    """The best k so far. Where fewer keys were allowed, the last values are -inf, and their places mean nothing.
+    """The best k keys so far. Where fewer were allowed, the last values are -inf and their places mean nothing.
 
     Args:
-        queries: [N, D], for number, type and device. k: 1 or more.
+        queries: [N, D]; only its number of rows, dtype and device matter. k: 1 or more.
     """
 
     def __init__(self, queries: Tensor, k: int) -> None:
@@ -28,11 +28,11 @@ class Nearest:
 
     @property
     def found(self) -> Tensor:
-        """[N, k] bool: there is a key. One of similarity NaN is one, so that it shows."""
+        """[N, k] bool: there is a key. A key of similarity NaN counts, so that the NaN shows."""
         return self.values != -torch.inf
 
     def add(self, rows: slice, similarity: Tensor, start: int) -> None:
-        """More keys of some queries.
+        """Consider more keys for the queries `rows`.
 
         Args:
             similarity: [n, c], -inf for keys that are not allowed. start: the place of the first key.

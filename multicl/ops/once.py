@@ -1,4 +1,4 @@
-"""Gradients that cannot be differentiated again, and say so: as constants they would be silently wrong."""
+"""Gradients that raise an error if they are differentiated again: as constants, they would be silently wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def once(grads: tuple[Tensor | None, ...], inputs: Tensor, what: str) -> tuple[Tensor | None, ...]:
-    """What a Function's backward returns: where a graph of it is asked for, differentiating that graph is refused.
+    """The gradients, for a Function's backward to return; differentiating them again raises RuntimeError.
 
     Args:
         inputs: any input of the Function that wants a gradient. what: the way out, for the message.
