@@ -1,4 +1,4 @@
-"""The plain form of `contrast`: every logit written out, plain autograd. What the other forms are tested against.
+"""The plain form of `contrast`: the whole matrix and plain autograd, the reference that other forms are tested against.
 
 Differentiable twice; memory is local rows x keys of all ranks.
 """

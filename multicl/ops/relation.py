@@ -17,13 +17,13 @@ __all__ = ["Extra", "Relation", "Side", "Stats", "Sums", "of_other_ids", "part",
 
 
 def part(z: Tensor, at: slice) -> Tensor:
-    """z[at], of all rows without a view: beside a small batch on a GPU, to make one takes time."""
+    """z[at], or z itself where that is all rows: making a view takes time, which matters in small batches on a GPU."""
     return z if at == slice(0, len(z)) else z[at]
 
 
 @dataclass(frozen=True)
 class Side:
-    """What the relation must know of the rows of one side. Equal rows are about one thing: they have equal ids."""
+    """What the relation needs to know about the rows of one side. Equal rows have equal ids."""
 
     row: Tensor
     """[N] int64 stable row of the data set."""
@@ -49,19 +49,19 @@ class Relation:
 
 @dataclass(frozen=True)
 class Sums:
-    """One direction's statistics, a value a local row; float32 (float64 for float64 input)."""
+    """One direction's statistics, one value per local row; float32 (float64 for float64 input)."""
 
     lse: Tensor
     """[T, N] log of the sum of exp(tilt * logit) over the keys; 0 where a row has no key."""
     positive: Tensor
     """[N] sum of the positives' logits."""
     positives: Tensor
-    """[N] how many positives, in the float type of the logits."""
+    """[N] number of positives, in the float type of the logits."""
 
     @property
     def first(self) -> Tensor:
         """[N] lse of the first tilt."""
-        return self.lse.squeeze(0) if len(self.lse) == 1 else self.lse[0]  # of one, without a copy on the way back
+        return self.lse.squeeze(0) if len(self.lse) == 1 else self.lse[0]  # squeeze: no copy in backward
 
     @property
     def valid(self) -> Tensor:
@@ -71,7 +71,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Stats:
-    """Sums of a's rows over b's keys and of b's rows over a's; b is None where one direction is all there is."""
+    """Sums of a's rows over b's keys and of b's rows over a's; b is None where there is only one direction."""
 
     a: Sums
     b: Sums | None
@@ -97,7 +97,11 @@ def sort_out(
     equal_ids: Literal["positive", "ignore"],
     own_row: Literal["positive", "ignore", "negative"],
 ) -> tuple[Tensor | None, Tensor | None]:
-    """As `related`, of entries of any shape: whether both have one id, and, if it is asked, one row."""
+    """As `related`, of entries of any shape.
+
+    Args:
+        same_id: whether query and key have equal ids. row: the same of rows; called only where it matters.
+    """
     if equal_ids == "positive" and own_row != "ignore":  # equal rows have equal ids, where rows mean something
         return same_id, None
     if own_row == "negative":

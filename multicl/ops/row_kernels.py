@@ -1,9 +1,9 @@
-"""The Triton kernels of vectors that have a value a row, and of rows by themselves: each a chain of small steps as one.
+"""The Triton kernels on vectors of one value per row, and on single rows: each fuses a chain of small steps.
 
-A GPU is done with such steps sooner than the next can be launched, so that of a batch of a few thousand rows nearly all
-the time is that of launches. `multicl.ops.finish` and `multicl.ops.unit` launch these, and say what they compute.
-Names in capitals are settled when a kernel is compiled; BLOCK: rows of a program, or at a time. TILTS, WIDE and INSIDE
-are as in `multicl.ops.kernels`.
+A GPU finishes such a step before the next can be launched, so a batch of a few thousand rows spends nearly all of its
+time on launches. `multicl.ops.finish` and `multicl.ops.unit` launch these kernels, and say what they compute. Names in
+capitals are compile-time constants; BLOCK: rows of a program, or of a loop's step. TILTS, WIDE and INSIDE are as in
+`multicl.ops.kernels`.
 """
 # mypy: ignore-errors
 # Triton's language only looks like Python.
@@ -14,7 +14,7 @@ import triton.language as tl
 
 @triton.jit
 def _denominator(sums, at, here, size, t: tl.constexpr, TILTS: tl.constexpr, INSIDE: tl.constexpr):
-    """The others' sum of a tilt, and that with the positives', where these count."""
+    """A tilt's sum over the others, and its denominator: that and, where INSIDE, the sum over the positives."""
     others = tl.load(sums + t * size + at, here, 1.0)
     total = others
     if INSIDE:
@@ -48,7 +48,7 @@ def lse(
 
 @triton.jit
 def _either(a, b, at, first, here):
-    """Values of rows that stand in two: the first ones in a."""
+    """Values of rows that are split over two vectors: the `first` ones in a, the rest in b."""
     return tl.load(a + at, here & (at < first), 0.0) + tl.load(b + (at - first), here & (at >= first), 0.0)
 
 
@@ -85,7 +85,7 @@ def slopes(
 
 @triton.jit
 def _mean(lse, positive, positives, size, BLOCK: tl.constexpr):
-    """Mean over the rows that have positives, and their number or 1."""
+    """Mean over the rows that have positives, and the number of these rows or 1."""
     total = tl.zeros([BLOCK], tl.float32)
     count = tl.zeros([BLOCK], tl.float32)
     start = 0
@@ -107,7 +107,7 @@ def mean(
     out, counts,  # [1] the loss; [2] how many rows count in each direction
     size_a, size_b, BOTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`finish.mean_loss`, by one program, so that sums have one order."""
+    """`finish.mean_loss`, by one program, so that the order of summation is fixed."""
     loss, count = _mean(lse_a, positive_a, positives_a, size_a, BLOCK)
     tl.store(counts, count)
     if BOTH:
@@ -130,7 +130,7 @@ def mean_slopes(
     grad, counts, positives_a, positives_b, out_a, out_b,  # [1]; `mean`'s; [size]; [2, size]
     size_a, size_b, BOTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The way back of `mean`: gradients of the log-sums and of the positives' sums."""
+    """Backward of `mean`: gradients of the log-sums and of the positives' sums."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     given = tl.load(grad)
     if BOTH:
@@ -156,10 +156,10 @@ def unit(
 
 @triton.jit(do_not_specialize=["n"])
 def unit_slopes(
-    of_u, u, inverse, out,  # [n, WIDTH] but the inverse norms
+    of_u, u, inverse, out,  # [n, WIDTH], inverse norms [n]
     n, WIDTH: tl.constexpr, ROOM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The way back of `unit`."""
+    """Backward of `unit`."""
     rows, at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, ROOM)
     here = (rows < n)[:, None] & (at < WIDTH)[None, :]
     places = rows.to(tl.int64)[:, None] * WIDTH + at[None, :]

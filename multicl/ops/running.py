@@ -1,4 +1,4 @@
-"""The statistics of a side's rows: as they grow tile by tile, and what the way back must know of them.
+"""The statistics of a side's rows: how they accumulate tile by tile, and what backward needs of them.
 
 Dimensions: N rows of a side; T tilts.
 """
@@ -15,20 +15,20 @@ from torch import Tensor
 from multicl.distributed import World
 
 NARROW = 40.0
-"""Logits within +-40 are summed as they are: e^-40 to e^40 times any number of keys is well within float32. Others are
-wide: every row, and every column, then keeps a shift of its own, its greatest logit."""
+"""Logits within +-40 are narrow: their exponentials are summed without a shift, as e^-40 to e^40 times any number of
+keys is well within float32. Others are wide: every row, and every column, keeps its greatest logit as its own shift."""
 LOWEST = -1e30
 
 
 class Running:
-    """Sums over keys, for each of N rows: of a symmetric matrix all rows, else the queries and, after them, the keys.
+    """Sums over keys for each of N rows: all rows of a symmetric matrix, else the queries followed by the keys.
 
     Attributes:
         sums: [2T + 2, N] all of the following but the shift, in this order.
         others, inside: [T, N] sums of exp(tilt * (logit - shift)) over keys that are not positive, and over those that
             are.
         positive, count: [N] sum of the positives' logits, and their number.
-        shift: [N] greatest summed logit so far; None where logits are narrow, and the shift 0.
+        shift: [N] greatest summed logit so far; None where logits are narrow: the shift is 0.
     """
 
     def __init__(self, size: int, tilts: Sequence[float], positives_in_sum: bool, wide: bool, like: Tensor) -> None:
@@ -38,7 +38,7 @@ class Running:
 
     @cached_property
     def others(self) -> Tensor:
-        """As above; a kernel needs none of these views."""
+        """As above; made when it is asked for, as kernels need none of these views."""
         return self.sums[: len(self.tilts)]
 
     @cached_property
@@ -57,7 +57,7 @@ class Running:
         return self.sums[-1]
 
     def raise_to(self, most: Tensor, at: slice) -> None:
-        """Let the shifts of rows `at` be at least `most`."""
+        """Raise the shifts of rows `at` to at least `most`, and rescale their sums."""
         assert self.shift is not None
         old = self.shift[at]
         new = torch.maximum(old, most)
@@ -68,12 +68,12 @@ class Running:
         self.shift[at] = new
 
     def add_positives(self, logits: Tensor, at: Tensor) -> None:
-        """Logits of positives, and the rows whose they are."""
+        """Add the logits [P] of positives to their rows `at` [P]."""
         self.positive.index_add_(0, at, logits)
         self.count.index_add_(0, at, torch.ones_like(logits))
 
     def sum_over_ranks(self, at: slice, world: World) -> None:
-        """Add up what every rank has for rows `at`, which all of them have in the same order."""
+        """Sum the statistics of rows `at` over ranks, all of which have these rows in the same order."""
         if world.size == 1:
             return
         if self.shift is not None:
@@ -81,7 +81,7 @@ class Running:
         self.sums[:, at] = world.sum(self.sums[:, at])
 
     def total(self) -> Tensor:
-        """[T, N] the soft-max's denominators over exp(tilt * shift)."""
+        """[T, N] denominators of the soft-max, divided by exp(tilt * shift)."""
         return self.others + self.inside if self.positives_in_sum else self.others
 
     def lse(self) -> Tensor:
@@ -96,7 +96,7 @@ class Running:
     def slopes(self, of_lse: list[Tensor], of_positive: list[Tensor]) -> Slopes:
         """Gradients of a loss with respect to lse [T, n] and the sums of positives [n] -> its slopes.
 
-        Of one part of the rows or of two: these and those after them.
+        Each list has all rows in one part, or in two that follow each other.
         """
         lse, positive = (torch.cat(parts, -1) if len(parts) > 1 else parts[0] for parts in (of_lse, of_positive))
         total = self.total()
@@ -106,7 +106,7 @@ class Running:
         only: Tensor | None = None
         if self.positives_in_sum:
             only = positive
-            for t in range(len(self.tilts)):  # two launches a tilt, which small batches on a GPU wait for
+            for t in range(len(self.tilts)):  # two launches a tilt: small batches on a GPU are bound by launches
                 only = torch.addcmul(only + tilted[t], share[t], self.others[t], value=-1)
         if self.shift is None:
             return Slopes(self.tilts, share, None, positive, only, self.count == 1)
@@ -115,7 +115,7 @@ class Running:
 
     def _tilted(self, values: Tensor) -> Tensor:
         """[T, N] or [N] values times the tilts."""
-        if len(self.tilts) == 1:  # numbers that are copied to a GPU wait for it
+        if len(self.tilts) == 1:  # copying a tensor of tilts to a GPU would synchronise
             values = values if self.tilts[0] == 1 else values * self.tilts[0]
             return values[None] if values.ndim == 1 else values
         parts = values.unbind() if values.ndim > 1 else [values] * len(self.tilts)
@@ -130,17 +130,17 @@ class Slopes:
     sums: Tensor
     """[T, N]"""
     lse: Tensor | None
-    """[T, N]; None where logits are narrow: `sums` have the denominator in them."""
+    """[T, N]; None where logits are narrow: `sums` are then divided by the denominator already."""
     positive: Tensor
-    """[N] what a positive's slope has on top."""
+    """[N] what a positive's slope has in addition."""
     only: Tensor | None
-    """[N] the whole slope of a row's single positive: what all others have, negated. p - 1 would cancel for p near 1.
-    None where positives are not in the sums."""
+    """[N] the whole slope of a row's single positive: minus the sum of all other slopes, as p - 1 would cancel for p
+    near 1. None where positives are not in the sums."""
     single: Tensor
-    """[N] bool: rows of one positive."""
+    """[N] bool: rows that have exactly one positive."""
 
     def of_positives(self, logits: Tensor, at: Tensor) -> Tensor:
-        """[P] slopes of positives with these logits [P], of the rows `at` [P]."""
+        """[P] slopes of positives with these logits [P], in the rows `at` [P]."""
         slope = self.positive[at]
         if self.only is None:
             return slope

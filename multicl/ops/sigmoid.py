@@ -1,7 +1,7 @@
 """sigmoid_loss: SigLIP's loss (arXiv:2303.15343) and its gradients in one walk over tiles of the logits.
 
-The matrix is never written out: memory is O((N + K) D). A tile is made once, for loss and gradients together: three
-matrix products in all, the least that there can be; two where the keys want no gradient.
+The matrix is never stored: memory is O((N + K) D). Each tile is computed once, for loss and gradients together: three
+matrix products in all, the minimum; two where the keys want no gradient.
 
 Dimensions: N local rows, K rows of all ranks on the other side, D width.
 """
@@ -25,7 +25,7 @@ from multicl.ops.uncompiled import uncompiled
 def sigmoid_loss(
     a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, relation: Relation, world: World | None = None
 ) -> Tensor:
-    """-1/B sum_ij log sigmoid(y_ij (scale * a_i . b_j + bias)), over the rows of all ranks; B is how many a has.
+    """-1/B sum_ij log sigmoid(y_ij (scale * a_i . b_j + bias)), over the rows of all ranks, of which a has B.
 
     Args:
         a: [N, D] this rank's rows, unit vectors for cosine similarity. b: [M, D].
@@ -33,8 +33,8 @@ def sigmoid_loss(
         relation: y is 1 for positives and -1 for negatives; a pair that is neither counts nowhere.
 
     Returns:
-        Scalar, the same on every rank; float32, or float64 where a is. Each rank's backward gives W times its share
-        of the gradient, keys' gradients summed home. Differentiating twice raises RuntimeError.
+        Scalar, the same on every rank; float32, or float64 where a is. Each rank's backward gives W times its share of
+        the gradient; b's is summed on the ranks that own its rows. Differentiating twice raises RuntimeError.
     """
     world = world or World.current()
     with torch.autocast(a.device.type, enabled=False):
@@ -49,13 +49,13 @@ def sigmoid_loss(
 
 
 class _Sigmoid(torch.autograd.Function):
-    """The sum over this rank's rows, and its gradients, which wait for backward."""
+    """The sum over this rank's rows; its gradients are computed in forward, too, and saved for backward."""
 
     @staticmethod
     def forward(
         ctx: Any, a: Tensor, keys: Tensor, scale: Tensor, bias: Tensor, key: Side, relation: Relation, wanted: bool
     ) -> Tensor:
-        """Of a logit l: softplus(l), and sigmoid(l) as its slope; of a positive's, softplus(-l) and -sigmoid(-l)."""
+        """A negative's logit l adds softplus(l), its slope is sigmoid(l); a positive's, softplus(-l), -sigmoid(-l)."""
         block = Block(a * scale, keys, relation.a, key, relation.equal_ids)
         wanted = wanted and any(ctx.needs_input_grad)
         loss = a.new_zeros(len(a))
@@ -89,7 +89,7 @@ class _Sigmoid(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale what forward left."""
+        """Scale the gradients that forward saved."""
         *saved, wants = ctx.saved_tensors
         with torch.no_grad():
             found = (*(None if grad is None else grads[0] * grad for grad in saved), None, None, None)

@@ -1,8 +1,8 @@
-"""Losses of a small batch in one process, of pairs or of labelled rows: the matrix written out.
+"""Losses of a small batch in one process, of pairs or of labelled rows, with the whole matrix in memory.
 
-Small batches are most people's, and there not the products cost but the steps around them: this form takes as few of
-them as can be, and those of the soft-max make rows unit vectors by themselves. Same values and gradients as by way of
-`unit` and `contrast`, which do all else.
+Most people's batches are small. There the overhead of each step costs more than the products, so this form takes as few
+steps as possible; its soft-max losses normalise rows themselves. Values and gradients are those of `unit` and
+`contrast`, and of `sigmoid_loss`, which handle all other cases.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from multicl.ops.uncompiled import uncompiled
 from multicl.ops.unit import unit_rows, unit_slopes
 
 LARGEST = 2**20
-"""Entries of the matrix, at most."""
+"""Most entries that the matrix may have."""
 
 
 def is_small(rows: int, scale: Tensor | float) -> bool:
-    """Whether `paired_loss` takes that many rows (of a symmetric matrix: of both views) and that scale."""
+    """Whether `paired_loss` takes that many rows (in a symmetric matrix, those of both views) and that scale."""
     if not 0 < rows * rows <= LARGEST:
-        return False  # before a look at the scale, for which a GPU is waited
+        return False  # before the scale is read, which synchronises with a GPU
     return abs(float(scale.detach() if isinstance(scale, Tensor) else scale)) <= NARROW
 
 
 @uncompiled
 def paired_loss(a: Tensor, b: Tensor | None, scale: Tensor, both: bool = True) -> Tensor:
-    """Mean over rows of log-sum-exp - the positive's logit.
+    """Mean over rows of (log-sum-exp - the positive's logit).
 
     Args:
-        a, b: [N, D], row i of the two each other's positive, by their cosines. b None: a holds two views [2N, D], rows
-            i and N + i each other's positive, and no row its own key.
-        scale: [1] 1 / temperature. both: the mean of both directions; of a symmetric matrix there is but one.
+        a, b: [N, D], compared by cosine; rows i of a and b are each other's positive. b None: a holds two views
+            [2N, D]; rows i and N + i are each other's positive, and no row is its own key.
+        scale: [1] 1 / temperature. both: the mean of both directions; a symmetric matrix has only one.
 
     Returns:
         Scalar, float32 or better.
@@ -48,7 +48,7 @@ def paired_loss(a: Tensor, b: Tensor | None, scale: Tensor, both: bool = True) -
 
 
 class _OneWay(torch.autograd.Function):
-    """From rows of a to rows of b alone: what a row of the matrix weighs, its vector can."""
+    """Only a->b: weights of the matrix's rows can then be applied to their vectors."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class _OneWay(torch.autograd.Function):
         inside = place.clone()
         place.zero_()
         others = e.sum(1)
-        place.sub_(others)  # what positives get, all others together, negated
+        place.sub_(others)  # a positive's slope: minus the sum of all others
         ctx.save_for_backward(a, b, scale, u, of_a, v, of_b, e, others + inside)
         return torch.log1p(others / inside).mean()  # log-sum-exp - logit would cancel near 0
 
@@ -104,8 +104,8 @@ class _Paired(torch.autograd.Function):
         with torch.no_grad():
             others, totals = sums[: len(sums) // 2], sums[len(sums) // 2 :]
             each = grads[0] / (len(u) * len(totals))
-            shares = [each / total for total in totals]  # what a row gives to each of its exponentials
-            only = shares[0] * others[0]  # to its positive, negated: what all others get
+            shares = [each / total for total in totals]  # slope of each row's exponentials
+            only = shares[0] * others[0]  # minus the slope of its positive: the sum of all others'
             only = only + (only.roll(len(u) // 2) if symmetric else shares[1] * others[1])
             slope = e * (shares[0][:, None] + shares[-1])
             parts = only.neg_().chunk(2) if symmetric else (only.neg_(),)
@@ -123,13 +123,13 @@ class _Paired(torch.autograd.Function):
 
 @uncompiled
 def labelled_loss(z: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-    """Mean, over the rows that have positives, of log-sum-exp - the mean of the positives' logits; 0 if none has.
+    """Mean over the rows that have positives of (log-sum-exp - mean positive logit); 0 if no row has any.
 
-    Positives need no mask: the sum of a row's logits with its class is one product with the sum of the class.
+    Positives need no mask: the sum of a row's logits with its class is one product, with the class's summed rows.
 
     Args:
-        z: [N, D], compared by cosines; N 1 or more and N * N at most LARGEST. labels: [N] rows of one are each other's
-            positives; on a GPU they are waited for. scale: [1] 1 / temperature, at most NARROW.
+        z: [N, D], compared by cosine; N 1 or more and N * N at most LARGEST. labels: [N] rows of equal label are each
+            other's positives; on a GPU this synchronises. scale: [1] 1 / temperature, at most NARROW.
 
     Returns:
         Scalar, float32 or better.
@@ -152,7 +152,7 @@ class _Labelled(torch.autograd.Function):
         total = e.sum(1)
         positives = (sizes - 1)[code]
         valid = (positives > 0).to(u.dtype)
-        share = valid / positives.clamp_(min=1)  # of a positive in its row's mean
+        share = valid / positives.clamp_(min=1)  # weight of a positive in its row's mean
         own = _sums(u, code, len(sizes)).sub_(u)
         rows = torch.addcmul(total.log(), torch.linalg.vecdot(x, own), share, value=-1)
         rest = total[one], total[other]
@@ -160,7 +160,7 @@ class _Labelled(torch.autograd.Function):
             rows[at] = torch.log1p(others / inside)  # log-sum-exp - logit would cancel near 0
             total[at] = others + inside
             share[at] = 0
-        each = valid / valid.sum().clamp_(min=1)  # what a row gives to the mean
+        each = valid / valid.sum().clamp_(min=1)  # weight of a row in the mean
         ctx.classes = len(sizes)
         ctx.save_for_backward(z, scale, u, of_z, code, e, total, own, share, each, one, other, *rest)
         loss: Tensor = rows.masked_fill_(valid == 0, 0.0) @ each
@@ -173,7 +173,7 @@ class _Labelled(torch.autograd.Function):
             of_sum = torch.where(each > 0, grads[0] * each / total, 0.0)
             of_positive = (grads[0] * each * share)[:, None]
             slope = e * (of_sum[:, None] + of_sum)
-            only = of_sum[one] * rest[0] + of_sum[other] * rest[1]  # what all others get: p - 1 would cancel near 1
+            only = of_sum[one] * rest[0] + of_sum[other] * rest[1]  # sum of all others: p - 1 would cancel near 1
             slope[one, other] = slope[other, one] = only.neg_()
             du = slope @ u
             weighed = u * of_positive
@@ -185,14 +185,14 @@ class _Labelled(torch.autograd.Function):
 
 
 def _couples(code: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the classes of two, of which each is the other's only positive."""
+    """(first rows, second rows) of the classes of two rows: each is the other's only positive."""
     first = (sizes.cumsum(0) - sizes)[sizes == 2]
     order = code.argsort()
     return order[first], order[first + 1]
 
 
 def _sums(z: Tensor, code: Tensor, classes: int) -> Tensor:
-    """[N, D] the sum of all rows of each row's class."""
+    """[N, D] for each row, the sum of all rows of its class."""
     return z.new_zeros(classes, z.shape[1]).index_add_(0, code, z)[code]
 
 
@@ -201,7 +201,7 @@ def paired_sigmoid(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """-1/N sum_ij log sigmoid(y_ij (scale * a_i . b_j + bias)), y_ij = 1 where i = j, else -1.
 
     Args:
-        a, b: [N, D], as they are; N 1 or more and N * N at most LARGEST. scale, bias: [1].
+        a, b: [N, D], not normalised here; N 1 or more and N * N at most LARGEST. scale, bias: [1].
 
     Returns:
         Scalar in the type of a.
@@ -238,6 +238,6 @@ class _PairedSigmoid(torch.autograd.Function):
 
 
 def _positives(matrix: Tensor, symmetric: bool) -> tuple[Tensor, ...]:
-    """Views of the positives' entries: the diagonal; of two views the two diagonals half-way."""
+    """Views of the positives' entries: the diagonal, or the two diagonals at N rows' distance of a symmetric matrix."""
     half = len(matrix) // 2
     return (matrix.diagonal(half), matrix.diagonal(-half)) if symmetric else (matrix.diagonal(),)

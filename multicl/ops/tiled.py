@@ -1,6 +1,6 @@
-"""Logits walked a tile at a time, forward and backward, in torch's own products: memory grows with N * D, not N * N.
+"""Logits walked a tile at a time, forward and backward, with torch's own products: memory grows with N * D, not N * N.
 
-A tile's row sums serve one direction and its column sums the other; of a symmetric matrix half the tiles are walked.
+A tile's row sums serve one direction and its column sums the other; half of a symmetric matrix's tiles are walked.
 Dimensions: N rows of a side; n queries and k keys of a block; T tilts; D width.
 """
 
@@ -13,7 +13,7 @@ from multicl.ops.blocks import LOG2_E, Block, End, Walked, buffers, shaped
 from multicl.ops.running import Running, Slopes
 
 running: type[Running] = Running
-"""What keeps the statistics."""
+"""The class that keeps the statistics."""
 
 
 def forward(block: Block, running: Running) -> None:
@@ -32,11 +32,11 @@ def forward(block: Block, running: Running) -> None:
         tile, logits, positive, mask = walked
         ends = block.ends(tile)
         if tile.diagonal:
-            del ends[1:]  # its rows meet all of its columns already
+            del ends[1:]  # its rows serve both directions already
         if mask is not None:
             inner = torch.empty_like(held) if inner is None else inner
             _add_masked(running, ends, logits, mask, shaped(inner, *mask.shape), LOG2_E if base_2 else 1.0)
-        if wide and not running.positives_in_sum:  # beside a great positive the sum of all others would underflow
+        if wide and not running.positives_in_sum:  # beside a large positive all others' sum would underflow
             if positive is not None:
                 logits[positive.places] = -torch.inf
             elif mask is not None:
@@ -71,7 +71,7 @@ def forward(block: Block, running: Running) -> None:
 
 
 def reads(kind: torch.dtype) -> bool:
-    """Whether rows of less than float32 are read as they are."""
+    """Whether rows of this dtype are read as they are, without a cast to float32: never."""
     return False
 
 
@@ -86,9 +86,9 @@ def keys(z: Tensor) -> Tensor:
 
 
 def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor, Tensor]:
-    """Slopes of the statistics -> (dL/dx over the scale [n, D], dL/dy [k, D]) of the block's queries and keys.
+    """Slopes of the statistics -> gradients (dL/dx [n, D], dL/dy [k, D]) of the block's scaled queries and its keys.
 
-    Of a symmetric block both are one tensor, over the scale: what its rows get as queries and as keys.
+    Of a symmetric block both are one tensor: the rows' gradient as queries and as keys, divided by the scale.
     """
     dx = torch.zeros_like(block.x)
     dy = dx if block.symmetric else torch.zeros_like(block.y)
@@ -96,7 +96,7 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
         return dx, dy
     x = block.y if block.symmetric else block.x
     tilts, lse = slopes.tilts, slopes.lse
-    masks = not bool(slopes.single.any())  # whose one positive has a slope of its own
+    masks = not bool(slopes.single.any())  # a row's only positive has a slope of its own, which no mask gives
     if not masks and any(walked.mask is not None for walked in block.kept):
         block.kept = []
     several, kept = lse is not None or len(tilts) > 1, bool(block.kept)
@@ -116,7 +116,7 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
                 elif several or not kept:
                     e = _exponentials(logits, tilt, None if lse is None else group[0].along(lse[t]), out)
                 factor, *more = (end.along(sums[t]) for end in group)
-                if more:  # in a tile of its own: one allocated anew each time would be paid for in pages
+                if more:  # in a buffer of its own: allocating it for each tile would cost page faults
                     both = torch.empty_like(held) if both is None else both
                     factor = torch.add(factor, more[0], out=shaped(both, *e.shape))
                 e = torch.mul(e, factor, out=shaped(out, *e.shape))
@@ -137,7 +137,7 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
 
 
 def _add_masked(running: Running, ends: list[End], logits: Tensor, mask: Tensor, room: Tensor, base: float) -> None:
-    """Sums and numbers of a tile's positives go to the statistics; logits are natural ones times `base`."""
+    """Add sums and numbers of a tile's positives to the statistics; logits are natural ones times `base`."""
     own = torch.where(mask, logits, logits.new_zeros(()), out=room)
     for end in ends:
         running.positive[end.at].add_(own.sum(1 - end.dim), alpha=1 / base)
@@ -145,17 +145,17 @@ def _add_masked(running: Running, ends: list[End], logits: Tensor, mask: Tensor,
 
 
 def _groups(ends: list[End], wide: bool) -> list[list[End]]:
-    """Ends that share their exponentials: wide ones have shifts of their own."""
+    """Groups of ends that share their exponentials; wide ends share none, as each has shifts of its own."""
     return [[end] for end in ends] if wide else [ends]
 
 
 def _in_base_2(tilts: tuple[float, ...], wide: bool) -> bool:
-    """Whether a tile's exponentials are those of its logits as they are, with neither a tilt nor a shift."""
+    """Whether exponentials have neither tilt nor shift, so that logits in base 2 serve and exp2 is enough."""
     return tilts == (1.0,) and not wide
 
 
 def _exponentials(logits: Tensor, tilt: float, shift: Tensor | None, out: Tensor) -> Tensor:
-    """exp(tilt * logits - shift), written to `out`, which may be where the logits are; 0 for logits of -inf."""
+    """exp(tilt * logits - shift), written to `out`, which may hold the logits themselves; 0 for logits of -inf."""
     out = shaped(out, *logits.shape)
     if tilt == 0:
         torch.eq(logits, -torch.inf, out=out)  # 0 * -inf is NaN

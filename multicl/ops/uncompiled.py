@@ -1,4 +1,4 @@
-"""What stands outside of a compiled graph, at no cost to whoever compiles nothing."""
+"""Functions that torch.compile leaves out of its graphs, at no cost to those who compile nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def uncompiled(function: Callable[P, T]) -> Callable[P, T]:
-    """`torch.compiler.disable`, which imports the compiler, for more than a second, where nothing else has."""
+    """`torch.compiler.disable`, applied only once the compiler is imported, which takes more than a second."""
     disabled: Callable[P, T] | None = None
 
     @wraps(function)

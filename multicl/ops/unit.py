@@ -1,4 +1,4 @@
-"""unit: rows of length one, and rows without a direction."""
+"""unit: rows scaled to length one; those too short to have a direction become zero."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multicl.ops.uncompiled import uncompiled
 SHORTEST = 1e-6
 """Norm below which a row has no direction."""
 WIDEST = 8192
-"""Of a row that a kernel holds whole."""
+"""Width of a row, at most, for a kernel that holds rows whole."""
 
 
 @uncompiled
@@ -34,7 +34,7 @@ def unit_rows(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unit_slopes(of_u: Tensor, u: Tensor, inverse: Tensor, kind: torch.dtype) -> Tensor:
-    """The gradient of z, in its type, of what `unit_rows` gave and the gradient of u: for a Function's backward."""
+    """The gradient of z, of dtype `kind`, from that of u and what `unit_rows` gave: for a Function's backward."""
     if _by_kernel(u, of_u.dtype):
         return _kernel_back(of_u.contiguous(), u, inverse, kind)
     along = (of_u * u).sum(1, keepdim=True)
@@ -42,9 +42,9 @@ def unit_slopes(of_u: Tensor, u: Tensor, inverse: Tensor, kind: torch.dtype) -> 
 
 
 class _Unit(torch.autograd.Function):
-    """One pass each way; as a function of its own, less than half of the work of `normalize` and a mask.
+    """One pass each way: less than half of the work of `normalize` and a mask.
 
-    It gives the inverse norms [N, 1], too: its gradient is made of its outputs alone and can be differentiated again.
+    It gives the inverse norms [N, 1], too: its gradient is a function of its outputs and can be differentiated again.
     """
 
     @staticmethod
@@ -62,7 +62,7 @@ class _Unit(torch.autograd.Function):
         if of_inverse is None and not torch.is_grad_enabled():
             return unit_slopes(of_u, u, inverse, ctx.kind)
         along = (of_u * u).sum(1, keepdim=True)
-        if of_inverse is not None:  # in second derivatives alone
+        if of_inverse is not None:  # only in second derivatives
             along = along + of_inverse * inverse
         grad: Tensor = ((of_u - along * u) * inverse).to(ctx.kind)
         return grad
@@ -73,7 +73,7 @@ def _by_kernel(z: Tensor, kind: torch.dtype) -> bool:
 
 
 def sizes(width: int) -> dict[str, int]:
-    """What kernels of rows are compiled for: a program has BLOCK of them, some 4,096 numbers."""
+    """Compile-time settings of the row kernels: a program has BLOCK rows, about 4,096 numbers."""
     room = 1 << (width - 1).bit_length()
     return {"WIDTH": width, "ROOM": room, "BLOCK": max(1, min(64, 4096 // room))}
 
