@@ -227,7 +227,7 @@ def _add_search(commands: Any) -> None:
     search.add_argument("--node", help="read the query as this node does; default: the first that can")
     search.add_argument("--in", dest="among", nargs="+", metavar="NODE", help="nodes whose vectors are searched")
     search.add_argument("--where", metavar="SQL", help='a condition on the data\'s columns: "label = 3"')
-    search.add_argument("--k", type=int, default=10, help="rows that are found of each node; default: 10")
+    search.add_argument("--k", type=int, default=10, help="things that are found of each node; default: 10")
     search.add_argument("--exact", action="store_true", help="leave the approximate index aside")
     search.add_argument("--html", type=Path, metavar="PAGE.html", help="write a page instead of printing rows")
     serve = commands.add_parser("serve", help="a page to search with: type, drop a picture, record a sound")

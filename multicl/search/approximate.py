@@ -20,11 +20,14 @@ QUERIES = 100
 """Number of queries with which recall is measured."""
 
 
-def build(table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int) -> Approximate:
+def build(
+    table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int, of: str = "id"
+) -> Approximate:
     """Index a column of unit vectors and choose how many parts a search probes.
 
     Args:
         queries: [Q, D], like those to come, to measure recall with. vectors: how many the column has.
+        of: the column that tells what a vector is of: any of those that are equally near is right.
     """
     from lancedb.index import IvfFlat
 
@@ -32,17 +35,18 @@ def build(table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about parts that stay empty where vectors are few or equal
         table.create_index(column, config=IvfFlat(distance_type="cosine", num_partitions=parts), replace=True)
-    return measure(table, column, queries, vectors, parts)
+    return measure(table, column, queries, vectors, parts, of)
 
 
 def measure(
-    table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int, parts: int
-) -> Approximate:
+    table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int, parts: int,
+    of: str = "id",
+) -> Approximate:  # fmt: skip
     """Choose the fewest probes, among powers of 2, that reach the wanted recall; else all parts."""
-    exact = [_ten(table, column, q, None) for q in queries]
+    exact = [_ten(table, column, q, None, of) for q in queries]
     probes = 1
     while True:
-        found = [_ten(table, column, q, probes) for q in queries]
+        found = [_ten(table, column, q, probes, of) for q in queries]
         recall = recall_at(found, exact)
         if recall >= WANTED or probes >= parts:
             return Approximate(vectors, parts, probes, round(recall, 4))
@@ -63,8 +67,8 @@ def nearest(table: Any, column: str, vector: Any, probes: int | None) -> Any:
     return query.minimum_nprobes(probes).maximum_nprobes(0)  # 0: no limit, for filters that leave too few rows
 
 
-def _ten(table: Any, column: str, vector: Any, probes: int | None) -> list[int]:
-    """Ids of the 10 nearest rows."""
-    found = nearest(table, column, vector, probes).select(["id", "_distance"]).limit(10).to_arrow()
-    ids: list[int] = found.column("id").to_pylist()
-    return ids
+def _ten(table: Any, column: str, vector: Any, probes: int | None, of: str) -> list[int]:
+    """What the 10 nearest rows are of, each once; rows that do not tell are of themselves."""
+    names = list(dict.fromkeys(["id", of, "_distance"]))
+    found = nearest(table, column, vector, probes).select(names).limit(10).to_arrow().to_pylist()
+    return list(dict.fromkeys(row["id"] if row[of] is None else row[of] for row in found))

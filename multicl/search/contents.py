@@ -39,6 +39,11 @@ def row_content(row: Mapping[str, Any], columns: Mapping[str, bool], base: Path 
     return hash62("row content", *parts)
 
 
+def cell_content(cell: Any, file: bool) -> int:
+    """62-bit id of what a cell holds; file: a string is a path, and its file is what it holds."""
+    return hash62("cell content", _digest(cell, file))
+
+
 def _digest(cell: Any, file: bool) -> str:
     if isinstance(cell, Mapping):  # Hugging Face's undecoded media and decoded sounds
         if cell.get("bytes") is not None:

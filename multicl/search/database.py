@@ -2,7 +2,8 @@
 
 Table `rows`: id (content), row (number in the data), _source (which data), the data's plain columns (its own `id` as
 `data_id`), and for each node of the model `NODE_vector` (a unit vector [D]; null where a row lacks the node),
-`NODE_mime` (null then, too), `NODE_preview` (for pages) and `_NODE_file` (the name of its file, if it has one).
+`NODE_mime` (null then, too), `NODE_preview` (for pages), `_NODE_file` (the name of its file, if it has one) and
+`_NODE_content` (a hash of the content, equal for rows of the same picture).
 """
 
 from __future__ import annotations
@@ -141,6 +142,7 @@ def schema_of(dims: Mapping[str, int], plain: Mapping[str, pa.DataType]) -> pa.S
             pa.field(f"{node}_mime", pa.string()),
             pa.field(f"{node}_preview", pa.binary()),
             pa.field(file_column(node), pa.string()),
+            pa.field(content_column(node), pa.int64()),
         ]
     return pa.schema(fields)
 
@@ -148,6 +150,11 @@ def schema_of(dims: Mapping[str, int], plain: Mapping[str, pa.DataType]) -> pa.S
 def file_column(node: str) -> str:
     """Name of the column that holds the file names of a node's media."""
     return f"_{node}_file"
+
+
+def content_column(node: str) -> str:
+    """The column of the contents of a node's cells: rows of equal ones hold the same picture, sound or text."""
+    return f"_{node}_content"
 
 
 def kept_names(columns: Iterable[str], nodes: list[str]) -> dict[str, str]:
@@ -168,7 +175,7 @@ def kept_names(columns: Iterable[str], nodes: list[str]) -> dict[str, str]:
 def own_columns(nodes: list[str]) -> set[str]:
     """Names of the table's own columns and of LanceDB's."""
     of_nodes = (f"{node}_{end}" for node in nodes for end in ("vector", "mime", "preview"))
-    return {"id", "row", SOURCE, *SPARE, *OF_LANCE, *of_nodes, *map(file_column, nodes)}
+    return {"id", "row", SOURCE, *SPARE, *OF_LANCE, *of_nodes, *map(file_column, nodes), *map(content_column, nodes)}
 
 
 def first_line(error: BaseException) -> str:

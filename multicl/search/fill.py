@@ -21,8 +21,8 @@ from multicl.data.cells import blamed, file_of, is_null, resolve_path
 from multicl.data.rows import Row, Rows
 from multicl.graph import column_of
 from multicl.own_data import rows_for
-from multicl.search.contents import plain_cells, plain_columns, row_content, unicode
-from multicl.search.database import ROWS, SOURCE, SPARE, file_column, kept_names, schema_of, table_names
+from multicl.search.contents import cell_content, plain_cells, plain_columns, row_content, unicode
+from multicl.search.database import ROWS, SOURCE, SPARE, content_column, file_column, kept_names, schema_of, table_names
 from multicl.types import BadSample, InputError
 from multicl.waiting import Waiting
 
@@ -182,6 +182,7 @@ def _prepare(index: Index, plan: _Plan) -> None:
         if other == pa.int64():
             _widen(table, name)
     own = dict.fromkeys([SOURCE, *map(file_column, index.nodes)], pa.string())
+    own |= dict.fromkeys(map(content_column, index.nodes), pa.int64())
     if new := [pa.field(name, kind) for name, kind in (own | plan.kinds).items() if name not in there]:
         table.add_columns(new)
 
@@ -227,13 +228,14 @@ def _embedded(
     arrays[SOURCE] = pa.array([plan.source] * len(rows), pa.string())
     there = np.zeros(len(rows), dtype=bool)
     for node, column in plan.nodes.items():
-        vectors, media = _node(index, plan, node, numbers, rows, batch_size, skipped)
+        vectors, media, contents = _node(index, plan, node, numbers, rows, batch_size, skipped)
         has = ~np.isnan(vectors[:, 0])
         there |= has
         flat = pa.array(vectors.ravel(), pa.float32())
         arrays[f"{node}_vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1], mask=pa.array(~has))
         arrays[f"{node}_mime"] = pa.array([m and m[0] for m in media], pa.string())
         arrays[f"{node}_preview"] = pa.array([m and m[1] for m in media], pa.binary())
+        arrays[content_column(node)] = pa.array(contents, pa.int64())
         arrays[file_column(node)] = pa.array([_file(row.get(column), plan.rows.base) for row in rows], pa.string())
     for column, name in plan.plain.items():
         cells, classes = [row.get(column) for row in rows], plan.rows.class_names(column)
@@ -258,14 +260,15 @@ def _node(
     rows: Sequence[Row],
     batch_size: int,
     skipped: list[str],
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], list[tuple[str, bytes | None] | None]]:
-    """[n, D] vectors of a node, NaN where a row lacks it or its cell cannot be read; and its previews."""
+) -> tuple[np.ndarray[Any, np.dtype[np.float32]], list[tuple[str, bytes | None] | None], list[int | None]]:
+    """[n, D] vectors of a node, NaN where a row lacks it or its cell cannot be read; its previews, and contents."""
     modality, column = index.model.towers.modalities[node], plan.nodes[node]
     kind: Any = "files" if modality.files else "values"
     cells = [resolve_path(row.get(column), plan.rows.base, kind) for row in rows]
     present = [i for i, cell in enumerate(cells) if not is_null(cell)]
     vectors = np.full((len(rows), index.model.towers.dim(node, index.space)), np.nan, dtype=np.float32)
     media: list[tuple[str, bytes | None] | None] = [None] * len(rows)
+    contents: list[int | None] = [None] * len(rows)
     bad: dict[int, str] = {}
     if present:
         z = index.model.embed_node(
@@ -275,9 +278,9 @@ def _node(
             if at in bad:
                 skipped.append(f"row {numbers[i]}, column {column!r}: {blamed(cells[i], modality.files, bad[at])}")
                 continue
-            vectors[i] = z[at]
+            vectors[i], contents[i] = z[at], cell_content(cells[i], modality.files)
             try:
                 media[i] = modality.preview(cells[i])
             except BadSample:  # what cannot be shown can still be searched
                 media[i] = ("", None)
-    return vectors, media
+    return vectors, media, contents

@@ -20,6 +20,7 @@ from multicl.search.database import (
     About,
     Approximate,
     connect,
+    content_column,
     file_column,
     fingerprint,
     first_line,
@@ -28,16 +29,17 @@ from multicl.search.database import (
     write_about,
 )
 from multicl.search.fill import Added
+from multicl.search.items import nearest_items
 from multicl.search.query import readers_of
 from multicl.types import InputError
 
 MOST = 1000
-"""Most rows that one search may ask for."""
+"""Most results that one search may ask for."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A row that was found."""
+    """A thing that was found, by a row of it."""
 
     score: float
     """Cosine of the query's vector and the row's, in [-1, 1]."""
@@ -175,11 +177,11 @@ class Index:
             column, count = f"{node}_vector", self.count(node)
             if count < max(1, exact_below):
                 continue
-            queries = self._queries(node)
+            queries, content = self._queries(node), content_column(node)
             if node not in found or count > 2 * found[node].rows:
-                found[node] = approximate.build(self.table, column, queries, count)
+                found[node] = approximate.build(self.table, column, queries, count, content)
             elif grown:
-                index = approximate.measure(self.table, column, queries, count, found[node].parts)
+                index = approximate.measure(self.table, column, queries, count, found[node].parts, content)
                 found[node] = replace(index, rows=found[node].rows)
         self.about = replace(self.about, approximate=found)
         write_about(self.db, self.about)
@@ -212,7 +214,7 @@ class Index:
         exact: bool = False,
         paths: bool = True,
     ) -> dict[str, list[Hit]]:
-        """The rows nearest to a query.
+        """What is nearest to a query: different pictures, sounds or texts, each by the first of its rows.
 
         Args:
             query: words, the path of a file, or whatever a node of the model reads (bytes, arrays).
@@ -220,12 +222,12 @@ class Index:
             among: nodes whose vectors are searched; default: all that can be compared, without those of the query's
                 own tower if there are others.
             where: an SQL condition on the data's columns, applied before the search: "label = 3 AND text LIKE 'a%'".
-            k: rows for each node, 1 to 1000.
+            k: things of each node, 1 to 1000.
             exact: do without the approximate index.
             paths: whether a string may be the path of a file; False for queries of strangers.
 
         Returns:
-            Node searched -> its nearest rows, the nearest first; fewer than k where there are no more.
+            Node searched -> its nearest things, the nearest first; fewer than k where there are no more.
 
         Raises:
             InputError: no node can read the query, an unknown node or one that cannot be compared, k out of range, bad
@@ -256,15 +258,12 @@ class Index:
         return [n for n in filled if towers[n] != towers[node]] or filled
 
     def nearest(self, node: str, vector: Any, where: str | None, k: int, probes: int | None = None) -> list[Hit]:
-        """The k rows whose vectors of `node` are nearest to a vector [D]; probes: None for exact search."""
+        """The k things of a node whose vectors are nearest to a vector [D]; probes: None for exact search."""
         names = self.table.schema.names
         own = own_columns(self.nodes)
-        shown = [name for name in names if name not in own or not name.endswith(("_vector", SOURCE))]
-        query = approximate.nearest(self.table, f"{node}_vector", vector, probes)
-        if where:
-            query = query.where(where, prefilter=True)
+        shown = [name for name in names if name not in own or not name.endswith(("_vector", "_content", SOURCE))]
         try:
-            rows = query.select([*shown, "_distance"]).limit(k).to_arrow().to_pylist()
+            found = nearest_items(self.table, node, vector, where, k, probes)
         except Exception as error:
             if not where:
                 raise
@@ -272,10 +271,11 @@ class Index:
             raise InputError(
                 f"the condition {where!r} cannot be used: {first_line(error)} (columns: {plain})"
             ) from error
-        return [self._hit(row) for row in rows]
+        rows = self.table.take_row_ids(list(found)).select(shown).with_row_id().to_arrow().to_pylist()
+        by_number = {row.pop("_rowid"): row for row in rows}  # which come in any order
+        return [self._hit(by_number[number], 1.0 - distance) for number, distance in found.items()]
 
-    def _hit(self, row: dict[str, Any]) -> Hit:
-        score = 1.0 - row.pop("_distance")
+    def _hit(self, row: dict[str, Any], score: float) -> Hit:
         previews = {}
         for node in self.nodes:
             mime, content = row.pop(f"{node}_mime", None), row.pop(f"{node}_preview", None)
