@@ -21,12 +21,15 @@ def scored(names: Sequence[str], split: str) -> dict[str, Rows]:
     """Name -> a split of each set of scored pairs; ("seven",): the paper's; ("none",): no set.
 
     Raises:
-        InputError: no name, or two whose last parts are the same.
+        InputError: no name, two whose last parts are the same, or a set that cannot be had.
     """
     if tuple(names) == ("none",):
         return {}
     names = held_out.SEVEN if tuple(names) == ("seven",) else names
-    sets = {Path(name).name: open_rows(name, split=split) for name in names}
+    try:
+        sets = {Path(name).name: open_rows(name, split=split) for name in names}
+    except InputError as error:  # the default is a hub name, which many a user has not asked for
+        raise InputError(f"--sts: {error}. To leave its figures out: --sts none") from error
     if not sets or len(sets) < len(names):
         raise InputError(f"--sts: give one name, or several with different last parts, got {' '.join(names) or 'none'}")
     return sets

@@ -28,6 +28,12 @@ def test_names_that_end_alike_are_refused(launched: Any, data: Path, tmp_path: P
     assert "several with different last parts" in said.refusal
 
 
+def test_a_set_that_cannot_be_had_says_how_to_do_without(launched: Any, tmp_path: Path) -> None:
+    said = launched("simcse", "--run", str(tmp_path / "run"), "--sts", str(tmp_path / "none.csv")).refusal
+    assert said.startswith("--sts: no such file")
+    assert said.rstrip().endswith("To leave its figures out: --sts none")
+
+
 def test_a_dev_split_and_labelled_texts_are_measured_beside(launched: Any, tmp_path: Path) -> None:
     for split in ("test", "dev"):
         media.write(tmp_path / "sts" / f"{split}.parquet", media.scored())
