@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -c constraints.txt $(if $(CPU),--extra-index-url https://download.pytorch.org/whl/cpu)
 BASE := $(VENV)/.multicl-installed
 DEV := $(VENV)/.multicl-dev-installed
+BENCH := $(VENV)/.multicl-bench-installed
 SIZE := $(if $(CPU),about 0.4 GB,$(if $(filter Linux,$(shell uname -s)),about 2.9 GB (CPU=1: 0.4 GB),about 0.4 GB))
 
 .PHONY: help demo test test-gpu lint bench wheel links constraints clean
@@ -33,7 +34,7 @@ lint: $(DEV) links ## style, types and the walls between the parts
 	$(BIN)/mypy -p multicl
 	$(BIN)/lint-imports
 
-bench: $(DEV) ## speed, memory and quality beside the peers; MULTICL_DATA names the folder of the data sets
+bench: $(BENCH) ## speed, memory and quality beside the peers; MULTICL_DATA names the folder of the data sets
 	@set -e; for script in $$(ls benchmarks/*.py 2>/dev/null); do echo "$$script"; $(BIN)/python "$$script"; done
 
 wheel: $(DEV) ## dist/multicl-*.whl
@@ -60,6 +61,11 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing into $(VENV) with what the tests need, once: downloads $(SIZE), less what is there already.'
 	$(INSTALL) -e '.[dev]'
 	@touch $(BASE) $@
+
+$(BENCH): pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing into $(VENV) the peers that benchmarks measure, once: downloads $(SIZE), less what is there already.'
+	$(INSTALL) -e '.[dev,bench]'
+	@touch $(BASE) $(DEV) $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

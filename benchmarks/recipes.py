@@ -8,6 +8,7 @@ recipes' own defaults are the papers', for a GPU. Rows of recipes that are not n
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -43,9 +44,14 @@ def measure(name: str) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(BUDGETS)}")
+    names = parser.parse_args().names or list(BUDGETS)
+    if unknown := set(names) - set(BUDGETS):
+        parser.error(f"no budget is named {', '.join(sorted(unknown))}; there are {', '.join(BUDGETS)}")
     before = RESULTS / "recipes.json"
     measured: dict[str, list[dict[str, Any]]] = {}
-    for wanted in sys.argv[1:] or list(BUDGETS):
+    for wanted in names:
         measured[wanted] = measure(wanted)
         kept = json.loads(before.read_text())["rows"] if before.exists() else []  # another run may have added some
         every = [r for name in BUDGETS for r in measured.get(name) or [k for k in kept if k["recipe"] == name]]

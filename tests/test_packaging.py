@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import io
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -80,6 +82,16 @@ def test_pins_fit_the_ranges(pyproject: dict[str, Any]) -> None:
     for need in map(Requirement, project["dependencies"] + project["optional-dependencies"]["dev"]):
         if need.name != project["name"]:
             assert need.specifier.contains(pinned[canonicalize_name(need.name)]), f"constraints.txt breaks {need}"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+@pytest.mark.parametrize(("goal", "extras"), [("demo", ""), ("test", "[dev]"), ("bench", "[dev,bench]")])
+def test_make_installs_what_a_goal_runs_with(goal: str, extras: str, tmp_path: Path) -> None:
+    told = subprocess.run(
+        ["make", "-n", goal, f"VENV={tmp_path}/v"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    installs = [line for line in told.stdout.splitlines() if "-c constraints.txt" in line]
+    assert installs[-1].replace("'", "").endswith(f" -e .{extras}")
 
 
 def test_one_version_and_one_ruff(pyproject: dict[str, Any]) -> None:

@@ -52,6 +52,16 @@ def test_losses_are_measured_and_a_missing_peer_is_named(tmp_path: Path) -> None
     assert json.loads((tmp_path / "loss.json").read_text()) == result
 
 
+def test_recipes_without_a_budget_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["recipes.py", "clip", "clipp"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARKS / "recipes.py"), run_name="__main__")
+    assert ended.value.code == 2
+    assert "no budget is named clipp; there are codes, simclr, " in capsys.readouterr().err
+
+
 def test_bytes_over_ranks_are_counted(tmp_path: Path) -> None:
     batch, dim, world = 16, 8, 2
     sizes = ("--ranks", world, "--batch", batch, "--dim", dim, "--rounds", 2)
