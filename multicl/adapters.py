@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -42,7 +43,8 @@ def entry_point_names() -> dict[str, EntryPoint]:
         InputError: two distributions give different adapters one name; both are named.
     """
     found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
+    homes = (Path(home) for home in sys.path)  # "" is the folder where one is
+    for point in _installed(tuple((home, home.stat().st_mtime_ns) for home in homes if home.exists())):
         other = found.setdefault(point.name, point)
         if other.value != point.value:
             raise InputError(
@@ -50,6 +52,18 @@ def entry_point_names() -> dict[str, EntryPoint]:
                 f"{_distribution(point)}; uninstall one of them"
             )
     return found
+
+
+@lru_cache(maxsize=1)
+def _installed(homes: tuple[tuple[Path, int], ...]) -> Sequence[EntryPoint]:
+    """Of every distribution, whose metadata are read again only where a folder of packages has changed.
+
+    A model asks for each of its nodes, more than once, and there may be hundreds of distributions.
+
+    Args:
+        homes: each folder of `sys.path`, and when its contents changed.
+    """
+    return tuple(entry_points(group=GROUP))
 
 
 def adapter(name: str) -> type[Modality]:

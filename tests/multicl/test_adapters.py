@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     modules = set(sys.modules)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
+    adapters._installed.cache_clear()
     for name in set(sys.modules) - modules:
         del sys.modules[name]
 
@@ -32,6 +33,7 @@ def point(name: str, value: str, distribution: str) -> EntryPoint:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
+    adapters._installed.cache_clear()
     monkeypatch.setattr(adapters, "entry_points", lambda group: [p for p in points if p.group == group])
 
 
@@ -53,6 +55,24 @@ def test_two_adapters_of_one_name_are_refused_and_both_distributions_named(monke
 def test_the_same_adapter_listed_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, *(point("toy", "toys:Vectors", dist) for dist in ("toys", "toys-again")))
     assert adapters.adapter("toy") is Vectors
+
+
+def test_distributions_are_read_once_and_again_when_one_is_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read: list[str] = []
+    packages = tmp_path / "packages"
+    monkeypatch.setattr(sys, "path", [str(packages), str(tmp_path)])  # the first is not there yet
+    monkeypatch.setattr(adapters, "entry_points", lambda group: read.append(group) or entry_points(group=group))
+    adapters._installed.cache_clear()
+    assert [adapters.entry_point_names() for _ in range(3)] == [{}] * 3
+    assert read == [adapters.GROUP]
+    info = packages / "video-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Name: video\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{adapters.GROUP}]\nvideo = toys:Vectors\n")
+    assert adapters.adapter("video") is Vectors
+    assert len(read) == 2
 
 
 def test_an_unknown_adapter_is_refused_with_what_there_is() -> None:
