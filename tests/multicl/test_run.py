@@ -271,11 +271,11 @@ def test_a_run_end_to_end_then_measured_again(
 
 
 def test_a_killed_run_goes_on_to_the_figures_of_an_unbroken_one(home: Path, recipe: type[Run]) -> None:
-    argv = ["--train.steps", "200", "--train.checkpoint-every", "10"]
+    argv = ["--train.steps", "100", "--train.checkpoint-every", "10"]
     launch(recipe, [*DATA, *argv, "--run", "whole"])
     process = start(*argv, "--run", "broken")
     began = time.monotonic()
-    while not Path("broken/checkpoints/step-30").exists():
+    while not Path("broken/checkpoints/step-10").exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() - began < 60
         time.sleep(0.002)
@@ -284,7 +284,7 @@ def test_a_killed_run_goes_on_to_the_figures_of_an_unbroken_one(home: Path, reci
     assert process.returncode == -signal.SIGKILL
     assert not Path("broken/model").exists()
     with Path("broken/metrics.jsonl").open("a") as file:
-        file.write('{"step": 199, "lo')  # a row that the kill cut short
+        file.write('{"step": 99, "lo')  # a row that the kill cut short
     launch(recipe, [*DATA, *argv, "--run", "broken", "--resume", "auto"])
     assert metrics("broken") == metrics("whole")
     whole, broken = (json.loads(Path(run, "result.json").read_text()) for run in ("whole", "broken"))

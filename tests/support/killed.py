@@ -1,10 +1,4 @@
-"""A tiny run in processes of its own, killed or asked to stop; they are forked, so that none waits for imports.
-
-    python killed.py FOLDER RANKS KILLS SEED
-
-trains FOLDER/whole, then FOLDER/killed, which is killed so many times, then FOLDER/stopped, whose last rank is sent
-SIGTERM.
-"""
+"""A tiny run in processes of its own, killed or asked to stop; they are forked, so that none waits for imports."""
 
 from __future__ import annotations
 
@@ -18,10 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import accelerate  # noqa: F401 - a trainer imports these, and here once for all that are forked
-import datasets  # noqa: F401
 import torch
-import torch._dynamo
 from toys import Vectors, rows
 
 from multicl import Head, InfoNCE, Pair, Train, Trainer
@@ -61,7 +52,7 @@ def fork(run: Path, rank: int, ranks: int, port: int) -> int:
     if ranks > 1:
         os.environ.update(
             RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks),
-            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true",
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
         )  # fmt: skip
     code = 1
     try:
@@ -90,7 +81,16 @@ def finish(run: Path, ranks: int) -> float:
     return time.perf_counter() - began
 
 
-def main(folder: str, ranks: int, kills: int, seed: int) -> None:
+def said(folder: str, ranks: int, kills: int, seed: int) -> str:
+    """Train folder/whole, then folder/killed, which is killed so many times, then folder/stopped, whose last rank is
+    sent SIGTERM. What they print; it is to be called in a process of its own, whose output is theirs."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        del os.environ[name]  # of this process
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    out = Path(folder, "out.txt")
+    with out.open("w") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
     whole, killed, stopped = (Path(folder, name) for name in ("whole", "killed", "stopped"))
     took = finish(whole, ranks)
     draw = random.Random(seed)
@@ -109,7 +109,4 @@ def main(folder: str, ranks: int, kills: int, seed: int) -> None:
     os.kill(children[-1], signal.SIGTERM)
     print("stopped with", end(children), (stopped / "status.json").read_text(), flush=True)
     finish(stopped, ranks)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    return out.read_text()

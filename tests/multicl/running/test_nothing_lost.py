@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killed import said
+from ranks import run_ranks
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[3]
-SCRIPT = ROOT / "tests" / "support" / "killed.py"
 CLOCK = {"rows_per_second", "data_wait"}
 
 
@@ -22,13 +19,8 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Processes, kills, the folder of the runs whole, killed and stopped, and what was printed."""
     ranks, kills = request.param
     folder = tmp_path_factory.mktemp("runs")
-    done = subprocess.run(
-        [sys.executable, SCRIPT, folder, str(ranks), str(kills), "0"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{SCRIPT.parent}", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return ranks, kills, folder, done.stdout
+    (printed,) = run_ranks(said, 1, str(folder), ranks, kills, 0, met=False)
+    return ranks, kills, folder, printed
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
