@@ -1,4 +1,4 @@
-"""A folder of pictures of one's own: train without labels (SimCLR), then find the pictures most like one.
+"""Your own folder of pictures: train without labels (SimCLR), then find the most similar picture to each.
 
 python examples/own_images.py
 """
@@ -12,7 +12,7 @@ from PIL import Image as Picture
 from multicl import NTXent, Pair, Train, Trainer
 from multicl.modalities.image import Image
 
-# A folder to stand for yours: stripes, checks and dots, light on dark, each shifted and lit by chance.
+# A folder that stands in for yours: stripes, checks and dots, light on dark, with random shifts and brightness.
 rng = np.random.default_rng(0)
 folder = Path(tempfile.mkdtemp()) / "pictures"
 folder.mkdir()
@@ -25,7 +25,7 @@ for i in range(120):
     Picture.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{name}_{i:03d}.png")
 
 # Two random views of each picture must be nearer to each other than to all other pictures.
-files = sorted(map(str, folder.glob("*.png")))  # a path to the folder does as well: data=folder
+files = sorted(map(str, folder.glob("*.png")))  # the folder's path works as well: data=folder
 trainer = Trainer(
     {"image": Image("small", size=24)},
     [Pair("image", "image", NTXent(temperature=0.5))],

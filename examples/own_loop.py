@@ -1,4 +1,4 @@
-"""multicl's losses in a loop of one's own: two views, an encoder, NT-Xent; a batch that does not fit the encoder.
+"""multicl's losses in your own loop: two views, an encoder, NT-Xent; then a batch that does not fit in memory.
 
 python examples/own_loop.py
 """
@@ -29,8 +29,8 @@ with torch.no_grad():
     right = (nn.functional.normalize(a) @ nn.functional.normalize(b).T).argmax(1) == torch.arange(64)
     print(f"InfoNCE across the views {info_nce(a, b, temperature=0.1).item():.3f}, recall@1 {right.float().mean():.0%}")
 
-# A batch that does not fit the encoder's memory: embed it in chunks, ask the loss how each vector should move, and send
-# that home chunk by chunk: the whole batch's gradient. An encoder that drops out needs each chunk's seed both times.
+# A batch that does not fit in memory: embed it in chunks, take the loss's gradient with respect to the embeddings, and
+# backpropagate that chunk by chunk: this is the whole batch's gradient. With dropout, seed each chunk alike both times.
 views = torch.cat([things + 0.3 * torch.randn_like(things) for _ in range(2)]).split(64)
 with torch.no_grad():
     z = torch.cat([encoder(chunk) for chunk in views])

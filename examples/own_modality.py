@@ -1,4 +1,4 @@
-"""A modality of one's own in one file: time series of a sensor, beside words. Nothing in multicl knows of it.
+"""Your own modality in one file: time series of a sensor, paired with words. Nothing in multicl knows of it.
 
 python examples/own_modality.py        (elsewhere: multicl embed RUN --import own_modality.py)
 """
@@ -49,7 +49,7 @@ class Series:
 
     @property
     def source(self) -> Hashable:
-        """Nodes that agree in this read a column once."""
+        """Nodes with an equal source read a column only once."""
         return (type(self), self.length, self.noise)
 
     @property
@@ -58,7 +58,7 @@ class Series:
         return False
 
     def load(self, raw: Any, rng: random.Random | None) -> Tensor:
-        """A cell -> [length]; what cannot be read is left out, with this reason."""
+        """A cell -> [length]; a cell that raises BadSample is left out, with this reason."""
         try:
             values = torch.tensor(raw, dtype=torch.float32)
         except (TypeError, ValueError):
@@ -72,7 +72,7 @@ class Series:
         return Batch({"values": torch.stack(list(samples))})
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: str = "strong") -> Batch:
-        """Augmentation: another start and some noise, of each row's own seed; without seeds none (evaluation)."""
+        """Augment with a random start and noise, drawn from each row's own seed; without seeds (evaluation), don't."""
         if seeds is None:
             return batch
         rows = []
@@ -87,19 +87,19 @@ class Series:
         return Convolutions()
 
     def save(self, folder: Path) -> None:
-        """Nothing but the settings is needed to build it again."""
+        """Save nothing: the settings are enough to build the encoder again."""
 
     def restored(self, folder: Path) -> Series:
-        """The same."""
+        """The adapter of a saved model: this one, unchanged."""
         return self
 
     def preview(self, raw: Any) -> tuple[str, bytes]:
-        """For pages."""
+        """A cell as pages show it: (MIME type, bytes)."""
         return "text/plain", f"{len(raw)} values from {min(raw):.2f} to {max(raw):.2f}".encode()
 
 
 def main() -> None:
-    """Train series and words together, and ask in words."""
+    """Train series and words together, then name new series."""
     rng, t = np.random.default_rng(0), np.arange(64)
     shapes = {
         "a slow wave": lambda: np.sin(2 * np.pi * (t + rng.integers(64)) / 32),

@@ -1,4 +1,4 @@
-"""Pairs of one's own: two columns of texts, term and definition, through one encoder; then ask for a word.
+"""Your own pairs: two columns of texts, term and definition, through one encoder; then look up terms.
 
 python examples/own_pairs.py
 """

@@ -1,4 +1,4 @@
-"""A search database of one's own: pictures found by words, by another picture, and under a condition.
+"""Your own search database: find pictures by words, by another picture, and under a condition.
 
 python examples/own_search.py        (needs pip install 'multicl[search]')
 """

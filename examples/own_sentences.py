@@ -1,4 +1,4 @@
-"""Sentences of one's own, without labels (SimCSE): a sentence read twice, dropout apart, is one thing.
+"""Your own sentences, without labels (SimCSE): a sentence encoded twice, with different dropout, is a positive pair.
 
 python examples/own_sentences.py
 """
@@ -6,7 +6,7 @@ python examples/own_sentences.py
 from multicl import InfoNCE, Pair, Train, Trainer
 from multicl.modalities.text import Text
 
-# Yours may be a file: data="sentences.txt", a line a sentence.
+# Yours may be a file: data="sentences.txt", one sentence per line.
 PLACES = ("harbour", "market", "station", "museum", "garden", "library")
 DOINGS = {
     "boats": ("the old boat leaves {}", "a small boat comes to {}", "two boats wait at {}"),
@@ -21,7 +21,7 @@ rows = [
 ]
 
 model = Trainer(
-    {"text": Text("words", width=64)},  # Text("sentence-transformers/...") reads far better, with Train(lr=2e-5)
+    {"text": Text("words", width=64)},  # Text("sentence-transformers/...") is far better, with Train(lr=2e-5)
     [Pair("text", "text", InfoNCE(temperature=0.1))],
     data=rows,
     train=Train(batch_size=54, steps=40),

@@ -1,4 +1,4 @@
-"""Sounds of one's own, without labels: real recordings of digits that come with multicl; which speaker is nearest?
+"""Your own sounds, without labels: real recordings of digits that come with multicl; what do neighbours share?
 
 python examples/own_sounds.py
 """

@@ -4,8 +4,8 @@ python examples/seven_steps.py
 """
 
 # %% [markdown]
-# Nobody says what is in a picture. We only know that two random views of one picture show the same thing, and that
-# views of two pictures most likely do not. From this alone an encoder learns what pictures have in common.
+# There are no labels. We only know that two random views of one picture show the same thing, and that views of two
+# pictures most likely do not. From this alone an encoder learns what pictures have in common.
 
 # %%
 import io
@@ -23,7 +23,7 @@ path = files("multicl.recipes") / "data" / "spoken_codes.parquet"  # real scans 
 scans = pq.read_table(str(path), filters=[("kind", "=", "scan")]).to_pylist()
 pixels = np.stack([np.asarray(Image.open(io.BytesIO(scan["image"])).convert("L")) for scan in scans])
 pictures = torch.tensor(pixels, dtype=torch.float32)[:, None] / 255  # [N, 1, 8, 8]
-labels = torch.tensor([scan["label"] for scan in scans])  # never trained with: to see what was learnt
+labels = torch.tensor([scan["label"] for scan in scans])  # never used in training, only to see what was learnt
 print(f"{len(pictures)} pictures of {pictures.shape[-1]} x {pictures.shape[-2]} pixels")
 
 # %% [markdown]
@@ -57,7 +57,7 @@ print(f"2 encode    a picture becomes {h_1.shape[1]} features")
 
 # %% [markdown]
 # **3. Project.** A small head maps the features to the space in which views are compared. It is thrown away later:
-# it forgets what views differ in, and the encoder before it need not.
+# it discards what views differ in, so the encoder before it does not have to.
 
 # %%
 head = nn.Sequential(nn.Linear(h_1.shape[1], 128), nn.ReLU(), nn.Linear(128, 32))
@@ -76,8 +76,8 @@ print(f"4 contrast  cosine with its partner {cosines[torch.arange(len(z)), partn
       f"{cosines[others].mean():.2f}")  # fmt: skip
 
 # %% [markdown]
-# **5. Loss.** Which of the 2B - 1 others is the partner? A classification, by soft-max: NT-Xent. multicl computes the
-# same without ever holding the [2B, 2B] matrix.
+# **5. Loss.** Which of the 2B - 1 others is the partner? This is classification by soft-max: NT-Xent. multicl computes
+# the same loss without ever holding the [2B, 2B] matrix.
 
 # %%
 from multicl.functional import nt_xent  # noqa: E402
@@ -100,13 +100,13 @@ print(f"6 update    the same views after one step: {after.item():.4f}")
 
 
 # %% [markdown]
-# **7. Repeat**, with other pictures and other views. How well do the features know the digits, which nobody named?
-# We ask the nearest neighbour of a view of each test picture.
+# **7. Repeat**, with other pictures and other views. How well do the features tell the digits apart, without labels?
+# We look at the nearest neighbour of a view of each test picture.
 
 
 # %%
 def neighbours() -> float:
-    """Of views of the last 400 pictures, the share whose nearest among the other pictures shows the same digit."""
+    """Share of the last 400 pictures for which the other picture nearest to a view shows the same digit."""
     with torch.no_grad():
         known, asked = (F.normalize(encoder(x), dim=1) for x in (pictures[:-400], augment(pictures[-400:])))
     nearest = (asked @ known.T).argmax(1)
@@ -125,5 +125,5 @@ for step in range(121):
         print(f"  step {step:3d}  loss {loss.item():.3f}  nearest neighbour right {neighbours():.1%}")
 
 # %% [markdown]
-# That is all of it. `multicl.Trainer` does the same for pictures, texts, sounds and pairs of them, at any batch size
+# That is all. `multicl.Trainer` does the same for pictures, texts, sounds and pairs of them, at any batch size
 # and on any number of machines: see `examples/ten_lines.py`.

@@ -1,4 +1,4 @@
-"""Pictures and words in one space, in ten lines: rows, an encoder of one's own, a pair, a trainer, a search.
+"""Pictures and words in one space, in ten lines: rows, your own encoder, a pair, a trainer, a search.
 
 python examples/ten_lines.py
 """

@@ -61,8 +61,7 @@ class Index:
 
     Args:
         where: a folder, or an object store's URI ("s3://bucket/things").
-        model: a Model, a run's or model's folder or a hub name. None: the model that filled the database, from where it
-            was then.
+        model: a Model, a run's or model's folder or a hub name. None: the one whose place the database records.
         space: the space of a new database; default: the recipe's choice. None: the encoders' features, which can be
             compared only within one tower.
 
@@ -230,8 +229,7 @@ class Index:
             Node searched -> its nearest things, the nearest first; fewer than k where there are no more.
 
         Raises:
-            InputError: no node can read the query, an unknown node or one that cannot be compared, k out of range, bad
-                SQL, or no rows yet.
+            InputError: no node can read the query, unknown or incomparable nodes, k out of range, bad SQL, or no rows.
         """
         if not 1 <= k <= MOST:
             raise InputError(f"k must be 1 to {MOST}, got {k}")
