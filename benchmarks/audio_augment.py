@@ -1,11 +1,11 @@
-"""How many sounds a second does ONE core change and turn into log-mels: ours beside the peers?
+"""How many sounds per second does one core augment and turn into log-mels: multicl beside its peers?
 
     MULTICL_DATA=... python benchmarks/audio_augment.py [--rounds 5]
 
-Two seconds at 16 kHz. "augment": gain (-12 to 12 dB), polarity (half), white noise (all, 10 to 40 dB below) and shift
-(a quarter either way) of decoded sounds. "log-mel": 64 bands, windows of 25 ms every 10 ms; ours also standardises
-each clip. "pipeline": from FLAC bytes to two augmented log-mels. Contenders take turns, the clock is the process's own
-processor time; the median of the rounds counts. Peers that are not installed are named and left out.
+Sounds of two seconds at 16 kHz. "augment": gain (-12 to 12 dB), polarity (on half), white noise (on all, 10 to 40 dB
+below) and shift (up to a quarter either way) of decoded sounds. "log-mel": 64 bands, windows of 25 ms every 10 ms; ours
+also standardises each clip. "pipeline": from FLAC bytes to two augmented log-mels. Contenders take turns; time is the
+process's own CPU time, the median over rounds. Peers that are not installed are named and left out.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ RATE, BATCH = 16000, 64
 CHANGES = Augment(gain_db=(-12, 12), polarity=0.5, noise=1.0, shift=0.25)
 AUDIO = Audio(rate=RATE, strong=CHANGES)
 Contender = Callable[[], Any]
-"""Does all sounds once."""
+"""Processes all sounds once."""
 
 
 def ours(waves: Tensor) -> Contender:
-    """The batch at once, as a training step asks for it."""
+    """The whole batch at once, as in a training step."""
     batch, rows, seed = AUDIO.collate(list(waves)), torch.arange(len(waves)), iter(range(2**40))
     return lambda: AUDIO.view(batch, rows + next(seed) * 2**20)
 
 
 def torch_audiomentations(waves: Tensor) -> Contender:
-    """The batch at once, parameters of each sound's own."""
+    """The whole batch at once, with parameters drawn for each sound."""
     import torch_audiomentations as t
 
     kind = {"output_type": "tensor"}
@@ -77,13 +77,13 @@ def audiomentations(waves: Tensor) -> Contender:
 
 
 def our_mel(waves: Tensor) -> Contender:
-    """The batch at once, in slices of its own choice."""
+    """The whole batch at once, in slices of its own choice."""
     front, lengths = LogMel(RATE), torch.full((len(waves),), waves.shape[1])
     return lambda: front(waves, lengths)
 
 
 def torchaudio_mel(waves: Tensor) -> Contender:
-    """A sound at a time: a batch at once is slower by far."""
+    """A sound at a time: a whole batch at once is far slower."""
     from torchaudio.transforms import MelSpectrogram
 
     mel = MelSpectrogram(RATE, n_fft=512, win_length=400, hop_length=160, n_mels=64)
@@ -100,7 +100,7 @@ def librosa_mel(waves: Tensor) -> Contender:
 
 
 def pipeline(waves: Tensor) -> Contender:
-    """FLAC bytes, decoded once, to two views and their log-mels."""
+    """From FLAC bytes, decoded once, to two views and their log-mels."""
     files = []
     for wave in waves:
         out = BytesIO()
@@ -129,14 +129,14 @@ TASKS: dict[str, dict[str, Callable[[Tensor], Contender]]] = {
 
 
 def sounds() -> Tensor:
-    """[BATCH, 2 s] float32: telephone prompts, resampled, laid end to end and cut."""
+    """[BATCH, 2 s] float32: telephone prompts, resampled, concatenated and cut."""
     cells = pq.read_table(data_folder() / "prompts" / "train.parquet", columns=["audio"])["audio"].slice(0, 400)
     waves = [AUDIO.load(cell["bytes"] if isinstance(cell, dict) else cell) for cell in cells.to_pylist()]
     return torch.cat(waves)[: BATCH * 2 * RATE].reshape(BATCH, 2 * RATE).contiguous()
 
 
 def measure(task: str, waves: Tensor, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """A row a contender: sounds a second."""
+    """Sounds per second, a row for each contender."""
     ready: dict[str, Contender] = {}
     for name, make in TASKS[task].items():
         try:

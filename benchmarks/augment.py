@@ -1,13 +1,12 @@
-"""How many pictures a second does ONE core augment, two views each: ours beside torchvision, lightly and kornia?
+"""How many pictures per second does one core augment, two views each: multicl, torchvision, lightly or kornia?
 
     MULTICL_DATA=... python benchmarks/augment.py [--rounds 5] [--size 32] [--size 224]
 
-CIFAR-10's pictures at 32 pixels, and scaled up to 224. SimCLR's changes for CIFAR-10 (crop of 8 to 100 % of the area,
-flip, jitter of half strength on 80 %, grey on 20 %), with and without its blur (on half of the views, sigma 0.1 to 2
-pixels). Everyone begins with decoded pictures in the form that it likes best (PIL, or uint8 tensors), and ends with
-float32 in [0, 1]; nobody normalises. Contenders take turns, the clock is the process's own processor time, and the
-median of the rounds counts. Peers that are not installed are named and left out (kornia is none of the `bench` extra:
-pip install kornia).
+CIFAR-10's pictures at 32 pixels, and scaled up to 224. SimCLR's augmentation for CIFAR-10 (crop of 8 to 100 % of the
+area, flip, jitter of half strength on 80 %, grey on 20 %), with and without its blur (on half of the views, sigma 0.1
+to 2 pixels). Every contender starts from decoded pictures in the form that suits it best (PIL, or uint8 tensors), and
+ends with float32 in [0, 1], not normalised. Contenders take turns; time is the process's own CPU time, the median over
+rounds. Peers that are not installed are named and left out (kornia is not in the `bench` extra: pip install kornia).
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from multicl.modalities.image import Augment, Image, views
 
 BATCH = {32: 512, 224: 64}
 KERNEL = {32: 13, 224: 23}
-"""Taps of a blur where a kernel has one size: 3 sigma of the widest; a tenth of the picture, as SimCLR has it."""
+"""Width of peers' blur kernels, which is fixed: 3 sigma of the widest blur; a tenth of the picture, as in SimCLR."""
 Contender = Callable[[list[Any]], Any]
-"""Takes pictures, gives two views of each."""
+"""Takes pictures and returns two views of each."""
 
 
 def ours(size: int, blur: bool) -> tuple[str, Contender]:
-    """The batch at once, as a training step asks for it."""
+    """The whole batch at once, as in a training step."""
     settings = Augment(crop=(0.08, 1.0), flip=0.5, jitter=0.8, gray=0.2, blur=0.5 if blur else 0.0)
     seed = iter(range(2**40))
 
@@ -49,7 +48,7 @@ def ours(size: int, blur: bool) -> tuple[str, Contender]:
 
 
 def torchvision_a_sample(size: int, blur: bool) -> tuple[str, Contender]:
-    """transforms.v2 on uint8 tensors."""
+    """transforms.v2 on uint8 tensors, a picture at a time."""
     from torchvision.transforms import v2
 
     view = v2.Compose(
@@ -74,7 +73,7 @@ def lightly(size: int, blur: bool) -> tuple[str, Contender]:
 
 
 def kornia(size: int, blur: bool) -> tuple[str, Contender]:
-    """The batch at once, its own modules."""
+    """The whole batch at once, by kornia's modules."""
     import kornia.augmentation as K
 
     view = torch.nn.Sequential(
@@ -104,7 +103,7 @@ def pictures(size: int, count: int) -> dict[str, Any]:
 
 
 def measure(size: int, blur: bool, rounds: int, seconds: float, only: list[str]) -> list[dict[str, Any]]:
-    """A row a contender: pictures a second."""
+    """Pictures per second, a row for each contender."""
     forms = pictures(size, BATCH[size])
     ready: dict[str, Callable[[], Any]] = {}
     for name, make in CONTENDERS.items():
@@ -145,7 +144,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    load = os.getloadavg()[0]  # others on the machine take cache and memory from everyone
+    load = os.getloadavg()[0]  # other processes take cache and memory bandwidth from all
     rows = [
         row
         for size in options.size or list(BATCH)

@@ -1,4 +1,4 @@
-"""What recipes are run with, to be measured in some minutes of a laptop's CPU; DATA is the folder of the data sets."""
+"""Flags with which recipes are measured in a few minutes on a laptop's CPU; DATA is the folder of the data sets."""
 
 from __future__ import annotations
 

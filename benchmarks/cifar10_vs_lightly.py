@@ -1,18 +1,18 @@
-"""SimCLR on CIFAR-10 beside lightly: the same encoder, data, batch, steps and augmentation. Who learns what, how fast?
+"""SimCLR on CIFAR-10 beside lightly: with equal encoder, data, batch, steps and augmentation, how good, and how fast?
 
     MULTICL_DATA=... python benchmarks/cifar10_vs_lightly.py [--images 20000] [--steps 600] [--seeds 0 1 2]
 
-Common to both are the towers (the same weights to begin with, `Image("small")` and SimCLR's head), the optimiser with
-its schedule, and the probe: nearest neighbours (k = 200, T = 0.1) of held-out pictures among the training pictures.
-multicl is `Trainer.fit`. lightly is its SimCLRTransform a picture, in a DataLoader with the number of workers that
-proves quickest, and its NTXentLoss; it begins with decoded pictures, which multicl decodes in its first epoch: of both
-that one's steps are not timed, unless there are no others.
+Both share the towers (`Image("small")` and SimCLR's head, with the same initial weights), the optimiser with its
+schedule, and the probe: nearest neighbours (k = 200, T = 0.1) of held-out pictures among the training pictures. multicl
+runs `Trainer.fit`. lightly runs its SimCLRTransform on each picture, in a DataLoader with the number of workers that
+proves fastest, and its NTXentLoss. lightly starts from decoded pictures; multicl decodes them in its first epoch, whose
+steps are timed for neither, unless there are no others.
 
-A step lasts from its beginning to the next one's, so waiting for pictures is in it. The encoder's share is forward and
-backward of encoder and head; outside of it are pictures, views, loss, clipping and the optimiser. Workers take cores
-from the encoder, or hide behind it where cores are idle: "outside cpu ms" is what all processes' processors do for a
-step besides the encoder. CIFAR-10 is given as JPEG of quality 75: published figures are of lossless pixels. CPU; the
-figures want a quiet machine.
+A step lasts from its start to the start of the next, so it includes waiting for pictures. The encoder's share is the
+forward and backward of encoder and head; outside of it are loading, views, loss, clipping and the optimiser. Workers
+take cores from the encoder, or run unnoticed on idle ones, so "outside cpu ms" is the CPU time of all processes per
+step, less that of the encoder. CIFAR-10 is stored as JPEG of quality 75; published figures are of lossless pixels. Runs
+on the CPU of a quiet machine.
 """
 
 from __future__ import annotations
@@ -46,38 +46,38 @@ from multicl.types import Batch
 TEMPERATURE, LR, OPTIM, HEAD = 0.5, 1e-3, Optim(weight_decay=1e-4), Head(dim=128, layers=2, norm="batch")
 VIEWS = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2)
 WARM = 3
-"""First steps, which are not timed."""
+"""Steps at the start that are not timed."""
 
 
 def theirs() -> SimCLRTransform:
-    """VIEWS in lightly's words; its strength halves a jitter of 0.8, 0.8, 0.8 and 0.2."""
+    """VIEWS as lightly's transform; its strength of 0.5 halves a jitter of 0.8, 0.8, 0.8 and 0.2."""
     return SimCLRTransform(32, cj_strength=0.5, min_scale=0.2, gaussian_blur=0.0, normalize=None)
 
 
 class Clock:
-    """When steps begin, and what the encoder takes of each: seconds on the wall and of this process's processor."""
+    """When steps begin, and how long the encoder takes in each: wall-clock seconds, and CPU seconds of this process."""
 
     def __init__(self) -> None:
         self.begins: list[Any] = []
         self.encoder: list[Any] = []
 
     def tick(self) -> None:
-        """A step begins."""
+        """Record that a step begins."""
         self.begins.append(now())
         self.encoder.append(np.zeros(2))
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
-        """The encoder is at work."""
+        """Count the time within as the encoder's."""
         began = now()
         yield
         self.encoder[-1] += now() - began
 
     def figures(self, helpers: float, epoch: int = 0) -> dict[str, float]:
-        """Milliseconds of a step, the mean over those that are timed.
+        """Mean milliseconds of a timed step, and of its parts.
 
         Args:
-            helpers: seconds of the processor that loader processes took in the whole run.
+            helpers: CPU seconds that loader processes took in the whole run.
             epoch: steps of the first epoch, which are not timed.
         """
         first, last = min(max(WARM, epoch), len(self.begins) - 2), len(self.begins) - 1
@@ -89,12 +89,12 @@ class Clock:
 
 
 def now() -> Any:
-    """[2] seconds: the clock's and the processor's."""
+    """[2] seconds: wall-clock and CPU."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def helped() -> float:
-    """Seconds of the processor that loader processes have taken which have ended."""
+    """CPU seconds of all loader processes that have ended."""
     times = os.times()
     return times.children_user + times.children_system
 
@@ -114,14 +114,14 @@ class Pictures(torch.utils.data.Dataset[Any]):
 
 
 def cells(split: str, count: int) -> tuple[list[bytes], list[int]]:
-    """The first of a split's pictures, encoded, and their labels."""
+    """The first `count` encoded pictures of a split, and their labels."""
     rows = pq.read_table(data_folder() / "cifar10" / f"{split}.parquet", columns=["image", "label"]).slice(0, count)
     encoded = [cell["bytes"] if isinstance(cell, dict) else cell for cell in rows["image"].to_pylist()]
     return encoded, rows["label"].to_pylist()
 
 
 def trainer(options: argparse.Namespace, seed: int, steps: int) -> Trainer:
-    """multicl's run; lightly's takes its towers."""
+    """The trainer of multicl's run; lightly's run takes its towers."""
     data = Data(path=str(data_folder() / "cifar10"), split=f"train[:{options.images}]", workers=0)
     train = Train(batch_size=options.batch, steps=steps, lr=LR, seed=seed, log_every=50)
     nodes = {"image": Image("small", size=32, strong=VIEWS)}
@@ -130,7 +130,7 @@ def trainer(options: argparse.Namespace, seed: int, steps: int) -> Trainer:
 
 
 def with_multicl(options: argparse.Namespace, seed: int, steps: int) -> tuple[Clock, Towers]:
-    """`Trainer.fit` with a clock in it."""
+    """Run `Trainer.fit` with a clock in it."""
     clock, made = Clock(), trainer(options, seed, steps)
     step, backward, forward = made._step, made.accelerator.backward, made.towers.forward
 
@@ -156,7 +156,7 @@ def with_multicl(options: argparse.Namespace, seed: int, steps: int) -> tuple[Cl
 def with_lightly(
     options: argparse.Namespace, seed: int, steps: int, pixels: Tensor, workers: int
 ) -> tuple[Clock, Towers]:
-    """The loop of lightly's documentation."""
+    """Run the loop of lightly's documentation."""
     clock, towers = Clock(), trainer(options, seed, steps).towers.train()
     optimizer, criterion = build_optimizer(towers, OPTIM, LR), NTXentLoss(TEMPERATURE)
     loader = torch.utils.data.DataLoader(
@@ -181,7 +181,7 @@ def with_lightly(
 
 
 def best_workers(options: argparse.Namespace, pixels: Tensor) -> tuple[int, dict[int, float]]:
-    """lightly's quickest number of loader processes, and a step's milliseconds with each."""
+    """lightly's fastest number of loader processes, and the milliseconds per step with each number."""
     tried = {}
     for workers in options.workers:
         tried[workers] = with_lightly(options, 0, options.trial, pixels, workers)[0].figures(0.0)["step ms"]
@@ -190,14 +190,14 @@ def best_workers(options: argparse.Namespace, pixels: Tensor) -> tuple[int, dict
 
 
 def probe(towers: Towers, bank: tuple[list[bytes], list[int]], test: tuple[list[bytes], list[int]]) -> float:
-    """Of the encoder's features, in per cent."""
+    """kNN accuracy of the encoder's features, in per cent."""
     model = Model(towers, None)
     x, y = (model.embed_node("image", pictures, batch_size=256) for pictures, _ in (bank, test))
     return 100 * knn_accuracy(x, bank[1], y, test[1])
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over seeds, the deviation of the probe between them, and both ratios."""
+    """Means over seeds, the probe's standard deviation over them, and the ratios of multicl to lightly."""
     found = []
     for who in ("multicl", "lightly"):
         mine = [row for row in rows if row["who"] == who]

@@ -1,4 +1,4 @@
-"""What benchmarks share: where data are, a recipe's launch, the machine, and how a result is printed and kept."""
+"""What benchmarks share: the data's folder, launching a recipe, describing the machine, printing and saving results."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def data_folder() -> Path:
 
 
 def launched(recipe: str, flags: Sequence[str], **environment: str) -> dict[str, Any]:
-    """The result of one run of recipes/RECIPE.py in a process of its own, whose folder is removed afterwards.
+    """Run recipes/RECIPE.py in a process of its own, remove the run's folder, and return its result.
 
     Args:
-        environment: variables that the process has besides this one's.
+        environment: variables that the process gets besides this one's.
 
     Raises:
-        CalledProcessError: the run failed; what it had to say went to stderr.
+        CalledProcessError: the run failed; its messages went to stderr.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "recipes" / f"{recipe}.py"), "--run", f"{folder}/run", *flags]
@@ -48,7 +48,7 @@ def launched(recipe: str, flags: Sequence[str], **environment: str) -> dict[str,
 
 
 def machine() -> dict[str, Any]:
-    """Processor and what it computes with (AVX2, AVX512), cores, GPU and versions."""
+    """Processor and its vector instructions (AVX2, AVX512), cores, GPU and versions."""
     import torch
 
     cpu = platform.processor() or platform.machine()
@@ -71,7 +71,7 @@ def machine() -> dict[str, Any]:
 
 
 def seconds(run: Callable[[], Any], device: torch.device, calls: int) -> float:
-    """Median of some calls after a warm-up, each waited for."""
+    """Median time of `calls` calls after a warm-up, each synchronised with the GPU."""
     import torch
 
     each = []
@@ -85,7 +85,7 @@ def seconds(run: Callable[[], Any], device: torch.device, calls: int) -> float:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of equal keys as aligned text."""
+    """Rows as aligned text, with a column for every key."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, *([_text(row.get(name, "")) for name in names] for row in rows)]
     wide = [max(len(line[i]) for line in cells) for i in range(len(names))]

@@ -1,13 +1,14 @@
-"""How fast does search go: rows embedded, rows indexed and queries a second, and what the approximate index misses?
+"""How fast are embedding, indexing and searching, and what does the approximate index miss?
 
     python benchmarks/embed_search.py [--rows 10000 100000] [--queries 200] [--embed 2048]
 
 Embedding: `Model.embed` of pictures (32 x 32, `Image("small")`) and texts (`Text("words")`), random weights and data.
 
-Search: unit vectors of 256 dimensions in 500 clusters (a centre and noise of the same length), as embeddings are;
-queries are more of them. LanceDB through `multicl.search` (from disk, with a row's columns in the answer), faiss in the
-same process on the same vectors (in memory, positions alone, one query at a time too): exact, and an IVF of sqrt(rows)
-parts each, probed until recall@10 on 100 other queries is 0.95. Recall is against numpy's exact search. CPU, all cores.
+Search: unit vectors of 256 dimensions in 500 clusters (a centre plus noise of the same length), as embeddings are;
+queries are drawn alike. LanceDB runs through `multicl.search` (from disk, with a row's columns in the answer), faiss in
+the same process on the same vectors (in memory, positions alone, one query at a time too). Both search exactly, and by
+an IVF of sqrt(rows) parts, of which enough are probed for a recall@10 of 0.95 on 100 other queries. Recall is against
+numpy's exact search. CPU, all cores.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def vectors(count: int, seed: int) -> Vectors:
 
 
 def embedding(count: int) -> list[dict[str, Any]]:
-    """Rows embedded a second."""
+    """Rows embedded per second, by node."""
     draw = np.random.default_rng(0)
     nodes = {"image": Image("small"), "text": Text("words")}
     model = Model(Towers(nodes, [Pair("image", "text")], Head(dim=DIM)))
@@ -86,7 +87,7 @@ def lance(x: Vectors, queries: Vectors, tuning: Vectors, truth: list[list[int]],
 
 
 def search(table: Any, query: Vectors, probes: int | None) -> list[int]:
-    """The rows of an answer, as `Index.search` asks for them."""
+    """Ids of the rows found, asked for as `Index.search` does."""
     found = approximate.nearest(table, "x_vector", query, probes).select(["id", "row", "label", "_distance"])
     return [row["id"] for row in found.limit(K).to_arrow().to_pylist()]
 
@@ -119,7 +120,7 @@ def faiss_of(x: Vectors, queries: Vectors, tuning: Vectors, truth: list[list[int
 
 
 def answers(ask: Callable[[Vectors], list[int]], queries: Vectors, truth: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Queries a second, one at a time, and recall@10."""
+    """Queries per second, one at a time, and recall@10."""
     for query in queries[:10]:
         ask(query)
     seconds, found = timed(lambda: [ask(query) for query in queries])
@@ -127,14 +128,14 @@ def answers(ask: Callable[[Vectors], list[int]], queries: Vectors, truth: Sequen
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what came of it."""
+    """Seconds of a call, and its value."""
     began = time.perf_counter()
     value = call()
     return time.perf_counter() - began, value
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See above."""
+    """Measure what the module's docstring says; print a table and the RESULT line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--queries", type=int, default=200)

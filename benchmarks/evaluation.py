@@ -1,10 +1,10 @@
-"""kNN and retrieval beside scikit-learn, torchmetrics and plain PyTorch: equal figures; what time and memory?
+"""kNN and retrieval beside scikit-learn, torchmetrics and plain PyTorch: equal figures, in what time and memory?
 
     python benchmarks/evaluation.py [--rows 20000]
 
-Made vectors of 128 dimensions around 10 centres; as many to search in as rows, a quarter as many that ask; for
-retrieval each query has one right item. Each contender runs in a process of its own; memory is what its peak
-rises above its inputs. torchmetrics takes every (query, item) as a row of its own, so it is given few of the queries.
+Synthetic vectors of 128 dimensions around 10 centres: `--rows` to search in, and a quarter as many queries; for
+retrieval each query has one correct item. Each contender runs in a process of its own; memory is how far its peak
+rises above its inputs. torchmetrics takes every (query, item) as a row of its own, so it gets only some of the queries.
 Contenders that are not installed are named and left out.
 """
 
@@ -26,13 +26,13 @@ from multicl.evaluation import knn_accuracy, retrieval
 
 WIDTH, CLASSES, K = 128, 10, 200
 FEW = 50
-"""Queries of torchmetrics."""
+"""Number of queries for torchmetrics."""
 Given = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Vectors and labels to search in, vectors and labels that ask; unit vectors."""
+"""Vectors and labels to search in, then vectors and labels of queries; all unit vectors."""
 
 
 def vectors(rows: int) -> Given:
-    """The same every time."""
+    """Inputs, the same every time."""
     dice = torch.Generator().manual_seed(0)
     centres = torch.randn(CLASSES, WIDTH, generator=dice)
     y, truth = torch.arange(rows) % CLASSES, torch.arange(rows // 4) % CLASSES
@@ -42,20 +42,20 @@ def vectors(rows: int) -> Given:
 
 
 def pairs(rows: int) -> tuple[Tensor, Tensor]:
-    """Queries, and items of which the first ones are theirs in order."""
+    """Queries and items; item i is the correct one for query i."""
     x, _, q, _ = vectors(rows)
     noise = torch.randn(q.shape, generator=torch.Generator().manual_seed(1))
     return torch.nn.functional.normalize(x[: len(q)] + 0.25 * noise, dim=1), x
 
 
 def knn_ours(rows: int) -> float:
-    """In tiles."""
+    """multicl's, in tiles."""
     x, y, q, truth = vectors(rows)
     return float(knn_accuracy(x, y, q, truth, k=K))
 
 
 def knn_plain(rows: int) -> float:
-    """The whole matrix at once, as scripts have it."""
+    """The whole matrix at once, as scripts usually do."""
     x, y, q, truth = vectors(rows)
     cos, near = (q @ x.T).topk(K)
     votes = torch.zeros(len(q), CLASSES).scatter_add_(1, y[near], (cos / 0.1).exp())
@@ -74,7 +74,7 @@ def knn_sklearn(rows: int) -> float:
 
 
 def retrieval_ours(rows: int) -> float:
-    """recall@10 (nDCG, MRR and median rank come with it)."""
+    """multicl's recall@10 (nDCG, MRR and median rank come with it)."""
     q, x = pairs(rows)
     return float(retrieval(q, x, range(len(q)), range(len(x)), ks=(10,))["recall@10"])
 
@@ -97,7 +97,7 @@ def retrieval_torchmetrics(rows: int) -> float:
 
 
 def retrieval_ours_few(rows: int) -> float:
-    """The same few queries."""
+    """multicl's recall@10 over the same FEW queries."""
     q, x = pairs(rows)
     return float(retrieval(q[:FEW], x, range(FEW), range(len(x)), ks=(10,))["recall@10"])
 
@@ -115,7 +115,7 @@ def _peak() -> float:
 
 
 def measure(run: Callable[[int], float], rows: int, out: Any) -> None:
-    """In a process of its own: a small run first, then the inputs, then the figure, its seconds and its memory."""
+    """Measure a contender in this process: a small run to warm up, then the inputs, then figure, time and memory."""
     try:
         run(2000)
         made = pairs(rows), vectors(rows)

@@ -1,15 +1,15 @@
-"""Pictures on a GPU: how fast are random views, and what of a training step is not the encoder's?
+"""Pictures on a GPU: how fast are random views, and how much of a training step is not the encoder?
 
     MULTICL_DATA=... python benchmarks/image_gpu.py [--only views step] [--methods simclr moco]
 
-Views: two of each picture, SimCLR's changes with and without blur, on pictures that lie on the GPU as bytes; "of
-bandwidth" is the share of a copy's bytes a second, if each view read its picture and was written once. Beside it
-kornia (pip install kornia), its modules in the same order.
+Views: two of each picture, by SimCLR's augmentation with and without blur, from uint8 pictures on the GPU. "of
+bandwidth" compares the bytes per second, with one read of the picture and one write for each view, to those of a copy.
+The peer is kornia (pip install kornia), with its modules in the same order.
 
-Step: `recipes/simclr.py` and `recipes/moco.py` as they are (ResNet-18, CIFAR's stem), in bf16. "encoder ms"
-is a loop of encoder and head alone on views made before: forward and backward of what is trained, forward of momentum
-towers. What is left of the step is data, views, loss, clipping, optimiser and the Python between them. Without a CUDA
-machine it says so and ends; `--device cpu` tries the script, not the speed.
+Step: `recipes/simclr.py` and `recipes/moco.py` as they are (ResNet-18, CIFAR's stem), in bf16. "encoder ms" times
+encoder and head alone on precomputed views: forward and backward of what is trained, forward of momentum towers. The
+rest of the step is data, views, loss, clipping, optimiser and the Python between them. Without a CUDA device the script
+says so and ends; `--device cpu` tries the script, not the speed.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from multicl.types import Batch
 
 BATCH = {32: 4096, 224: 256}
 KERNEL = {32: 13, 224: 23}
-"""Taps of kornia's blur."""
+"""Width of kornia's blur kernel."""
 METHODS = {"simclr": simclr.Recipe, "moco": moco.Recipe}
 
 
 def copied(device: torch.device) -> float:
-    """Bytes a second that a copy reads and writes."""
+    """Bytes per second that a copy reads and writes."""
     x = torch.zeros(2**28 if device.type == "cuda" else 2**22, device=device)
     y = torch.empty_like(x)
     return 2 * x.nbytes / seconds(lambda: y.copy_(x), device, 10)
 
 
 def ours(size: int, blur: bool) -> Callable[[Tensor], Any]:
-    """As a training step asks for them."""
+    """multicl's views, as in a training step."""
     settings = Augment(crop=(0.08, 1.0), flip=0.5, jitter=0.8, gray=0.2, blur=0.5 if blur else 0.0)
     seed = iter(range(2**40))
 
@@ -59,7 +59,7 @@ def ours(size: int, blur: bool) -> Callable[[Tensor], Any]:
 
 
 def kornia(size: int, blur: bool) -> Callable[[Tensor], Any]:
-    """Its own modules."""
+    """kornia's modules."""
     import kornia.augmentation as K
 
     view = torch.nn.Sequential(
@@ -73,7 +73,7 @@ def kornia(size: int, blur: bool) -> Callable[[Tensor], Any]:
 
 
 def measure_views(device: torch.device, calls: int) -> list[dict[str, Any]]:
-    """A row a size, blur and contender."""
+    """A row for each size, blur and contender."""
     rate, rows = copied(device), []
     for size, batch in BATCH.items():
         data = Data(path=str(data_folder() / "cifar10"), split=f"train[:{batch}]")
@@ -96,7 +96,7 @@ def measure_views(device: torch.device, calls: int) -> list[dict[str, Any]]:
 
 
 def measure_step(method: str, batch: int, device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
-    """A step of the recipe, and of its encoder alone."""
+    """Time of a recipe's step, and of its encoder alone."""
     data = Data(path=str(data_folder() / "cifar10"), split=f"train[:{options.images}]")
     train = Train(batch_size=batch, steps=options.steps, mixed_precision="bf16", log_every=options.log_every)
     recipe = METHODS[method](data=data, train=train)
@@ -118,7 +118,7 @@ def measure_step(method: str, batch: int, device: torch.device, options: argpars
 
 
 def alone(trainer: Trainer, device: torch.device, batch: int, keys: bool) -> float:
-    """Seconds of encoder and head for a step's views; `keys`: those of one view by momentum towers."""
+    """Seconds of encoder and head for a step's views; `keys`: momentum towers embed one of the two."""
     towers = trainer.towers.train()
     pixels = [torch.rand(batch, 3, 32, 32, device=device) for _ in range(2)]
 
@@ -131,7 +131,7 @@ def alone(trainer: Trainer, device: torch.device, batch: int, keys: bool) -> flo
         torch.stack(z).sum().backward()
         towers.zero_grad()
 
-    each = 10  # waited for together, as in training
+    each = 10  # synchronised once for all, as in training
 
     def several() -> None:
         for _ in range(each):

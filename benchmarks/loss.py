@@ -1,21 +1,21 @@
 """How fast are the losses, how much memory do they take, and who is right?
 
     pip install -e '.[bench]'                       # the peers; one that is missing is named and left out
-    python benchmarks/loss.py                       # everything, for some two hours on two cores; alone on them
+    python benchmarks/loss.py                       # everything: about two hours on two otherwise idle cores
     python benchmarks/loss.py --quick               # small batches
     python benchmarks/loss.py --only info_nce --batch 16384 --dim 256
 
 Forward and backward in float32 on a CPU, gradients to both inputs and to a temperature where peers can learn it. Each
-(loss, implementation, B, D) has a process of its own. Its first full-size run gives the extra peak memory; then the
-processes of one (loss, B, D) take turns, a block of calls each, and every round starts with another one: drift of the
-machine meets all of them. Times are medians over rounds; "time / ours" is the median of the ratios within rounds.
-Where a process's memory happens to lie can decide its speed for as long as it lives: `--processes 3` repeats all that
-with new ones, and gives medians over the three.
+(loss, implementation, B, D) has a process of its own. Its first full-size run gives the extra peak memory. Then the
+processes of one (loss, B, D) take turns, a block of calls each, and every round starts with another one, so that drift
+of the machine affects all of them. Times are medians over rounds; "time / ours" is the median of the ratios within
+rounds. The memory layout of a process can decide its speed for as long as it lives: `--processes 3` repeats everything
+with new processes, and reports medians over the three.
 
-`floor` is the time of the bare products that a loss without a saved matrix needs, `floor-half` the same over half of a
+`floor` is the time of the matrix products that a loss needs if it saves no matrix, `floor-half` the same over half of a
 symmetric matrix (losses/floor.py names them). "loss off" and "gradient off" are relative differences from a float64
-reference. B counts pairs: nt_xent and sup_con have 2B rows. Sizes that are not measured stay in the results as they
-were, and so do those of other processors: each row names its own, and targets are asked of each.
+reference. B counts pairs: nt_xent and sup_con have 2B rows. Results of sizes that are not measured and of other
+processors are kept: each row names its processor, and targets are checked for each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from losses.worker import Cell, GoneError, Worker
 
 BATCHES, DIMS = (256, 1024, 4096, 8192, 16384, 32768), (128, 512)
 LARGEST = {"info_nce_one": 8192, "sup_con": 8192, "sigmoid": 16384}
-"""The other losses go on to the end."""
+"""Largest B of these losses; the others are measured at every size."""
 GROWTH = 65536
 BLOCK, ROUNDS, LEAST = 0.05, 40, 3
 """Seconds of a block of calls; most and fewest rounds."""
@@ -48,7 +48,7 @@ GB = 2**30
 
 
 def plan(options: argparse.Namespace) -> list[Cell]:
-    """The sizes asked for, small ones first: what large ones will take is told from them."""
+    """The sizes asked for, small ones first: the time of large ones is predicted from them."""
     cells = []
     for loss in options.only or LOSSES:
         sizes = [(b, d) for d in options.dim or DIMS for b in options.batch or BATCHES]
@@ -61,10 +61,10 @@ def plan(options: argparse.Namespace) -> list[Cell]:
 
 
 def measure(cell: Cell, options: argparse.Namespace, before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row an implementation: medians over sets of processes, where several are asked for.
+    """A row for each implementation: medians over sets of processes, if several are asked for.
 
     Args:
-        before: rows of this run, from which the time of larger ones is told.
+        before: rows of this run, from which the time of larger sizes is predicted.
     """
     sets = [{row["implementation"]: row for row in _once(cell, options, before)} for _ in range(options.processes)]
     rows = list(sets[0].values())
@@ -79,7 +79,7 @@ def measure(cell: Cell, options: argparse.Namespace, before: Sequence[dict[str, 
 
 
 def _once(cell: Cell, options: argparse.Namespace, before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row an implementation, of a process each."""
+    """A row for each implementation, measured in a process of its own."""
     found: dict[str, dict[str, Any]] = {}
     workers: dict[str, Worker] = {}
     times: dict[str, list[float]] = {}
@@ -120,7 +120,7 @@ def _too_much(cell: Cell, name: str, options: argparse.Namespace, before: Iterab
 def _ask(
     workers: dict[str, Worker], found: dict[str, dict[str, Any]], name: str, question: str, *args: Any, times: int = 1
 ) -> Any:
-    """A worker's answer; one that has none is noted and leaves."""
+    """A worker's answer; a worker that is gone is noted in its row and dropped."""
     try:
         return workers[name].ask(question, *args, times=times)
     except GoneError as gone:
@@ -132,8 +132,8 @@ def _ask(
 def _first(
     cell: Cell, workers: dict[str, Worker], found: dict[str, dict[str, Any]], options: argparse.Namespace, folder: Path
 ) -> None:
-    """One run of each: memory, a first idea of the time, and agreement where the reference does not take too long."""
-    for name in list(workers):  # nobody is measured while others load their libraries
+    """One run of each: memory, a first estimate of the time, and agreement if the reference does not take too long."""
+    for name in list(workers):  # nothing is measured while others load their libraries
         _ask(workers, found, name, "ready")
     for name in list(workers):
         if answer := _ask(workers, found, name, "first"):
@@ -162,7 +162,7 @@ def _rounds(
         turn = [name for name in workers if r < rounds[name]]
         first = r % max(1, len(turn))
         for name in turn[first:] + turn[:first]:
-            time.sleep(0.005)  # the threads of the one before spin on for a moment
+            time.sleep(0.005)  # the previous worker's threads keep spinning for a moment
             if block := _ask(workers, found, name, "block", calls[name], times=calls[name]):
                 times.setdefault(name, []).append(median(block))
     for name, seconds in times.items():

@@ -1,13 +1,13 @@
-"""How near does InfoNCE in bf16 come to what a GPU's matrix units can do?
+"""How close does InfoNCE in bf16 come to the rate of a GPU's plain matrix products?
 
     pip install -e '.[bench]'; pip install inf-cl    # peers; one that is missing is named
     python benchmarks/loss_gpu.py [--batch 8192 32768 131072] [--dim 512]
 
-Forward and backward in both directions, bf16 unit vectors, a learnt scale. The floor of a loss without a saved matrix
-is four products, 8*B*B*D operations (losses/floor.py), at the rate that torch.mm reaches on bf16 in this run; "of
-floor" is that time over the measured one. Memory is the peak of the allocator above the inputs. "loss off" and
-"gradient off" are relative differences from float64 on the same bf16 numbers. Without a CUDA machine it says so and
-ends. `--device cpu` tries the script, not the speed.
+Forward and backward in both directions, bf16 unit vectors, a learnt scale. The floor of a loss that saves no matrix is
+four products, 8*B*B*D operations (losses/floor.py), at the rate that torch.mm reaches on bf16 in this run; "of floor"
+is that time over the measured one. Memory is the allocator's peak above the inputs. "loss off" and "gradient off" are
+relative differences from float64 on the same bf16 numbers. Without a CUDA device the script says so and ends;
+`--device cpu` tries the script, not the speed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def ours() -> Loss:
-    """multicl, on vectors that are unit length already."""
+    """multicl, on vectors that are already of unit length."""
     import multicl.functional as functional
 
     return lambda a, b, scale: functional.info_nce(a, b, 1 / scale, similarity="dot")
@@ -61,7 +61,7 @@ def open_clip_compiled() -> Loss:
 
 
 def inf_cl() -> Loss:
-    """Inf-CL's tiled kernel on one GPU (arXiv:2410.17243), a direction at a time."""
+    """Inf-CL's tiled kernel on one GPU (arXiv:2410.17243), one direction at a time."""
     from inf_cl import cal_flash_loss
 
     def loss(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ IMPLEMENTATIONS: dict[str, tuple[Callable[[], Loss], float]] = {  # with bytes p
 
 
 def rate(device: torch.device, size: int) -> float:
-    """Operations a second of torch.mm on square bf16 matrices."""
+    """Operations per second of torch.mm on square bf16 matrices."""
     x, y = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     out = torch.empty_like(x)
     return 2 * size**3 / seconds(lambda: torch.mm(x, y, out=out), device, 20)
@@ -92,7 +92,7 @@ def rate(device: torch.device, size: int) -> float:
 def measure(
     batch: int, dim: int, device: torch.device, operations: float, slow: dict[str, float], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """A row an implementation; `slow`: seconds for each element of the matrix, at the last size."""
+    """A row for each implementation; `slow`: its seconds per element of the matrix, at the last size."""
     draw = torch.Generator().manual_seed(batch + dim)
     a = torch.randn(batch, dim, generator=draw)
     b = a + 2 * torch.randn(batch, dim, generator=draw)
@@ -149,7 +149,7 @@ def _one(loss: Loss, leaves: list[Tensor], device: torch.device, right: Any, cal
 
 
 def _reference(a: Tensor, b: Tensor, scale: Tensor, block: int = 512) -> tuple[float, list[Tensor]]:
-    """Float64, a block of rows at a time."""
+    """Loss and gradients in float64, a block of rows at a time."""
     leaves = [x.detach().double().requires_grad_() for x in (a, b, scale)]
     value, grads = 0.0, [torch.zeros_like(x) for x in leaves]
     for queries, keys in ((leaves[0], leaves[1]), (leaves[1], leaves[0])):

@@ -1,12 +1,12 @@
-"""What does a rank send for a step of the loss, how long does the step take, and is the gradient the right one?
+"""How much does a rank send for a step of the loss, how long does the step take, and is the gradient correct?
 
     python benchmarks/loss_ranks.py [--ranks 1 2 4] [--batch 8192] [--dim 512]
 
-Processes on this machine's CPU over gloo, its cores shared out; the batch is that of all ranks together. multicl stands
-beside the best plain form: gather both sides with gradients (torch.distributed.nn.all_gather) and contrast a rank's own
-rows with all, as open_clip does under --local-loss --gather-with-grad. Bytes are counted at every collective
-(losses/traffic.py), in a step that is not timed. "gradient off": the mean over ranks, as DistributedDataParallel takes
-it, in relative difference from the float64 gradients of one process; the worst rank's.
+Processes on this machine's CPU communicate over gloo and share its cores; the batch is that of all ranks together.
+multicl is compared with the best plain form: gather both sides with gradients (torch.distributed.nn.all_gather), and
+contrast a rank's own rows with all, as open_clip does under --local-loss --gather-with-grad. Bytes are counted at every
+collective (losses/traffic.py), in a step that is not timed. "gradient off" is the relative difference of the mean over
+ranks, as DistributedDataParallel takes it, from the float64 gradients of one process; the worst rank counts.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ FORMS: dict[str, dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
 
 
 def rank(rank: int, world: int, threads: int, options: argparse.Namespace, store: str, pipe: Any) -> None:
-    """One process: every loss in both forms; its rows go to the parent."""
+    """Measure every loss in both forms on one rank, and send the rows to the parent."""
     torch.set_num_threads(threads)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     pipe.send([row for loss in FORMS for row in _side_by_side(loss, options)])
@@ -112,7 +112,7 @@ def _step(form: Callable[..., Tensor], leaves: list[Tensor], whole: Inputs) -> C
 
 
 def _mean(grads: Sequence[Tensor]) -> list[Tensor]:
-    """What the mean over ranks makes of this rank's rows, which no other rank has, and of what all share."""
+    """Mean over ranks of the gradients of this rank's rows, which no other rank has, and of what all ranks share."""
     shared = [g.clone() for g in grads[2:]]
     for g in shared:
         dist.all_reduce(g)
@@ -125,7 +125,7 @@ def _right(loss: str, options: argparse.Namespace, mine: slice) -> tuple[float, 
 
 
 def measure(world: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row a loss and form: the slowest rank's figures."""
+    """A row for each loss and form, with the worst rank's figures."""
     threads = max(1, options.threads // world)
     context = torch.multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:

@@ -2,8 +2,8 @@
 
     MULTICL_DATA=... python benchmarks/recipes.py [NAME ...]
 
-Held-out figures before and after training, beside raw inputs where that makes sense. Small encoders, short budgets: the
-recipes' own defaults are the papers', for a GPU. Rows of recipes that are not named stay as they were measured.
+Held-out figures before and after training, beside raw inputs where that makes sense. Encoders are small and budgets
+short; the recipes' own defaults are the papers', for a GPU. Rows of recipes that are not named are kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from common import RESULTS, ROOT, data_folder, finish, launched, machine
 
 
 def measure(name: str) -> list[dict[str, Any]]:
-    """Launch a recipe as its header says, or otherwise (NAME+HOW); a row a figure."""
+    """Launch a recipe, or a variant of it (NAME+VARIANT), with its budget; a row for each figure."""
     flags = BUDGETS[name].replace("DATA", str(data_folder())).split()
     recipe = name.partition("+")[0]
     print(f"python recipes/{recipe}.py {BUDGETS[name]}", file=sys.stderr, flush=True)
@@ -55,4 +55,4 @@ if __name__ == "__main__":
         measured[wanted] = measure(wanted)
         kept = json.loads(before.read_text())["rows"] if before.exists() else []  # another run may have added some
         every = [r for name in BUDGETS for r in measured.get(name) or [k for k in kept if k["recipe"] == name]]
-        finish("recipes", every)  # after each, so that a run that is broken off leaves what it has
+        finish("recipes", every)  # after each, so that an interrupted run keeps what it has

@@ -3,9 +3,9 @@
     python benchmarks/resume.py [--kills 20] [--ranks 1 2] [--seed 0]
 
 A small run (pictures with texts, dropout, BatchNorm, a queue of momentum keys, decoding in a loader process, a
-checkpoint every 5 steps) is started as users start it and killed: one time in four at any moment after its start, else
-at any moment of its training, of saving and of its end. A kill is survived where the next start goes on. In the end
-losses and weights are compared bit for bit. CPU, one thread a process; no timing benchmark.
+checkpoint every 5 steps) is started as users start it, and killed: one time in four at a random moment after its start,
+else at a random moment of training, saving or finishing. A kill is survived if the next start goes on. At the end,
+losses and weights are compared bit for bit. CPU, one thread per process; nothing is timed.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Recipe(multicl.Run):
         return {"image": Image("small", size=16), "text": Text("small", width=32, layers=1)}
 
     def terms(self) -> list[Pair]:
-        """With a queue of momentum keys."""
+        """Two pairs, one with a queue of momentum keys."""
         return [Pair("image", "text", InfoNCE(0.1, learnable=True), keys="momentum", queue=40), Pair("text", "text")]
 
     def rows(self) -> Any:
-        """From the file that the parent wrote; a loader process decodes."""
+        """Rows of the file that the parent wrote; a loader process decodes them."""
         return Data(path=self.data.path, workers=1, cache_gb=0)
 
 
@@ -77,7 +77,7 @@ def write_rows(path: Path) -> None:
 
 
 def start(run: Path, rows: Path, ranks: int) -> list[subprocess.Popen[bytes]]:
-    """The processes of a run that goes on with what its folder holds."""
+    """Start a run, which goes on from what its folder holds, and return its processes."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -97,7 +97,7 @@ def start(run: Path, rows: Path, ranks: int) -> list[subprocess.Popen[bytes]]:
 
 
 def train(run: Path, rows: Path, ranks: int) -> float:
-    """To the end; the seconds from the first step."""
+    """Train to the end; return the seconds since training began."""
     before = _told(run)
     processes = start(run, rows, ranks)
     while _told(run) == before and processes[0].poll() is None:
@@ -110,7 +110,7 @@ def train(run: Path, rows: Path, ranks: int) -> float:
 
 
 def _told(run: Path) -> int:
-    """Changes when the run's status is written, as training begins."""
+    """When the run's status was last written, which happens as training begins."""
     path = run / "status.json"
     return path.stat().st_mtime_ns if path.exists() else 0
 
@@ -122,7 +122,7 @@ def losses(run: Path) -> list[dict[str, Any]]:
 
 
 def kill(run: Path, rows: Path, ranks: int, draw: random.Random, trained: float) -> tuple[bool, bool]:
-    """Start, go on with what is there, and kill; whether it was alive, and whether it had failed."""
+    """Start a run, which goes on from what is there, and kill it; return whether it was alive and whether it failed."""
     before = _told(run)
     processes = start(run, rows, ranks)
     if draw.random() < 0.75:
@@ -137,7 +137,7 @@ def kill(run: Path, rows: Path, ranks: int, draw: random.Random, trained: float)
 
 
 def measure(ranks: int, kills: int, seed: int) -> dict[str, Any]:
-    """Kill runs so many times in all and compare each with one that was left alone."""
+    """Kill runs `kills` times in all, and compare each run with an unbroken one."""
     with tempfile.TemporaryDirectory() as folder:
         rows, whole = Path(folder, "rows.parquet"), Path(folder, "whole")
         write_rows(rows)
@@ -165,7 +165,7 @@ def measure(ranks: int, kills: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The table."""
+    """Measure for each number of ranks; print a table and the RESULT line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])

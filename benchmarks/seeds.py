@@ -1,9 +1,9 @@
-"""What do recipes on pictures reach from one seed to another?
+"""How much do the figures of recipes on pictures vary between seeds?
 
     MULTICL_DATA=... python benchmarks/seeds.py [--recipes simclr moco] [--seeds 0 1 2] [--at-once 8]
 
 Nearest neighbours and a linear probe on CIFAR-10's test pictures: mean and standard deviation over seeds, beside raw
-pixels and the untrained encoder (whose weights the seed draws, too). Each run is one process, on a GPU if there is
+pixels and the untrained encoder (whose weights depend on the seed, too). Each run is one process, on a GPU if there is
 one, with the 600 steps of budgets.py.
 """
 
@@ -23,13 +23,13 @@ KINDS = ("simclr", "moco", "moco+v3", "supcon", "cmc", "cmc+ycbcr", "cmc+three",
 
 
 def run(kind: str, seed: int, threads: int) -> dict[str, Any]:
-    """One training's result, as its run folder has it."""
+    """The result of one training run."""
     flags = f"{BUDGETS[kind]} --train.seed {seed}".replace("DATA", str(data_folder())).split()
     return launched(kind.partition("+")[0], flags, OMP_NUM_THREADS=str(threads))
 
 
 def summary(found: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a kind and figure, in %."""
+    """A row for each kind and figure, in %."""
     rows = []
     for kind in KINDS:
         results = {seed: result for (name, seed), result in sorted(found.items()) if name == kind}
@@ -46,7 +46,7 @@ def summary(found: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]
 
 
 def main() -> None:
-    """Run what is asked for, so many at once; after each, print the table and write what there is."""
+    """Run what is asked for, `--at-once` runs at a time; after each, print and write the table so far."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--recipes", nargs="+", choices=KINDS, default=list(KINDS))
     p.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

