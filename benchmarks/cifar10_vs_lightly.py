@@ -11,8 +11,8 @@ steps are timed for neither, unless there are no others.
 A step lasts from its start to the start of the next, so it includes waiting for pictures. The encoder's share is the
 forward and backward of encoder and head; outside of it are loading, views, loss, clipping and the optimiser. Workers
 take cores from the encoder, or run unnoticed on idle ones, so "outside cpu ms" is the CPU time of all processes per
-step, less that of the encoder. CIFAR-10 is stored as JPEG of quality 75; published figures are of lossless pixels. Runs
-on the CPU of a quiet machine.
+step, less that of the encoder. CIFAR-10 is stored as JPEG of quality 75; published figures are of lossless pixels. CPU;
+timing needs a quiet machine.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def pairs(rows: int) -> tuple[Tensor, Tensor]:
 
 
 def knn_ours(rows: int) -> float:
-    """multicl's, in tiles."""
+    """multicl's kNN, in tiles."""
     x, y, q, truth = vectors(rows)
     return float(knn_accuracy(x, y, q, truth, k=K))
 

@@ -14,7 +14,7 @@ a backward costs two forwards and views cost nothing. glibc is told to keep free
 them anew was a quarter of a step for all three. Results of what is not asked for (`--batches` of none, `--graphs`) are
 kept.
 
-Data and weights are random: neither changes what is measured. CPU, all cores of a quiet machine.
+Data and weights are random: neither changes what is measured. CPU, all cores; timing needs a quiet machine.
 """
 
 from __future__ import annotations

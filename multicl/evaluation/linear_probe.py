@@ -43,7 +43,7 @@ def logistic_regression(
         x: [N, D] features.
         y: [N] int64 classes.
         classes: number of classes.
-        strength: of the L2 penalty, beside the mean loss of a row.
+        strength: of the L2 penalty, relative to the mean loss of a row.
         start: [D + 1, classes] a solution to start from.
         max_iter: iterations of L-BFGS at most.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EmbedBatch = Callable[[str, Batch], Tensor]
 """(node, a batch as the adapter's `view` returns it) -> [B, D]."""
 MOST = 1000
-"""Most rows that are measured: recall falls as rows are added, so figures of two sets are compared at one number."""
+"""Most rows that are measured. Recall falls as rows are added, so a fixed number keeps figures comparable."""
 
 
 def of_model(model: Model) -> EmbedBatch:

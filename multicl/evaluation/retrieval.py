@@ -32,7 +32,7 @@ def ranks(queries: Tensor, items: Tensor, query_ids: Abouts, item_ids: Abouts, c
         queries: [N, D].
         items: [M, D].
         query_ids: [N] ints or strings; an item is true for every query with an equal id. An entry may hold several ids
-            in a list, a tuple or a set: an item is true if it shares one with the query; if there is none, never.
+            in a list, a tuple or a set: an item is true if it shares one with the query; an empty entry shares none.
         item_ids: [M], likewise.
         chunk: queries of a tile of similarities; fewer where M is large, so that a tile stays within 16 MB.
 
@@ -158,7 +158,7 @@ def retrieval(
 
     Args:
         ks: a query is a hit at k if any of its k nearest items is true; its nDCG at k (Jarvelin and Kekalainen
-            2002) sums 1 / log2(1 + rank) over all true ones and divides by the sum of the best order; its average
+            2002) sums 1 / log2(1 + rank) over the true ones and divides by the sum in the best order; its average
             precision is the sum of the precisions at the true items among the k, over min(k, number of true items).
         world: ranks that share the queries; all must call this with the same arguments, and get the same figures.
 

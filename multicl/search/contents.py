@@ -72,7 +72,7 @@ def _digest(cell: Any, file: bool) -> str:
 def plain_columns(rows: Rows) -> dict[str, pa.DataType]:
     """Columns of texts, numbers or booleans -> their Arrow type; all others (media, lists, nulls) are left out.
 
-    Classes (`datasets.ClassLabel`) are kept as texts, their names.
+    Classes (`datasets.ClassLabel`) are kept by name, as texts.
     """
     found: dict[str, pa.DataType] = {}
     for column in rows.names or []:

@@ -117,7 +117,7 @@ def read_about(db: Any) -> About | None:
     """The record of a database; None where there is none yet.
 
     Raises:
-        InputError: it is of a later format, or damaged.
+        InputError: it is of another format, or has fields that are unknown or missing.
     """
     if ABOUT not in table_names(db):
         return None

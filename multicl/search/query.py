@@ -1,4 +1,4 @@
-"""Which nodes of a model can read a query: their adapters try to."""
+"""Find the nodes of a model that can read a query: each node's adapter tries."""
 
 from __future__ import annotations
 
