@@ -1,4 +1,4 @@
-"""The graph of a run: its pairs and targets, the views which they ask of each node, and what cannot be trained."""
+"""The graph of a run: its pairs and targets, the views that they need of each node, and checks before training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multicl.targets import Target
 from multicl.types import InputError, Modality, Objective
 
 Term = Pair | Target
-"""What a run's loss is the weighted sum of."""
+"""A run's loss is the weighted sum over its terms."""
 
 
 def full_graph(*nodes: str, objective: Objective | None = None) -> list[Pair]:
@@ -21,17 +21,17 @@ def full_graph(*nodes: str, objective: Objective | None = None) -> list[Pair]:
 
 
 def core_view(core: str, *, of: str | Sequence[str], objective: Objective | None = None) -> list[Pair]:
-    """The core paired with each other node, or with one (CMC's core view)."""
+    """Pairs of the core with each of the other nodes (CMC's core view)."""
     return [Pair(core, other, objective or InfoNCE()) for other in ([of] if isinstance(of, str) else of)]
 
 
 def requested_views(terms: Sequence[Term], momentum: bool = False) -> dict[View, tuple[str | None, ...]]:
-    """Every view that the graph asks for, in the order of the terms -> the spaces it is projected into.
+    """Every view that the graph needs, in the order of the terms -> the spaces that it is projected into.
 
     The space None is the encoder's features, for targets.
 
     Args:
-        momentum: the views that the momentum towers embed, instead of those that train.
+        momentum: give the views that the momentum towers embed, instead of those of the trained towers.
     """
     spaces: dict[View, dict[str | None, None]] = {}
     for term in terms:
@@ -52,9 +52,9 @@ def requested_views(terms: Sequence[Term], momentum: bool = False) -> dict[View,
 
 
 def target_view(target: Target, terms: Sequence[Term]) -> View:
-    """The view that a target looks at: the first strong one where a pair asks for it, which then costs nothing more.
+    """The view that a target reads: the first strong one if a pair uses it, so that it costs nothing extra.
 
-    A weak one elsewhere: beside captions, it is the one that is made, too.
+    Otherwise the weak one, which a pair of two nodes, such as images and captions, uses too.
     """
     strong = View(target.node, "strong", 0)
     asked = any(strong in (call.a, call.b) for pair in pairs_of(terms) for call in pair.calls)
@@ -75,8 +75,8 @@ def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Term]) -> No
     """Refuse a graph that cannot be trained.
 
     Raises:
-        InputError: nodes without names; no term, one in place of a list, or what is none; one that names an unknown
-            node; two of one name; a node in none, or that is an encoder without its adapter.
+        InputError: modalities are not a dict; terms are empty, not a list, or not all terms; a term names an unknown
+            node; two terms have one name; a node has an invalid name, is in no term, or is not an adapter.
     """
     if not isinstance(modalities, Mapping):
         raise InputError(f"modalities must be a dict, node -> adapter, got a {type(modalities).__name__}")

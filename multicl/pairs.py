@@ -1,4 +1,4 @@
-"""A pair: two nodes whose views must agree, and the views and comparisons that it asks for."""
+"""A pair: two nodes whose views must agree, and the views and comparisons that it needs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from multicl.types import InputError, Kind, MoreKeys, Objective
 class Pair:
     """An edge of the graph: two views that must agree.
 
-    `Pair("image", "image")` asks for two strong views of each image (SimCLR); `Pair("image", "text")` for one weak view
-    of each (CLIP), over the rows that have both.
+    `Pair("image", "image")` compares two strong views of each image (SimCLR); `Pair("image", "text")` compares one weak
+    view of each (CLIP), over the rows that have both.
     """
 
     a: str
@@ -33,32 +33,31 @@ class Pair:
     """Default "a-b"."""
     weight: float = 1.0
     ids: str | None = None
-    """A column of labels, caption or image ids, one a row: rows of equal id are positives. Null, -1: unlabelled."""
+    """A column of labels, caption ids or image ids: rows of equal id are positives. Null and -1 mean unlabelled."""
     equal_ids: Literal["positive", "ignore"] = "positive"
     """"ignore": rows of equal id are neither positive nor negative."""
     negatives: str | None = None
-    """A node whose rows arrive as explicit hard negatives of a's rows; null where a row has none."""
+    """A node whose cells are explicit hard negatives for a's rows; null where a row has none."""
     target: str | None = None
-    """A column that says how near a row's two should be: graded scores (CoSENT), or 0 and 1 (Margin); null: a row of
-    which it is not known."""
+    """A column that says how similar the two sides of a row should be: graded scores (CoSENT), or 0 and 1 (Margin);
+    null: unknown for this row."""
     mine: Mine | None = None
-    """Rows of a bring hard negatives found among all rows of b; of a pair of one node, among all others."""
+    """Add hard negatives for a's rows, mined from all rows of b (for a pair of one node, from all its other rows)."""
     keys: Literal["online", "momentum"] = "online"
-    """"momentum": what rows are compared with comes from a slowly moving copy of the towers (MoCo), and only the rows
-    that ask get gradients."""
+    """"momentum": keys come from momentum towers, a slowly moving copy (MoCo), and only queries get gradients."""
     queue: int = 0
-    """So many of the last batches' keys are more negatives, for each side that has keys; 0: none."""
+    """Number of keys of the last batches that serve as further negatives, for each side that has keys; 0: none."""
     draws: int = 2
-    """Of a pair of one node: so many strong views, each compared with each."""
+    """For a pair of one node: number of strong views, each compared with every other."""
     local_draws: int = 0
-    """Of a pair of one node: so many small views (multi-crop), which are compared with the strong ones alone."""
+    """For a pair of one node: number of small views (multi-crop), which are compared with the strong ones only."""
     crossed: bool = False
-    """Of a pair of two nodes: two strong views are drawn, and the first of a is compared with the second of b, and the
-    second of a with the first of b. Nodes of one column then look at two random views, not at one and the same."""
+    """For a pair of two nodes: draw two strong views, and compare the first of a with the second of b and vice versa.
+    Nodes of one column then see two different random views, rather than the same one."""
     space: str = "joint"
-    """One projection head per (tower, space)."""
+    """Name of the space to compare in; there is one projection head per (tower, space)."""
     keys_from: Literal["both", "all"] = "both"
-    """"all": rows that lack one side are keys, too."""
+    """"all": rows that lack one side are keys as well."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -138,29 +137,29 @@ class Pair:
 
     @property
     def symmetric(self) -> bool:
-        """Both views are draws of one node."""
+        """Whether both views are draws of one node."""
         return self.a == self.b
 
     @property
     def both_directions(self) -> bool:
-        """Either side's rows ask; the objective may say that only a's do."""
+        """Whether both sides' rows are queries; for some objectives only a's are."""
         return bool(getattr(self.objective, "both_directions", True))
 
     @property
     def calls(self) -> tuple[Call, ...]:
-        """What the objective is called with, one after the other; the pair's loss is their weighted sum."""
+        """The comparisons that the objective is called for, in order; the pair's loss is their weighted sum."""
         return tuple(_calls(self))
 
 
 @dataclass(frozen=True)
 class View:
-    """One draw of a node; made once, however many pairs use it."""
+    """One draw of a node; computed once, however many pairs use it."""
 
     node: str
     kind: Kind
     draw: int
     mined: str = ""
-    """Name of the pair whose mined rows these are; empty: the batch's own rows."""
+    """Name of the pair whose mined rows this view shows; empty: the batch's own rows."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +169,10 @@ class Call:
     a: View
     b: View
     both: bool = True
-    """Either side's rows ask; False: a's alone, and b's are their keys."""
+    """True: both sides' rows are queries; False: only a's are, and b's rows are their keys."""
     weight: float = 1.0
     momentum: bool = False
-    """The rows of b come from the momentum towers."""
+    """Whether the rows of b come from the momentum towers."""
 
 
 def _calls(pair: Pair) -> Iterator[Call]:
@@ -201,12 +200,12 @@ def _calls(pair: Pair) -> Iterator[Call]:
 
 
 def negatives_view(pair: Pair) -> View:
-    """The view that brings a pair's explicit negatives."""
+    """The view of a pair's explicit negatives."""
     assert pair.negatives
     return View(pair.negatives, "weak", 0)
 
 
 def mined_view(pair: Pair) -> View:
-    """The view that brings a pair's mined negatives."""
+    """The view of a pair's mined negatives."""
     assert pair.mine
     return View(pair.b, "strong" if pair.symmetric else "weak", 0, pair.name)

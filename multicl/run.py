@@ -1,4 +1,4 @@
-"""A recipe as a run: settings -> figures before, training, figures after; the same for every method."""
+"""A recipe as a run: figures before training, training, figures after; the same for every method."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from multicl.training.optim import Optim
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What every recipe has. A recipe adds one field for each node and objective, `modalities` and `terms`."""
+    """Base class of recipes. A recipe adds a field for each node and objective, and defines `modalities`, `terms`."""
 
     run: Path | None = None
     """Folder of the run; default: runs/RECIPE-DATE-TIME."""
     resume: Literal["never", "auto"] = "never"
-    """auto, or the flag alone: go on from the last checkpoint in the folder of --run, or start where there is none."""
+    """auto, or the flag alone: continue from the last checkpoint in the folder of --run, or start if there is none."""
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
     optim: Optim = field(default_factory=Optim)
@@ -46,7 +46,7 @@ class Run:
     momentum: Momentum = field(default_factory=Momentum)
 
     space: ClassVar[str | None] = "joint"
-    """What the model compares by default: a pair's space, or None for the encoders' features (SimCLR-like recipes)."""
+    """Default space of the model: a pair's space, or None for the encoders' features (as in SimCLR-like recipes)."""
 
     def modalities(self) -> dict[str, Modality]:
         """Node -> adapter."""
@@ -57,22 +57,22 @@ class Run:
         raise NotImplementedError(f"{type(self).__name__} must define terms()")
 
     def rows(self) -> Any:
-        """What to train on: Data, or anything that `Trainer(data=...)` takes."""
+        """The training data: Data, or anything else that `Trainer(data=...)` takes."""
         return self.data
 
     def measure(self, model: Model) -> Figures:
-        """Figures on held-out data; called before training and after, and every `train.evaluate_every` steps.
+        """Figures on held-out data; called before and after training, and every `train.evaluate_every` steps.
 
-        Of several processes the first calls it, and all embed what it asks the model for.
+        With several processes, only the main one calls it, and all of them embed what it asks the model for.
         """
         return {}
 
     def baseline(self) -> Figures:
-        """The same figures from raw inputs, where that makes sense."""
+        """The same figures computed from raw inputs, where that makes sense."""
         return {}
 
     def trainer(self) -> Trainer:
-        """The trainer of these settings."""
+        """The trainer for these settings."""
         return Trainer(
             self.modalities(), self.terms(), self.rows(), train=self.train, optim=self.optim, head=self.head,
             momentum=self.momentum, run=self.run, resume=self.resume == "auto", space=self.space,
@@ -83,14 +83,14 @@ class Run:
 def execute(recipe: Run) -> dict[str, Any]:
     """Measure, train, measure again; writes recipe.yaml and result.json into the run's folder.
 
-    With `resume`, a run that is finished is measured again, from its saved model.
+    With `resume`, a finished run is only measured again, from its saved model.
 
     Raises:
-        Stopped: a signal asked for it, and the run has a folder.
+        Stopped: a signal asked the run to stop, and it has a folder.
 
     Returns:
-        The trained figures, under "untrained" and "baseline" those beside them, and under "intervals" between which
-        two values each lies with 95 % confidence (a bootstrap over held-out rows).
+        The trained figures, those to compare with under "untrained" and "baseline", and under "intervals" the 95 %
+        confidence interval of each (a bootstrap over held-out rows).
     """
     trainer = recipe.trainer()
     finished = finished_run(trainer)
@@ -115,7 +115,7 @@ def _executed(recipe: Run, trainer: Trainer, finished: Path | None) -> dict[str,
     if accelerator.is_main_process:
         if recipe.train.best is not None and recipe.train.best not in untrained:
             raise InputError(f"train.best is {recipe.train.best!r}, but the figures are {sorted(untrained)}")
-        # only now: what cannot be measured leaves no run, and may be tried again
+        # only now, so that a recipe whose measuring fails leaves no run behind and can be tried again
         if folder is not None and not resumed:
             if (folder / "recipe.yaml").exists():
                 raise InputError(f"the run folder {folder} was taken meanwhile: give another --run")
@@ -175,7 +175,7 @@ def _record(recipe: Run, folder: Path) -> None:
 
 
 def _say_changes(recipe: Run, folder: Path) -> None:
-    """What a resumed run does otherwise than its recipe.yaml says; that file follows once training has succeeded."""
+    """Print where a resumed run differs from its recipe.yaml; the file is updated once training has succeeded."""
     before, after = flat(read_yaml(folder / "recipe.yaml")), flat(_settings(recipe))
     for key in after:
         if key != "run" and before.get(key) != after[key]:

@@ -1,4 +1,4 @@
-"""What a run says about its training."""
+"""Settings of a run's training."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from multicl.types import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Momentum:
-    """How slowly momentum towers follow the trained ones, where a pair has `keys="momentum"`."""
+    """How slowly momentum towers follow the trained ones, if a pair has `keys="momentum"`."""
 
     rate: float = 0.999
-    """What they keep of themselves at each step, in [0, 1]; MoCo's 0.999."""
+    """Share of their own weights that momentum towers keep at each step, in [0, 1]; MoCo's 0.999."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """"cosine": from `rate` up to 1 over the run (BYOL, MoCo v3)."""
+    """"cosine": rises from `rate` to 1 over the run (BYOL, MoCo v3)."""
 
     def __post_init__(self) -> None:
         check_settings(self, "momentum.")
@@ -25,7 +25,7 @@ class Momentum:
             raise InputError(f"momentum.rate must be in [0, 1], got {self.rate}")
 
     def at(self, progress: float) -> float:
-        """The rate when that share of the run is done."""
+        """The rate when this fraction of the run is done, in [0, 1]."""
         if self.schedule == "constant":
             return self.rate
         return 1 - (1 - self.rate) * (1 + math.cos(math.pi * progress)) / 2
@@ -33,28 +33,29 @@ class Momentum:
 
 @dataclass(frozen=True, kw_only=True)
 class Mine:
-    """Hard negatives from all rows, found by searching them with the weights of then (ANCE, arXiv:2007.00808).
+    """Hard negatives from all rows, found by searching them with the current weights (ANCE, arXiv:2007.00808).
 
-    Candidates of a row are the others of other ids. Those too near are left out first: among them are most of the
-    positives that no id tells of.
+    A row's candidates are all rows with another id. Those that are too similar are left out first, because most
+    unlabelled positives are among them.
     """
 
     negatives: int = 1
-    """So many a row."""
+    """Number of mined negatives per row."""
     every: int = 500
     """Steps between two searches."""
     start: int = 0
     """Steps before the first search; until then there are no mined negatives."""
     absolute_margin: float | None = None
-    """Left out are candidates whose similarity exceeds the positive's less this."""
+    """Leave out candidates whose similarity exceeds the positive's minus this."""
     relative_margin: float | None = None
-    """Or less this share of it; 0.05 in NV-Retriever (arXiv:2407.15831)."""
+    """Leave out candidates whose similarity exceeds the positive's minus this share of it; 0.05 in NV-Retriever
+    (arXiv:2407.15831)."""
     max_similarity: float | None = None
-    """Or this, whatever the positive's is."""
+    """Leave out candidates whose similarity exceeds this, whatever the positive's is."""
     skip: int = 0
-    """Of those that remain, the nearest so many are left out, too."""
+    """Leave out this many of the nearest candidates that remain."""
     among: int | None = None
-    """Negatives are drawn at random from so many that come next; None: they are the next."""
+    """Draw the negatives at random from this many of the next nearest; None: take the nearest."""
 
     def __post_init__(self) -> None:
         check_settings(self, "mine.")
@@ -71,52 +72,52 @@ class Mine:
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """How long and how fast."""
+    """How a run trains: batches, duration, learning rate, checkpoints, evaluation."""
 
     batch_size: int = 256
-    """Rows of the loss, over all ranks together."""
+    """Rows in each step's loss, over all ranks together."""
     chunk_size: int | Literal["auto"] | None = None
-    """Rows that the encoders of a rank hold in memory at once, for a batch that does not fit: the loss still sees all
-    of it, and the encoders' forward is computed twice; BatchNorm normalises over a chunk. None: the whole batch.
-    "auto": what fits, found before the first step and kept in the checkpoint."""
+    """Rows that the encoders of a rank hold in memory at once, for a batch that does not fit. The loss still covers the
+    whole batch, the encoders' forward is computed twice, and BatchNorm normalises over a chunk. None: the whole batch.
+    "auto": the largest that fits, found before the first step and kept in the checkpoint."""
     sync_batch_norm: bool = False
-    """BatchNorm over the rows of all processes, not of each: what one process with the whole batch would do, for the
-    ranks' waiting for each other in every norm. Needs whole batches (no chunks), and rows of every modality in them."""
+    """BatchNorm over the rows of all processes instead of each: the same as one process with the whole batch, but ranks
+    wait for each other in every norm. Needs whole batches (no chunks), with rows of every modality on every process."""
     gradient_checkpointing: bool = False
-    """Encoders of transformers and timm keep only what goes into each layer, and compute the layers again for backward:
-    much less memory, some third more time. Unlike chunks it helps where a single row is large."""
+    """Encoders of transformers and timm keep only each layer's input, and recompute the layers in backward: much less
+    memory, about a third more time. Unlike chunks, it helps when a single row is large."""
     epochs: float = 10
-    """Passes over the rows; the incomplete batch at an epoch's end waits for the next shuffle."""
+    """Passes over the rows; the rows of an epoch's last, incomplete batch are left to the next shuffle."""
     steps: int | None = None
-    """The optimiser's steps; where given, they count and `epochs` does not."""
+    """Number of optimiser steps; if given, `epochs` is ignored."""
     lr: float = 1e-3
-    """The highest learning rate; `optim.warmup` and `optim.schedule` say when. Encoders that begin with trained weights
-    want less: `optim.tower_lr` is a share of it for each."""
+    """Peak learning rate; see `optim.warmup` and `optim.schedule`. Pretrained encoders need a lower one, which
+    `optim.tower_lr` sets as a share of this."""
     seed: int = 0
-    """Of weights, shuffling and views. 0,1,2: a run each, then mean and deviation of their figures."""
+    """Seed of weights, shuffling and views. 0,1,2: one run for each, then mean and deviation of their figures."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
-    """None: as `accelerate config` or `accelerate launch` says, else no."""
+    """None: as set by `accelerate config` or `accelerate launch`, else no."""
     checkpoint_every: int = 500
-    """Steps between checkpoints of a run that has a folder; 0: none."""
+    """Steps between checkpoints, if the run has a folder; 0: none."""
     keep: int = 2
-    """Checkpoints kept: the last ones, beside the best."""
+    """Number of latest checkpoints to keep, in addition to the best."""
     evaluate_every: int = 0
-    """Steps between evaluations while the run trains, the last step among them; 0: none."""
+    """Steps between evaluations during training; the last step is always evaluated. 0: none."""
     best: str | None = None
-    """The figure of these evaluations by which the best checkpoint is known: it is kept, and is the final model."""
+    """Figure that decides which evaluation is the best: its checkpoint is kept, and becomes the final model."""
     best_is: Literal["highest", "lowest"] = "highest"
-    """Which value of that figure is the best."""
+    """Whether the best value of that figure is the highest or the lowest."""
     patience: int | None = None
-    """Evaluations in a row without a better `best`, after which training ends; None: it never does."""
+    """Stop after this many evaluations in a row without a better `best`; None: never."""
     log_every: int = 10
     """Steps between rows of metrics.jsonl."""
     trackers: tuple[str, ...] = ()
     """Accelerate's trackers: tensorboard, wandb, trackio, ..."""
     not_finite: Literal["stop", "skip"] = "stop"
-    """What follows a loss or gradient that is not finite: the run stops, or the step is left out (which waits for the
-    device at each step). Either way the batch's rows are written to not-finite.jsonl."""
+    """If a loss or gradient is not finite: stop the run, or skip the step (which synchronises with the device at every
+    step). Either way the batch's rows are written to not-finite.jsonl."""
     not_finite_limit: int = 10
-    """Steps left out in a row, after which the run stops all the same."""
+    """Consecutive skipped steps allowed; after one more, the run stops."""
 
     def __post_init__(self) -> None:
         check_settings(self, "train.")

@@ -1,4 +1,4 @@
-"""A term that is not a pair: a classifier of one node's features, trained by those rows that have a label."""
+"""A term that is not a pair: a classifier of one node's features, trained on the rows that have a label."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from multicl.types import InputError, Objective
 
 @dataclass(frozen=True)
 class Target:
-    """Rows of a node are to be told apart by a column of labels; the rest of the graph learns from all rows.
+    """Classify the rows of a node by a column of labels; other terms of the graph still learn from all rows.
 
-    The classifier looks at the encoder's features, beside the projection heads. It sees the view that a pair of this
-    node has made already, the first strong one; where there is no such pair, a weak one.
+    The classifier works on the encoder's features, not on those of a projection head. It reads the first strong view of
+    the node if a pair already uses that, otherwise a weak one.
     """
 
     node: str
     column: str
-    """Labels, strings or numbers. Null, -1: unlabelled."""
+    """Labels, strings or numbers. Null and -1 mean unlabelled."""
     objective: Objective = field(default_factory=CrossEntropy)
-    """Built with (width of the features, number of classes). Its module's forward(rows, context) reads rows' classes in
-    `rows.id`, -1 where there is none, and its logits(h) serve prediction."""
+    """Built with (width of the features, number of classes). Its module's forward(rows, context) finds the classes in
+    `rows.id`, -1 for unlabelled rows; its method logits(h) is used to predict."""
     weight: float = 1.0
     name: str = ""
     """Default "node-column"."""
     classes: tuple[str, ...] = ()
-    """Empty: all that the column holds, in order; a trained model keeps them."""
+    """Empty: all values of the column, sorted; a trained model keeps them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))

@@ -31,13 +31,13 @@ class Head:
     hidden: int | None = None
     """Width of the MLP's hidden layers; None: the encoder's."""
     norm: Literal["none", "batch", "layer"] = "none"
-    """Normalisation of the hidden layers. "batch" ties the rows of one rank together: SimCLR's choice on one device;
-    a row that is alone there is normalised by the running statistics."""
+    """Normalisation of the hidden layers. "batch" uses statistics over the rows of one rank: SimCLR's choice on one
+    device. A single row is normalised by the running statistics."""
     bias: bool = True
-    """Of the last layer; CLIP's has none."""
+    """Whether the last layer has a bias; CLIP's has none."""
     centred: bool = False
-    """Batch norm, without scale and shift, of what it gives: no direction is common to all rows, whatever the encoder.
-    Banks want it, whose slots follow late."""
+    """Apply batch norm without scale and shift to the output, so that rows have no common direction, whatever the
+    encoder gives. Banks need this, because their slots are updated late."""
 
     def __post_init__(self) -> None:
         check_settings(self, "head.")
@@ -47,7 +47,7 @@ class Head:
                 raise InputError(f"head.{name} must be {least} or more, got {value}")
 
     def build(self, width: int) -> tuple[nn.Module, int]:
-        """The head on features of that width, and the width that it gives."""
+        """(a head for features of that width, the width of its output)."""
         if self.layers == 0:
             return nn.Identity(), width
         hidden = self.hidden or width
@@ -62,17 +62,17 @@ class Head:
 
 
 class Request(NamedTuple):
-    """One view to embed, whole or in part."""
+    """One view to embed, all of its rows or some."""
 
     view: View
     batch: Batch | None
-    """Its rows; None: there is no such row."""
+    """Its rows; None if there are none."""
     spaces: tuple[str | None, ...]
-    """What it is projected into; None: the encoder's features."""
+    """The spaces to project into; None: the encoder's features."""
     seed: tuple[int, ...]
-    """Decides dropout."""
+    """Determines dropout."""
     features: Tensor | None = None
-    """[B, W] in place of the rows, where a frozen encoder has given them already."""
+    """[B, W] used instead of the rows, if a frozen encoder has already computed them."""
 
 
 Embeddings = dict[tuple[View, str | None], Tensor]
@@ -80,12 +80,12 @@ Embeddings = dict[tuple[View, str | None], Tensor]
 
 
 class Towers(nn.Module):
-    """What trains. One encoder a tower, one head a (tower, space), one objective's module a term.
+    """All that trains: one encoder per tower, one head per (tower, space), one objective's module per term.
 
     Args:
-        modalities: node -> settings. terms: the graph; targets know their classes.
-        heads: of each space, or one Head for all.
-        weights: False builds the architecture alone, without any download (for loading).
+        modalities: node -> settings. terms: the graph; targets must have their classes.
+        heads: one for each space, or one Head for all.
+        weights: False builds only the architecture, without any download (for loading).
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Towers(nn.Module):
         super().__init__()
         check_graph(modalities, terms)
         self.recomputes = False
-        """Encoders compute layers again in backward; see recompute.py."""
+        """Whether encoders recompute layers in backward; see recompute.py."""
         self.modalities = dict(modalities)
         self.terms = list(terms)
         self.pairs, self.targets = pairs_of(terms), targets_of(terms)
@@ -143,7 +143,7 @@ class Towers(nn.Module):
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know before training: a line for two towers' nodes that a matrix alone compares."""
+        """Messages for the user before training: a line for each pair of two towers that Bilinear compares."""
         pairs = [pair for pair in self.pairs if self.towers[pair.a] != self.towers[pair.b]]
         return [
             f"pair {pair.name!r}: Bilinear compares {pair.a!r} and {pair.b!r} by its matrix: what is embedded of "
@@ -153,7 +153,7 @@ class Towers(nn.Module):
         ]
 
     def width(self, node: str) -> int:
-        """Width of the features that a node's encoder gives."""
+        """W, width of the features of a node's encoder."""
         width = self.encoders[self.towers[node]].width
         assert isinstance(width, int), f"the encoder of {node!r} must have an int `width`, got {width!r}"
         return width
@@ -163,18 +163,18 @@ class Towers(nn.Module):
         return self.encoders[self.towers[node]]
 
     def head(self, node: str, space: str) -> nn.Module:
-        """The head that takes a node's features into one of its spaces."""
+        """The head that projects a node's features into one of its spaces."""
         return self.heads[_head_name(self.towers[node], space)]
 
     def spaces_of(self, node: str) -> tuple[str, ...]:
-        """The spaces into which a node is projected."""
+        """The spaces that a node is projected into."""
         return tuple(s for s in self.spaces if _head_name(self.towers[node], s) in self.heads)
 
     def embed(self, node: str, batch: Batch, spaces: Sequence[str | None]) -> list[Tensor]:
-        """One view of B rows -> [B, D] float32 for each space; None: the encoder's features [B, W].
+        """Embed one view of B rows: [B, D] float32 for each space; None: the encoder's features [B, W].
 
         Raises:
-            InputError: an encoder whose batch norm is to train on one value, or that gives something else than [B, W].
+            InputError: the encoder's batch norm would have to train on one value, or its output is not [B, W].
         """
         try:
             with as_wide_as(encoder := self.encoders[self.towers[node]]) as narrow:
@@ -187,13 +187,13 @@ class Towers(nn.Module):
                 "more of it: give another --train.chunk-size, or another --run another --train.batch-size"
             ) from error
         wanted = [len(batch), self.width(node)]
-        if not isinstance(h, Tensor) or list(h.shape) != wanted:  # rows that are missing would be others' unnoticed
+        if not isinstance(h, Tensor) or list(h.shape) != wanted:  # missing rows would silently shift the others
             got = list(h.shape) if isinstance(h, Tensor) else type(h).__name__
             raise InputError(f"the encoder of {node!r} must give [rows, width], here {wanted}, got {got}")
         return self.project(node, h.float() if narrow else h, spaces)
 
     def project(self, node: str, h: Tensor, spaces: Sequence[str | None]) -> list[Tensor]:
-        """Features [B, W] of a node -> [B, D] float32 for each space; None: the features themselves."""
+        """Project features [B, W] of a node: [B, D] float32 for each space; None: the features themselves."""
         zs = []
         for space in spaces:
             head = nn.Identity() if space is None else self.heads[_head_name(self.towers[node], space)]
@@ -202,7 +202,7 @@ class Towers(nn.Module):
         return zs
 
     def forward(self, requests: Sequence[Request]) -> Embeddings:
-        """Embed every view, each from its own seed; a view without rows gives [0, D]."""
+        """Embed every view, each with its own seed; a view without rows gives [0, D]."""
         zs: Embeddings = {}
         for view, batch, spaces, seed, features in requests:
             seed_everything(*seed)
@@ -217,20 +217,20 @@ class Towers(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     def dim(self, node: str, space: str | None) -> int:
-        """Width of a node's vectors in a space, or (None) of its features."""
+        """Width of a node's vectors in a space; None: of its features."""
         settings = self.head_settings[space] if space is not None else None
         return settings.dim if settings and settings.layers else self.width(node)
 
     def frozen(self, node: str) -> bool:
-        """No parameter of the node's encoder trains (its heads may)."""
+        """Whether no parameter of the node's encoder trains; its heads still may."""
         return not any(p.requires_grad for p in self.encoders[self.towers[node]].parameters())
 
     def trains(self, node: str, spaces: Sequence[str | None]) -> bool:
-        """Some parameter on the node's way into these spaces trains."""
+        """Whether any parameter between the node's input and these spaces trains."""
         heads = [self.heads[_head_name(self.towers[node], space)] for space in spaces if space is not None]
         return not self.frozen(node) or any(p.requires_grad for head in heads for p in head.parameters())
 
@@ -248,7 +248,7 @@ def _per_space(heads: Head | Mapping[str, Head], spaces: Sequence[str]) -> dict[
 
 
 def _check_shared(tower: str, first: str, second: str, modalities: Mapping[str, Modality]) -> None:
-    """Nodes of one tower may differ in their column and in what an adapter calls `own`, and in nothing else."""
+    """Refuse nodes that share a tower but differ in more than their column and what the adapter lists as `own`."""
     a, b = modalities[first], modalities[second]
     own = {"column", "tower", *getattr(a, "own", ())}
     if type(a) is not type(b):

@@ -1,4 +1,4 @@
-"""The only loop: any graph of pairs over any modalities, driven by Accelerate."""
+"""The only training loop: any graph of pairs over any modalities, driven by Accelerate."""
 
 from __future__ import annotations
 
@@ -54,24 +54,25 @@ class Trainer:
         Trainer({"image": Image(), "text": Text()}, [Pair("image", "text")], data="pairs.parquet").fit()
 
     Args:
-        modalities: node -> adapter. terms: pairs and targets. An encoder's parts that want no gradient and are in
-            evaluation, within a part in training, stay so (batch norms after `norm.requires_grad_(False).eval()`);
-            all of it is, where none of it wants one. `fit` leaves all in evaluation: say so anew before another.
+        modalities: node -> adapter. Frozen parts of an encoder in evaluation mode, inside a part in training mode, stay
+            in evaluation mode (such as batch norms after `norm.requires_grad_(False).eval()`); a fully frozen encoder
+            is put in it. `fit` leaves all in evaluation mode: choose the modes again before another `fit`.
+        terms: pairs and targets.
         data: a path, a hub name, a `datasets` Dataset, a DataFrame, a torch Dataset of dicts, a list of dicts, or Data;
-            or a list of several of these, of any columns, which are trained in one run (`Data.weight`, `Data.batches`).
-        columns: name of a node, or what else is asked of the data (`Pair.ids`, ...) -> column, where they differ.
+            or a list of several of these, of any columns, to train on in one run (`Data.weight`, `Data.batches`).
+        columns: node, or another name that terms use for a column (`Pair.ids`, ...) -> column, where they differ.
         train, optim, momentum: settings; None: their defaults. head: one for all spaces, or one for each; None: Head().
         run: folder for metrics, checkpoints and the model; None: nothing is written.
-        resume: go on from the folder's last whole checkpoint, if there is one.
-        space: what the model gives unless told otherwise, a pair's; None: the encoders' features, all there is of a
-            graph without pairs.
-        evaluate: measures the model every `train.evaluate_every` steps: names -> figures. Of several processes the
-            first calls it, and all embed what it asks the model for.
-        config: what trackers keep as the run's settings; None: those given here.
+        resume: continue from the folder's last intact checkpoint, if there is one.
+        space: the model's default space, one of the pairs'; None: the encoders' features, the only choice for a graph
+            without pairs.
+        evaluate: measures the model every `train.evaluate_every` steps and returns figures by name. With several
+            processes, only the main one calls it, and all of them embed what it asks the model for.
+        config: the run's settings as trackers record them; None: those given here.
 
     Raises:
-        InputError: a graph, a column or a setting that cannot work; `evaluate` that no step would call; a run folder
-            that exists and is not resumed.
+        InputError: a graph, column or setting cannot work; `evaluate` would never be called; the run folder exists and
+            `resume` is False.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Trainer:
             check_columns(columns, modalities, terms, self.rows.names)
         self.accelerator = accelerator_of(self.train, self.run)
         self.world = World.current()
-        if self.run:  # a model that could not be saved is refused before it is trained
+        if self.run:  # refuse a model that cannot be saved before training it
             for modality in modalities.values():
                 adapter_name(modality)
         self.lifecycle = Lifecycle(self.run, resume, self.train, self.accelerator)
@@ -118,7 +119,7 @@ class Trainer:
         self.synced = self.train.sync_batch_norm and self.world.size > 1
         if self.synced:
             synchronise(self.towers, self.accelerator.device.type == "cuda")
-        _ = self.model  # a space that is none of theirs is refused now, not after training
+        _ = self.model  # refuses an unknown space now, not after training
         self.reader = Reader(self.rows, modalities, terms, self.train.seed)
         self.sources = sources_of(modalities)
         mined = self.run / "mined" if self.run else None
@@ -131,12 +132,12 @@ class Trainer:
 
     @property
     def skipped(self) -> list[Skipped]:
-        """Cells of this rank that could not be used so far."""
+        """Cells that could not be used so far on this rank."""
         return self.logbook.skipped
 
     @property
     def size(self) -> int | None:
-        """Rows of the data; None: they are a stream."""
+        """Number of rows of the data; None for a stream."""
         return None if self.rows.streaming else len(self.rows)
 
     @property
@@ -147,12 +148,12 @@ class Trainer:
         return Model(self.towers, self.space)
 
     def fit(self) -> Model:
-        """Train to the end and return the model; with a run folder, also saved in its `model/`.
+        """Train to the end and return the model; with a run folder, it is also saved there, in `model/`.
 
         Raises:
-            Stopped: a signal asked for it (only with a run folder, where `resume` goes on).
-            InputError: a loss that is not finite, rows or loaders that fail, no room on the disk, or another process
-                that trains in the run folder.
+            Stopped: a signal asked for it (only with a run folder, from which `resume` can continue).
+            InputError: the loss is not finite, rows or loaders fail, the disk is full, or another process trains in the
+                run folder.
         """
         with self.lifecycle.alone():
             return self._fit()
@@ -161,7 +162,7 @@ class Trainer:
         optimizer = self._begin()
         start = self._restore(optimizer)
         wrapped, prepared = self.accelerator.prepare(self.towers, optimizer)
-        if self.accelerator.scaler is None:  # all that Accelerate's adds then is to look for a package, at every step
+        if self.accelerator.scaler is None:  # Accelerate's wrapper then only adds a package look-up per step
             prepared = optimizer
         self._trained = [p for p in self.towers.parameters() if p.requires_grad]
         watch = Watch(self.towers.pairs, warmup_steps(self.optim, self.total), self.world.size)
@@ -207,7 +208,7 @@ class Trainer:
                 self.lifecycle.load(self.validation.best_step, self.towers)
             if self.run and self.accelerator.is_main_process:
                 self.model.save(self.run / "model")
-            (stop,) = self.world.agree(signals.asked())  # since the last step ended
+            (stop,) = self.world.agree(signals.asked())  # since the end of the last step
             if stop:
                 self._stop(self.lifecycle.step, signals)
             self.logbook.close()
@@ -216,19 +217,19 @@ class Trainer:
         return self.model
 
     def _begin(self) -> torch.optim.Optimizer:
-        """Towers on the device, in the modes in which they train, their optimiser, and the memory beside them."""
+        """Move towers to the device and set their modes; make the optimiser, which is returned, and the memory."""
         set_training(self.towers.to(self.accelerator.device))
         scaled = self.accelerator.scaler is not None
         optimizer = build_optimizer(self.towers, self.optim, self.train.lr, scaled)
         for encoder in self.towers.encoders.values():
             if not any(p.requires_grad for p in encoder.parameters()):
-                encoder.eval()  # a frozen tower neither drops out nor moves its statistics
+                encoder.eval()  # no dropout and fixed statistics in a frozen tower
         sizes = None if self.rows.streaming else self.rows.sizes
         self.memory = Memory(self.towers, self.momentum, self.world, self.accelerator.autocast, sizes, self.train.seed)
         return optimizer
 
     def _move(self, prepared: Any, taken: bool, step: int) -> None:
-        """The end of a step, where it is `taken`: parameters move by their gradients, momentum towers after them."""
+        """End a step: if it is `taken`, update parameters, then momentum towers; check that steps were finite."""
         if taken:
             prepared.step()
         prepared.zero_grad()
@@ -238,12 +239,12 @@ class Trainer:
         self.finite.look(now=self.logbook.due(step))
 
     def _stop(self, step: int, signals: Signals) -> NoReturn:
-        """All ranks leave; `step` steps are done and saved."""
+        """Raise Stopped on all ranks; `step` steps are done and saved."""
         self.logbook.close()
         raise Stopped(step, signals.reason or "another process")
 
     def _load(self, stream: Iterator[Slice], signals: Signals) -> tuple[Slice | None, float]:
-        """The next slice and the seconds it took; none at the end, or where a signal to stop has ended the loaders."""
+        """(the next slice, seconds waited for it); None at the end, or if a signal to stop has ended the loaders."""
         began = time.perf_counter()
         try:
             part = next(stream, None)
@@ -257,7 +258,7 @@ class Trainer:
         return part, waited
 
     def _settle(self, step: int, optimizer: torch.optim.Optimizer, stop: bool) -> None:
-        """At a step's end: measure and save, if it is time."""
+        """At the end of a step, evaluate and save if due."""
         measured = self.validation.due(step, self.total)
         if not (stop or measured or step == self.total or self.lifecycle.due(step)):
             return
@@ -278,7 +279,7 @@ class Trainer:
         set_statistics(self._norms, norms[self.world.rank])
 
     def _restore(self, optimizer: torch.optim.Optimizer) -> int:
-        """Go back to the last checkpoint, if there is one; its step."""
+        """Restore the last checkpoint, if there is one; returns its step, or 0."""
         self._norms = torch.nn.ModuleList([self.towers, *([self.memory.towers] if self.memory.towers else [])])
         state = self.lifecycle.restore(self.towers, optimizer, self.total)
         if state:

@@ -178,7 +178,7 @@ def test_help_shows_the_header_line_for_line(recipe: type[Run], capsys: pytest.C
         "    python toy_recipe.py --data.path rows.jsonl \\\n        --train.steps 20\nExpected: recall of 1.\n"
     )
     assert "--config FILE.yaml" in header
-    assert "Rows of the loss, over all ranks together." in " ".join(options.replace("│", " ").split())
+    assert "Rows in each step's loss, over all ranks together." in " ".join(options.replace("│", " ").split())
 
 
 def test_a_near_miss_is_hinted_at(recipe: type[Run], capsys: pytest.CaptureFixture[str]) -> None:
