@@ -1,4 +1,4 @@
-"""Batch: what a modality's `collate` makes of samples, its `view` changes and its encoder reads."""
+"""Batch: what a modality's `collate` makes from samples, its `view` transforms and its encoder reads."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Batch:
     Args:
         tensors: name -> [B, ...]. The name `lengths` is reserved for [B] int64 valid lengths.
         row: [B] int64, the stable row of the data set (set number in the high bits), never a batch position.
-            Left out by adapters (`collate` does not know it): the loader fills it in; it defaults to 0..B-1. It may
-            be on the CPU where the tensors are not.
-        padded: names of the tensors [B, T, ...] that hold a row up to its length and padding beyond it, T being the
-            same for all of them. What is named here may be cut (`trimmed`); nothing else is.
+            Adapters leave it out (`collate` does not know it), and the loader fills it in; it defaults to 0..B-1. It
+            may stay on the CPU while the tensors are elsewhere.
+        padded: names of the tensors [B, T, ...] that hold a row up to its length and padding beyond it, all with the
+            same T. `trimmed` may shorten these tensors and no others.
 
     Raises:
-        ValueError: no tensor, or first dimensions that differ; `padded` names what is not there.
+        ValueError: there is no tensor, first dimensions differ, or `padded` names an unknown tensor.
     """
 
     __slots__ = ("padded", "row", "tensors")
@@ -46,7 +46,7 @@ class Batch:
         return int(self.row.shape[0])
 
     def __getitem__(self, index: slice | Tensor) -> Batch:
-        """The rows at `index` (a slice, or a mask or positions as a tensor, on any device), in that order."""
+        """The rows at `index` (a slice, or a tensor of positions or a mask, on any device), in that order."""
         there = row = index
         if not isinstance(index, slice):
             there = index.to(self.device, non_blocking=index.device.type == "cpu")
@@ -57,7 +57,7 @@ class Batch:
         return iter(self.tensors)
 
     def get(self, name: str) -> Tensor:
-        """The tensor of that name, [B, ...]; KeyError names those there are."""
+        """The tensor of that name, [B, ...]; KeyError lists the existing names."""
         if name not in self.tensors:
             raise KeyError(f"no tensor {name!r} in this batch; it has {sorted(self.tensors)}")
         return self.tensors[name]
@@ -67,7 +67,7 @@ class Batch:
         return Batch({**self.tensors, **tensors}, self.row, self.padded)
 
     def trimmed(self) -> Batch:
-        """The same rows without the padding that none of them needs: `padded` tensors end with the longest row."""
+        """The same rows without needless padding: `padded` tensors are cut to the longest row."""
         if self.lengths is None or not self.padded:
             return self
         longest = int(self.lengths.max())
@@ -75,12 +75,12 @@ class Batch:
 
     @property
     def lengths(self) -> Tensor | None:
-        """[B] int64 valid lengths (tokens, samples), or None where rows are all of one length."""
+        """[B] int64 valid lengths (tokens, samples), or None if all rows have the same length."""
         return self.tensors.get("lengths")
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return next(iter(self.tensors.values())).device
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
@@ -89,7 +89,7 @@ class Batch:
         return Batch(moved, self.row.to(device, non_blocking=non_blocking), self.padded)
 
     def pin_memory(self) -> Self:
-        """Page-lock the tensors, in place, for fast copies to a GPU; those that are there already stay."""
+        """Page-lock the tensors, in place, for fast copies to a GPU; tensors not on the CPU are left alone."""
         self.tensors = {name: t.pin_memory() if t.device.type == "cpu" else t for name, t in self.tensors.items()}
         self.row = self.row.pin_memory()
         return self

@@ -1,4 +1,4 @@
-"""Batch norm that can train on a single row, or on none, and the norms that heads and predictors may have."""
+"""Batch norm that can train on a single row, or on none; and the norms that heads and predictors can use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """torch's of [B, D] rows; one row alone, which has no variance, is normalised by the running statistics.
+    """torch's BatchNorm1d for [B, D] rows, except that a single row is normalised by the running statistics.
 
-    They stay as they are then, and where there is no row at all. A batch may have a single row of a modality that most
-    rows lack.
+    A single row has no variance. It occurs if most rows of a batch lack the modality. Running statistics are then not
+    updated, nor for a batch of no rows.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -26,12 +26,12 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def by_statistics(norm: _BatchNorm, x: Tensor) -> Tensor:
-    """[B, D] normalised by what a norm remembers, which stays as it is."""
+    """Normalise [B, D] by a norm's running statistics, without updating them."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    before = norm.running_mean.clone(), norm.running_var.clone()  # more rows may move them before backward
+    before = norm.running_mean.clone(), norm.running_var.clone()  # a later forward may update them before backward
     return nn.functional.batch_norm(x, *before, norm.weight, norm.bias, False, 0.0, norm.eps)
 
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"none": nn.Identity, "batch": BatchNorm, "layer": nn.LayerNorm}
-"""Name, as settings have it -> what makes the norm of a width."""
+"""Name in the settings -> constructor of the norm for a given width."""

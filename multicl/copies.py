@@ -1,4 +1,4 @@
-"""Held-out rows that stand among those to train on, too: their figures tell what was learnt by heart."""
+"""Counts held-out rows that are also among the training rows: their figures reward memorisation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from multicl.trainer import Trainer
 from multicl.types import InputError
 
 MOST = 100_000
-"""Rows of data that are looked through for copies, every one of which is read."""
+"""Data with more rows than this is not searched for copies, because that reads every row."""
 
 
 def copies(columns: Mapping[str, bool], train: Rows, held: Rows) -> int:
-    """Held-out rows whose text or file is, in every column, that of one row to train on; 0 of more rows than MOST.
+    """Number of held-out rows whose text or file equals that of one training row in every column; 0 above MOST rows.
 
     Args:
         columns: name -> whether its strings are paths of files.
@@ -34,18 +34,18 @@ def copies(columns: Mapping[str, bool], train: Rows, held: Rows) -> int:
 
 
 def caution(count: int, held: int) -> str:
-    """What to know of figures of so many held-out rows, some of which are copies."""
+    """A warning that `count` of `held` held-out rows are copies."""
     return f"{count} of {held} held-out rows are copies of rows to train on: figures flatter; take them out"
 
 
 def caution_of(trainer: Trainer, data: Data) -> str | None:
-    """The same of a run whose data have a held-out split that can be looked through; None: nothing to say."""
+    """The warning for a run whose held-out split has copies; None if it has none or cannot be searched."""
     if trainer.rows.streaming:
         return None
     columns = {trainer.reader.columns[node]: modality.files for node, modality in trainer.reader.modalities.items()}
     try:
         held = data.open(data.test)
         count = copies(columns, trainer.rows, held)
-    except InputError:  # figures are of something else
+    except InputError:  # no such split: the figures come from other data
         return None
     return f"{held.label}: {caution(count, len(held))}" if count else None

@@ -1,4 +1,4 @@
-"""A trained encoder, or both of a pair, as a folder that other libraries load. Adapters know their encoders."""
+"""Exports a trained encoder, or both of a pair, as a folder that other libraries load. Adapters do the conversion."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from multicl.types import Half, InputError
 Form = Literal["sentence-transformers", "transformers", "onnx", "timm", "torchvision", "clip", "clap"]
 FORMS: tuple[str, ...] = get_args(Form)
 PAIRS = {"clip": "vision_config", "clap": "audio_config"}
-"""Forms that hold both encoders of a pair -> what the configuration of such a model has."""
+"""Forms that hold both encoders of a pair -> attribute by which the configuration of such a model is recognised."""
 FEATURES = ("transformers", "timm", "torchvision")
-"""Forms that have no place for a head."""
+"""Forms that cannot hold a head."""
 
 
 @runtime_checkable
 class Exports(Protocol):
-    """What an adapter offers beside `Modality` if other libraries can hold its encoders."""
+    """What an adapter provides besides `Modality` if other libraries can hold its encoders."""
 
     def forms(self, encoder: nn.Module) -> Sequence[str]:
         """The forms that can hold this encoder."""
         ...
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-        """Write a trained encoder to a folder, in one of its `forms`; gives its use, as Markdown.
+        """Write a trained encoder to a folder, in one of its `forms`; returns instructions for use, as Markdown.
 
         Raises:
-            InputError: that form has no place for the head, or for what these settings ask for.
+            InputError: the form cannot hold the head, or something that the settings ask for.
         """
         ...
 
@@ -50,17 +50,17 @@ def export(
     Args:
         name: a run, a model or a hub name.
         to: "clip" and "clap" hold both encoders of a pair, their heads, temperature and bias; other forms one encoder.
-        out: a new folder; default: named after the form, in the run's.
+        out: a new folder; default: a folder named after the form, inside the run's.
         node: whose encoder; default: the only one that this form can hold.
-        space: with the head of a space, or None for features; default: the recipe's choice. transformers, timm and
-            torchvision hold features. Of "clip" and "clap" the space of the pair.
+        space: the space whose head is included, or None for features; default: the recipe's choice. transformers, timm
+            and torchvision hold features only. For "clip" and "clap", the space of the pair.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: nothing that this form holds, and which forms do; more than one thing; the folder is there,
-            or cannot be written.
+        InputError: the form cannot hold anything of the model (the message says which forms can), or could hold several
+            things; or the folder exists or cannot be written.
     """
     if to not in FORMS:
         raise InputError(f"--to must be one of {list(FORMS)}, got {to!r}")
@@ -69,7 +69,7 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists: give --out another name")
     model = load(name, device="cpu")
-    model.towers.float()  # what a user saved in 16 bits, too: not every form can hold those
+    model.towers.float()  # a user may have saved 16-bit weights, which not every form can hold
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     with writing(folder, "or give another --out"):
@@ -87,7 +87,7 @@ def export(
 
 
 def fitting(model: Model) -> dict[str, list[str]]:
-    """The forms that can hold something of a model -> its nodes, or for "clip" and "clap" its pairs."""
+    """Form that can hold part of a model -> the nodes that it can hold, or for "clip" and "clap" the pairs."""
     towers, found = model.towers, dict[str, list[str]]()
     for node, modality in towers.modalities.items():
         for form in modality.forms(towers.encoder(node)) if isinstance(modality, Exports) else ():
@@ -101,7 +101,7 @@ def fitting(model: Model) -> dict[str, list[str]]:
 
 
 def _one(model: Model, to: str, node: str | None, space: str | None, folder: Path) -> str:
-    """Write one encoder; gives the model card."""
+    """Write one encoder; returns the model card."""
     node = _node(model, to, node)
     modality = model.towers.modalities[node]
     assert isinstance(modality, Exports)
@@ -116,7 +116,7 @@ def _one(model: Model, to: str, node: str | None, space: str | None, folder: Pat
 
 
 def _two(model: Model, to: str, node: str | None, space: str | None, folder: Path) -> str:
-    """Write both encoders of a pair as one model of transformers; gives the model card."""
+    """Write both encoders of a pair as one transformers model; returns the model card."""
     if node is not None:
         raise InputError(f"--to {to} writes both nodes of a pair: leave out --node {node}")
     if space is None:
@@ -152,10 +152,10 @@ Vectors are compared by their cosine.
 
 
 def _whole(model: Model, pair: Pair, to: str) -> tuple[object, tuple[Half, Half]]:
-    """The configuration of a two-tower model of that form, and the two halves that a pair gives.
+    """The configuration of a two-tower model of that form, and the pair's two halves of it.
 
     Raises:
-        InputError: the pair is no such model.
+        InputError: the pair is not such a model.
     """
     towers, halves = model.towers, list[Half]()
     for node in (pair.a, pair.b):
@@ -170,7 +170,7 @@ def _whole(model: Model, pair: Pair, to: str) -> tuple[object, tuple[Half, Half]
 
 
 def _node(model: Model, to: str, wanted: str | None) -> str:
-    """The node to export; of nodes that share a tower the first stands for all."""
+    """The node to export; if nodes share a tower, the first of them."""
     towers = model.towers
     if wanted is not None and wanted not in towers.modalities:
         raise InputError(f"no node is named {wanted!r}; there are {model.nodes}")
@@ -190,7 +190,7 @@ def _node(model: Model, to: str, wanted: str | None) -> str:
 
 
 def _nothing(model: Model, to: str, reasons: Sequence[str]) -> InputError:
-    """The refusal of a model that a form cannot hold, with those that can."""
+    """The error for a model that the form cannot hold; it lists the forms that can."""
     fits = [f"--to {form} ({', '.join(names)})" for form, names in fitting(model).items()]
     return InputError(
         f"--to {to} cannot hold this model ({'; '.join(reasons)}). "
@@ -204,7 +204,7 @@ def _head(model: Model, node: str, space: str | None) -> nn.Module | None:
 
 
 def _figures(home: Path) -> str:
-    """The figures of the model's own card."""
+    """The section of figures in the model's own card; empty if there is none."""
     for card in (home / "model" / "README.md", home / "README.md"):
         if card.is_file():
             _, heading, table = card.read_text(encoding="utf-8").partition("\n## Measured\n")

@@ -1,4 +1,4 @@
-"""Figures as people and files get them: rounded, as a table, as JSON."""
+"""Formats figures for people and files: rounded, as a table, as JSON."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Figures = dict[str, float]
 
 
 def rounded(figures: Mapping[str, float]) -> Figures:
-    """Figures as they are printed and saved: six decimals."""
+    """Figures rounded to six decimals, as they are printed and saved."""
     return {name: value if isinstance(value, int) else round(float(value), 6) for name, value in figures.items()}
 
 
 def figures_table(rows: Mapping[str, Mapping[str, float]], spans: Mapping[str, Sequence[float]] | None = None) -> str:
-    """Figures side by side: a row a measure, a column a model; columns without figures are left out.
+    """A text table with a row per measure and a column per model; columns without figures are left out.
 
     Args:
-        spans: measure -> the interval of the last column's figure, shown as one more column.
+        rows: model -> its figures. spans: measure -> interval of the last column's figure, shown as one more column.
     """
     columns = [name for name, values in rows.items() if values]
     measures = list(dict.fromkeys(key for values in rows.values() for key in values))
@@ -45,7 +45,7 @@ def _cell(value: float) -> str:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON that every reader takes: a figure that is not finite becomes null."""
+    """Strict JSON, which every reader accepts: a float that is not finite becomes null."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, dict):

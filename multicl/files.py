@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whenever the process is killed or the power goes."""
+"""Writes files atomically: they are complete or absent, whenever the process is killed or the power fails."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def writing(path: Path, way_out: str = "and go on with --resume auto") -> Iterator[None]:
-    """Within it, a disk that is full, or refuses to be written, is a mistake of the user's.
+    """Within it, a failure to write, as on a full disk, is raised as InputError, which is shown without a traceback.
 
     Args:
         path: what is written, for the message. way_out: what to do then, or instead.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: a file cannot be written.
     """
     try:
         yield
@@ -44,12 +44,12 @@ def writing(path: Path, way_out: str = "and go on with --resume auto") -> Iterat
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Within it, other processes that ask for the folder are refused. One that dies, however it dies, lets go of it.
+    """Lock a folder against other processes. The lock is released even if the process is killed.
 
-    Disks that know no such lock (Windows', some of networks) refuse nobody.
+    Where there are no such locks (Windows, some network drives), nothing is refused.
 
     Raises:
-        InputError: another process has it, or it is not there.
+        InputError: another process holds the lock, or the folder does not exist.
     """
     if fcntl is None:
         yield
@@ -68,18 +68,18 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # closing would leave it to processes that were forked meanwhile
+            fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it held by processes forked meanwhile
         os.close(handle)
 
 
 def check_writable(path: Path, way_out: str) -> None:
-    """Before the work whose result will be a file there: its folder is made, and can be written.
+    """Check, before long work, that its result can be written to `path`; creates the folder.
 
     Args:
-        path, way_out: as `writing`.
+        path, way_out: as in `writing`.
 
     Raises:
-        InputError: it cannot be, or is a folder.
+        InputError: it cannot be written, or is a folder.
     """
     with writing(path, way_out):
         if path.is_dir():
@@ -91,7 +91,7 @@ def check_writable(path: Path, way_out: str) -> None:
 
 
 def share(folder: Path, like: Path) -> None:
-    """Let whoever reads one file read all of a folder: safetensors makes its own their owner's, whatever the umask."""
+    """Give all files of a folder the mode of one: safetensors makes its files private, whatever the umask."""
     mode = stat.S_IMODE(like.stat().st_mode)
     for path in folder.rglob("*"):
         if path.is_file():
@@ -99,13 +99,13 @@ def share(folder: Path, like: Path) -> None:
 
 
 def write_whole(path: Path, text: str, *, sync: bool = True) -> None:
-    """Write a text file (UTF-8) beside and rename it: a reader finds the old text or the new one, never a part.
+    """Write a text file (UTF-8) under another name, then rename it: readers see the old text or the new, never a part.
 
     Args:
-        sync: wait for the disk, so that this holds after a power cut, too.
+        sync: wait for the disk, so that this also holds after a power cut.
 
     Raises:
-        OSError: it cannot be written; nothing is left beside.
+        OSError: it cannot be written; no temporary file is left.
     """
     beside = path.with_name(f".{path.name}.new")
     try:
@@ -120,8 +120,8 @@ def write_whole(path: Path, text: str, *, sync: bool = True) -> None:
 
 
 def to_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk: a power cut must not leave it empty."""
-    if os.name == "nt":  # Windows syncs no folder, and no file that is open for reading
+    """Wait until a file, or a folder's list of entries, is on disk, so that a power cut does not leave it empty."""
+    if os.name == "nt":  # Windows cannot sync a folder, nor a file that is open for reading
         return
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""A model: trained towers that embed what people have, saved as a folder and loaded without a hub."""
+"""A model: trained towers that embed people's data, saved as a folder and loaded without a hub."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ from multicl.types import BadSample, Batch, InputError, Modality, Sample, Single
 from multicl.waiting import Waiting
 
 DEFAULT = "the recipe's choice"
-"""Stands for the space that the model's recipe chose; no space can have this name."""
+"""Placeholder for the space that the model's recipe chose; no space can have this name."""
 AND_FEATURES = "None for features (on a command line: features)"
-"""What there is beside a model's spaces, as messages say it."""
+"""The alternative to a model's spaces, as worded in messages."""
 
 
 class Model:
     """Towers and the space in which they are compared.
 
     Args:
-        space: what `embed` gives unless told otherwise: a space's unit vectors, or None for the encoders' features.
+        space: default for `embed`: the name of a space, or None for the encoders' features.
+
+    Raises:
+        InputError: there is no such space.
     """
 
     def __init__(self, towers: Towers, space: str | None = "joint") -> None:
@@ -52,14 +55,14 @@ class Model:
         chosen = "the encoders' features" if self.space is None else f"the space {self.space!r}"
         return f"Model({'; '.join(map(told, self.nodes))}; embeds into {chosen})"
 
-    if not TYPE_CHECKING:  # for which there is none
+    if not TYPE_CHECKING:  # type checkers should not see it
 
         def __getattr__(self, name: str) -> Never:
             raise AttributeError(f"a Model has no {name!r}{instead_of(name)}", name=name, obj=self)
 
     @property
     def nodes(self) -> list[str]:
-        """The names that `embed` takes."""
+        """The names of the nodes, which `embed` takes as keywords."""
         return list(self.towers.modalities)
 
     def embed(
@@ -77,11 +80,11 @@ class Model:
             cells: node -> what its modality reads: paths, bytes, arrays, strings; or one of them, `image="a.png"`.
 
         Returns:
-            [N, D] float32 on the CPU, in the order given; unit vectors unless told otherwise. The same call gives the
-            same bits.
+            [N, D] float32 on the CPU, in the order given; unit vectors unless `normalize` is False. The same call gives
+            bitwise the same result.
 
         Raises:
-            InputError: an unknown node or space, or a cell that cannot be read, by its position.
+            InputError: the node or space is unknown, or a cell cannot be read; the message gives its position.
         """
         if nameless or len(cells) != 1:
             raise InputError(_one_node("embed", self.nodes, cells))
@@ -98,14 +101,15 @@ class Model:
         normalize: bool = True,
         skipped: dict[int, str] | None = None,
     ) -> Tensor:
-        """Embed the cells of a node by its name.
+        """Embed the cells of a node given by name.
 
         Args:
-            values: what its modality reads; one alone gives [1, D], where the modality knows it (`types.Single`).
+            values: cells that its modality reads; a single cell gives [1, D] if the modality recognises it
+                (`types.Single`).
             space: a space's name, or None for the encoder's features; default: the recipe's choice.
             batch_size: cells computed at once.
-            normalize: unit vectors.
-            skipped: where given, cells that cannot be read are noted here (position -> reason) and get zero vectors.
+            normalize: scale to unit vectors.
+            skipped: if given, cells that cannot be read are recorded here (position -> reason) and get zero vectors.
 
         Returns and raises: as `embed`.
         """
@@ -121,7 +125,7 @@ class Model:
             raise InputError(f"{node!r} has no space {chosen!r}; it has {own} and {AND_FEATURES}")
         width = self.towers.width(node) if chosen is None else self.towers.dim(node, chosen)
         out = torch.zeros(len(values), width, dtype=torch.float32)
-        window = 16 * batch_size  # so many are sorted by length among themselves
+        window = 16 * batch_size  # cells are sorted by length within a window
         samples_of = loaded(modality, values, most=2 * batch_size)
         with (
             evaluating(self.towers),
@@ -139,19 +143,19 @@ class Model:
         return torch.nn.functional.normalize(out, dim=1) if normalize else out
 
     def embed_batch(self, node: str, batch: Batch) -> Tensor:
-        """[B, D] of rows as a node's adapter gives them (`collate`, `view`), in the default space, not normalised."""
+        """Embed a batch made by a node's adapter (`collate`, `view`): [B, D], in the default space, not normalised."""
         with evaluating(self.towers), torch.no_grad():
             (z,) = self.towers.embed(node, batch.to(self.towers.device), [self.space])
         return z
 
     def predict(self, target: str | None = None, *, batch_size: int = 128, **cells: Any) -> list[str]:
-        """The class of each cell of a target's node: `model.predict(image=["a.png"])`.
+        """Predict the class of each cell of a target's node: `model.predict(image=["a.png"])`.
 
         Args:
-            target: its name, where the node has several. batch_size, cells: as in `embed`.
+            target: its name, if the node has several. batch_size, cells: as in `embed`.
 
         Raises:
-            InputError: as `embed`, or no such target.
+            InputError: as in `embed`, or there is no such target.
         """
         if len(cells) != 1:
             raise InputError(_one_node("predict", self.nodes, cells))
@@ -161,15 +165,15 @@ class Model:
         return [found.classes[i] for i in best.tolist()]
 
     def save(self, folder: str | Path, figures: Mapping[str, float] | None = None) -> Path:
-        """Write config.json, model.safetensors, what the adapters need, and a model card; beside first, then renamed.
+        """Write config.json, model.safetensors, what the adapters need, and a model card; replaces the folder at once.
 
         Args:
-            folder: a new folder, or a model's, which is replaced.
-            figures: measured, for the model card.
+            folder: a new folder, or that of a model, which is replaced.
+            figures: measurements for the model card.
 
         Raises:
-            InputError: the folder holds something else, or cannot be written (a model that was there is whole then); or
-                a modality's class is no registered adapter.
+            InputError: the folder holds something else, or cannot be written (an existing model is then left intact);
+                or a modality's class is not a registered adapter.
         """
         folder = Path(folder).expanduser().resolve()
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -189,7 +193,7 @@ class Model:
         return folder
 
     def describe(self, folder: Path, figures: Mapping[str, float]) -> None:
-        """The card of this model, saved there, with the figures that are known by now."""
+        """Rewrite the model card of this model, saved in `folder`, with these figures."""
         write_whole(folder / "README.md", card(described(self.towers, self.space), figures, self.towers))
 
     def _write(self, beside: Path, config: Mapping[str, Any], figures: Mapping[str, float]) -> None:
@@ -210,11 +214,12 @@ def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, 
     """Load a model from a folder (a model's or a run's) or from the hub. No pickle is read, nothing else downloaded.
 
     Args:
-        modalities: node -> adapter, for nodes whose encoder is a module of one's own.
-        device: default: the GPU where there is one.
+        modalities: node -> adapter, for nodes whose encoder is a module of your own.
+        device: default: the GPU if there is one, else the CPU.
 
     Raises:
-        InputError: no such folder, no multicl model, weights that do not fit, or no such device.
+        InputError: the folder does not exist or holds no multicl model, the weights do not fit, or there is no such
+            device.
     """
     folder = folder_of(name)
     config = config_of(folder)
@@ -227,22 +232,22 @@ def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, 
     load_weights(model.towers.eval(), folder / "model.safetensors")
     try:
         model.towers.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (RuntimeError, AssertionError) as error:  # no such name, or not in this machine, or not in this torch
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or not in this machine or torch build
         raise InputError(f"device={device!r} cannot be had: {str(error).partition(chr(10))[0]}") from error
     return model
 
 
 def _one_node(method: str, nodes: list[str], cells: Iterable[str]) -> str:
-    """What is wrong where cells are not of one node, by its name."""
+    """The message for a call that does not give the cells of exactly one node."""
     got = sorted(cells) or "none"
     return f"{method} takes one node at a time, of {nodes}; got {got}: write {method}({nodes[0]}=[...])"
 
 
 def cells_of(node: str, modality: Modality, values: Any) -> list[Any]:
-    """The cells of what `embed` was given: a list, or one alone where its modality knows that.
+    """The cells in what `embed` was given: a list, or a single cell if the modality recognises one.
 
     Raises:
-        InputError: neither, or it may be either.
+        InputError: it is neither, or could be either.
     """
     if isinstance(modality, Single):
         try:
@@ -250,20 +255,20 @@ def cells_of(node: str, modality: Modality, values: Any) -> list[Any]:
                 return [values]
         except BadSample as error:
             raise InputError(f"{node}= {error}") from error
-    if hasattr(values, "columns") or hasattr(values, "column_names"):  # iterating over a DataFrame gives their names
+    if hasattr(values, "columns") or hasattr(values, "column_names"):  # iterating over a DataFrame gives column names
         raise InputError(f"{node}= takes one column of cells, got a whole table: write {node}=table['COLUMN']")
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__") or getattr(values, "ndim", 1) == 0:
         raise InputError(f"{node}= takes a list of cells, got one {type(values).__name__}: write {node}=[...]")
-    return list(values.to_pylist() if hasattr(values, "to_pylist") else values)  # arrow's scalars are no cells
+    return list(values.to_pylist() if hasattr(values, "to_pylist") else values)  # to Python values, not arrow scalars
 
 
 def _batches(
     found: Iterable[tuple[int, Any]], size: int, node: str, skipped: dict[int, str] | None
 ) -> Iterator[dict[int, Sample]]:
-    """Samples by position, in batches of about one length; what is of no length need not wait for the others.
+    """Yield batches of samples of similar length, by position; samples without a length are batched as they come.
 
     Raises:
-        InputError: one cannot be read, and `skipped`, where that is noted, is not given.
+        InputError: a sample cannot be read and `skipped` is None.
     """
     waiting: dict[int, Sample] = {}
     for i, sample in found:
@@ -273,7 +278,7 @@ def _batches(
             skipped[i] = str(sample)
             continue
         waiting[i] = sample
-        if len(waiting) == size and not any(map(_length, waiting.values())):  # the shortest, whatever follows
+        if len(waiting) == size and not any(map(_length, waiting.values())):  # they sort first anyway
             yield waiting
             waiting = {}
     order = sorted(waiting, key=lambda i: _length(waiting[i]))
@@ -282,7 +287,7 @@ def _batches(
 
 
 def _length(sample: Any) -> int:
-    """What batches are sorted by: a one-dimensional sample's length; pictures are all alike."""
+    """The key by which samples are sorted: a one-dimensional sample's length; 0 for pictures."""
     shape = getattr(sample, "shape", None)
     if shape is not None:
         return int(shape[0]) if len(shape) == 1 else 0

@@ -1,4 +1,4 @@
-"""A net in training, but for what is frozen; and one in evaluation for a while, for any number of threads at once."""
+"""Sets training mode while respecting frozen parts, and evaluation mode temporarily, for any number of threads."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-_LOCK = threading.Lock()  # here and not in the model, which is copied and pickled
+_LOCK = threading.Lock()  # not in the model, which is copied and pickled
 _WITHIN: dict[nn.Module, tuple[int, dict[nn.Module, bool]]] = {}
-"""Net -> how many are within, and what its modules' modes were before the first."""
+"""Net -> (number of active `evaluating` blocks, each module's mode before the first of them)."""
 
 
 def train(net: nn.Module) -> None:
-    """All modules of a net train but what is frozen and was put in evaluation by hand: that stays as it is.
+    """Put a net in training mode, except frozen parts that the user put in evaluation mode.
 
-    By hand: it is in evaluation within a part in training, as a batch norm is after
-    `norm.requires_grad_(False).eval()`. A net that is in evaluation as a whole is so because libraries hand pretrained
-    ones over like that.
+    Those are recognised by being in evaluation mode inside a part in training mode, such as a batch norm after
+    `norm.requires_grad_(False).eval()`. A net that is in evaluation mode as a whole does not count: that is how
+    libraries return pretrained nets.
     """
     kept = [part for whole in net.modules() if whole.training for part in whole.children()]
     modes = [(m, m.training) for part in kept if not part.training and _frozen(part) for m in part.modules()]
@@ -30,14 +30,14 @@ def train(net: nn.Module) -> None:
 
 
 def _frozen(part: nn.Module) -> bool:
-    """Whether it has something to move, and none of it is trained; a dropout has nothing."""
+    """Whether it has parameters or buffers, and none requires a gradient; a dropout has none, so it is not frozen."""
     tensors = [*part.parameters(), *part.buffers()]
     return bool(tensors) and not any(tensor.requires_grad for tensor in tensors)
 
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """All modules of a net are in evaluation until the last that came has left; then each is as it was."""
+    """Put a net in evaluation mode; when the last block on it exits, each module's previous mode is restored."""
     with _LOCK:
         calls, modes = _WITHIN.get(net, (0, {}))
         if not calls:

@@ -1,6 +1,6 @@
-"""Modules whose parameters a user made 16 bits wide: they compute, frozen or to embed with, and do not train.
+"""Modules whose parameters a user converted to 16 bits: they can embed, and can be frozen, but cannot be trained.
 
-What 64 bits do not fit is said.
+Modules of float64 parameters that cannot take float32 inputs get a clear error.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ NARROW = (torch.bfloat16, torch.float16)
 
 @contextmanager
 def as_wide_as(module: nn.Module) -> Iterator[bool]:
-    """Within it, a module of 16-bit parameters takes what is wider, by autocast; whether it needed that.
+    """Within it, a module of 16-bit parameters accepts wider inputs, through autocast. Yields whether that was needed.
 
-    Where a run has an autocast of its own, that one decides.
+    If autocast is already enabled, as by a run's mixed precision, it is left as it is.
 
     Raises:
-        InputError: a module of float64 parameters that does not take what is narrower.
+        InputError: a module of float64 parameters does not accept narrower inputs.
     """
     p = next((p for p in module.parameters() if p.is_floating_point()), None)
     if p is None or p.dtype not in NARROW or torch.is_autocast_enabled(p.device.type):
@@ -42,10 +42,10 @@ def as_wide_as(module: nn.Module) -> Iterator[bool]:
 
 
 def refuse_narrow(module: nn.Module) -> None:
-    """Refuse to train 16-bit parameters: steps of less than half of a weight's last bit, as AdamW's at 1e-5, are lost.
+    """Refuse to train 16-bit parameters: updates below half a weight's last bit, like AdamW's at 1e-5, are lost.
 
     Raises:
-        InputError: the first that trains.
+        InputError: a trained parameter has 16 bits; the message names the first.
     """
     for name, p in module.named_parameters():
         if p.requires_grad and p.dtype in NARROW:

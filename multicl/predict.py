@@ -1,4 +1,4 @@
-"""Classes that a trained target's classifier gives, and how many of them are right."""
+"""Predictions of a trained target's classifier, and their accuracy."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def target_of(towers: Towers, name: str | None = None, node: str | None = None) -> Target:
-    """The target of that name, or the only one (of a node).
+    """The one target with that name and node, if given.
 
     Raises:
-        InputError: there is none, or more than one.
+        InputError: no target matches, or more than one.
     """
     named = [t for t in towers.targets if name is None or t.name == name]
     found = [t for t in named if node is None or t.node == node]
@@ -44,13 +44,13 @@ def probabilities(
     batch_size: int = 128,
     skipped: dict[int, str] | None = None,
 ) -> Tensor:
-    """[N, C] float32 on the CPU, of the target's classes for each cell of its node.
+    """[N, C] float32 on the CPU: the probabilities of the target's classes for each cell of its node.
 
     Args:
-        skipped: as in `Model.embed_node`; what is said of such a cell means nothing.
+        skipped: as in `Model.embed_node`; the probabilities of such a cell are meaningless.
 
     Raises:
-        InputError: a cell that cannot be read; an objective that is not multicl's own, in a loaded model.
+        InputError: a cell cannot be read, or the model was loaded and its objective is not multicl's own.
     """
     logits = getattr(model.towers.objectives[target.name], "logits", None)
     if logits is None:
@@ -61,18 +61,18 @@ def probabilities(
 
 
 def accuracy(model: Model, rows: Rows, target: str | None = None, column: str | None = None) -> float:
-    """Share of the labelled rows that are classified right, in [0, 1], with its interval; see `hits`."""
+    """Share of labelled rows that are classified correctly, in [0, 1], with its interval; see `hits`."""
     return mean_of(hits(model, rows, target, column))
 
 
 def hits(model: Model, rows: Rows, target: str | None = None, column: str | None = None) -> Tensor:
-    """[N] bool, of the labelled rows that can be read: it is classified right.
+    """[N] bool, for each labelled row that can be read: whether it is classified correctly.
 
     Args:
-        target: its name, where there are several. column: of the labels; default: the target's.
+        target: its name, if there are several. column: of the labels; default: the target's.
 
     Raises:
-        InputError: a label that is none of the classes; no row has one.
+        InputError: a label is not one of the classes, or no readable row has a label.
     """
     found = target_of(model.towers, target)
     truth = torch.from_numpy(class_numbers(found, rows.cells(column or found.column)))

@@ -1,4 +1,4 @@
-"""A model's folder: what its config.json says of nodes, heads and terms, and towers built from it again."""
+"""A model's folder: config.json describes nodes, heads and terms, and towers are rebuilt from it."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Foreign:
-    """An objective that is not multicl's own, in a loaded model: kept as it was saved, not to be trained with."""
+    """An objective in a loaded model that is not multicl's own: kept as it was saved, but not usable for training."""
 
     name: str
     settings: Any
 
     def build(self, dims: tuple[int, int]) -> nn.Module:
-        """A module that holds nothing: embedding needs no objective."""
+        """An empty module: embedding needs no objective."""
         return nn.Module()
 
 
 def described(towers: Towers, space: str | None) -> dict[str, Any]:
-    """What config.json holds of them.
+    """The contents of config.json for these towers.
 
     Raises:
-        InputError: a modality's class is no registered adapter.
+        InputError: a modality's class is not a registered adapter.
     """
     return {
         "format": FORMAT,
@@ -63,13 +63,13 @@ def described(towers: Towers, space: str | None) -> dict[str, Any]:
 
 
 def built(config: Mapping[str, Any], folder: Path, modalities: Mapping[str, Modality]) -> tuple[Towers, str | None]:
-    """Towers as a config.json says, their weights still to be loaded, and the space that the recipe chose.
+    """(towers as described by a config.json, without their weights; the space that the recipe chose).
 
     Args:
-        folder: where the adapters find what they need. modalities: as `multicl.load` was given.
+        folder: where the adapters find their files. modalities: as given to `multicl.load`.
 
     Raises:
-        InputError: a damaged config.json, an adapter that is not there, or modalities that the model lacks.
+        InputError: config.json is damaged, an adapter is missing, or `modalities` names nodes that the model lacks.
     """
     given, nodes, homes = dict(modalities), dict[str, Modality](), dict[str, str]()
     try:
@@ -88,7 +88,7 @@ def built(config: Mapping[str, Any], folder: Path, modalities: Mapping[str, Moda
 
 
 def config_of(folder: Path) -> dict[str, Any] | None:
-    """A model folder's config.json; None where it is none."""
+    """The config.json of a model's folder; None if there is no valid one."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -98,7 +98,7 @@ def config_of(folder: Path) -> dict[str, Any] | None:
 
 
 def _modality(node: str, entry: Mapping[str, Any], home: Path) -> Modality:
-    """A node's adapter; `home` has what it saved, or another node of its tower."""
+    """A node's adapter; `home` has the files saved by it, or by another node of its tower."""
     settings = entry["settings"]
     if isinstance(settings.get("encoder"), Mapping):
         raise InputError(
@@ -113,13 +113,13 @@ def _modality(node: str, entry: Mapping[str, Any], home: Path) -> Modality:
 
 
 def _home_of(modality: Modality) -> str:
-    """What brings an adapter, for those who lack it: its module, of a file its name alone."""
+    """Where an adapter comes from, for those who lack it: its module, or the name of a script."""
     module = sys.modules[type(modality).__module__]
     return f"{Path(module.__file__).name}" if module.__name__ == "__main__" and module.__file__ else module.__name__
 
 
 def _objective_entry(objective: Objective) -> dict[str, Any]:
-    """{name: settings}; the name is bare where the objective is multicl's own."""
+    """{name: settings}; the name has no module if the objective is multicl's own."""
     if isinstance(objective, Foreign):
         return {objective.name: objective.settings}
     cls = type(objective)
@@ -131,7 +131,7 @@ def _objective_entry(objective: Objective) -> dict[str, Any]:
 
 
 def _term(plain: dict[str, Any]) -> dict[str, Any]:
-    """A term's fields as saved; embedding needs no objective, so one that is not multicl's own is no obstacle."""
+    """A term's fields from what was saved; an objective that is not multicl's own becomes `Foreign`."""
     mine = {"mine": from_plain(Mine, plain["mine"], "mine")} if plain.get("mine") else {}
     return {**plain, **mine, "objective": _objective(plain["objective"])}
 
@@ -147,17 +147,17 @@ def _objective(entry: dict[str, Any]) -> Objective:
 
 
 def load_weights(towers: Towers, path: Path) -> None:
-    """Put a file's weights into towers; those of 16 bits stay so, and embed as they did when they were saved.
+    """Load a file's weights into towers; 16-bit weights stay 16-bit, so that they embed as when they were saved.
 
     Raises:
-        InputError: it cannot be read, or a tensor is missing, is too many or has another shape.
+        InputError: the file cannot be read, or a tensor is missing, unexpected or of another shape.
     """
     own = towers.state_dict()
     try:
         found = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    # safetensors keeps one name of tensors that share memory: a missing name may be another's alias
+    # safetensors stores tensors that share memory under one name: a missing name may be an alias of another
     kept = {own[name].data_ptr() for name in found if name in own}
     wrong = [n for n, t in found.items() if n not in own or own[n].shape != t.shape]
     wrong += [n for n, t in own.items() if n not in found and t.numel() and t.data_ptr() not in kept]
@@ -173,10 +173,10 @@ def load_weights(towers: Towers, path: Path) -> None:
 
 
 def folder_of(name: str | Path) -> Path:
-    """The folder of a model, or of a run's model; else the hub's, downloaded.
+    """The folder of a model or of a run's model; otherwise the hub's model of that name, downloaded.
 
     Raises:
-        InputError: there is none, or there are several seeds' runs.
+        InputError: there is no such model, or the folder holds runs of several seeds.
     """
     folder = Path(name).expanduser()
     if (folder / "model" / "config.json").is_file():
@@ -194,13 +194,13 @@ def folder_of(name: str | Path) -> Path:
 
     try:
         return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
-    except Exception as error:  # many kinds; all of them mean that there is nothing to be had under this name
+    except Exception as error:  # of many types, all of which mean that the hub has no model to give under this name
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(f"{str(name)!r} is neither a folder nor a model that the hub gives: {reason}") from error
 
 
 def card(config: Mapping[str, Any], figures: Mapping[str, float], towers: Towers) -> str:
-    """The model card (README.md) as the hub reads it."""
+    """The model card (README.md), in the format of the hub."""
     size = sum(p.numel() for p in towers.parameters())
     node = next(iter(config["modalities"]))
     call = f"{node}=[...]" if node.isidentifier() else f'**{{"{node}": [...]}}'

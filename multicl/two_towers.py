@@ -1,6 +1,6 @@
-"""A pair of towers and the two-tower models of transformers (CLIP, SigLIP, CLAP): one's weights into the other.
+"""Copies weights between a pair of towers and a two-tower model of transformers (CLIP, SigLIP, CLAP).
 
-The encoders of such a pair are transformers' own halves. What is left are the projections, the temperature and the
+The encoders of such a pair are transformers' own halves. What remains are the projections, the temperature and the
 bias, which a run keeps in its heads and in its objective.
 """
 
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
     from multicl.towers import Towers
 
 SCALES = ("logit_scale", "logit_scale_a", "logit_scale_t")
-"""Under which such models keep the logarithm of 1 / temperature; CLAP has one for each direction."""
+"""Names under which these models keep the logarithm of 1 / temperature; CLAP has one for each direction."""
 
 
 @runtime_checkable
 class HalfOfTwo(Protocol):
-    """What an adapter offers beside `Modality` if its encoder can be one half of such a model."""
+    """What an adapter provides besides `Modality` if its encoder can be one half of such a model."""
 
     projection: ClassVar[str]
-    """How the whole names the projection that comes after this half."""
+    """Name, in the whole model, of the projection that follows this half."""
 
     def half(self, encoder: nn.Module) -> Half:
-        """An encoder, built and trained, as transformers has it.
+        """A trained encoder as transformers' half of the model.
 
         Raises:
-            InputError: it is no half of a two-tower model.
+            InputError: the encoder is not half of a two-tower model.
         """
         ...
 
 
 def begin(towers: Towers, pair: Pair, whole: nn.Module, keep: Collection[str] = ()) -> None:
-    """Give a pair the projections, temperature and bias of a model; encoders have theirs already.
+    """Copy a model's projections, temperature and bias into a pair, whose encoders already have their weights.
 
-    A model with a temperature for each direction gives the geometric mean of both.
+    If the model has a temperature for each direction, the geometric mean of both is taken.
 
     Args:
-        keep: "temperature", "bias": that stays as the objective has it.
+        keep: "temperature", "bias": what to leave as the objective has it.
 
     Raises:
-        InputError: heads of another shape than the model's projections.
+        InputError: the heads do not have the shape of the model's projections.
     """
     with torch.no_grad():
         for ours, theirs in _projections(towers, pair, whole):
@@ -65,25 +65,25 @@ def begin(towers: Towers, pair: Pair, whole: nn.Module, keep: Collection[str] = 
 
 
 def between(towers: Towers, pair: Pair, whole: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """What a model has beside its two halves, by name: projections, temperature and bias."""
+    """The parameters of a model outside its two halves, by name: projections, temperature and bias."""
     projections = [getattr(towers.modalities[node], "projection", None) for node in (pair.a, pair.b)]
     own = {*SCALES, "logit_bias", *projections}
     return [(name, p) for name, p in whole.named_parameters() if name.partition(".")[0] in own]
 
 
 def temperature_of(whole: nn.Module) -> float:
-    """The temperature of a model; of one for each direction their geometric mean."""
+    """The temperature of a model; the geometric mean if it has one for each direction."""
     return math.exp(-float(_mean_scale(whole)))
 
 
 def joined(towers: Towers, pair: Pair, config: Any, halves: tuple[Half, Half]) -> Any:
-    """The whole model, with the weights of a pair's encoders and heads, and its temperature and bias.
+    """Build the whole model, with the weights of a pair's encoders and heads, and its temperature and bias.
 
     Args:
-        config: of the whole. halves: of the pair's two nodes.
+        config: of the whole model. halves: of the pair's two nodes.
 
     Raises:
-        InputError: encoders or heads that have no place in such a model.
+        InputError: the encoders or heads do not fit such a model.
     """
     from transformers import AutoModel
 
@@ -100,14 +100,14 @@ def joined(towers: Towers, pair: Pair, config: Any, halves: tuple[Half, Half]) -
         if objective is not None:
             for scale in _scales(whole):
                 scale.fill_(_log_scale(objective))
-        if hasattr(whole, "logit_bias"):  # its first value is drawn; without a bias of ours there is none
+        if hasattr(whole, "logit_bias"):  # initialised at random; 0 if our objective has no bias
             bias = getattr(objective, "bias", None)
             whole.logit_bias.fill_(0.0 if bias is None else float(bias.detach()))
     return whole.eval()
 
 
 def _projections(towers: Towers, pair: Pair, whole: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """The parameters of the pair's heads, each with its like in the whole."""
+    """The parameters of the pair's heads, each with its counterpart in the whole model."""
     found: list[tuple[Tensor, Tensor]] = []
     for node in (pair.a, pair.b):
         modality = towers.modalities[node]
@@ -126,7 +126,7 @@ def _projections(towers: Towers, pair: Pair, whole: nn.Module) -> list[tuple[Ten
 
 
 def _layers(part: nn.Module) -> list[nn.Module]:
-    """What computes in a head or a projection, in order."""
+    """The layers of a head or a projection, in order, without containers and identities."""
     return [m for m in part.modules() if not any(m.children()) and not isinstance(m, nn.Identity)]
 
 
@@ -135,7 +135,7 @@ def _said(layers: list[nn.Module]) -> str:
 
 
 def _tempered(objective: nn.Module) -> TemperedModule | None:
-    """The part of an objective that owns the temperature; None where there is none."""
+    """The part of an objective that owns the temperature; None if there is none."""
     return next((part for part in objective.modules() if isinstance(part, TemperedModule)), None)
 
 
@@ -148,7 +148,7 @@ def _mean_scale(whole: nn.Module) -> Tensor:
 
 
 def _log_scale(objective: TemperedModule) -> float:
-    """Of 1 / temperature, at the end of the run."""
+    """The logarithm of 1 / temperature at the end of the run."""
     if objective.log_scale is not None:
         return float(objective.log_scale.detach())
     return -math.log(objective.settings.temperature_at(1.0))

@@ -1,4 +1,4 @@
-"""What plain functions of tensors are given: rows, a column beside them, a temperature; checked, and of one type."""
+"""Checks and converts the arguments of the plain functions: rows, a column of values for them, a temperature."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Similarity = Literal["cosine", "dot"]
 
 
 def sides(a: Tensor, b: Tensor, similarity: Similarity, as_given: bool = False) -> tuple[Tensor, Tensor]:
-    """`vectors` of two sides of as many rows, in one type."""
+    """Apply `vectors` to two sides of equal shape [N, D], and convert both to one dtype."""
     _check_shapes(a, b)
     a, b = vectors(a, similarity, as_given=as_given), vectors(b, similarity, as_given=as_given)
     kind = torch.promote_types(a.dtype, b.dtype)
@@ -28,14 +28,14 @@ def sides(a: Tensor, b: Tensor, similarity: Similarity, as_given: bool = False) 
 def vectors(
     z: Tensor, similarity: Similarity, name: str = "", beside: Tensor | None = None, *, as_given: bool = False
 ) -> Tensor:
-    """[N, D] in float32 or better, unit vectors where the similarity is the cosine.
+    """[N, D] in float32 or wider; unit vectors if the similarity is the cosine.
 
     Args:
-        name: for messages. beside: rows of the D that it must have, and on its device. as_given: for products their
-            type may stay, as `contrast` sees to it.
+        name: for messages. beside: rows [M, D] whose width and device `z` must share. as_given: leave the dtype for dot
+            products as it is, because `contrast` handles it.
 
     Raises:
-        InputError: it is something else; integers, say, or float8, of which torch has no sums.
+        InputError: it is something else, such as integers, or float8, which torch cannot sum.
     """
     cosine = is_cosine(similarity)
     width = None if beside is None else beside.shape[1]
@@ -53,19 +53,19 @@ def vectors(
 
 
 def is_cosine(similarity: Similarity) -> bool:
-    """Whether it is, and not "dot"; InputError where it is neither."""
+    """Whether the similarity is "cosine" rather than "dot"; InputError if it is neither."""
     if similarity not in ("cosine", "dot"):
         raise InputError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
     return similarity == "cosine"
 
 
 def column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) -> Tensor:
-    """[N] a value for each row of z, on its device: of a tensor, an array, a pandas Series or a list.
+    """[N] a value for each row of z, on its device; from a tensor, an array, a pandas Series or a list.
 
     Raises:
-        InputError: there are not as many, or they are no numbers.
+        InputError: there are not N of them, or they are not numbers.
     """
-    try:  # torch by itself reads no Series whose index begins elsewhere, and no array backwards
+    try:  # torch itself cannot read a Series whose index does not start at 0, nor an array of negative strides
         plain = isinstance(values, Tensor | list | tuple)
         found = torch.as_tensor(values if plain else np.array(values), device=z.device)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -78,7 +78,7 @@ def column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) ->
 
 
 def _check_shapes(a: Tensor, b: Tensor) -> None:
-    """InputError unless both are tensors of one shape [N, D], on one device."""
+    """Raise InputError unless both are tensors of one shape [N, D], on one device."""
     if any(not isinstance(z, Tensor) for z in (a, b)):
         raise InputError(f"two tensors [N, D] are needed, got {type(a).__name__} and {type(b).__name__}")
     if a.ndim != 2 or a.shape != b.shape:
@@ -88,7 +88,7 @@ def _check_shapes(a: Tensor, b: Tensor) -> None:
 
 
 def inverse(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | None]:
-    """1 / temperature, and again as a number where it is one: a look at a tensor waits for its device."""
+    """(1 / temperature as a tensor [1], the same as a float or None for a tensor, whose value needs a device sync)."""
     value = scalar(temperature, "temperature", like)
     if isinstance(temperature, Tensor):
         return value.reciprocal(), None
@@ -99,11 +99,11 @@ def inverse(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | 
 
 
 def scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = False) -> Tensor:
-    """[1] of the dtype of `like`, but float32 at least, and on its device.
+    """[1] on the device of `like`, in its dtype but float32 at least.
 
     Raises:
-        InputError: more than one element; not a number; 0 or below, unless any sign will do. A tensor on a GPU is not
-            looked into: that would wait for the device.
+        InputError: it has more than one element, is not a number, is not finite, or is 0 or below without `any_sign`. A
+            tensor's value on a GPU is not checked, because that would synchronise with the device.
     """
     if isinstance(value, Tensor) and value.numel() != 1:
         raise InputError(f"{name} must be one number, got a tensor {list(value.shape)}")
@@ -117,5 +117,5 @@ def scalar(value: float | Tensor, name: str, like: Tensor, any_sign: bool = Fals
 
 
 def _kind(z: Tensor) -> torch.dtype:
-    """Float32 or better."""
+    """The dtype of z, but float32 at least."""
     return torch.promote_types(z.dtype, torch.float32)
