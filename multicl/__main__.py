@@ -1,4 +1,4 @@
-"""`python -m multicl`: the command line, where its script is not on the path."""
+"""`python -m multicl`: the command line, for when its script is not on the path."""
 
 from multicl.cli import main
 

@@ -1,4 +1,4 @@
-"""Adapters are found by name: the entry-point group `multicl.modalities`, or a file given with `--import`."""
+"""Finds adapters by name: in the entry-point group `multicl.modalities`, or in a file given with `--import`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ C = TypeVar("C", bound=type)
 
 
 def register(name: str) -> Callable[[C], C]:
-    """Class decorator: an adapter of that name, for files given with `--import`.
+    """Class decorator that registers an adapter under a name, for files given with `--import`.
 
     Raises:
-        InputError: another class has the name.
+        InputError: another class is registered under the name.
     """
 
     def keep(cls: C) -> C:
@@ -37,10 +37,10 @@ def register(name: str) -> Callable[[C], C]:
 
 
 def entry_point_names() -> dict[str, EntryPoint]:
-    """Name -> entry point of every installed adapter, unloaded.
+    """Name -> entry point of every installed adapter, without loading it.
 
     Raises:
-        InputError: two distributions give different adapters one name; both are named.
+        InputError: two distributions use one name for different adapters; the message names both.
     """
     found: dict[str, EntryPoint] = {}
     homes = (Path(home) for home in sys.path)  # "" is the folder where one is
@@ -67,10 +67,10 @@ def _installed(homes: tuple[tuple[Path, int], ...]) -> Sequence[EntryPoint]:
 
 
 def adapter(name: str) -> type[Modality]:
-    """The adapter's class.
+    """The class of the adapter of that name.
 
     Raises:
-        InputError: no adapter of that name is installed, two are, or it cannot be imported.
+        InputError: there is no such adapter, there are two, or it cannot be imported.
     """
     points, cls = entry_point_names(), _registered.get(name)
     if name in points:
@@ -88,14 +88,14 @@ def adapter(name: str) -> type[Modality]:
 
 
 def adapter_name(modality: Modality) -> str:
-    """The name under which a modality's class is found again.
+    """The name under which `adapter` finds a modality's class.
 
     Raises:
-        InputError: it is under none, so a model that uses it could not be loaded.
+        InputError: the class is not registered, so a model that uses it could not be loaded.
     """
     cls = type(modality)
     names = [name for name, known in _registered.items() if known is cls]
-    package = cls.__module__.partition(".")[0]  # only the plug-in that it comes from is imported
+    package = cls.__module__.partition(".")[0]  # import no other plug-in than the one that it comes from
     points = [(name, p) for name, p in entry_point_names().items() if p.module.partition(".")[0] == package]
     points.sort(key=lambda item: not f"{cls.__module__}.".startswith(f"{item[1].module}."))
     name = next((name for name in names if adapter(name) is cls), None)
@@ -109,13 +109,13 @@ def adapter_name(modality: Modality) -> str:
 
 
 def import_file(path: Path) -> ModuleType:
-    """Run a user's Python file, once, as a script is run: it may import what lies beside it.
+    """Import a user's Python file, once; like a script, it may import the modules next to it.
 
     Returns:
-        The module; that of the running program where `path` is its file.
+        The module; the one already loaded, such as the running program, if `path` is its file.
 
     Raises:
-        InputError: there is no such file, or it is not Python.
+        InputError: there is no such file, or it is not a Python file.
     """
     if not path.is_file() or path.suffix != ".py":
         raise InputError(f"{path}: {'not a Python file' if path.exists() else 'no such file'}")
@@ -140,7 +140,7 @@ def import_file(path: Path) -> ModuleType:
 
 
 def _module_name(path: Path) -> str:
-    """The file's stem, or a name of its own where that would hide another module."""
+    """The file's stem, or a unique name if the stem would shadow another module."""
     name = path.stem
     if name.isidentifier() and name not in sys.modules:
         known = importlib.util.find_spec(name)

@@ -1,4 +1,4 @@
-"""Settings as they are declared: a word that is misspelt, or a string for a number, is refused where it is given."""
+"""Checks settings against their annotations: a misspelt word, or a string for a number, is refused at once."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from multicl.types import InputError
 KINDS: dict[Any, tuple[str, type]] = {
     bool: ("True or False", bool), int: ("a whole number", Integral), float: ("a number", Real),
 }  # fmt: skip
-"""What a field is declared as -> in words, and the class of what it may be: NumPy's numbers are numbers, too."""
+"""Annotation -> (its description, the class that values must have). NumPy's numbers count as numbers."""
 SEVERAL: dict[Any, Any] = {tuple: tuple | list, dict: Mapping}
-"""The same of fields that hold several values. A string is none of these, though its letters could be walked over."""
+"""Annotation of a container -> the classes that values may have. A string is not a container of its letters."""
 
 
 def check_settings(settings: Any, owner: str | None = None) -> None:
-    """Look at every field of a dataclass that is declared as a Literal, a bool, a number, a tuple or a dict.
+    """Check every field of a dataclass that is annotated as a Literal, a bool, a number, a tuple or a dict.
 
-    Also at those that may be one of several of these, and at the numbers within tuples and dicts.
+    Unions of these are checked too, and so are the items of tuples and the values of dicts.
 
     Args:
-        owner: what stands before the field's name in the message; default: the class.
+        owner: prefix of the field's name in messages; default: the class.
 
     Raises:
-        InputError: a field has another value; it names the field and what it may be.
+        InputError: a field has an invalid value; the message names the field and what it may be.
     """
     for field, parts in _declared(type(settings)).items():  # type: ignore[arg-type]
         value = getattr(settings, field)
@@ -39,7 +39,7 @@ def check_settings(settings: Any, owner: str | None = None) -> None:
 
 
 def check_kinds(**given: tuple[Any, type]) -> None:
-    """Look at arguments that are settings of a class, or None: name=(what was given, the class).
+    """Check arguments that must be None or an instance of a settings class: name=(value, class).
 
     Raises:
         InputError: one is something else.
@@ -50,10 +50,10 @@ def check_kinds(**given: tuple[Any, type]) -> None:
 
 
 def number(name: str, value: Any) -> float:
-    """An argument that is a number of any library's, or a tensor of one, as a float.
+    """Convert an argument to float: a number of any library, or a tensor of one element.
 
     Raises:
-        InputError: it is none; strings and bools are none, though Python would read them as such.
+        InputError: it is not a number. Strings and bools are refused, although float() would accept them.
     """
     try:
         if isinstance(value, str | bytes | bool):
@@ -64,14 +64,14 @@ def number(name: str, value: Any) -> float:
 
 
 class _Part(NamedTuple):
-    """One of the things that a field may be."""
+    """One alternative of a field's annotation."""
 
     words: str
     kind: Any
     among: tuple[Any, ...] = ()
-    """Of that kind, these alone."""
+    """The allowed values; (): any of `kind`."""
     within: tuple[_Part, ...] = ()
-    """Of what holds several values: what each may be; (): not for us to say."""
+    """For containers, the alternatives of each item; (): items are not checked."""
 
     def fits(self, value: Any) -> bool:
         is_kind = isinstance(value, self.kind) and (self.kind is bool or not isinstance(value, bool))
@@ -83,19 +83,19 @@ class _Part(NamedTuple):
 
 @functools.cache
 def _declared(kind: type) -> dict[str, tuple[_Part, ...]]:
-    """The fields of a class and of those above it."""
+    """Field -> its alternatives, for a class and its bases."""
     found: dict[str, tuple[_Part, ...]] = {}
     for base in reversed(kind.__mro__):
         try:
             hints = inspect.get_annotations(base, eval_str=True)
-        except NameError:  # a user's class, annotated with what is imported for type checkers alone
+        except NameError:  # a user's class whose annotations are imported only under TYPE_CHECKING
             continue
         found |= {field: parts for field, hint in hints.items() if (parts := _parts(hint))}
     return found
 
 
 def _parts(hint: Any) -> tuple[_Part, ...]:
-    """What a type lets a field be; () where that is not for us to say."""
+    """The alternatives of a type hint; () if it is not checked."""
     if hint in (None, NoneType):
         return (_Part("None", NoneType),)
     if hint in KINDS:

@@ -1,4 +1,4 @@
-"""The `multicl` command. Nothing heavy is imported before a command is chosen."""
+"""The `multicl` command. Heavy imports wait until a command is chosen."""
 
 from __future__ import annotations
 
@@ -151,10 +151,10 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def show_recipes(name: str | None, copy: Path | None) -> None:
-    """List the recipes by the first line of their headers, print one, or copy it.
+    """List the recipes with the first line of their headers, print one, or copy one to a file.
 
     Raises:
-        InputError: no such recipe; the file to write exists.
+        InputError: there is no such recipe; the target exists, is not a .py file, or cannot be written.
     """
     import ast
 

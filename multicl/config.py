@@ -25,9 +25,9 @@ CONFIG = "--config FILE.yaml: settings of an earlier run (its recipe.yaml); flag
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses, tuples and paths -> dicts, lists and strings that JSON and YAML can hold.
+    """Convert dataclasses, tuples and paths to dicts, lists and strings that JSON and YAML can hold.
 
-    Anything else (a user's own module) becomes {"object": "package.Class"}: recorded, but not to be rebuilt.
+    Anything else (a user's own module) becomes {"object": "package.Class"}: recorded, but it cannot be rebuilt.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
@@ -41,18 +41,18 @@ def to_plain(value: Any) -> Any:
         return value
     for kind in (int, float, str):
         if isinstance(value, kind):
-            return kind(value)  # numpy's float64 is a float that YAML does not know
+            return kind(value)  # numpy's float64 is a float subclass that YAML cannot represent
     return {"object": f"{type(value).__module__}.{type(value).__qualname__}"}
 
 
 def from_plain(cls: type[T], plain: Any, where: str = "") -> T:
-    """A dataclass from plain values; keys that are missing keep their defaults.
+    """Build a dataclass from plain values; missing keys keep their defaults.
 
-    Where a field's default is of a subclass of what the annotation says, the values are that subclass's, as on the
-    command line.
+    If a field's default is an instance of a subclass of its annotation, the values are read as that subclass, as on
+    the command line.
 
     Args:
-        where: the key under which `plain` stands, for messages.
+        where: the dotted key of `plain`, for messages.
 
     Raises:
         InputError: an unknown key (with the nearest name), a value of the wrong type, or an object that was only
@@ -80,7 +80,7 @@ def _join(where: str, key: Any) -> str:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """A plain value -> what the annotation asks for."""
+    """Convert a plain value to the type of the annotation."""
     origin, args = get_origin(hint) or hint, get_args(hint)
     if isinstance(value, Mapping) and set(value) == {"object"} and origin not in (dict, Mapping):
         raise InputError(
@@ -126,7 +126,7 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _convert_leaf(hint: Any, value: Any, where: str) -> Any:
     if hint is Any or isinstance(hint, TypeVar):
-        return tuple(value) if isinstance(value, list) else value  # settings hold tuples: they must hash
+        return tuple(value) if isinstance(value, list) else value  # settings must be hashable
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
@@ -141,7 +141,7 @@ def _convert_leaf(hint: Any, value: Any, where: str) -> Any:
 
 
 def write_yaml(path: Path, value: Any, header: str = "") -> None:
-    """Plain values as YAML, keys in their order."""
+    """Write settings as YAML, keys in their order, below `header` as comments."""
     import yaml
 
     body = yaml.safe_dump(to_plain(value), sort_keys=False, allow_unicode=True)
@@ -152,7 +152,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's keys and values.
 
     Raises:
-        InputError: there is no such file, or it is no mapping.
+        InputError: the file cannot be read, or does not hold a mapping.
     """
     import yaml
 
@@ -174,16 +174,16 @@ def parse_arguments(
     quiet: bool = False,
     program: str | None = None,
 ) -> T:
-    """A dataclass from a command line; `--config FILE.yaml` gives the defaults.
+    """Build a dataclass from a command line; `--config FILE.yaml` gives the defaults.
 
     Args:
         header: printed above --help, line for line. skip: keys of the file that are not settings.
         quiet: print nothing (all processes of a run but the first).
-        program: what to type before these words, as help and errors say it; default: how Python was started.
+        program: the command as help and errors show it; default: how Python was started.
 
     Raises:
-        InputError: an unknown key in the file, or a value that a settings class refuses.
-        SystemExit: after --help, or a wrong flag; what is wrong, and what is near to it, is printed.
+        InputError: the file has an unknown key, or a settings class refuses a value.
+        SystemExit: after --help, or after a wrong flag, for which similar flags are printed.
     """
     import tyro
 
@@ -195,8 +195,8 @@ def parse_arguments(
     helps = {"-h", "--help"} & set(words) and not quiet
     errors = io.StringIO()
     try:
-        with readers_may_leave(lambda within: True), contextlib.redirect_stderr(errors):  # `--help | head` is no error
-            if helps:  # as tyro's description, the lines of its examples would be joined
+        with readers_may_leave(lambda within: True), contextlib.redirect_stderr(errors):  # `--help | head` is fine
+            if helps:  # printed here because tyro would join the lines of its examples
                 print(f"{header}\n\n{CONFIG}\n")
             settings: T = tyro.cli(
                 cls,
@@ -211,7 +211,7 @@ def parse_arguments(
     except SystemExit as stop:
         cause: BaseException | None = stop
         while cause is not None:
-            if isinstance(cause, InputError):  # its line says all that tyro's box around it says
+            if isinstance(cause, InputError):  # its message is enough without tyro's box around it
                 raise cause from None
             cause = cause.__context__
         lines = [] if quiet or not stop.code else of_others(cls, words)
@@ -221,13 +221,13 @@ def parse_arguments(
 
 
 def _dashed(word: str) -> str:
-    """--batch_size as --batch-size: tyro takes both, but looks for what is near to an unknown flag in dashes alone."""
+    """--batch_size -> --batch-size: tyro accepts both, but suggests similar flags only for dashes."""
     flag, equals, value = word.partition("=")
     return (flag.replace("_", "-") if flag.startswith("--") else flag) + equals + value
 
 
 def _take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:
-    """The words but for `--config FILE`, and that file."""
+    """(the words without `--config FILE`, that file or None)."""
     words, file = [], None
     rest = iter(argv)
     for word in rest:
@@ -244,7 +244,7 @@ def _take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:
 
 
 def flat(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names: "train.lr"."""
+    """Flatten nested settings to dotted names, such as "train.lr"."""
     found: dict[str, Any] = {}
     for key, value in plain.items():
         found |= flat(value, f"{where}{key}.") if isinstance(value, Mapping) and value else {f"{where}{key}": value}

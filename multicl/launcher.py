@@ -1,4 +1,4 @@
-"""A recipe's command line: settings read, the run launched, and how it ended told to people, scripts and launchers."""
+"""A recipe's command line: reads settings, launches the run, and reports its end to people, scripts and launchers."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ R = TypeVar("R", bound=Run)
 def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = None, program: str | None = None) -> None:
     """Run a recipe from the command line; the last line printed is `RESULT {json}`.
 
-    A mistake of the user's ends with a message and exit code 2, without a traceback; a run that SIGTERM, SIGINT or
-    SIGHUP asked to stop, before its first step and after its last one, too, saves and ends with
-    `multicl.signals.EXIT_STOPPED`, 75. Launchers hide codes: a run's status.json says the same. Several seeds,
-    `--train.seed 0,1,2`, are a run each, and their mean and deviation (`repeats`).
+    A user's mistake ends with a message and exit code 2, without a traceback. A run that SIGTERM, SIGINT or SIGHUP
+    stops, even before its first step or after its last, saves and exits with `multicl.signals.EXIT_STOPPED`, 75. Some
+    launchers hide exit codes: status.json says the same. Several seeds, `--train.seed 0,1,2`, give a run each, and the
+    mean and deviation of their figures (`repeats`).
 
     Args:
-        finish: called with (recipe, result) before the last line, on the main process; may return another result,
-            which does not count where there are several seeds: it is called for each.
-        program: the command that help names; default: how Python was started.
+        finish: called with (recipe, result) on the main process, before the last line. It may return another result to
+            print. With several seeds it is called for each, and what it returns is ignored.
+        program: the command that help shows; default: how Python was started.
     """
     settings = None
     print_anything()
@@ -78,7 +78,7 @@ def _say_how_to_go_on(settings: Run | None, told: str) -> None:
 
 
 def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any]:
-    """A run for each seed, in RUN/seed-0, ...; RUN/result.json has the means."""
+    """Run each seed in RUN/seed-0, ...; RUN/result.json gets the means."""
     assert settings.run is not None
     if (settings.run / "recipe.yaml").exists():
         raise InputError(f"{settings.run} is a run of one seed already: give several seeds another --run")
@@ -101,12 +101,12 @@ def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any
 
 
 def is_main() -> bool:
-    """Whether this is the first of the run's processes; known from the launcher before they have met."""
+    """Whether this is the run's main process; from the launcher's variables, so known before the group exists."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def fail(error: Exception) -> NoReturn:
-    """Say what is wrong, once for all processes, and stop."""
+    """Print the error, once for all processes, and exit with code 2."""
     if is_main():
         print(f"multicl: {error}", file=sys.stderr, flush=True)
     raise SystemExit(2) from error
@@ -115,12 +115,12 @@ def fail(error: Exception) -> NoReturn:
 def parse(recipe: type[R], argv: Sequence[str], program: str | None = None) -> R:
     """The recipe's settings from a command line; `--config recipe.yaml` gives the defaults.
 
-    Epochs that are asked for there count, though the recipe or the file has steps. `program` is the command that
-    help and errors name, where it is not how Python was started.
+    `--train.epochs` overrides steps that the recipe or the file sets. `program` is the command that help and errors
+    show; default: how Python was started.
 
     Raises:
-        InputError: an unknown key in the file, or a setting that its class refuses.
-        SystemExit: after --help, or a wrong flag; what is wrong, and what is near to it, is printed.
+        InputError: the file has an unknown key, or a settings class refuses a value.
+        SystemExit: after --help, or after a wrong flag, for which similar flags are printed.
     """
     argv = _resume_alone(argv)
     given = {word.partition("=")[0] for word in argv}
@@ -133,10 +133,10 @@ def parse(recipe: type[R], argv: Sequence[str], program: str | None = None) -> R
 
 
 def _resume_alone(argv: Sequence[str]) -> list[str]:
-    """The words, where `--resume` without a value is `--resume auto`, as other tools have it.
+    """The words, with `--resume` without a value replaced by `--resume auto`, since other tools have it so.
 
     Raises:
-        InputError: its value is a folder or file, as other tools have it, too.
+        InputError: its value is a folder or file, as other tools accept.
     """
     words: list[str] = []
     for word, value in pairwise([*argv, "--"]):
@@ -149,12 +149,12 @@ def _resume_alone(argv: Sequence[str]) -> list[str]:
 
 
 def recipe_class(name: str) -> type[Run]:
-    """The class `Recipe` of one of multicl's recipes, or of a file; "FILE.py:NAME" for a class of another name.
+    """The class `Recipe` of a shipped recipe or of a file; "FILE.py:NAME" for a class of another name.
 
     Raises:
         InputError: there is no such recipe.
     """
-    file, is_file, wanted = name.rpartition(".py")  # folders, too, may have it in their names
+    file, is_file, wanted = name.rpartition(".py")  # folder names may contain it as well
     if is_file:
         module = import_file(Path(f"{file}.py"))
     else:

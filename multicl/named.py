@@ -1,6 +1,6 @@
-"""Settings that have a name, those of a paper, say: `--image.strong simclr` for all that they are.
+"""Settings given by name, such as those of a paper: `--image.strong simclr` stands for all of their values.
 
-A settings class has such in its class attribute `named`: name -> settings.
+A settings class lists them in its class attribute `named`: name -> settings.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from multicl.types import InputError
 
 
 def named(cls: type, name: str, where: str) -> Any:
-    """The settings that a class knows by a name: those of a paper, say, in its `named`.
+    """The settings of that name in a class's `named`.
 
     Raises:
-        InputError: it knows none of that name, or none at all.
+        InputError: the class has no settings of that name, or no `named`.
     """
     known: Mapping[str, Any] = getattr(cls, "named", {})
     if name not in known:
@@ -26,7 +26,7 @@ def named(cls: type, name: str, where: str) -> Any:
 
 
 def narrowed(hint: Any, field: dataclasses.Field[Any]) -> Any:
-    """The class of a field's default where that is a subclass of the annotation's, as tyro has it."""
+    """The class of a field's default if that is a subclass of the annotation, else the annotation; as in tyro."""
     if not dataclasses.is_dataclass(hint):
         return hint
     default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
@@ -34,7 +34,7 @@ def narrowed(hint: Any, field: dataclasses.Field[Any]) -> Any:
 
 
 def spelt_out(cls: type, words: Sequence[str]) -> list[str]:
-    """`--image.strong simclr` as the flags of all that these settings are; flags after it change some of them."""
+    """Expand `--image.strong simclr` into a flag for each of its values; later flags can override them."""
     found: list[str] = []
     rest = list(words)
     while rest:
@@ -52,7 +52,7 @@ def spelt_out(cls: type, words: Sequence[str]) -> list[str]:
 
 
 def _class_at(cls: type, flag: str) -> type | None:
-    """The class with `named` settings for which a flag stands, as --image.strong for Augment; None: another flag."""
+    """The class with `named` settings that a flag sets, such as Augment for --image.strong; None for other flags."""
     if not flag.startswith("--"):
         return None
     found: Any = cls

@@ -1,4 +1,4 @@
-"""What recipes and their runs are called."""
+"""Names of recipes and of their runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from multicl.running.accelerator import meet
 
 
 def name_of(recipe: type) -> str:
-    """What `recipe_class` finds it by: a shipped recipe's name, or the path of a user's file."""
+    """The name by which `recipe_class` finds it: that of a shipped recipe, or the path of a user's file."""
     try:
         source = Path(inspect.getfile(recipe)).resolve()
-    except (TypeError, OSError):  # typed into a console
+    except (TypeError, OSError):  # defined in a console
         return recipe.__qualname__
     shipped = importlib.util.find_spec("multicl.recipes")
     homes = [Path(p).resolve() for p in (shipped.submodule_search_locations or [])] if shipped else []
@@ -23,7 +23,7 @@ def name_of(recipe: type) -> str:
 
 
 def short_name(recipe: type) -> str:
-    """A recipe as people call it: the name of a shipped one, or of its file."""
+    """The short name of a recipe: that of a shipped one, or the stem of its file."""
     return Path(name_of(recipe).partition(".py")[0]).name
 
 

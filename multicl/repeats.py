@@ -1,4 +1,4 @@
-"""Several seeds of one recipe, `--train.seed 0,1,2`: the mean and the deviation of their figures."""
+"""Several seeds of one recipe, `--train.seed 0,1,2`: the mean and standard deviation of their figures."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from multicl.types import InputError
 
 FLAG = "--train.seed"
 COUNTS = ("steps", "skipped", "seconds")
-"""Numbers of a result that are no figures."""
+"""Numbers in a result that are not figures."""
 
 
 def several_seeds(argv: Sequence[str]) -> tuple[list[int], list[str]]:
-    """The seeds, and the command line without them; none where the flag has one number or is not there.
+    """(the seeds, the command line without them); no seeds if the flag is missing or has a single number.
 
     Raises:
-        InputError: what stands between the commas is no whole number, or the same one twice.
+        InputError: the list has an item that is not a whole number, or has a number twice.
     """
     rest = list(argv)
     for at, word in enumerate(argv):
@@ -38,14 +38,14 @@ def several_seeds(argv: Sequence[str]) -> tuple[list[int], list[str]]:
 
 
 def averaged(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """One result of those of several seeds.
+    """Combine the results of several seeds into one.
 
     Args:
         results: seed -> what `execute` returned.
 
     Returns:
-        The trained figures' means, "deviation" of each (that of a sample), means under "untrained" and "baseline",
-        "steps" of each run, "skipped" rows and "seconds" of all, and "seeds".
+        The means of the trained figures, under "deviation" their sample standard deviations, means under "untrained"
+        and "baseline", "steps" of each run, total "skipped" rows and "seconds", and "seeds".
     """
     runs = list(results.values())
     trained = ({k: v for k, v in run.items() if isinstance(v, int | float) and k not in COUNTS} for run in runs)
@@ -63,7 +63,7 @@ def averaged(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def runs_of(folder: Path) -> list[Path]:
-    """The runs of a folder of several seeds, in the seeds' order; of any other folder, itself."""
+    """The runs in a folder of several seeds, ordered by seed; for any other folder, the folder itself."""
     if (folder / "recipe.yaml").exists():
         return [folder]
     numbers = (path.name.removeprefix("seed-") for path in folder.glob("seed-*"))
@@ -71,7 +71,7 @@ def runs_of(folder: Path) -> list[Path]:
 
 
 def check_one(folder: Path) -> None:
-    """For what works with one run.
+    """Refuse a folder of several seeds, for commands that need a single run.
 
     Raises:
         InputError: the folder holds runs of several seeds.
@@ -82,7 +82,7 @@ def check_one(folder: Path) -> None:
 
 
 def no_run(folder: Path) -> str:
-    """What is said of a folder that is no run: the runs in it, the latest first, if it holds some."""
+    """The message for a folder that is not a run; it names the runs inside, if any, latest first."""
     inside = sorted(folder.glob("*/recipe.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
     names = ", ".join(str(file.parent) for file in inside[:3]) + (", ..." if inside[3:] else "")
     return f"{folder} is no run: it has no recipe.yaml" + (f"; name one of the runs in it: {names}" if names else "")

@@ -1,7 +1,7 @@
-"""SIGTERM, SIGINT (Ctrl-C) and SIGHUP (a closed terminal) ask a run to stop: it ends its step, saves, and leaves with a
-code of its own.
+"""SIGTERM, SIGINT (Ctrl-C) and SIGHUP (a closed terminal) ask a run to stop: it finishes its step, saves, and exits
+with a code of its own.
 
-Outside of training there is nothing to save: what is computed there is left as it stands, and the code is the same.
+Outside of training there is nothing to save: the current computation is abandoned, and the exit code is the same.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from types import FrameType
 from typing import Any
 
 EXIT_STOPPED = 75
-"""The exit code of a run that was asked to stop, has saved, and can go on: EX_TEMPFAIL of sysexits.h."""
+"""The exit code of a run that was asked to stop, has saved, and can be resumed: EX_TEMPFAIL of sysexits.h."""
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *([HANGUP] if HANGUP else []))
 SAME = 1.0
-"""Seconds within which a repeat counts as the same signal: launchers, and `timeout`, hand one over twice."""
+"""Seconds within which a repeat counts as the same signal: launchers and `timeout` deliver one twice."""
 
 
 class Stopped(SystemExit):
-    """A run was asked to stop, and has saved what `resume` goes on from. Not caught, it ends Python with code 75.
+    """A run was asked to stop, and has saved what `resume` needs. If not caught, it ends Python with exit code 75.
 
     Args:
-        step: steps done. reason: the signal's name. together: the other processes leave here, too.
+        step: steps done. reason: the signal's name. together: whether the other processes stop at the same point.
     """
 
     def __init__(self, step: int, reason: str, together: bool = True) -> None:
@@ -39,16 +39,16 @@ class Stopped(SystemExit):
 
     @property
     def told(self) -> str:
-        """In words: which signal, and what is saved."""
+        """A description for the user: which signal, and what is saved."""
         return f"{self.reason}: {f'saved at step {self.step}' if self.step else 'before the first step'}"
 
 
 class Signals:
-    """While entered, the first signal is noted and a second one ends the process at once.
+    """While entered, the first signal is recorded, and a second one ends the process at once.
 
-    A thread listens, for Python itself hears nothing in the midst of a long backward pass. Outside the main thread,
-    where no handler can be set, signals do what they did. So does SIGHUP where it is ignored, as by nohup.
-    Of `... | tee log` Ctrl-C ends tee as well: see `readers_may_leave`.
+    A thread listens, because Python runs no signal handler during a long backward pass. Outside the main thread, where
+    no handler can be set, signals act as before. So does SIGHUP if it is ignored, as under nohup.
+    In `... | tee log`, Ctrl-C ends tee as well: see `readers_may_leave`.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Signals:
         self._streams = ExitStack()
 
     def asked(self, within: float = 0.0) -> bool:
-        """Whether a stop is asked for, or will be within some seconds."""
+        """Whether a stop has been asked for; waits up to `within` seconds for one."""
         return self._asked.wait(within)
 
     def __enter__(self) -> Signals:
@@ -86,7 +86,7 @@ class Signals:
         first = 0.0
         with self._ear:
             while heard := self._ear.recv(1):
-                if heard[0] not in SIGNALS:  # other handlers' signals come here, too
+                if heard[0] not in SIGNALS:  # the wakeup fd also gets signals of other handlers
                     continue
                 if not self._asked.is_set():
                     first, self.reason = time.monotonic(), signal.Signals(heard[0]).name
@@ -98,10 +98,10 @@ class Signals:
 
 @contextmanager
 def interrupts() -> Iterator[None]:
-    """While entered, SIGTERM and SIGHUP end what the main thread does as Ctrl-C does: by a KeyboardInterrupt, named so.
+    """While entered, SIGTERM and SIGHUP interrupt the main thread like Ctrl-C: by a KeyboardInterrupt with their name.
 
-    As in `Signals`, which take over within it, a second one ends the process at once, and a repeat is the same. Signals
-    that are ignored stay so.
+    As in `Signals`, which takes over inside it, a second signal ends the process at once, and quick repeats count as
+    one. Ignored signals stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -127,11 +127,11 @@ def interrupts() -> Iterator[None]:
 
 @contextmanager
 def readers_may_leave(asked: Callable[[float], bool]) -> Iterator[None]:
-    """While entered, what is printed to a pipe that nobody reads any more goes nowhere, once a stop is asked for.
+    """While entered, output to a pipe without a reader is discarded once a stop is asked for.
 
     Args:
-        asked: whether it is, or will be within some seconds: the reader may have heard of it first. Where it is not, a
-            broken pipe is the error that it always was.
+        asked: whether a stop is asked for, or will be within the given seconds, because the reader may get the signal
+            first. If not, a broken pipe is raised as usual.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (stream and _Outliving(stream, asked) for stream in before)
@@ -140,7 +140,7 @@ def readers_may_leave(asked: Callable[[float], bool]) -> Iterator[None]:
     finally:
         if asked(0.0):
             for stream in filter(None, (sys.stdout, sys.stderr)):
-                stream.flush()  # or Python does at its end, which then has a code of its own
+                stream.flush()  # else Python flushes at exit, fails, and changes the exit code
         sys.stdout, sys.stderr = before
 
 
@@ -174,12 +174,12 @@ def _ignored(number: int) -> bool:
 
 
 def _repeated(number: int, first: float) -> bool:
-    """Whether somebody is impatient; a terminal's end is told by kernel and shell, each in its time."""
+    """Whether this is a new signal rather than a duplicate; kernel and shell both send SIGHUP, at different times."""
     return number != HANGUP and time.monotonic() - first > SAME
 
 
 def _outlive_terminal(number: int) -> None:
-    """After SIGHUP, what is printed to a terminal that is gone goes nowhere: it would raise, and nothing be saved."""
+    """After SIGHUP, discard output to a closed terminal: printing would raise, and nothing would be saved."""
     if number != HANGUP:
         return
     for fd in (1, 2):
@@ -196,4 +196,4 @@ def _to_nowhere(fd: int) -> None:
 
 
 def _noted(number: int, frame: FrameType | None) -> None:
-    """What Python calls in its own time; the listener has heard it before."""
+    """The Python-level handler, which does nothing; the listening thread has handled the signal."""

@@ -1,4 +1,4 @@
-"""What is printed does no harm where it cannot be shown."""
+"""Makes printing safe for characters that the output's encoding lacks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 
 def print_anything() -> None:
-    r"""From here on stdout prints what its encoding lacks as \u....: a file's name is no reason for a run to end.
+    r"""Make stdout print characters that its encoding lacks as \u...., so that a file's name cannot end a run.
 
-    On Windows a pipe or a file has a code page of 256 letters. stderr is so by itself.
+    On Windows, pipes and files use a code page of 256 characters. stderr does this by default.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""What other libraries call a thing: an unknown `--learning-rate` leads on to `--train.lr`, `encode` to `embed`."""
+"""Names used by other libraries: an unknown `--learning-rate` is pointed to `--train.lr`, `encode` to `embed`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ NAMES = {
     "text.prompt": "prompts",
     "text.max-tokens": "max-length max-seq-length context-length",
 }
-"""A flag of ours, or the end of several (`encoder` is image's and text's) -> how others call it, in words."""
+"""Our flag, or the ending of several (`encoder` of image and text) -> names in other libraries, space-separated."""
 ELSEWHERE = {
     "is of `accelerate launch`, as in `accelerate launch --num_processes 2 recipe.py ...`": (
         "gpus num-gpus n-gpus devices device ngpus gpu-index nproc-per-node num-processes world-size dist-url "
@@ -69,7 +69,7 @@ ELSEWHERE = {
     "is a recipe of its own: `multicl recipes siglip`": "siglip",
     "is a command of the hub's, as in `hf upload ORG/NAME RUN/model`": "push-to-hub hub-model-id push-to-hf-hub",
 }
-"""What no flag of ours says -> the flags of others that ask for it."""
+"""How to do what none of our flags does -> other libraries' flags for it, space-separated."""
 
 MODULE = "to cuda cpu float half eval train parameters named_parameters state_dict modules requires_grad_"
 METHODS = {
@@ -79,16 +79,16 @@ METHODS = {
     "model.save(FOLDER) writes it, multicl.export.export as other libraries load it": "save_pretrained",
     "after model.save(FOLDER), `hf upload ORG/NAME FOLDER` gives it to the hub": "push_to_hub",
 }
-"""What is done instead -> methods that models of other libraries have, and ours has not."""
+"""What to do instead -> methods that other libraries' models have and ours lacks, space-separated."""
 
 
 def instead_of(method: str) -> str:
-    """What a `Model` has in place of a method that it has not; empty where nothing is known."""
+    """What to use instead of a method that a `Model` lacks; empty if nothing is known."""
     return next((f": {said}" for said, names in METHODS.items() if method in names.split()), "")
 
 
 def hints(cls: type, words: Sequence[str]) -> list[str]:
-    """For each flag of a command line that others have and the settings class has not, a line that leads on."""
+    """A hint for each flag on a command line that other libraries have and the settings class lacks."""
     known, lines = list(_flags(cls)), []
     for word in words:
         flag = word.partition("=")[0].replace("_", "-")
@@ -107,7 +107,7 @@ def _ends(flag: str, end: str) -> bool:
 
 
 def _flags(cls: Any, before: str = "") -> Iterator[str]:
-    """The flags of a settings class without their dashes, and those of its groups: "train", "train.batch-size"."""
+    """Yield the flags of a settings class and of its groups, without dashes: "train", "train.batch-size"."""
     types = get_type_hints(cls)
     for field in dataclasses.fields(cls):
         flag = before + field.name.rstrip("_").replace("_", "-")

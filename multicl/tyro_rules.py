@@ -1,4 +1,4 @@
-"""How settings become flags, where tyro's own rules will not do."""
+"""How settings become flags, where tyro's own rules do not suffice."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary
 
 
 def rules() -> Any:
-    """tyro's registry of rules, with two more.
+    """tyro's registry of rules, with two additions.
 
-    Dictionaries: `--columns NAME VALUE NAME VALUE` replaces them, whatever they held. tyro itself makes a flag of each
-    key of a default that is not empty, and then takes no other keys.
+    Dictionaries: `--columns NAME VALUE NAME VALUE` replaces the whole default. tyro itself makes a flag for each key of
+    a non-empty default, and then accepts no other keys.
 
-    Help: the lines of a field's docstring are one paragraph. tyro ends a line wherever the source does.
+    Help: the lines of a field's docstring are joined into paragraphs. tyro breaks lines where the source does.
     """
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
@@ -48,7 +48,7 @@ def rules() -> Any:
         kind: type = info.type
         if asking or not dataclasses.is_dataclass(kind):
             return None
-        asking = True  # what follows asks this rule, too
+        asking = True  # the call below would come back to this rule
         try:
             spec: Any = ConstructorRegistry.get_struct_spec(info)
         finally:
@@ -63,13 +63,13 @@ def rules() -> Any:
 
 
 _TEXTS: WeakKeyDictionary[type, dict[str, str | None]] = WeakKeyDictionary()
-"""Class -> name of a field -> its text. tyro reads a class's source anew for each command line, also without --help."""
+"""Class -> field -> its help text. tyro would read the class's source for each command line, even without --help."""
 
 
 def _flowing(
     help_text: str | Callable[[], str | None] | None, known: dict[str, str | None], name: str
 ) -> Callable[[], str | None]:
-    """The text when it is asked for, in paragraphs; read once."""
+    """A function that returns the help text, joined into paragraphs; the source is read once."""
 
     def text() -> str | None:
         if name not in known:

@@ -1,4 +1,4 @@
-"""How far something is for which people wait: a bar, or a line now and then where nobody watches."""
+"""Shows the progress of slow work: a bar, or off a terminal a line from time to time."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tqdm import tqdm
 from multicl.distributed import World
 
 PATIENCE = 3.0
-"""Seconds after which a bar shows how far it is."""
+"""Seconds after which the bar appears."""
 LINE_EVERY = 15.0
-"""Seconds between lines where stderr is a file."""
+"""Seconds between lines if stderr is not a terminal or notebook."""
 _WITHIN: ContextVar[bool] = ContextVar("within", default=False)
-"""Whether somebody waits already, in this thread."""
+"""Whether an outer `Waiting` is active in this thread."""
 
 
 def watched() -> bool:
-    """Whether a bar on stderr is seen as it grows: in a terminal or a notebook."""
+    """Whether stderr is a terminal or a notebook, so that someone sees a bar move."""
     return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
 
 
 class Waiting:
-    """Counts what is done of so much; of several ranks the first one shows it, on stderr. One within another is silent.
+    """Counts finished items out of `total`, and shows them on stderr of rank 0; nested inside another, it is silent.
 
     Args:
-        what: is counted: "files' sizes". unit: one of them: "file".
+        what: what is counted, such as "files' sizes". unit: name of one item, such as "file".
     """
 
     def __init__(self, total: int, what: str, unit: str) -> None:
@@ -48,7 +48,7 @@ class Waiting:
         self._bar.close()
 
     def update(self, count: int) -> None:
-        """So many more are done."""
+        """Count `count` more items as done."""
         self.done += count
         self._bar.update(count)
         now = time.perf_counter()
