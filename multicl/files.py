@@ -44,7 +44,7 @@ def writing(path: Path, way_out: str = "and go on with --resume auto") -> Iterat
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Lock a folder against other processes. The lock is released even if the process is killed.
+    """Within it, a folder is locked against other processes. The lock is released even if the process is killed.
 
     Where there are no such locks (Windows, some network drives), nothing is refused.
 

@@ -30,7 +30,7 @@ def train(net: nn.Module) -> None:
 
 
 def _frozen(part: nn.Module) -> bool:
-    """Whether it has parameters or buffers, and none requires a gradient; a dropout has none, so it is not frozen."""
+    """Whether it has parameters or buffers, none of which requires a gradient; a dropout has neither."""
     tensors = [*part.parameters(), *part.buffers()]
     return bool(tensors) and not any(tensor.requires_grad for tensor in tensors)
 

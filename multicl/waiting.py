@@ -1,4 +1,4 @@
-"""Shows the progress of slow work: a bar, or off a terminal a line from time to time."""
+"""Shows the progress of slow work: a bar, or without a terminal a line from time to time."""
 
 from __future__ import annotations
 

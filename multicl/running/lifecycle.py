@@ -4,7 +4,7 @@
 
 `state` is running, stopped (by a signal), finished (for a recipe: its figures exist as well), or failed; `reason` says
 why. `step` is that of the last checkpoint, from which --resume auto continues; metrics.jsonl may be further. `seconds`
-is the time over all parts of an interrupted and resumed run, up to each part's last checkpoint. A run that was killed
+is the time over all parts of an interrupted and resumed run, as far as this file recorded it. A run that was killed
 still says "running".
 """
 

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar with loss, rate, time left and memory; off a terminal, a line from time to time."""
+"""Progress of a run: a bar with loss, rate, time left and memory, or without a terminal a line from time to time."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Warnings about a run's figures: what is wrong, the figure, and what to try.
 
 A fault is reported once it has lasted for at least `SEEN` logged rows and `STEPS` steps, and again only at twice the
-step of the last report. What may just be a slow start is not reported before the end of the warmup. A resumed run is
-watched afresh.
+step of the last report. What may just be a slow start is reported neither during warmup nor within the first
+2 * `STEPS` steps. A resumed run is watched afresh.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Watch:
             yield "gradient", "", words
 
     def _collapsed(self, name: str, late: bool) -> tuple[str, str] | None:
-        """The embeddings are nearly a single point: either again, or still late in training; and are not spreading."""
+        """The embeddings fell back to nearly a point, or never left it despite training, and are not spreading."""
         key = f"{name}/uniformity"
         best = min(value for _, value in self.past[key])
         now = self._lasting(key)
@@ -119,7 +119,7 @@ class Watch:
         if accuracy > 3 / seen.keys or fmean(now) < 0.98 * chance:
             return None
         fall, noise = fmean(now[:half]) - fmean(now[half:]), pstdev(now) / math.sqrt(half)
-        if fall > max(2 * noise, 0.001 * chance):  # slow progress is progress
+        if fall > max(2 * noise, 0.001 * chance):  # slow is not stuck
             return None
         return (
             f"nothing is learnt yet: the loss stands at {now[-1]:.3f}, and guessing among {keys} keys gives "

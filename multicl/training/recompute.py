@@ -40,7 +40,7 @@ def recompute_layers(towers: Towers, tell: Callable[[str], None]) -> None:
 
 
 def _turned_on(part: Any) -> bool:
-    """Turn it on in a part of an encoder; whether that worked."""
+    """Turn it on in a part of an encoder; returns whether that worked."""
     if not hasattr(part, "set_grad_checkpointing"):
         return False
     try:
