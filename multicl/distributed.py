@@ -1,7 +1,7 @@
 """World: the ranks of this run. The only file that imports torch.distributed.
 
-Gradients: each rank's backward yields W times its share of the one-process gradient, so that the mean over ranks
-which DistributedDataParallel takes is exactly the one-process gradient. W enters in one place: `World.mean`.
+Gradients: each rank's backward yields W times its share of the one-process gradient, so that DistributedDataParallel's
+mean over ranks is exactly the one-process gradient. W enters in one place: `World.mean`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 WAIT = timedelta(hours=3)
-"""How long processes wait for one another: the first one evaluates, and NCCL would give up after 10 minutes."""
+"""How long processes wait for one another: the first one evaluates, and NCCL's own limit is 10 minutes."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class World:
         return World()
 
     def sum(self, x: Tensor) -> Tensor:
-        """Sum over ranks of a tensor of one shape everywhere; no gradient."""
+        """Sum over ranks of a tensor of the same shape on each; no gradient."""
         if self.size == 1:
             return x.detach()
         total = x.detach().clone()
@@ -43,11 +43,11 @@ class World:
         return total
 
     def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
-        """Whether the flag is up on any rank."""
+        """Whether the flag is set on any rank."""
         return bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
 
     def agree(self, *flags: bool) -> list[bool]:
-        """Which flags are up on any rank. The processors ask each other: no accelerator is waited for."""
+        """Which flags are set on any rank. They are exchanged between CPUs, without synchronising with a GPU."""
         if self.size == 1:
             return list(flags)
         up = torch.tensor(flags, dtype=torch.int32)
@@ -61,20 +61,20 @@ class World:
 
     @torch.no_grad()
     def as_first(self, tensors: Iterable[Tensor]) -> None:
-        """Make tensors, of the same shapes everywhere, those of the first rank, in place."""
+        """Broadcast the first rank's tensors, of the same shapes on every rank, in place."""
         for x in tensors:
             whole = x.detach().contiguous()
             dist.broadcast(whole, 0, group=_group_of(whole))
             x.copy_(whole)
 
     def deal(self, parts: Sequence[Any] | None = None) -> Any:
-        """This rank's of the first rank's parts, one for each rank: whatever pickles, over the processors."""
+        """Scatter the first rank's parts, one for each rank: this rank's. Any picklable objects, sent between CPUs."""
         mine = [None]
         dist.scatter_object_list(mine, list(parts) if parts else None, group=_between_processors(dist.group.WORLD))
         return mine[0]
 
     def collect(self, x: Any) -> list[Any]:
-        """What each rank has, on the first; nothing on the others. Whatever pickles, over the processors."""
+        """Gather an object of each rank on the first; [] on the others. Any picklable objects, sent between CPUs."""
         every = [None] * self.size if self.rank == 0 else None
         dist.gather_object(x, every, group=_between_processors(dist.group.WORLD))
         return every or []
@@ -85,11 +85,11 @@ class World:
             return [rows]
         mine = torch.zeros(self.size, dtype=torch.int64, device=device)
         mine[self.rank] = rows
-        found: list[int] = self.sum(mine).tolist()  # at once: a GPU is waited for at every look
+        found: list[int] = self.sum(mine).tolist()  # all at once: each read synchronises with a GPU
         return found
 
     def max(self, x: Tensor) -> Tensor:
-        """Greatest over ranks of a tensor of one shape everywhere; no gradient."""
+        """Maximum over ranks of a tensor of the same shape on each; no gradient."""
         if self.size == 1:
             return x.detach()
         most = x.detach().clone()
@@ -118,7 +118,7 @@ class World:
     def gather(self, x: Tensor) -> Tensor:
         """[n_r, ...] of each rank -> [sum n_r, ...] in rank order; ranks may hold different numbers of rows, or none.
 
-        The gradient comes home: backward sums over ranks what each of them sends to this rank's rows.
+        Differentiable: backward gives this rank's rows the sum of their gradients on all ranks.
         """
         if self.size == 1:
             return x
@@ -141,28 +141,28 @@ class World:
 
 
 def of_another(error: BaseException) -> bool:
-    """Whether an error of this rank is that another one is gone, whose own error says why."""
-    if World.current().size == 1:  # first: a torch that was built without ranks has none of their errors
+    """Whether an error of this rank only says that another rank is gone, whose own error says why."""
+    if World.current().size == 1:  # first: a torch built without torch.distributed lacks its errors
         return False
     return isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo/transport" in str(error))
 
 
 @cache
 def _between_processors(ranks: Any) -> Any:
-    """The same ranks over gloo, which takes tensors of the processor's memory."""
+    """The same ranks over gloo, which takes CPU tensors."""
     return ranks if "cpu:gloo" in dist.get_backend_config(ranks) else dist.new_group(backend="gloo", timeout=WAIT)
 
 
 def _group_of(x: Tensor) -> Any:
-    """Ranks as they exchange such a tensor: NCCL, by which those with GPUs meet, knows none of the processor's."""
+    """The process group that takes such a tensor: NCCL, the default one's backend on GPUs, takes no CPU tensors."""
     return _between_processors(dist.group.WORLD) if x.device.type == "cpu" else dist.group.WORLD
 
 
 def part() -> None:
-    """Let go of the other ranks, for good: at the end of a process, while Python still stands.
+    """Leave the process groups for good: at the end of a process, before Python shuts down.
 
-    A thread of gloo's may hold the tensors of the last collective for a while; where it lets go of them when Python
-    is half gone, it aborts the process (https://github.com/pytorch/pytorch/pull/179291). Here it is waited for.
+    A thread of gloo's may hold the tensors of the last collective for a while. If it releases them while Python shuts
+    down, it aborts the process (https://github.com/pytorch/pytorch/pull/179291). Leaving waits for it.
     """
     _between_processors.cache_clear()
     if dist.is_initialized():
@@ -170,7 +170,7 @@ def part() -> None:
 
 
 class _Total(torch.autograd.Function):
-    """Forward the sum over ranks, backward W times this rank's part."""
+    """Forward: the sum over ranks. Backward: W times the gradient, for this rank's part."""
 
     @staticmethod
     def forward(ctx: Any, mine: Tensor, world: World) -> Tensor:

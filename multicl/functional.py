@@ -1,15 +1,15 @@
 """The objectives as plain functions of tensors, for people who have a loop of their own.
 
-Any float dtype, [N, D]; sums in float32, or in float64 for float64. Means over rows. `similarity`: "cosine", where a
-vector of norm below 1e-6 has cosine 0 and no gradient, or "dot", the vectors as they are. A temperature, scale or bias
-may be a number, or a tensor of one element that wants a gradient.
+Rows are [N, D] of any float dtype; sums are float32, or float64 for float64. Losses are means over rows. `similarity`:
+"cosine", where a vector of norm below 1e-6 has cosine 0 and no gradient, or "dot", the vectors as they are. A
+temperature, scale or bias may be a number, or a tensor of one element that wants a gradient.
 
 Under torch.distributed the rows of all ranks are contrasted, and no row of one rank is a row of another; ranks may hold
-different numbers of rows, or none. Each rank's gradient is W times its share: DistributedDataParallel's mean is the
-one-process gradient.
+different numbers of rows, or none. Each rank's gradient is W times its share, so that DistributedDataParallel's mean
+over ranks is the one-process gradient.
 
-Gradients come by `backward` or `torch.autograd.grad`. `torch.func`'s grad and vmap go through margin_contrastive; the
-others have backward passes of their own, where they mostly end in torch's RuntimeError.
+Take gradients by `backward` or `torch.autograd.grad`. `torch.func`'s grad and vmap work for margin_contrastive; the
+other losses have custom backward passes, for which they mostly raise torch's RuntimeError.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 NOBODY = -1
-"""The id and the row of extra keys, which no row has."""
+"""The row of extra keys, and the id of those that are nobody's positives: no query has either."""
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, similarity: Similarity = "cosine") -> Tensor:
@@ -49,7 +49,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
         z1, z2: [N, D]. temperature: above 0.
 
     Returns:
-        Scalar: the mean over the 2N rows of this and every other rank.
+        Scalar: the mean over the 2N rows of every rank.
     """
     z, low = torch.cat(sides(z1, z2, "dot")), _low(z1, z2)
     scale, known = inverse(temperature, z)
@@ -75,11 +75,12 @@ def info_nce(
 
     Args:
         a, b: [N, D]. temperature: above 0.
-        extra_keys: [X, D] negatives of every row of a (a queue, mined ones), of none of b; may want gradients. They are
-            not gathered: a queue is the same on every rank.
+        extra_keys: [X, D] more negatives for every row of a (a queue, mined ones), not for those of b; may want
+            gradients. They are not gathered: a queue is the same on every rank.
         ids: [N] integers, what a row is about (a caption that repeats, a label): rows of equal id are positives of each
-            other, as in `sup_con`; below 0: a row of its own. None: all are.
-        in_batch: False: a's rows have no negatives but `extra_keys`, as in MoCo (arXiv:1911.05722); 0 without any yet.
+            other, as in `sup_con`; an id below 0 is equal to no other. None: no two ids are equal.
+        in_batch: False: the only negatives of a's rows are `extra_keys`, as in MoCo (arXiv:1911.05722); the loss is 0
+            while there are none.
 
     Returns:
         Scalar: the mean over rows of a->b, or of both directions.
@@ -123,9 +124,9 @@ def sup_con(
 
     Args:
         z: [N, D], every view a row of its own. labels: [N] integers; below 0: unlabelled, each a class of its own.
-            temperature: above 0. extra_keys: [X, D] of earlier steps, say (a memory, arXiv:1912.06798), with which this
-            rank's rows are compared, too, and which ask for nothing themselves. extra_labels: [X] theirs, as `labels`.
-            Put rows into a memory after the loss, those of all ranks: here they would be positives of themselves.
+            temperature: above 0. extra_keys: [X, D] more keys for this rank's rows, which are no queries themselves:
+            a memory of earlier steps, say (arXiv:1912.06798). extra_labels: [X] their labels, as `labels`. Add rows,
+            of all ranks, to a memory only after the loss: they would be positives of themselves.
 
     Returns:
         Scalar: the mean over the rows that have a positive; 0 where none has.
@@ -142,7 +143,7 @@ def sup_con(
     relation = Relation(side, side)
     scale, known = inverse(temperature, z)
     cosine, world = is_cosine(similarity), World.current()
-    alone = world.size == 1 and z.device.type == "cpu"  # a GPU would be waited for
+    alone = world.size == 1 and z.device.type == "cpu"  # labels would synchronise with a GPU
     if extra_keys is None and cosine and alone and is_small(len(z), scale if known is None else known):
         loss: Tensor = labelled_loss(z, side.id, scale)
         return loss
@@ -200,14 +201,14 @@ def co_sent(
     """CoSENT (Su 2022): log(1 + sum over score_i > score_j of exp(scale * (cos_j - cos_i))).
 
     Args:
-        a, b: [N, D]. scores: [N] how near row i of a and of b should be, in any unit; NaN: not known. scale: above 0.
+        a, b: [N, D]. scores: [N] how near row i of a and of b should be, in any unit; NaN: unknown. scale: above 0.
 
     Returns:
         Scalar over the rows of all ranks; 0 where no two scores differ. Memory is linear in N.
     """
     a, b = sides(a, b, similarity)
     scale = scalar(scale, "scale", a)
-    score = column(scores, "scores", "numbers", a).to(torch.float64)  # whose order would not outlive rounding
+    score = column(scores, "scores", "numbers", a).to(torch.float64)  # rounding may change their order
     return order_loss(scale * (a * b).sum(1), score, World.current())
 
 
@@ -220,14 +221,14 @@ def hard_negative(
     *,
     similarity: Similarity = "cosine",
 ) -> Tensor:
-    """Debiased contrast with hard negatives (arXiv:2010.04592): NT-Xent whose near negatives weigh more.
+    """Debiased contrast with hard negatives (arXiv:2010.04592): NT-Xent in which near negatives weigh more.
 
     Args:
         z1, z2: [N, D], two views of each row. temperature: above 0. beta: 0 or more, the weight of near negatives.
-            tau_plus: in [0, 1), the share of negatives that are positives in truth.
+            tau_plus: in [0, 1), the share of negatives that are really positives.
 
     Returns:
-        Scalar: the mean over the 2N rows; 0 where there is but one row, which has no negative.
+        Scalar: the mean over the 2N rows; 0 where all ranks together have only one row, which has no negative.
     """
     check_negatives(beta, tau_plus)
     return _against_negatives(z1, z2, temperature, HardRows(beta, tau_plus), similarity)
@@ -240,7 +241,7 @@ def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor, *, similarity
         z1, z2: [N, D], two views of each row. temperature: above 0.
 
     Returns:
-        Scalar: the mean over the 2N rows; 0 where there is but one row, which has no negative.
+        Scalar: the mean over the 2N rows; 0 where all ranks together have only one row, which has no negative.
     """
     return _against_negatives(z1, z2, temperature, DecoupledRows(), similarity)
 
@@ -261,7 +262,7 @@ def _labels(labels: Tensor | Sequence[int], name: str, z: Tensor) -> Tensor:
     """[N] int64 labels of the rows of z.
 
     Raises:
-        InputError: they are no integers, or not one a row.
+        InputError: they are not integers below 2**63, or not one a row.
     """
     label = column(labels, name, "integers", z)
     if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
@@ -273,7 +274,7 @@ def _labels(labels: Tensor | Sequence[int], name: str, z: Tensor) -> Tensor:
 
 
 def _memory(z: Tensor, keys: Tensor | None, labels: Tensor | Sequence[int] | None) -> list[Extra]:
-    """Labelled keys for the rows of z; those without a label are nobody's positives."""
+    """Labelled keys for the rows of z; keys without a label are nobody's positives."""
     if keys is None or labels is None:
         return []
     keys = vectors(keys, "dot", "extra_keys", z, as_given=True)
@@ -282,24 +283,24 @@ def _memory(z: Tensor, keys: Tensor | None, labels: Tensor | Sequence[int] | Non
 
 
 def _two_views(z: Tensor) -> Relation:
-    """Of two views [2N, D] in one matrix: rows i and N + i are one thing."""
+    """The relation of two views [2N, D] in one matrix: rows i and N + i are the same row."""
     row = torch.cat([_side(z[: len(z) // 2]).row] * 2)
     return Relation(Side(row, row), Side(row, row))
 
 
 def _low(*given: Tensor) -> bool | None:
-    """Whether the rows were given in bf16 or half; None: what autocast says decides."""
+    """True if all rows were given in bf16 or half; else None: autocast decides."""
     return all(is_low(z.dtype) for z in given) or None
 
 
 def _side(z: Tensor) -> Side:
-    """Row numbers that are distinct over all ranks, and as ids the same."""
+    """Row numbers, distinct over all ranks, which are the ids, too."""
     row, rank = torch.arange(len(z), device=z.device), World.current().rank
     row = row + (rank << 40) if rank else row
     return Side(row, row)
 
 
 def _labelled(values: Tensor | Sequence[int], name: str, z: Tensor) -> Side:
-    """Rows of z by their labels; of those below 0, each is a class of its own."""
+    """Rows of z with their labels as ids; each label below 0 becomes a class of its own."""
     row, label = _side(z).row, _labels(values, name, z)
     return Side(row, torch.where(label < 0, NOBODY - 1 - row, label))
