@@ -1,9 +1,9 @@
-"""COLA's objective (arXiv:2010.10915, section 2): InfoNCE whose similarity is a matrix that is learnt.
+"""COLA's objective (arXiv:2010.10915, section 2): InfoNCE with a learnt bilinear similarity.
 
     s_ij = g(a_i)^T W g(b_j),  g(z) = tanh(LayerNorm(z));   L = mean_i  log sum_j exp(s_ij / T) - s_ii / T
 
-The rows of a ask among all rows of b; the negatives of a row are the other rows' b, also where a and b are two crops of
-one node. Rows of equal id are positives, each with its own share. W is where the two sides may differ in width.
+Each row of a is a query against all rows of b. Its negatives are the b of other rows, even where a and b are two crops
+of one node. Rows of equal id are positives, each with its own share. W [Da, Db] lets the two sides differ in width.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bilinear(Tempered):
-    """Settings of the objective; the paper knows no temperature, as W sets the size of the similarities.
+    """Settings of the objective; the paper has no temperature, as W sets the scale of the similarities.
 
-    Of two nodes W alone compares the one with the other: what is embedded of them is not comparable by cosine, which
-    searches and evaluations take.
+    Only W compares one node with another: embeddings of two nodes are not comparable by cosine, which searches and
+    evaluations use.
     """
 
     temperature: float = 1.0
     _: KW_ONLY
     both_directions: bool = False
-    """The mean of a->b and b->a; False: a->b alone, as the paper has it."""
+    """The mean of a->b and b->a; False: only a->b, as in the paper."""
     bounded: bool = True
-    """g as above, LayerNorm without a scale and shift of its own; False: the vectors as the heads give them."""
+    """The paper's g, tanh(LayerNorm(z)) with no learnt scale or shift; False: the vectors as the heads give them."""
 
     extras: ClassVar[tuple[MoreKeys, ...]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.similarity != "cosine":  # the other settings' default: here it would say nothing
+        if self.similarity != "cosine":  # inherited, but without effect here
             raise InputError(f"Bilinear: its similarity is its own matrix, got similarity={self.similarity!r}")
 
     def build(self, dims: tuple[int, int]) -> nn.Module:

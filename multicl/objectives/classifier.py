@@ -23,7 +23,7 @@ class Classifier(nn.Module):
         return found
 
     def forward(self, rows: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss", "accuracy" of the labelled rows, and how many of them there are, "labelled".
+        """Return "loss" and "accuracy" over the labelled rows, and their number, "labelled".
 
         Args:
             rows: z holds the features [B, W], id the classes [B], -1 where a row has none.

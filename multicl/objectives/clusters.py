@@ -16,9 +16,9 @@ from multicl.types import Context, Embedded, Extra, InputError
 
 @torch.no_grad()
 def sinkhorn(scores: Tensor, iterations: int, world: World) -> Tensor:
-    """Codes of rows: prototypes get equally many of all ranks' rows, as nearly as the iterations come to it.
+    """Codes of rows: the rows of all ranks, spread over the prototypes as evenly as the iterations achieve.
 
-    The steps are those of the paper's pseudo-code, on logarithms: no score is too large or too small for them.
+    The steps of the paper's pseudo-code, on logarithms, so that no score overflows or underflows.
 
     Args:
         scores: [B, K] of this rank's rows, divided by epsilon already.
@@ -53,9 +53,9 @@ class SwAVObjective(nn.Module):
         self.prototypes = nn.Parameter(nn.functional.normalize(torch.randn(settings.prototypes, width), dim=1))
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss" and "prototypes_used", the perplexity of the mean prediction: 1 (collapsed) to all of them.
+        """Return "loss" and "prototypes_used", the perplexity of the mean prediction: from 1 (collapsed) to K.
 
-        Where only a's rows ask (`context.both` is false), b gives codes alone.
+        Where `context.both` is False, only a's rows predict: b serves for codes alone.
         """
         if any(extra.same_row == "negative" for extra in (*context.extra_a, *context.extra_b)):
             raise InputError("SwAV takes no explicit negatives: use a soft-max objective (InfoNCE)")
@@ -68,7 +68,7 @@ class SwAVObjective(nn.Module):
             return self._compared(za @ centres.T, zb @ centres.T, centres, context)
 
     def _compared(self, scores_a: Tensor, scores_b: Tensor, centres: Tensor, context: Context) -> dict[str, Tensor]:
-        """Of scores [B, K] of both views."""
+        """As `forward`, from scores [B, K] of both views."""
         world, settings = context.world, self.settings
         log_p = (scores_a / settings.temperature).log_softmax(1)
         loss = self._predicted(log_p, self._codes(scores_b, centres, context.extra_a, world), world)
@@ -81,7 +81,7 @@ class SwAVObjective(nn.Module):
     @torch.no_grad()
     def _codes(self, scores: Tensor, centres: Tensor, extras: Sequence[Extra], world: World) -> Tensor:
         """[B, K] of rows with these scores; a queue's keys are clustered with them."""
-        parts = [extra.z[world.rank :: world.size] for extra in extras]  # of each rank its part
+        parts = [extra.z[world.rank :: world.size] for extra in extras]  # each rank takes its part
         queued = [unit(part).to(centres) @ centres.T for part in parts]
         every = torch.cat([scores.detach(), *queued]) / self.settings.epsilon
         return sinkhorn(every, self.settings.iterations, world)[: len(scores)]

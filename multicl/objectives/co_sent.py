@@ -1,4 +1,4 @@
-"""CoSENT (Su 2022, https://kexue.fm/archives/8847): cosines shall be in the order of graded scores.
+"""CoSENT (Su 2022, https://kexue.fm/archives/8847): cosines should be in the order of graded scores.
 
     L = log(1 + sum over rows i, j with score_i > score_j of exp(scale * (cos_j - cos_i)))
 
@@ -24,7 +24,7 @@ class CoSENT:
     """Settings of the objective, for a `Pair` that has a `target` of graded scores. Rows without one count nowhere."""
 
     scale: float = 20.0
-    """Factor of the cosines: 1 / temperature."""
+    """Cosines are multiplied by it: 1 / temperature."""
 
     scores: ClassVar[Literal["graded"]] = "graded"
     extras: ClassVar[tuple[MoreKeys, ...]] = ()

@@ -30,7 +30,7 @@ class CrossEntropy:
             raise InputError(f"CrossEntropy: smoothing must be in [0, 1), got {self.smoothing}")
 
     def build(self, dims: tuple[int, int]) -> nn.Module:
-        """The module, for features of that width and so many classes."""
+        """The module; dims: the width of the features and the number of classes."""
         from multicl.objectives.classifier import Classifier
 
         return Classifier(self, *dims)

@@ -2,7 +2,7 @@
 
     L = mean_i  log sum_{j in negatives of i} exp(s_ij / T) - mean_{p in P(i)} s_ip / T
 
-It wants fewer negatives than NT-Xent. It is not bounded below by 0.
+It needs fewer negatives than NT-Xent. It may be below 0.
 """
 
 from __future__ import annotations

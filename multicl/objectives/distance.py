@@ -17,7 +17,7 @@ def margin_rows(a: Tensor, b: Tensor, similar: Tensor, margin: float) -> tuple[T
         a, b: [N, D]. similar: [N] bool.
 
     Returns:
-        [N] losses, [N] distances. Rows that coincide have no direction in which to part: zero gradient.
+        [N] losses, [N] distances. Rows that coincide have no direction to move apart: their gradient is zero.
     """
     away = a.to(torch.promote_types(a.dtype, torch.float32)) - b.to(torch.promote_types(b.dtype, torch.float32))
     distance = torch.linalg.vector_norm(away, dim=1)
@@ -32,7 +32,7 @@ class MarginObjective(nn.Module):
         self.settings = settings
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss" and the mean distances "similar_distance" and "other_distance"."""
+        """Return "loss" and the mean distances "similar_distance" and "other_distance"."""
         context.refuse_extras("Margin")
         world = context.world
         a, b = aligned(a, b)
@@ -42,7 +42,7 @@ class MarginObjective(nn.Module):
         z, row, ids = world.gather(b.z), world.gather(b.row), world.gather(b.id)
         following = (start + 1 + torch.arange(len(a), device=a.z.device)) % max(len(z), 1)
         same = a.id == ids[following]
-        counts = a.row != row[following]  # the next of a batch of one row is that row itself
+        counts = a.row != row[following]  # in a batch of one row, the next row is the row itself
         if context.equal_ids == "ignore":
             counts = counts & ~same
         own = torch.ones_like(same)
@@ -61,7 +61,7 @@ class MarginObjective(nn.Module):
 
 
 def aligned(a: Embedded, b: Embedded) -> tuple[Embedded, Embedded]:
-    """The rows that both sides have, in the order of a; where one tensor names both's, they are as they should be."""
+    """The rows that both sides have, in the order of a; the sides as they are where they share one `row` tensor."""
     if a.row is b.row:
         return a, b
     a, b = a[torch.isin(a.row, b.row)], b[torch.isin(b.row, a.row)]

@@ -2,8 +2,8 @@
 
     L = mean_i -log  e^{s_i+ / T} / (e^{s_i+ / T} + N_i G_i)
 
-G_i is the mean of exp(s_ij / T) over the N_i negatives, weighted by exp(beta s_ij / T) and freed of the tau_plus of
-them that are positives in truth, at least exp(-1 / T) as in the paper's code.
+G_i is the mean of exp(s_ij / T) over the N_i negatives, weighted by exp(beta s_ij / T) and corrected for the share
+tau_plus of them that are really positives. It is at least exp(-1 / T), as in the paper's code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class HardNegative(Tempered):
     beta: float = 1.0
     """How much the negatives nearest to a row outweigh the others; 0: not at all."""
     tau_plus: float = 0.1
-    """The share of the negatives that are positives in truth, in [0, 1); 1 / classes where classes are balanced."""
+    """Share of the negatives that are really positives, in [0, 1): 1 / number of classes, where they are balanced."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,10 +47,10 @@ class HardNegative(Tempered):
 
 
 def check_negatives(beta: float, tau_plus: float) -> None:
-    """Refuse weights of negatives that mean nothing.
+    """Check the weights of negatives.
 
     Raises:
-        InputError: no numbers; beta below 0 or infinite; tau_plus outside [0, 1).
+        InputError: not numbers; beta below 0 or infinite; tau_plus outside [0, 1).
     """
     if not 0 <= number("hard negatives: beta", beta) < math.inf:
         raise InputError(f"hard negatives: beta must be {'finite' if beta > 0 else '0 or more'}, got {beta}")

@@ -1,9 +1,9 @@
-"""InfoNCE over the hardest negatives alone: those that a row is nearest to, of batch, queue and explicit ones.
+"""InfoNCE over the hardest negatives only: those of batch, queue and explicit ones that are most similar to a row.
 
     L = mean_i  log ( sum_{p in P(i)} exp(s_ip / T) + sum_{j in H(i)} exp(s_ij / T) ) - mean_{p in P(i)} s_ip / T
 
-H(i) are the k most similar negatives of row i, chosen anew at each step: online mining (OHEM, arXiv:1604.03540; of
-metric learning, arXiv:1503.03832). Rows of equal id are positives, or left out, and never among them.
+H(i) are the k most similar negatives of row i, chosen anew at each step: online mining (OHEM, arXiv:1604.03540; in
+metric learning, arXiv:1503.03832). Rows of equal id are positives or ignored, never among them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class HardestNegatives(Tempered):
     temperature: float = 0.07
     _: KW_ONLY
     k: int = 32
-    """Negatives of each row, the most similar ones among those of all ranks, queues and explicit negatives."""
+    """Number of negatives of each row: the most similar ones of all ranks, queues and explicit negatives."""
     both_directions: bool = True
-    """The mean of a->b and b->a; False: a->b alone. A pair of one node has but one direction."""
+    """The mean of a->b and b->a; False: only a->b. A pair of one node has only one direction."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,13 +26,13 @@ class InfoNCE(Tempered):
     temperature: float = 0.07
     _: KW_ONLY
     both_directions: bool = True
-    """The mean of a->b and b->a; False: a->b alone. A pair of one node has but one direction."""
+    """The mean of a->b and b->a; False: only a->b. A pair of one node has only one direction."""
     in_batch: bool = True
-    """The other rows' keys of the batch are negatives; False: those of queue, explicit and mined negatives alone, as in
-    MoCo's paper (arXiv:1911.05722). Rows of a side that has none of these ask for nothing."""
+    """The keys of the batch's other rows are negatives; False: only those of the queue and explicit and mined
+    negatives are, as in MoCo's paper (arXiv:1911.05722). A side without any of these asks for nothing."""
     own_negative: float = 1.0
-    """How many times a row's own explicit negative (`Pair(negatives=...)`) counts in its sum: the alpha of supervised
-    SimCSE (arXiv:2104.08821, appendix B); other rows' count once."""
+    """Weight of a row's own explicit negative (`Pair(negatives=...)`) in its sum: the alpha of supervised SimCSE
+    (arXiv:2104.08821, appendix B); other rows' negatives have weight 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

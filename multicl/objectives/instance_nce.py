@@ -1,8 +1,8 @@
 """Instance discrimination with a bank and NCE (Wu et al. 2018, arXiv:1805.01978; CMC, arXiv:1906.05849, section 3.2).
 
-Each row is told from `negatives` other rows of the whole data set, by the vector that a bank keeps for every row: its
-own slot is the positive. Of two nodes, a's rows are compared with b's bank and b's with a's, as CMC does; of one node,
-both draws with one bank. `multicl.ops.nce` has the loss.
+Each row is told apart from `negatives` other rows of the whole data set. A bank keeps a vector for every row; the row's
+own slot is the positive. With two nodes, a's rows are compared with b's bank and b's rows with a's, as in CMC; with one
+node, both draws are compared with one bank. The loss is in `multicl.ops.nce`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 class InstanceNCE:
     """Settings of the objective; the loss is the mean of the two directions, where CMC's code adds them up.
 
-    Rows of equal id are never drawn as negatives of each other, and a row's only positive is its own.
+    Rows of equal id are never drawn as negatives of each other, and a row's only positive is its own slot.
 
-    A bank follows the encoder late, by half an epoch in the mean. Where nothing centres the vectors (a linear head,
-    an encoder without batch norm) they may all move one way, away from the bank, instead of apart: the loss then rises
-    as the rate falls. Batch norm in the head helps; it is no cure where an epoch has few steps.
+    A bank lags behind the encoder, by half an epoch on average. Where nothing centres the vectors (a linear head, an
+    encoder without batch norm), all of them may drift one way, away from the bank, instead of apart: the loss then
+    rises as the learning rate falls. Batch norm in the head helps, but is no cure where an epoch has few steps.
     """
 
     temperature: float = 0.07
     """Similarities are divided by it."""
     _: KW_ONLY
     negatives: int = 4096
-    """Slots drawn anew for each row; CMC has 16384."""
+    """Number of slots drawn for each row at each step; CMC has 16384."""
     momentum: float = 0.5
-    """What a slot keeps of itself when its row comes by, in [0, 1)."""
+    """Share of its old vector that a slot keeps when its row is seen, in [0, 1)."""
     softmax: bool = False
-    """Soft-max over the positive and the negatives drawn (InfoNCE), as CMC's code offers it, instead of NCE."""
+    """Soft-max over the positive and the drawn negatives (InfoNCE) instead of NCE: an option of CMC's code."""
 
     extras: ClassVar[tuple[MoreKeys, ...]] = ()
 

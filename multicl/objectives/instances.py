@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class InstanceObjective(nn.Module):
-    """Two views in, a loss out; the banks come with the context and are left as they are."""
+    """Two views in, a loss out; the banks come with the context and are not changed."""
 
     def __init__(self, settings: InstanceNCE) -> None:
         super().__init__()
         self.settings = settings
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss" and "confidence": how sure it is of the positives, in [0, 1]."""
+        """Return "loss" and "confidence": the mean probability given to the positives, in [0, 1]."""
         context.refuse_extras("InstanceNCE")
         loss, sure = self._direction(a, context.bank_b, context, "a")
         if context.both:
@@ -32,7 +32,7 @@ class InstanceObjective(nn.Module):
         return {"loss": loss, "confidence": sure}
 
     def _direction(self, rows: Embedded, bank: Bank | None, context: Context, side: str) -> tuple[Tensor, Tensor]:
-        """The means over all ranks' rows of which the bank knows the own vector and one more."""
+        """Mean loss and confidence over all ranks' rows whose own slot is filled and which have a negative."""
         if bank is None:
             raise InputError("InstanceNCE needs a bank of the data's rows: train it with a Trainer")
         settings = self.settings

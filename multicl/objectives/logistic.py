@@ -14,7 +14,7 @@ from multicl.types import Context, Embedded
 
 
 class SigmoidObjective(TemperedModule):
-    """Two views in, a loss out; of one node, too, each row of a meets each row of b once."""
+    """Two views in, a loss out. Each row of a meets each row of b once, also where both are views of one node."""
 
     bias: Tensor
 
@@ -27,7 +27,7 @@ class SigmoidObjective(TemperedModule):
             self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss", "temperature" and "bias"."""
+        """Return "loss", "temperature" and "bias"."""
         context.refuse_extras("Sigmoid")
         scale = self.scale(context, a.z)
         za, zb = (unit(v.z) if self.settings.similarity == "cosine" else v.z for v in (a, b))

@@ -2,9 +2,9 @@
 
     L = mean of D^2 / 2 over similar pairs, max(0, margin - D)^2 / 2 over others;  D = |a - b|, vectors as given
 
-The pairs of a batch, two a row: a row of a with its own row of b, similar; and with the next row of b (the batch is a
-ring, over all ranks), similar where the two have one id. So it is half and half, and linear in the batch. Where the
-pair has a target, its 0 and 1 say which rows' two are similar, and there are no other pairs.
+Each row of a is in two pairs: with its own row of b, which is similar; and with the next row of b (the batch of all
+ranks is a ring), which is similar where ids are equal. So half of the pairs are similar by row, and the cost is linear
+in the batch. With a `target`, its 0s and 1s say whether a row's two views are similar, and there are no other pairs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Margin:
     """Settings of the objective."""
 
     margin: float = 1.0
-    """The distance beyond which a dissimilar pair is left alone; vectors are not normalised, so it sets their size."""
+    """Distance from which a dissimilar pair has no loss; vectors are not normalised, so it sets their scale."""
 
     scores: ClassVar[Literal["binary"]] = "binary"
     extras: ClassVar[tuple[MoreKeys, ...]] = ()
@@ -44,6 +44,6 @@ class Margin:
 
 
 def check_margin(margin: float) -> None:
-    """Raise InputError where the margin is no number above 0."""
+    """Raise InputError unless the margin is a finite number above 0."""
     if not 0 < number("margin", margin) < math.inf:
         raise InputError(f"margin must be above 0, got {margin}")

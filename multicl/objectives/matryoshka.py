@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Matryoshka(Wrapper):
-    """Settings of the objective: another one, at several widths and at the whole."""
+    """Settings of the objective: another objective, at several widths and at the whole width."""
 
     objective: Objective
     _: KW_ONLY
     dims: tuple[int, ...]
-    """Widths beside the whole, such as (64, 128, 256): vectors are cut there later, and normalised again."""
+    """Widths besides the whole, such as (64, 128, 256): vectors may later be cut there, and normalised again."""
 
     def __post_init__(self) -> None:
         check_objective("Matryoshka", self.objective)
@@ -40,7 +40,7 @@ class Matryoshka(Wrapper):
             raise InputError(f"Matryoshka takes no {type(self.objective).__name__}: use InfoNCE")
 
     def build(self, dims: tuple[int, int]) -> nn.Module:
-        """The module; InputError where the two sides differ in width, or are not wider than a part of them."""
+        """The module; InputError where the two sides differ in width, or are not wider than the settings' dims."""
         from multicl.objectives.nested import MatryoshkaObjective
 
         one_width(self, dims)

@@ -1,4 +1,4 @@
-"""The module that the settings of DCL and of hard negatives build: losses whose sums hold the negatives alone."""
+"""The module that the settings of Decoupled and HardNegative build: losses whose sums hold only the negatives."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from multicl.types import Context, Embedded, Extra
 
 
 class RowLoss(Protocol):
-    """What one row contributes."""
+    """The loss of each row."""
 
     @property
     def tilts(self) -> tuple[float, ...]:
-        """Those of the sums that it asks of `contrast`."""
+        """Tilts of the sums that it needs from `contrast`."""
         ...
 
     def __call__(self, sums: Sums, negatives: Tensor, scale: Tensor) -> Tensor:
-        """[N] losses from sums over negatives, [N] how many these are, and 1 / temperature."""
+        """[N] losses, from sums over negatives, the negatives' numbers [N], and 1 / temperature."""
         ...
 
 
@@ -82,7 +82,7 @@ def negatives_loss(
     extra_a: Sequence[Extra] = (),
     extra_b: Sequence[Extra] = (),
 ) -> Tensor:
-    """Mean over the rows that have a positive and a negative; mean of the two directions.
+    """Mean over the rows that have a positive and a negative, then over directions.
 
     Args:
         stats: of `contrast` with the tilts of `rows` and positives_in_sum=False. relation, extra_a, extra_b: those
@@ -97,7 +97,7 @@ def negatives_loss(
 def _direction(
     sums: Sums, query: Side, key: Side, extras: Sequence[Extra], scale: Tensor, rows: RowLoss, world: World
 ) -> Tensor:
-    # Keys of a row's own id are positive, ignored or self, wherever they come from: no negatives.
+    # Keys of a row's own id are positive, ignored or self, wherever they come from: never negatives.
     negatives = of_other_ids(query.id, torch.cat([world.gather(key.id), *(extra.id for extra in extras)]))
     return world.mean(rows(sums, negatives, scale), sums.valid & (negatives > 0))
 
@@ -110,7 +110,7 @@ class NegativesObjective(TemperedModule):
         self.rows = rows
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss" and "temperature"."""
+        """Return "loss" and "temperature"."""
         scale = self.scale(context, a.z)
         stats, relation = contrast_views(
             a, b, scale, context, self.settings.similarity, both=context.both, tilts=self.rows.tilts,

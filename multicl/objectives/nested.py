@@ -13,7 +13,7 @@ from multicl.types import Context, Embedded
 
 
 class MatryoshkaObjective(nn.Module):
-    """Two views in, a loss out: the mean of one module's a width, each with its own parameters."""
+    """Two views in, a loss out: the mean over widths, each of which has a module with its own parameters."""
 
     def __init__(self, settings: Matryoshka, width: int) -> None:
         super().__init__()
@@ -22,11 +22,11 @@ class MatryoshkaObjective(nn.Module):
 
     @property
     def factors(self) -> Any:
-        """What the whole is multiplied by, where its objective has that."""
+        """`factors` of the module at the whole width, as `BilinearObjective` has them; None where it has none."""
         return getattr(self.parts[-1], "factors", None)
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss", "loss_D" of every width D, and what the objective tells of the whole."""
+        """Return "loss", "loss_D" of every width D, and what the objective logs at the whole width."""
         told: dict[str, dict[str, Tensor]] = {}
         for width, part in zip(self.widths, self.parts, strict=True):
             extra_a, extra_b = (

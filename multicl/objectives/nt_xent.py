@@ -1,6 +1,6 @@
 """NT-Xent (SimCLR, arXiv:2002.05709, equation 1): InfoNCE over the two views of each row of one node.
 
-A view's negatives are the views of all other rows, of both draws; its own other view is the positive.
+A view's positive is the other view of its row; its negatives are both views of all other rows.
 """
 
 from __future__ import annotations

@@ -15,18 +15,18 @@ from multicl.types import Context, Embedded
 def order_loss(x: Tensor, scores: Tensor, world: World) -> Tensor:
     """log(1 + sum over i, j with score_i > score_j of exp(x_j - x_i)), over the rows of all ranks.
 
-    The sum over j does not know i: along the sorted scores it is a running one, and no matrix is written.
+    The terms of the sum over j do not depend on i: along sorted scores it is a running sum, and needs no matrix.
 
     Args:
         x: [n_r] this rank's similarities, scaled. scores: [n_r]; NaN: a row that counts nowhere.
 
     Returns:
-        Scalar, the same on every rank, 0 where no two scores differ. Every rank computes all of it, and `gather` sums
-        the ranks' gradients home: W times the one-process gradient.
+        Scalar, the same on every rank; 0 where no two scores differ. Every rank computes all of it, and the backward
+        of `gather` sums the ranks' gradients: W times the one-process gradient.
     """
     score, every = world.gather(scores), world.gather(x.double())
     known = ~score.isnan()
-    score, order = score.where(known, torch.inf).sort()  # others come last: to leave them out, a GPU would be asked
+    score, order = score.where(known, torch.inf).sort()  # NaN last: dropping them would synchronise with a GPU
     every, known = every[order], known[order]
     below = torch.searchsorted(score, score)  # how many scores are lower
     lower = every.logcumsumexp(0)[(below - 1).clamp(min=0)]
@@ -42,7 +42,7 @@ class CoSENTObjective(nn.Module):
         self.settings = settings
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss"; its size grows with the logarithm of the batch."""
+        """Return "loss"; it grows with the logarithm of the batch."""
         context.refuse_extras("CoSENT")
         a, b = aligned(a, b)
         assert a.score is not None, "a pair without target: Pair refuses it"

@@ -1,6 +1,6 @@
-"""A predictor (BYOL, arXiv:2006.07733; MoCo v3, arXiv:2104.02057): rows that ask pass an MLP which their keys do not.
+"""A predictor (BYOL, arXiv:2006.07733; MoCo v3, arXiv:2104.02057): queries pass through an MLP, their keys do not.
 
-It belongs to the objective and not to a head: momentum towers have none, chunks and exports need none.
+It belongs to the objective, not to a head: momentum towers have none, and chunks and exports need none.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predicted(Wrapper):
-    """Settings of the objective: another one, on what an MLP makes of the rows that ask. For `keys="momentum"`."""
+    """Settings of the objective: another objective, whose queries first pass through an MLP. For `keys="momentum"`."""
 
     objective: Objective
     _: KW_ONLY
     hidden: int = 4096
     """Width of the MLP's one hidden layer."""
     norm: Literal["none", "batch", "layer"] = "batch"
-    """Normalisation of it; "batch" ties the rows of one rank together, as a head's does."""
+    """Normalisation of the hidden layer; "batch" normalises over the rows of one rank, as in a head."""
 
     def __post_init__(self) -> None:
         check_settings(self)

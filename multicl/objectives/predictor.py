@@ -14,7 +14,7 @@ from multicl.types import Context, Embedded
 
 
 class PredictedObjective(nn.Module):
-    """Two views in, a loss out: the objective's, of the predictions of a and of b as it is."""
+    """Two views in, a loss out: the objective's loss of the predictions from a, and b as it is."""
 
     def __init__(self, settings: Predicted, dims: tuple[int, int]) -> None:
         super().__init__()
@@ -25,27 +25,27 @@ class PredictedObjective(nn.Module):
 
     @property
     def is_synced(self) -> bool:
-        """Whether its norm was synchronised: that waits for every rank, those without rows, too."""
+        """Whether its norm is synchronised: such a norm waits for every rank, even those without rows."""
         norm = self.predictor[1]
         return isinstance(norm, _BatchNorm) and not isinstance(norm, BatchNorm)
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """Give "loss" and what the objective logs. `context.both` is False: b holds keys alone."""
+        """Return "loss" and what the objective logs. `context.both` must be False: b holds only keys."""
         assert not context.both, "a pair refuses predictors where keys are not a momentum tower's"
         rows = self._rows(len(a), context.world)
-        if rows == 1 and self.is_synced:  # it has no variance: as `BatchNorm` does it, on every rank
+        if rows == 1 and self.is_synced:  # no variance: use running statistics, as `BatchNorm` does, on every rank
             first, norm, *rest = self.predictor
             assert isinstance(norm, _BatchNorm)
             predicted: Tensor = nn.Sequential(*rest)(by_statistics(norm, first(a.z)))
         elif rows:
             predicted = self.predictor(a.z)
-        else:  # with a gradient all the same, as what is differentiated must have one
+        else:  # no rows, but part of the graph: what is differentiated must want a gradient
             predicted = a.z @ a.z.new_zeros(a.z.shape[1], b.z.shape[1])
         told: dict[str, Tensor] = self.objective(replace(a, z=predicted), b, context)
         return told
 
     def _rows(self, mine: int, world: World) -> int:
-        """How many rows the norm sees, of all ranks if it is synchronised (2: more than 1); no device is waited for."""
+        """Rows that the norm sees, of all ranks if it is synchronised (2: 2 or more); does not wait for the device."""
         if not self.is_synced:
             return mine
         *some, several = world.agree(*(mine > 0 and world.rank == rank for rank in range(world.size)), mine > 1)

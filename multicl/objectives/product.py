@@ -26,10 +26,10 @@ class BilinearObjective(TemperedModule):
         self.product = nn.Parameter(nn.init.xavier_uniform_(torch.empty(dims)))
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """What `result` gives."""
+        """Return what `result` gives."""
         context.refuse_extras("Bilinear")
         scale = self.scale(context, a.z)
-        apart = replace(context, symmetric=False)  # W is no symmetric matrix: crops of one node stand on two sides
+        apart = replace(context, symmetric=False)  # W is not symmetric: two crops of one node are two sides
         queries, keys, relation = sides(*self.factors(a, b), apart)
         loss, sure = mean_nce(
             queries, keys, scale, relation, cosine=False, both=self.both_directions and context.both,

@@ -1,9 +1,9 @@
-"""SwAV (arXiv:2006.09882): two views of a row belong to the same prototypes; clusters in place of negatives.
+"""SwAV (arXiv:2006.09882): two views of a row should belong to the same prototypes; clusters replace negatives.
 
     L = -1/N sum_i sum_k q_ik log softmax_k(a_i . c_k / T);   q: the codes of b
 
-Codes spread the rows of all ranks evenly over the prototypes: a few steps of Sinkhorn and Knopp's on
-exp(b_i . c_k / epsilon). Rows and prototypes are unit vectors; ids mean nothing. Whole views predict each other, and
+Codes spread the rows of all ranks evenly over the prototypes: a few Sinkhorn-Knopp iterations on
+exp(b_i . c_k / epsilon). Rows and prototypes are unit vectors; ids are not used. Whole views predict each other, and
 small ones (a pair's `local_draws`) predict whole ones. Codes have no gradient.
 """
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SwAV:
-    """Settings of the objective; the defaults are the paper's for ImageNet. Small data wants fewer prototypes.
+    """Settings of the objective; the defaults are the paper's for ImageNet. Small data needs fewer prototypes.
 
-    With fewer rows than prototypes in a batch (of all ranks), give the pair a `queue`: its keys are clustered, too.
+    If a batch (of all ranks) has fewer rows than prototypes, give the pair a `queue`: its keys are clustered, too.
     """
 
     prototypes: int = 3000
-    """How many; the paper finds that it matters little once there are clearly more than classes."""
+    """Number of prototypes; the paper finds that it matters little once it is well above the number of classes."""
     _: KW_ONLY
     temperature: float = 0.1
-    """Of the soft-max that predicts the codes."""
+    """Temperature of the soft-max that predicts the codes."""
     epsilon: float = 0.05
     """Smoothness of the codes: near 0 they are one-hot, far above it all prototypes share each row."""
     iterations: int = 3
-    """Of Sinkhorn and Knopp: how nearly all prototypes get equally many rows."""
+    """Sinkhorn-Knopp iterations: the more, the more evenly rows are spread over prototypes."""
     frozen_steps: int = 313
-    """For so many first steps the prototypes do not move; the paper's 313 are an epoch of ImageNet."""
+    """Number of first steps in which the prototypes do not move; the paper's 313 are an epoch of ImageNet."""
 
     extras: ClassVar[tuple[MoreKeys, ...]] = ("queue",)
 

@@ -1,8 +1,8 @@
-"""SigLIP's loss (arXiv:2303.15343, section 3.2): every pair of rows is a yes-or-no question of its own.
+"""SigLIP's loss (arXiv:2303.15343, section 3.2): every pair of rows is a binary classification of its own.
 
     L = -1/B sum_ij log sigmoid(y_ij (s_ij / T + bias)),  y_ij = 1 for positives, -1 for negatives
 
-B is the number of rows of all ranks; nothing is normalised over rows, so that small batches do well.
+B is the number of rows of all ranks; nothing is normalised over rows, so small batches work well.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sigmoid(Tempered):
-    """Settings of the objective; the defaults are the paper's, a first scale of 1 / T = 10."""
+    """Settings of the objective; the defaults are the paper's: the scale 1 / T begins at 10, the bias at -10."""
 
     temperature: float = 0.1
     _: KW_ONLY
     learnable: bool = True
     """Temperature and bias are parameters; the temperature is kept at 0.01 or more."""
     bias: float = -10.0
-    """Added to every logit; at -10 nearly all pairs begin as the negatives that they are."""
+    """Added to every logit; at -10 all pairs begin as negatives, which nearly all of them are."""
 
     extras: ClassVar[tuple[MoreKeys, ...]] = ()
 

@@ -40,20 +40,20 @@ def mean_nce(
     low: bool | None = None,
     world: World,
 ) -> tuple[Tensor, Callable[[], Tensor]]:
-    """InfoNCE: mean over the rows that have positives of log-sum-exp - mean positive logit, then of the directions.
+    """InfoNCE: mean over the rows that have positives of (log-sum-exp - mean positive logit), then over directions.
 
     Args:
-        cosine: rows, of any lengths, are compared by their directions; else as they are. The rest as `contrast`.
+        cosine: rows are normalised first; else they are compared as they are. The rest as in `contrast`.
 
     Returns:
-        The loss, and what tells of `confidence`: the positives' mean share of the soft-max, from queries to keys.
+        The loss, and a function that gives `confidence`: the positives' mean share of the soft-max, queries to keys.
     """
-    if low is None and cosine:  # unit vectors are float32, of whatever rows
+    if low is None and cosine:  # unit vectors are float32, whatever the rows are
         low = torch.is_autocast_enabled(queries.device.type)
     form = form_of(queries, low=low)
     more_b = extra_b if both and keys is not None else ()
     if isinstance(form, Fused) and world.size == 1 and not more_b and is_direct(queries, keys, extra_a):
-        if known_scale is None:  # the one wait for the device, whichever form it will be
+        if known_scale is None:  # synchronises with the device; once, whichever form follows
             known_scale = float(scale.detach())
         rows = None if cosine else (queries, keys, *(extra.z for extra in extra_a))
         if known_scale > 0 and bound(rows, scale, known_scale, world) <= NARROW:
@@ -74,7 +74,7 @@ def _units(extras: Sequence[Extra]) -> list[Extra]:
 
 
 def info_nce_loss(stats: Stats, world: World) -> Tensor:
-    """Mean over the rows that have positives of log-sum-exp - mean positive logit; mean of the two directions."""
+    """Mean over the rows that have positives of (log-sum-exp - mean positive logit), then over directions."""
     sides = [stats.a] if stats.b is None else [stats.a, stats.b]
     lse = stats.a.first
     if world.size == 1 and lse.dtype == torch.float32 and runs_on(lse.device):
@@ -91,13 +91,13 @@ def mean_positive(sums: Sums) -> Tensor:
 
 @torch.no_grad()
 def confidence(stats: Stats, world: World) -> Tensor:
-    """The positives' mean share of the soft-max, a to b; chance is about 1 / batch."""
+    """The positives' mean share of the soft-max, from a to b; chance is about 1 / batch."""
     share = (mean_positive(stats.a) - stats.a.first).exp()
     return world.mean(share, stats.a.valid)
 
 
 def result(loss: Tensor, sure: Callable[[], Tensor], scale: Tensor, context: Context) -> dict[str, Tensor]:
-    """ "loss" and, where it is looked at, "temperature" and "confidence"."""
+    """ "loss" and, where `context.told`, "temperature" and "confidence"."""
     if not context.told:
         return {"loss": loss}
     return {"loss": loss, "temperature": 1 / scale.detach().squeeze(), "confidence": sure()}
@@ -109,7 +109,7 @@ def _direction(sums: Sums, world: World) -> Tensor:
 
 
 def sides(a: Embedded, b: Embedded, context: Context) -> tuple[Tensor, Tensor | None, Relation]:
-    """Queries, keys and their relation; of one node, both views as queries."""
+    """Queries, keys and their relation; of one node, both views as queries, and no keys."""
     if not context.symmetric:
         return a.z, b.z, Relation(Side(a.row, a.id), Side(b.row, b.id), context.equal_ids)
     side = Side(torch.cat([a.row, b.row]), torch.cat([a.id, b.id]))
@@ -129,10 +129,10 @@ def contrast_views(
     hardest: int | None = None,
     known_scale: float | None = None,
 ) -> tuple[Stats, Relation]:
-    """`contrast` of two views: of one node in one symmetric matrix of both, of two nodes across.
+    """`contrast` of two views: in one symmetric matrix of both for one node, of a against b for two.
 
     Args:
-        hardest: with so many negatives a row, those nearest to it; None: with all. The rest as `contrast`.
+        hardest: use only so many negatives per row, the most similar; None: all. The rest as in `contrast`.
     """
     cosine = similarity == "cosine"
     queries, keys, relation = sides(a, b, context)
@@ -157,9 +157,9 @@ class SoftmaxObjective(TemperedModule):
     """Two views in, a loss out.
 
     Args:
-        both_directions: of two nodes. one_node: refuse two. hardest: negatives of a row, the nearest; None: all.
-        own_negative: how many times a row's own explicit negatives count in its sum.
-        in_batch: the other rows' keys count in it; else extra keys alone, beside the row's own one.
+        both_directions: of two nodes. one_node: refuse pairs of two nodes. hardest: number of negatives of a row, the
+            most similar; None: all. own_negative: weight of a row's own explicit negatives in its sum.
+        in_batch: whether keys of the batch's other rows are negatives; False: only extra keys are.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class SoftmaxObjective(TemperedModule):
         self.both_directions, self.one_node, self.hardest = both_directions, one_node, hardest
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
-        """What `result` gives."""
+        """Return what `result` gives."""
         if self.one_node and not context.symmetric:
             raise InputError(f"{type(self.settings).__name__} compares two views of one node; for two, use InfoNCE")
         scale, known = self.scale(context, a.z), self.known_scale(context)
@@ -197,7 +197,7 @@ class SoftmaxObjective(TemperedModule):
         return result(loss, lambda: confidence(stats, context.world), scale, context)
 
     def _own_key(self, a: Embedded, b: Embedded, scale: Tensor, context: Context, both: bool) -> dict[str, Tensor]:
-        """As `forward`, without the batch's other keys."""
+        """`forward` with `in_batch` False."""
         ways = [(a, b, context.extra_a)]
         if context.symmetric:
             ways.append((b, a, context.extra_a))
@@ -218,7 +218,7 @@ class SoftmaxObjective(TemperedModule):
         return result(loss, found[0][1], scale, context)
 
     def _weighted(self, sums: Sums, asking: Sequence[Embedded], scale: Tensor, extras: Sequence[Extra]) -> Sums:
-        """The sums of rows that bring negatives, each of which counts `own_negative` times in its row's."""
+        """The sums, with weight `own_negative` on each row's own explicit negatives."""
         if self.own_negative == 1:
             return sums
         z, row, ids = (torch.cat([getattr(side, name) for side in asking]) for name in ("z", "row", "id"))
@@ -228,15 +228,15 @@ class SoftmaxObjective(TemperedModule):
                 at, brings = own_negatives(row, ids, extra)
                 own, theirs = (unit(x) if self.settings.similarity == "cosine" else x for x in (z, extra.z[at]))
                 logit = (scale * (own * theirs).sum(1)).masked_fill(~brings, -torch.inf)
-                share = (logit - lse[0]).exp()  # of the negative in its row's sum
+                share = (logit - lse[0]).exp()  # the negative's share of its row's sum
                 lse = lse + torch.log1p((self.own_negative - 1) * share)
         return replace(sums, lse=lse)
 
 
 def own_negatives(row: Tensor, ids: Tensor, extra: Extra) -> tuple[Tensor, Tensor]:
-    """[N] the place among one or more explicit negatives of that which each query brings, and [N] bool: it brings one.
+    """[N] the index of each query's own explicit negative, of one or more in `extra`, and [N] bool: it has one.
 
-    One of the query's own id is ignored, and counts as none. No GPU is waited for.
+    A negative of the query's own id is ignored, and counts as none. Does not synchronise with a GPU.
     """
     at = _at(row, extra.row)
     return at, (extra.row[at] == row) & (extra.id[at] != ids)

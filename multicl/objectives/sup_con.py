@@ -1,7 +1,7 @@
 """SupCon (arXiv:2004.11362, equation 2: L_out, the mean over positives outside of the logarithm).
 
 The pair's ids are the labels: `Pair("image", "image", SupCon(), ids="label")`. Rows without a label have ids of their
-own, so that labels on some of the rows are semi-supervision.
+own, so labels on some of the rows give semi-supervision.
 """
 
 from __future__ import annotations

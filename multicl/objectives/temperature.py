@@ -15,17 +15,17 @@ LOWEST_LEARNT = 0.01
 
 @dataclass(frozen=True)
 class Tempered:
-    """What the settings of every objective with a temperature begin with."""
+    """Base class of the settings of every objective with a temperature."""
 
     temperature: float = 0.07
-    """Similarities are divided by it; where it is learnt or scheduled, its first value."""
+    """Similarities are divided by it; where it is learnt or scheduled, this is its initial value."""
     _: KW_ONLY
     learnable: bool = False
     """The temperature is a parameter (as 1/T on a log scale), kept at 0.01 or more as in CLIP."""
     final_temperature: float | None = None
-    """The temperature moves to this one over the run, on half a cosine; None: it does not."""
+    """The temperature moves to this value over the run, along half a cosine; None: it stays as it is."""
     similarity: Literal["cosine", "dot"] = "cosine"
-    """Of the vectors: "dot" takes them as they are."""
+    """Similarity of two vectors: their cosine, or the dot product of the vectors as they are."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -46,7 +46,7 @@ class Tempered:
             )
 
     def temperature_at(self, progress: float) -> float:
-        """The temperature of the schedule when a share `progress` of the run, in [0, 1], is done."""
+        """The scheduled temperature at `progress`, the share of the run that is done, in [0, 1]."""
         if self.final_temperature is None:
             return self.temperature
         start, end = self.temperature, self.final_temperature
@@ -54,10 +54,10 @@ class Tempered:
 
 
 def one_width(objective: object, dims: tuple[int, int]) -> None:
-    """Refuse sides of two widths.
+    """Check that both sides have the same width.
 
     Raises:
-        InputError: they differ; it names the objective.
+        InputError: they differ; the message names the objective.
     """
     if dims[0] != dims[1]:
         raise InputError(f"{type(objective).__name__} compares vectors of one width, got {dims[0]} and {dims[1]}")

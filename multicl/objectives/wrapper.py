@@ -1,4 +1,4 @@
-"""What the settings of an objective that holds another one tell of it."""
+"""Settings of an objective that wraps another one."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from multicl.types import InputError, MoreKeys, Objective
 
 
 class Wrapper:
-    """Settings with an `objective` inside: whoever asks about directions, similarity or targets is told of that one."""
+    """Settings with an `objective` inside: directions, similarity, extra keys and targets are that objective's."""
 
     objective: Objective
 
     @property
     def both_directions(self) -> bool:
-        """Whether either side's rows ask."""
+        """Whether the rows of both sides are queries."""
         return bool(getattr(self.objective, "both_directions", True))
 
     @property
     def similarity(self) -> str:
-        """Of the vectors: "cosine" or "dot"."""
+        """How vectors are compared: "cosine" or "dot"."""
         return getattr(self.objective, "similarity", "cosine")
 
     @property
     def own_negative(self) -> float:
-        """How many times a row's own explicit negatives count."""
+        """Weight of a row's own explicit negatives."""
         return getattr(self.objective, "own_negative", 1.0)
 
     @property
     def extras(self) -> tuple[MoreKeys, ...]:
-        """What brings keys that it takes."""
+        """The sources of extra keys that it takes."""
         return extras_of(self.objective)
 
     @property
@@ -40,20 +40,20 @@ class Wrapper:
 
 
 def extras_of(objective: Any) -> tuple[MoreKeys, ...]:
-    """What may bring an objective more keys; everything, where it does not say."""
+    """The sources of extra keys that an objective takes; all of them, where it does not say."""
     taken: tuple[MoreKeys, ...] = getattr(objective, "extras", get_args(MoreKeys))
     return taken
 
 
 def check_objective(owner: str, objective: Any) -> None:
-    """Raise InputError, which begins with the owner, where these are no objective's settings: the class, say."""
+    """Raise InputError, which begins with the owner, unless `objective` is settings, not their class, say."""
     if isinstance(objective, type) or not hasattr(objective, "build"):
         name = getattr(objective, "__name__", repr(objective))
         raise InputError(f"{owner}: objective must be settings with `build`, as InfoNCE(), got {name}")
 
 
 def layers(objective: Any) -> Iterator[Any]:
-    """An objective's settings, and those which they hold, one in the other."""
+    """Yield an objective's settings and all that are nested in them, outermost first."""
     while objective is not None:
         yield objective
         objective = objective.objective if isinstance(objective, Wrapper) else None
