@@ -166,4 +166,4 @@ class _Dots(torch.autograd.Function):
                     dx.index_add_(0, p, slope[:, None] * y[q])
                 if dy is not None:
                     dy.index_add_(0, q, slope[:, None] * x[p])
-        return once((dx, dy, None, None), x if x.requires_grad else y, "InfoNCE's, of multicl.ops.plain, can be")
+        return once((dx, dy, None, None), x if x.requires_grad else y, "InfoNCE by multicl.ops.plain can be")

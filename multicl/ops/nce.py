@@ -107,7 +107,7 @@ class _NCE(torch.autograd.Function):
         grad, a = ctx.saved_tensors
         with torch.no_grad():
             found = (grads[0][:, None] * grad, *(None,) * 6)
-        return once(found, a, "it is formed on the way there, without a graph")
+        return once(found, a, "it is computed in forward, without a graph")
 
 
 def elements(device: torch.device) -> int:

@@ -93,4 +93,4 @@ class _Sigmoid(torch.autograd.Function):
         *saved, wants = ctx.saved_tensors
         with torch.no_grad():
             found = (*(None if grad is None else grads[0] * grad for grad in saved), None, None, None)
-        return once(found, wants, "it is formed on the way there, without a graph")
+        return once(found, wants, "it is computed in forward, without a graph")

@@ -234,7 +234,7 @@ class _PairedSigmoid(torch.autograd.Function):
             db = (slope.T @ a).mul_(shared) if ctx.needs_input_grad[1] else None
             found = (da.mul_(shared), db, d_scale, d_bias)
         wants = next(z for z in (a, b, scale, bias) if z.requires_grad)
-        return once(found, wants, "the form over ranks and tiles cannot be either")
+        return once(found, wants, "it is computed in forward, without a graph")
 
 
 def _positives(matrix: Tensor, symmetric: bool) -> tuple[Tensor, ...]:
