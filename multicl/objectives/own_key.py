@@ -1,8 +1,8 @@
-"""InfoNCE as MoCo has it (arXiv:1911.05722, equation 1): a row's keys are its own one and extra ones, a queue's say.
+"""InfoNCE as in MoCo (arXiv:1911.05722, equation 1): a row is compared with its own key and with extra ones (a queue).
 
     L_i = log ( exp(s_i / T) + sum_{j in extra} exp(s_ij / T) ) - s_i / T
 
-The batch's other keys are none of the row's: `contrast` walks the extra ones alone, and no matrix of batch x batch.
+The keys of the batch's other rows are left out: `contrast` walks only the extra keys.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def own_key_nce(
     """Mean over the rows of all ranks of log-sum-exp - mean positive logit, as `mean_nce` gives it.
 
     Args:
-        queries, own: [N, D], row i of `own` the one key of the batch that row i has. side: the rows of both.
-        extras: one or more, whose keys may be none yet. weighed: what becomes of the sums over them. The rest as
+        queries, own: [N, D]; row i of `own` is the key of query i. side: the rows of both.
+        extras: one or more; each may still be empty. weighed: changes the sums over the extra keys. The rest as in
             `mean_nce`.
 
     Returns:
-        The loss, 0 of rows without extra keys, and what tells of `confidence`.
+        The loss, to which rows without extra keys add 0, and a function that gives `confidence`.
     """
     if cosine:
         queries, own = unit(queries), unit(own)

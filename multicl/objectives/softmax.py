@@ -243,6 +243,6 @@ def own_negatives(row: Tensor, ids: Tensor, extra: Extra) -> tuple[Tensor, Tenso
 
 
 def _at(row: Tensor, among: Tensor) -> Tensor:
-    """[n] the places of rows among one or more; of one that is not there, any."""
+    """[n] the index of each row in `among`, which is not empty; any index where the row is not there."""
     order = among.argsort()
     return order[torch.searchsorted(among[order], row).clamp(max=len(order) - 1)]
