@@ -68,7 +68,7 @@ class World:
             x.copy_(whole)
 
     def deal(self, parts: Sequence[Any] | None = None) -> Any:
-        """Scatter the first rank's parts, one for each rank: this rank's. Any picklable objects, sent between CPUs."""
+        """This rank's part of the first rank's parts, one for each rank: any picklable objects, sent between CPUs."""
         mine = [None]
         dist.scatter_object_list(mine, list(parts) if parts else None, group=_between_processors(dist.group.WORLD))
         return mine[0]

@@ -294,7 +294,7 @@ def _low(*given: Tensor) -> bool | None:
 
 
 def _side(z: Tensor) -> Side:
-    """Row numbers, distinct over all ranks, which are the ids, too."""
+    """Row numbers, distinct over all ranks, which are also the ids."""
     row, rank = torch.arange(len(z), device=z.device), World.current().rank
     row = row + (rank << 40) if rank else row
     return Side(row, row)

@@ -34,7 +34,7 @@ class InstanceNCE:
     """Similarities are divided by it."""
     _: KW_ONLY
     negatives: int = 4096
-    """Number of slots drawn for each row at each step; CMC has 16384."""
+    """Number of slots drawn for each row at each step; CMC uses 16384."""
     momentum: float = 0.5
     """Share of its old vector that a slot keeps when its row is seen, in [0, 1)."""
     softmax: bool = False

@@ -132,7 +132,7 @@ def contrast_views(
     """`contrast` of two views: in one symmetric matrix of both for one node, of a against b for two.
 
     Args:
-        hardest: use only so many negatives per row, the most similar; None: all. The rest as in `contrast`.
+        hardest: number of negatives per row, the most similar; None: all. The rest as in `contrast`.
     """
     cosine = similarity == "cosine"
     queries, keys, relation = sides(a, b, context)

@@ -18,14 +18,14 @@ from multicl.ops.relation import Side, related, sort_out
 Places = tuple[Tensor, ...]
 """(rows, columns) of some of a tile's entries."""
 KEPT = 2**22
-"""A block of at most so many entries keeps its tiles for backward, which then computes no product and no exponentials
+"""A block of at most KEPT entries keeps its tiles for backward, which then need not compute products and exponentials
 again. Most people's batches are that small, and have room for these 16 MB."""
 MANY = 4
 """Where more than 1 in MANY entries of a tile is positive, the positives are a mask; where fewer are, a list of places
 is faster."""
 FEW = 16
-"""Where entries of equal ids are at most FEW per query and key, all of them are found at once, before tiles are
-walked."""
+"""Where a block has at most FEW entries of equal ids per query and key, it finds all of them at once, before it walks
+its tiles."""
 ALIKE, APART = 256, 16
 """On a CPU, a tile whose width is a multiple of ALIKE, but above it, has APART unused entries after each row. Without
 them, the entries of one column would all compete for the same few cache lines."""
@@ -120,7 +120,7 @@ class Block:
                 yield Tile(rows, columns, self.symmetric and i == j)
 
     def ends(self, tile: Tile) -> list[End]:
-        """The directions that a tile serves: rows and, if wanted, columns; both for a diagonal tile, too."""
+        """The directions that a tile serves: rows and, if wanted, columns; a diagonal tile gets both as well."""
         found = [End(slice(tile.rows.start + self.rows, tile.rows.stop + self.rows), 0)]
         if self.columns is not None:
             found.append(End(slice(tile.columns.start + self.columns, tile.columns.stop + self.columns), 1))

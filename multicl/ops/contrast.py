@@ -62,7 +62,7 @@ def contrast(
         tilts: factors of the logits in the sums, 0 or more (hard-negative weights need exp((1 + beta) * logit) too).
         positives_in_sum: False leaves positives out of the sums (DCL, arXiv:2110.06848).
         both: also compute the sums of b's rows over a's keys; False: Stats.b is None.
-        unit: all rows, extra ones too, are known to be unit vectors or zero, so that no logit exceeds the scale.
+        unit: all rows, extra keys included, are known to be unit vectors or zero, so that no logit exceeds the scale.
         known_scale: the scale's value, where it is known: reading the tensor would synchronise with the GPU.
         low: allow bf16 products on a GPU; default: for bf16 or half rows, and for all rows under autocast.
         world: default: the current process group.

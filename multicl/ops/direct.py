@@ -44,8 +44,8 @@ def direct_loss(
     Args:
         a: [n, D], n and D 1 or more. b: [k, D] of the same type, k 1 or more; None: a symmetric matrix, as `contrast`.
         scale: one float32, above 0; at most NARROW with `cosine`, else such that no logit exceeds NARROW.
-        relation: of both sides. extras: more keys for a's rows. both: b's rows are queries, too.
-        cosine: rows are normalised first, those of extras, too.
+        relation: of both sides. extras: more keys for a's rows. both: b's rows are queries as well.
+        cosine: rows are normalised first, including those of extras.
 
     Returns:
         The loss and, without gradient, the positives' mean share of the soft-max from a to b; float32 scalars.

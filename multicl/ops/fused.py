@@ -134,7 +134,7 @@ class Fused:
         return torch.mul(z, scale, out=z.new_empty(z.shape, dtype=self.products))
 
     def keys(self, z: Tensor) -> Tensor:
-        """[k, D] rows, rounded once, too."""
+        """[k, D] rows, also rounded once."""
         return z.to(self.products).contiguous()
 
     def forward(self, block: Block, running: Running) -> None:
@@ -267,7 +267,7 @@ def _merge(running: Running, parts: Tensor, shifts: Tensor, at: slice) -> None:
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor, add: bool) -> None:
-    """total += a @ b, or total = a @ b unless `add`; summed in float32, for bf16, too."""
+    """total += a @ b, or total = a @ b unless `add`; summed in float32, even for bf16."""
     if a.is_cuda and a.dtype != total.dtype:
         torch.addmm(total, a, b, beta=int(add), out_dtype=total.dtype, out=total)
     else:  # float32; or Triton's interpreter on a CPU, where products are cast

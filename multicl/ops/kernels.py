@@ -158,7 +158,7 @@ def sums(
     COLUMNS: tl.constexpr, SELF: tl.constexpr, INSIDE: tl.constexpr, EQUAL: tl.constexpr, OWN: tl.constexpr,
     PRECISION: tl.constexpr, MM: tl.constexpr, MN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """Statistics of BM rows over `span` columns, a multiple of MN; where COLUMNS, those of the columns, too.
+    """Statistics of BM rows over `span` columns, a multiple of MN; where COLUMNS, also those of the columns.
 
     Program (i, s) has the i-th rows and the s-th span. ADD: add atomically, without shifts, which excludes WIDE.
     COLUMNS needs ADD.
@@ -226,7 +226,7 @@ def sums(
 def _slopes(
     logits, at, here, sums, lse, size, tilt_0, tilt_1, TILTS: tl.constexpr, WIDE: tl.constexpr, axis: tl.constexpr
 ):
-    """[BM, BN] dL/dlogit of a tile by way of the sums `at` of its rows (axis 1) or columns (axis 0)."""
+    """[BM, BN] dL/dlogit of a tile through the sums `at` of its rows (axis 1) or columns (axis 0)."""
     slopes = _tilted(tilt_0, logits, lse + at, here, WIDE, axis) * tl.expand_dims(tl.load(sums + at, here), axis)
     if TILTS == 2:
         factor = tl.expand_dims(tl.load(sums + size + at, here), axis)
@@ -245,7 +245,7 @@ def _tilted(tilt, logits, shifts, here, WIDE: tl.constexpr, axis: tl.constexpr):
 
 @triton.jit
 def _slopes_of_positives(slopes, at, here, positive, only, single, INSIDE: tl.constexpr, axis: tl.constexpr):
-    """[BM, BN] whole dL/dlogit of positives; `slopes` is the part by way of the sums."""
+    """[BM, BN] whole dL/dlogit of positives; `slopes` is the part through the sums."""
     own = tl.expand_dims(tl.load(positive + at, here), axis) + tl.zeros_like(slopes)
     if INSIDE:
         is_single = tl.expand_dims(tl.load(single + at, here), axis) != 0

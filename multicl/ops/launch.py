@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 SWITCH = "MULTICL_TRITON"
-"""Environment variable; "0" turns the kernels off: GPUs, too, then use the forms made of torch's own operations."""
+"""Environment variable; "0" turns the kernels off: GPUs then use the forms made of torch's own operations."""
 
 
 def runs_on(device: torch.device) -> bool:

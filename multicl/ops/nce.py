@@ -68,7 +68,7 @@ def mean_exp(a: Tensor, bank: Tensor, drawn: Drawn, scale: float) -> Tensor:
 
 
 class _NCE(torch.autograd.Function):
-    """Losses; their gradients are computed in forward, too, and saved for backward."""
+    """Losses; forward also computes their gradients, and saves them for backward."""
 
     @staticmethod
     def forward(

@@ -38,7 +38,7 @@ class Running:
 
     @cached_property
     def others(self) -> Tensor:
-        """As above; made when it is asked for, as kernels need none of these views."""
+        """As above; made on first use, as kernels need none of these views."""
         return self.sums[: len(self.tilts)]
 
     @cached_property

@@ -49,7 +49,7 @@ def sigmoid_loss(
 
 
 class _Sigmoid(torch.autograd.Function):
-    """The sum over this rank's rows; its gradients are computed in forward, too, and saved for backward."""
+    """The sum over this rank's rows; forward also computes the gradients, and saves them for backward."""
 
     @staticmethod
     def forward(
