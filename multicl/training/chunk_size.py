@@ -100,7 +100,7 @@ def find_chunk_size(towers: Towers, looks: Sequence[Look], most: int, world: Wor
 
 
 def by_trial(towers: Towers, looks: Sequence[Look], reserved: int) -> Fits:
-    """Allocate `reserved` bytes, compute what a step would hold at once, and see whether memory runs out."""
+    """A check that allocates `reserved` bytes, computes what a step would hold at once, and sees if memory runs out."""
 
     def fits(size: int, whole: bool) -> bool:
         try:
@@ -117,7 +117,7 @@ def by_trial(towers: Towers, looks: Sequence[Look], reserved: int) -> Fits:
 
 
 def by_measure(towers: Towers, looks: Sequence[Look], room: float) -> Fits:
-    """Extrapolate from the memory that the graph of a few rows holds; `room` in bytes."""
+    """A check that extrapolates from the memory that the graph of a few rows holds; `room` in bytes."""
     measured = [(len(look), _bytes_a_row(towers, look)) for look in looks if look.batch is not None]
 
     def fits(size: int, whole: bool) -> bool:

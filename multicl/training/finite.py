@@ -27,7 +27,7 @@ class Finite:
         towers, memory: as training begins. What a skipped step changed in them is restored: a running mean that met
             a NaN would stay NaN.
         folder: where not-finite.jsonl is written; None: nowhere.
-        scaled: whether fp16's gradient scaler is in use. It has to skip steps whose gradient is not finite itself.
+        scaled: whether fp16's gradient scaler is in use, which itself skips steps whose gradient is not finite.
         in_a_row: steps skipped just before.
     """
 

@@ -38,7 +38,7 @@ class Memory:
     """Momentum towers, queues and banks of a graph.
 
     Args:
-        towers: on their device, in training mode as they will train, not wrapped.
+        towers: on their device, in the modes in which they train, not wrapped.
         momentum: how fast the momentum towers follow. world: the ranks whose keys queues and banks hold.
         autocast: the context in which momentum towers compute; Accelerate's.
         sizes, seed: for banks: number of rows in each data set, None for a stream; and the run's seed.
