@@ -113,7 +113,7 @@ def backward(block: Block, slopes: Slopes, wants_y: bool = True) -> tuple[Tensor
                 e = logits
                 if base_2 and not kept:
                     e = logits.exp2_()
-                elif several or not kept:
+                elif not base_2:
                     e = _exponentials(logits, tilt, None if lse is None else group[0].along(lse[t]), out)
                 factor, *more = (end.along(sums[t]) for end in group)
                 if more:  # in a buffer of its own: allocating it for each tile would cost page faults

@@ -44,7 +44,7 @@ def same(found: dict[str, Tensor], wanted: dict[str, Tensor], rtol: float = 1e-9
 @given(
     na=st.integers(1, 10), nb=st.integers(1, 10), d=st.integers(1, 5), seed=st.integers(0, 99),
     symmetric=st.booleans(), equal_ids=st.sampled_from(["positive", "ignore"]), inside=st.booleans(),
-    both=st.booleans(), tilts=st.sampled_from([(1.0,), (1.5, 0.5), (2.0, 0.0)]),
+    both=st.booleans(), tilts=st.sampled_from([(1.0,), (2.0,), (1.5, 0.5), (2.0, 0.0)]),
     scale=st.sampled_from([0.1, 2.0, 100.0]), extra=st.sampled_from([None, "ignore", "negative"]),
     classes=st.integers(1, 30),
 )  # fmt: skip
