@@ -9,7 +9,8 @@ different numbers of rows, or none. Each rank's gradient is W times its share, s
 over ranks is the one-process gradient.
 
 Take gradients by `backward` or `torch.autograd.grad`. `torch.func`'s grad and vmap work for margin_contrastive; the
-other losses have custom backward passes, for which they mostly raise torch's RuntimeError.
+other losses have custom backward passes, for which they mostly raise torch's RuntimeError. Under `torch.compile` the
+losses run outside the compiled graph, so fullgraph=True is refused.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from multicl.objectives.softmax import mean_nce
 from multicl.ops.contrast import Extra, Relation, Side, contrast, is_low
 from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
 from multicl.ops.small import LARGEST, is_small, labelled_loss, paired_loss, paired_sigmoid
+from multicl.ops.uncompiled import uncompiled
 from multicl.types import InputError
 from multicl.vectors import Similarity, column, inverse, is_cosine, scalar, sides, vectors
 
@@ -42,6 +44,7 @@ NOBODY = -1
 """The row of extra keys, and the id of those that are nobody's positives: no query has either."""
 
 
+@uncompiled
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, similarity: Similarity = "cosine") -> Tensor:
     """NT-Xent (SimCLR, arXiv:2002.05709, equation 1): row i of z1 and of z2 are two views of one thing.
 
@@ -60,6 +63,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5, *, simila
     return mean_nce(z, None, scale, _two_views(z), cosine=cosine, known_scale=known, low=low, world=world)[0]
 
 
+@uncompiled
 def info_nce(
     a: Tensor,
     b: Tensor,
@@ -111,6 +115,7 @@ def info_nce(
     )[0]  # fmt: skip
 
 
+@uncompiled
 def sup_con(
     z: Tensor,
     labels: Tensor | Sequence[int],
@@ -151,6 +156,7 @@ def sup_con(
     return mean_nce(z, None, scale, relation, extra, cosine=cosine, known_scale=known, low=low, world=world)[0]
 
 
+@uncompiled
 def sigmoid_loss(
     a: Tensor, b: Tensor, scale: float | Tensor, bias: float | Tensor, *, similarity: Similarity = "cosine"
 ) -> Tensor:
@@ -212,6 +218,7 @@ def co_sent(
     return order_loss(scale * (a * b).sum(1), score, World.current())
 
 
+@uncompiled
 def hard_negative(
     z1: Tensor,
     z2: Tensor,
@@ -234,6 +241,7 @@ def hard_negative(
     return _against_negatives(z1, z2, temperature, HardRows(beta, tau_plus), similarity)
 
 
+@uncompiled
 def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor, *, similarity: Similarity = "cosine") -> Tensor:
     """DCL (arXiv:2110.06848): NT-Xent that leaves the positive out of the denominator.
 
