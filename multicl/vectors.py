@@ -71,7 +71,8 @@ def column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) ->
     except (TypeError, ValueError, RuntimeError) as error:
         cells = values if np.iterable(values) else [values]
         given = next((v for v in cells if not isinstance(v, int | float)), values)
-        raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {given!r} among them") from error
+        way_out = ": number the names once, for all batches and ranks" if isinstance(given, str) else ""
+        raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {given!r} among them{way_out}") from error
     if found.shape != z.shape[:1]:
         raise InputError(f"{name} must be {len(z)} {kind}, one a row, got {list(found.shape)} {found.dtype}")
     return found
