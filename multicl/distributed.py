@@ -6,7 +6,8 @@ mean over ranks is exactly the one-process gradient. W enters in one place: `Wor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -19,6 +20,9 @@ from torch import Tensor
 WAIT = timedelta(hours=3)
 """How long processes wait for one another: the first one evaluates, and NCCL's own limit is 10 minutes."""
 
+_apart = 0
+"""How many `alone` contexts this process is in."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -29,8 +33,8 @@ class World:
 
     @staticmethod
     def current() -> World:
-        """The default process group, or a world of one where none is initialised."""
-        if dist.is_available() and dist.is_initialized():
+        """The default process group, or a world of one if none is initialised or inside `alone`."""
+        if not _apart and dist.is_available() and dist.is_initialized():
             return World(dist.get_rank(), dist.get_world_size())
         return World()
 
@@ -138,6 +142,21 @@ class World:
         if self.size == 1:
             return kept.sum() / count
         return _Total.apply(kept.sum() / count, self)  # type: ignore[no-any-return,no-untyped-call]
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside this context the current world is this process alone: no other rank's rows are keys, and none is waited for.
+
+    Use it for a loss on one rank while the others go on, as in validation, or for losses over each rank's own rows, of
+    which DistributedDataParallel then averages the gradients.
+    """
+    global _apart
+    _apart += 1
+    try:
+        yield
+    finally:
+        _apart -= 1
 
 
 def of_another(error: BaseException) -> bool:

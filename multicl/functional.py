@@ -5,8 +5,9 @@ Rows are [N, D] of any float dtype; sums are float32, or float64 for float64. Lo
 temperature, scale or bias may be a number, or a tensor of one element that wants a gradient.
 
 Under torch.distributed the rows of all ranks are contrasted, and no row of one rank is a row of another; ranks may hold
-different numbers of rows, or none. Each rank's gradient is W times its share, so that DistributedDataParallel's mean
-over ranks is the one-process gradient.
+different numbers of rows, or none, but every rank must call. For a loss on one rank only, as in validation, use
+`with alone():`. Each rank's gradient is W times its share, so that DistributedDataParallel's mean over ranks is the
+one-process gradient.
 
 Take gradients by `backward` or `torch.autograd.grad`. `torch.func`'s grad and vmap work for margin_contrastive; the
 other losses have custom backward passes, for which they mostly raise torch's RuntimeError. Under `torch.compile` the
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from multicl.distributed import World
+from multicl.distributed import World, alone
 from multicl.objectives.distance import margin_rows
 from multicl.objectives.hard_negative import check_negatives
 from multicl.objectives.margin import check_margin
@@ -36,7 +37,8 @@ from multicl.types import InputError
 from multicl.vectors import Similarity, column, inverse, is_cosine, scalar, sides, vectors
 
 __all__ = [
-    "co_sent", "decoupled", "hard_negative", "info_nce", "margin_contrastive", "nt_xent", "sigmoid_loss", "sup_con",
+    "alone", "co_sent", "decoupled", "hard_negative", "info_nce", "margin_contrastive", "nt_xent", "sigmoid_loss",
+    "sup_con",
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranked import collectives, collectives_beside_nccl, loss_inputs, losses, trained
+from ranked import apart, collectives, collectives_beside_nccl, loss_inputs, losses, trained
 from ranks import run_ranks
 from toys import rows
 
@@ -82,6 +82,15 @@ def test_losses_over_ranks_are_those_of_one_process(counts: list[int]) -> None:
             got = [row for found in results for row in found[name][at]]
             torch.testing.assert_close(torch.tensor(got, dtype=torch.float64), wanted)
         assert sum(found[name][3] for found in results) == pytest.approx(ds.item(), rel=1e-9)
+
+
+def test_one_rank_alone_waits_for_nobody() -> None:
+    found, nothing = run_ranks(apart, 2, 5)
+    assert nothing is None
+    for loss, got in zip((functional.nt_xent, functional.info_nce, functional.hard_negative), found, strict=True):
+        a, b, _ = loss_inputs(5)
+        wanted = loss(a.requires_grad_(), b, 0.3)
+        assert got == [wanted.item(), *torch.autograd.grad(wanted, a)[0].flatten().tolist()]
 
 
 def test_two_ranks_under_ddp_train_to_the_weights_of_one_process() -> None:

@@ -52,6 +52,21 @@ def collectives_beside_nccl(counts: list[int], folder: str) -> dict[str, Any]:
     raise AssertionError("the group takes tensors of the processor after all")
 
 
+def apart(rows: int) -> list[list[float]] | None:
+    """Losses of the first rank alone, which the other neither hears of nor waits for, with their gradients."""
+    if World.current().rank:
+        return None
+    found = []
+    with functional.alone():
+        assert World.current() == World()
+        for loss in (functional.nt_xent, functional.info_nce, functional.hard_negative):
+            a, b, _ = loss_inputs(rows)
+            value = loss(a.requires_grad_(), b, 0.3)
+            found.append([value.item(), *torch.autograd.grad(value, a)[0].flatten().tolist()])
+    assert World.current().size == 2
+    return found
+
+
 def losses(counts: list[int]) -> dict[str, Any]:
     """NT-Xent and InfoNCE over ranks; each rank's gradient over W must be its share of the one-process gradient."""
     world = World.current()
