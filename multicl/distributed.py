@@ -146,7 +146,7 @@ class World:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Inside this context the current world is this process alone: no other rank's rows are keys, and none is waited for.
+    """Inside this context the current world is this process: other ranks' rows are no keys, and no rank is waited for.
 
     Use it for a loss on one rank while the others go on, as in validation, or for losses over each rank's own rows, of
     which DistributedDataParallel then averages the gradients.
