@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from multicl.adapters import register
     from multicl.data.hold_out import HoldOut, LeaveOut
     from multicl.data.loading import Data
+    from multicl.distributed import World
     from multicl.graph import core_view, full_graph
     from multicl.launcher import launch
     from multicl.model import Model, load
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from multicl.towers import Head
     from multicl.trainer import Trainer
     from multicl.training.optim import Optim
-    from multicl.types import BadSample, Batch, InputError, Modality
+    from multicl.types import BadSample, Batch, Context, Embedded, InputError, Modality
 
 __version__ = "0.1.0"
 
@@ -46,21 +47,23 @@ __version__ = "0.1.0"
 # with far fewer page faults. A step on a CPU takes an eighth less time. Set "0" to turn it off.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 __all__ = [
-    "BadSample", "Batch", "Bilinear", "CoSENT", "CrossEntropy", "Data", "Decoupled", "HardNegative",
-    "HardestNegatives", "Head", "HoldOut", "InfoNCE", "InputError", "InstanceNCE", "LeaveOut", "Margin", "Matryoshka",
-    "Mine", "Modality", "Model", "Momentum", "NTXent", "Optim", "Pair", "Predicted", "Run", "Sigmoid", "SupCon", "SwAV",
-    "Target", "Train", "Trainer", "core_view", "full_graph", "launch", "load", "register",
+    "BadSample", "Batch", "Bilinear", "CoSENT", "Context", "CrossEntropy", "Data", "Decoupled", "Embedded",
+    "HardNegative", "HardestNegatives", "Head", "HoldOut", "InfoNCE", "InputError", "InstanceNCE", "LeaveOut", "Margin",
+    "Matryoshka", "Mine", "Modality", "Model", "Momentum", "NTXent", "Optim", "Pair", "Predicted", "Run", "Sigmoid",
+    "SupCon", "SwAV", "Target", "Train", "Trainer", "World", "core_view", "full_graph", "launch", "load", "register",
 ]  # fmt: skip
 _HOMES = {
     "BadSample": "types", "Batch": "types", "Bilinear": "objectives", "CoSENT": "objectives",
-    "CrossEntropy": "objectives", "Data": "data.loading", "Decoupled": "objectives", "HardestNegatives": "objectives",
+    "Context": "types", "CrossEntropy": "objectives", "Data": "data.loading", "Decoupled": "objectives",
+    "Embedded": "types", "HardestNegatives": "objectives",
     "HardNegative": "objectives", "Head": "towers", "HoldOut": "data.hold_out", "InfoNCE": "objectives",
     "InputError": "types", "InstanceNCE": "objectives", "LeaveOut": "data.hold_out", "Margin": "objectives",
     "Matryoshka": "objectives",
     "Mine": "settings", "Modality": "types", "Model": "model", "Momentum": "settings", "NTXent": "objectives",
     "Optim": "training.optim", "Pair": "pairs", "Predicted": "objectives", "Run": "run", "Sigmoid": "objectives",
     "SupCon": "objectives", "SwAV": "objectives", "Target": "targets", "Train": "settings", "Trainer": "trainer",
-    "core_view": "graph", "full_graph": "graph", "launch": "launcher", "load": "model", "register": "adapters",
+    "World": "distributed", "core_view": "graph", "full_graph": "graph", "launch": "launcher", "load": "model",
+    "register": "adapters",
 }  # fmt: skip
 
 

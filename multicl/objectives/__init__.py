@@ -1,4 +1,12 @@
-"""Objectives: one idea of one paper a file. Settings import no torch; the modules that they build do."""
+"""Objectives: one idea of one paper a file. Settings import no torch; the modules that they build do.
+
+A Trainer builds and calls them. In a loop of one's own, most are functions in `multicl.functional`; those with weights
+or memory are built and called as it does, which examples/own_loop.py shows:
+
+    module = SwAV(prototypes=32).build((16, 16))  # of two sides 16 wide; its parameters are the optimizer's, too
+    a, b = (Embedded(encoder(view), row, row) for view in views)  # row: [B] int64, equal where a thing is
+    loss = module(a, b, Context(World.current(), step=step, progress=step / steps, symmetric=True))["loss"]
+"""
 
 from multicl.objectives.bilinear import Bilinear
 from multicl.objectives.co_sent import CoSENT

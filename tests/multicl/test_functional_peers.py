@@ -14,7 +14,9 @@ from torch.nn.functional import normalize
 
 from multicl import functional
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").partition("| there | here |")[2]
+README = (
+    (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").partition("| other library | multicl |")[2]
+)
 ROWS = dict(re.findall(r"^\| (.+) \| `(.+)` \|$", README.partition("\n\n")[0], re.MULTILINE))
 
 
@@ -67,16 +69,16 @@ PEERS: dict[str, Callable[[dict[str, Any]], Tensor]] = {
     "pytorch-metric-learning `SupConLoss(0.1)(a, labels)`": lambda v: peer("pytorch_metric_learning.losses").SupConLoss(
         0.1
     )(v["a"], v["labels"]),
-    "open_clip `ClipLoss()(a, b, scale)` of unit vectors": lambda v: peer("open_clip.loss").ClipLoss()(
+    "open_clip `ClipLoss()(a, b, scale)` (unit vectors)": lambda v: peer("open_clip.loss").ClipLoss()(
         *units(v), v["scale"]
     ),
-    "open_clip `SigLipLoss()(a, b, scale, bias)` of unit vectors": lambda v: peer("open_clip.loss").SigLipLoss()(
+    "open_clip `SigLipLoss()(a, b, scale, bias)` (unit vectors)": lambda v: peer("open_clip.loss").SigLipLoss()(
         *units(v), v["scale"], v["bias"]
     ),
-    "sentence-transformers `MultipleNegativesRankingLoss(model, scale=20)` of two columns": sentences(
+    "sentence-transformers `MultipleNegativesRankingLoss(model, scale=20)` with two columns": sentences(
         "MultipleNegativesRankingLoss", "a", "b", scale=20
     ),
-    "the same of three, the last of negatives": sentences(
+    "the same with a third column of negatives": sentences(
         "MultipleNegativesRankingLoss", "a", "b", "negatives", scale=20
     ),
     "sentence-transformers `CoSENTLoss(model)`": sentences("CoSENTLoss", "a", "b", labels="scores"),
