@@ -111,10 +111,10 @@ class Pair:
                 f"pair {self.name!r}: {type(inner).__name__} takes {what}: use a soft-max objective (InfoNCE)"
             )
         alone = not all(getattr(layer, "in_batch", True) for layer in layers(self.objective))
-        if alone and (self.keys_from == "all" or not any(getattr(self, name) for name in get_args(MoreKeys))):
+        if alone and not any(getattr(self, name) for name in get_args(MoreKeys)):
             raise InputError(
                 f"pair {self.name!r}: in_batch=False leaves rows the keys of a queue and explicit negatives alone: "
-                "give queue=, negatives= or mine=, and leave out keys_from='all'"
+                "give queue=, negatives= or mine="
             )
 
     def _check_target(self) -> None:

@@ -9,7 +9,7 @@ from multicl.distributed import World
 from multicl.objectives.co_sent import CoSENT
 from multicl.objectives.distance import aligned
 from multicl.ops.unit import unit
-from multicl.types import Context, Embedded
+from multicl.types import Context, Embedded, InputError
 
 
 def order_loss(x: Tensor, scores: Tensor, world: World) -> Tensor:
@@ -45,6 +45,7 @@ class CoSENTObjective(nn.Module):
         """Return "loss"; it grows with the logarithm of the batch."""
         context.refuse_extras("CoSENT")
         a, b = aligned(a, b)
-        assert a.score is not None, "a pair without target: Pair refuses it"
+        if a.score is None:
+            raise InputError("CoSENT orders rows by their scores: give Embedded(score=...), of a pair target=")
         cos = (unit(a.z) * unit(b.z)).sum(1)
         return {"loss": order_loss(self.settings.scale * cos, a.score, context.world)}

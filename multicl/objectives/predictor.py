@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from multicl.batch_norm import NORMS, BatchNorm, by_statistics
 from multicl.distributed import World
 from multicl.objectives.predicted import Predicted
-from multicl.types import Context, Embedded
+from multicl.types import Context, Embedded, InputError
 
 
 class PredictedObjective(nn.Module):
@@ -31,7 +31,8 @@ class PredictedObjective(nn.Module):
 
     def forward(self, a: Embedded, b: Embedded, context: Context) -> dict[str, Tensor]:
         """Return "loss" and what the objective logs. `context.both` must be False: b holds only keys."""
-        assert not context.both, "a pair refuses predictors where keys are not a momentum tower's"
+        if context.both:
+            raise InputError("a predictor is for a's rows only: give Context(both=False), or in a pair keys='momentum'")
         rows = self._rows(len(a), context.world)
         if rows == 1 and self.is_synced:  # no variance: use running statistics, as `BatchNorm` does, on every rank
             first, norm, *rest = self.predictor

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from multicl.distributed import World
+from multicl.objectives.distance import aligned
 from multicl.objectives.own_key import own_key_nce
 from multicl.objectives.temperature import Tempered
 from multicl.objectives.tempered import TemperedModule
@@ -207,10 +208,10 @@ class SoftmaxObjective(TemperedModule):
         for query, key, extras in ways:
             if not extras:
                 raise InputError("in_batch=False leaves a row the keys of a queue or explicit negatives: give some")
-            own = key.z if key.row is query.row else key.z[_at(query.row, key.row)]
+            query, own = aligned(query, key)  # a row without a key of its own asks for nothing
             weighed = partial(self._weighted, asking=(query,), scale=scale, extras=extras)
             found.append(own_key_nce(
-                query.z, own, scale, Side(query.row, query.id), extras, context.equal_ids, weighed=weighed,
+                query.z, own.z, scale, Side(query.row, query.id), extras, context.equal_ids, weighed=weighed,
                 cosine=self.settings.similarity == "cosine", known_scale=self.known_scale(context),
                 world=context.world,
             ))  # fmt: skip
@@ -238,11 +239,6 @@ def own_negatives(row: Tensor, ids: Tensor, extra: Extra) -> tuple[Tensor, Tenso
 
     A negative of the query's own id is ignored, and counts as none. Does not synchronise with a GPU.
     """
-    at = _at(row, extra.row)
+    order = extra.row.argsort()
+    at = order[torch.searchsorted(extra.row[order], row).clamp(max=len(order) - 1)]
     return at, (extra.row[at] == row) & (extra.id[at] != ids)
-
-
-def _at(row: Tensor, among: Tensor) -> Tensor:
-    """[n] the index of each row in `among`, which is not empty; any index where the row is not there."""
-    order = among.argsort()
-    return order[torch.searchsorted(among[order], row).clamp(max=len(order) - 1)]

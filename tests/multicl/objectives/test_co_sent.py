@@ -120,3 +120,9 @@ def test_a_scale_may_be_learnt() -> None:
     assert scale.grad is not None
     with pytest.raises(InputError, match="scale must be one number"):
         functional.co_sent(a, b, [0, 1, 2], torch.ones(2))
+
+
+def test_a_module_without_scores_says_so() -> None:
+    a, b = (Embedded(z, torch.arange(7), torch.arange(7)) for z in vectors())
+    with pytest.raises(InputError, match=r"CoSENT orders rows by their scores: give Embedded\(score="):
+        CoSENT().build((4, 4))(a, b, Context(World()))

@@ -94,3 +94,8 @@ def test_what_is_refused() -> None:
         Predicted(NTXent())
     with pytest.raises(InputError, match="hidden must be 1 or more, got 0"):
         Predicted(InfoNCE(), hidden=0)
+
+
+def test_a_module_whose_keys_would_ask_too_is_refused() -> None:
+    with pytest.raises(InputError, match=r"before a's rows alone: give Context\(both=False\)"):
+        Predicted(InfoNCE(), hidden=5).build((6, 4))(view(0, 6), view(1, 4), Context(World()))
