@@ -97,5 +97,5 @@ def test_what_is_refused() -> None:
 
 
 def test_a_module_whose_keys_would_ask_too_is_refused() -> None:
-    with pytest.raises(InputError, match=r"before a's rows alone: give Context\(both=False\)"):
+    with pytest.raises(InputError, match=r"is for a's rows only: give Context\(both=False\)"):
         Predicted(InfoNCE(), hidden=5).build((6, 4))(view(0, 6), view(1, 4), Context(World()))
