@@ -34,7 +34,7 @@ from multicl.ops.sigmoid import sigmoid_loss as sigmoid_op
 from multicl.ops.small import LARGEST, is_small, labelled_loss, paired_loss, paired_sigmoid
 from multicl.ops.uncompiled import uncompiled
 from multicl.types import InputError
-from multicl.vectors import Similarity, column, inverse, is_cosine, scalar, sides, vectors
+from multicl.vectors import Similarity, column, integers, inverse, is_cosine, scalar, sides, vectors
 
 __all__ = [
     "alone", "co_sent", "decoupled", "hard_negative", "info_nce", "margin_contrastive", "nt_xent", "sigmoid_loss",
@@ -268,27 +268,12 @@ def _against_negatives(
     return negatives_loss(stats, relation, scale, rows, World.current())
 
 
-def _labels(labels: Tensor | Sequence[int], name: str, z: Tensor) -> Tensor:
-    """[N] int64 labels of the rows of z.
-
-    Raises:
-        InputError: they are not integers below 2**63, or not one a row.
-    """
-    label = column(labels, name, "integers", z)
-    if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
-        raise InputError(f"{name} must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
-    unsigned, label = label.dtype == torch.uint64, label.long()
-    if unsigned and bool((label < 0).any()):
-        raise InputError(f"{name} must be below 2**63: as int64 those above would be negative, unlabelled")
-    return label
-
-
 def _memory(z: Tensor, keys: Tensor | None, labels: Tensor | Sequence[int] | None) -> list[Extra]:
     """Labelled keys for the rows of z; keys without a label are nobody's positives."""
     if keys is None or labels is None:
         return []
     keys = vectors(keys, "dot", "extra_keys", z, as_given=True)
-    label = _labels(labels, "extra_labels", keys).to(z.device)
+    label = integers(labels, "extra_labels", keys).to(z.device)
     return [Extra(keys, torch.full_like(label, NOBODY), label.clamp(min=NOBODY))]
 
 
@@ -312,5 +297,5 @@ def _side(z: Tensor) -> Side:
 
 def _labelled(values: Tensor | Sequence[int], name: str, z: Tensor) -> Side:
     """Rows of z with their labels as ids; each label below 0 becomes a class of its own."""
-    row, label = _side(z).row, _labels(values, name, z)
+    row, label = _side(z).row, integers(values, name, z)
     return Side(row, torch.where(label < 0, NOBODY - 1 - row, label))

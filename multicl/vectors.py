@@ -78,6 +78,21 @@ def column(values: Tensor | Sequence[float], name: str, kind: str, z: Tensor) ->
     return found
 
 
+def integers(labels: Tensor | Sequence[int], name: str, z: Tensor) -> Tensor:
+    """[N] int64 labels of the rows of z.
+
+    Raises:
+        InputError: they are not integers below 2**63, or not one a row.
+    """
+    label = column(labels, name, "integers", z)
+    if len(z) and (label.dtype.is_floating_point or label.dtype.is_complex):
+        raise InputError(f"{name} must be {len(z)} integers, one a row, got {list(label.shape)} {label.dtype}")
+    unsigned, label = label.dtype == torch.uint64, label.long()
+    if unsigned and bool((label < 0).any()):
+        raise InputError(f"{name} must be below 2**63: as int64 those above would be negative, unlabelled")
+    return label
+
+
 def _check_shapes(a: Tensor, b: Tensor) -> None:
     """Raise InputError unless both are tensors of one shape [N, D], on one device."""
     if any(not isinstance(z, Tensor) for z in (a, b)):
