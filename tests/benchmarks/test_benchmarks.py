@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import importlib
 import json
 import math
-import os
 import runpy
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +23,29 @@ from losses.reference import differences, reference  # noqa: E402
 from losses.targets import targets  # noqa: E402
 
 
-def run(script: str, *flags: object, path: Path | None = None) -> dict[str, Any]:
-    python_path = os.pathsep.join([str(p) for p in (path, BENCHMARKS.parent) if p] + [os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / script), *map(str, flags)],
-        env={**os.environ, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    last = done.stdout.splitlines()[-1]
-    assert last.startswith("RESULT "), done.stdout
-    result: dict[str, Any] = json.loads(last.removeprefix("RESULT "))
-    return result
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """run(script, *flags): its result; the processes that it starts find what this one does."""
+
+    def start(script: str, *flags: object) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
+        importlib.import_module(script).main()
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith("RESULT ")
+        result: dict[str, Any] = json.loads(last.removeprefix("RESULT "))
+        return result
+
+    return start
 
 
-def test_losses_are_measured_and_a_missing_peer_is_named(tmp_path: Path) -> None:
+def test_losses_are_measured_and_a_missing_peer_is_named(
+    run: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "lightly.py").write_text("raise ImportError('no lightly here')")
+    monkeypatch.syspath_prepend(tmp_path)
     result = run(
-        "loss.py", "--only", "nt_xent", "--batch", 32, "--dim", 8, "--implementations", "multicl", "lightly",
-        "floor-half", "--seconds", 0.01, "--threads", 1, "--results", tmp_path, path=tmp_path,
+        "loss", "--only", "nt_xent", "--batch", 32, "--dim", 8, "--implementations", "multicl", "lightly",
+        "floor-half", "--seconds", 0.01, "--threads", 1, "--results", tmp_path,
     )  # fmt: skip
     rows = {row["implementation"]: row for row in result["rows"]}
     assert "missing: no lightly here" in rows.pop("lightly")["note"]
@@ -62,10 +65,10 @@ def test_recipes_without_a_budget_are_named(
     assert "no budget is named clipp; there are codes, simclr, " in capsys.readouterr().err
 
 
-def test_bytes_over_ranks_are_counted(tmp_path: Path) -> None:
+def test_bytes_over_ranks_are_counted(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     batch, dim, world = 16, 8, 2
     sizes = ("--ranks", world, "--batch", batch, "--dim", dim, "--rounds", 2)
-    result = run("loss_ranks.py", *sizes, "--results", tmp_path)
+    result = run("loss_ranks", *sizes, "--results", tmp_path)
     assert {(row["loss"], row["form"]) for row in result["rows"]} == {
         (loss, form) for loss in ("nt_xent", "info_nce") for form in ("multicl", "gather both sides")
     }
