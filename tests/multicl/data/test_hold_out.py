@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
@@ -13,8 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multicl import HoldOut, InputError, LeaveOut
+from multicl.data import loading
 from multicl.data.equal_files import Files
 from multicl.data.mixture import Order
+from multicl.data.rows import Rows, open_rows
+
+
+@pytest.fixture(autouse=True, scope="module")
+def opened_once() -> Iterator[None]:
+    """Files stay as they are here, and are opened once: not for each example, seed and share."""
+    rows: dict[str, Rows] = {}
+
+    def once(path: str, **how: Any) -> Rows:
+        asked = f"{path} {how}"
+        if asked not in rows:
+            rows[asked] = open_rows(path, **how)
+        return rows[asked]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "open_rows", once)
+        yield
 
 
 @pytest.fixture(scope="module")
