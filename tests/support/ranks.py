@@ -1,6 +1,6 @@
 """Run a function in several real processes over gloo; the function must live in an importable module.
 
-They are forked from a server that has imported what takes seconds, and nothing of multicl's: each begins afresh."""
+They are forked from a server that has imported what takes time, and has done nothing: each begins afresh."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-mp.set_forkserver_preload(["torch._dynamo", "accelerate", "datasets", "torchvision.transforms.v2", "transformers"])
+mp.set_forkserver_preload(
+    ["torch._dynamo", "accelerate", "datasets", "torchvision.transforms.v2", "transformers", "multicl.trainer"]
+)
 
 
 def run_ranks(
