@@ -19,6 +19,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._device import _device_constructors
-from torch.utils._pytree import tree_leaves, tree_map
 
 ROOT = Path(__file__).parents[2]
 CUDA = torch.device("cuda", 0)
@@ -63,10 +63,8 @@ class Gpu:
         """Count it for the innermost function that is no test's; those of tests may wait."""
         frame: Any = sys._getframe(1)
         while frame is not None:
-            path = Path(frame.f_code.co_filename).resolve()  # multicl/modalities may be a link to modalities
-            own = path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path()
-            if own.parts[:1] in (("multicl",), ("modalities",)):  # and not tests, or an environment that lies there
-                self.waits[f"{own.as_posix()}:{frame.f_code.co_qualname}"] += 1
+            if own := _own(frame.f_code.co_filename):
+                self.waits[f"{own}:{frame.f_code.co_qualname}"] += 1
                 return
             frame = frame.f_back
 
@@ -80,17 +78,17 @@ class Gpu:
                 self.wait()
         elif name in INDEXED:
             self._index(*args[1:3], put=name != "index")
-        elif any(type(t) is Tensor and t.ndim for t in tree_leaves((args, kwargs))):
+        elif any(type(t) is Tensor and t.ndim for t in _leaves((args, *kwargs.values()))):
             raise RuntimeError(f"Expected all tensors to be on the same device, but {func} got one of the CPU")
         if name in READS and not (name == "repeat_interleave" and func._overloadname != "Tensor"):
             self.wait()
         kwargs = {key: torch.device("cpu") if key == "device" else value for key, value in kwargs.items()}
-        found = func(*tree_map(_held, args), **tree_map(_held, kwargs))
+        found = func(*_changed(_held, args), **{key: _changed(_held, value) for key, value in kwargs.items()})
         given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
         changed = [given[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         if changed and any(r.alias_info is not None for r in func._schema.returns):  # in place, or with `out`
             return changed[0] if len(changed) == 1 else tuple(changed)
-        return tree_map(lambda t: OnGpu(t) if type(t) is Tensor else t, found)
+        return _changed(lambda t: OnGpu(t) if type(t) is Tensor else t, found)
 
     def _index(self, places: Any, values: Any = None, put: bool = False) -> None:
         given = [place for place in places if place is not None]
@@ -103,8 +101,30 @@ class Gpu:
             raise RuntimeError("Expected all tensors to be on the same device, but values of the CPU were put")
 
 
+@cache
+def _own(file: str) -> str | None:
+    """A source file's path in this repository; None: it is of tests, of an environment that lies there, or foreign."""
+    path = Path(file).resolve()  # multicl/modalities may be a link to modalities
+    own = path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path()
+    return own.as_posix() if own.parts[:1] in (("multicl",), ("modalities",)) else None
+
+
 def _held(t: Any) -> Any:
     return t.held if isinstance(t, OnGpu) else t
+
+
+def _leaves(x: Any) -> Iterator[Any]:
+    """What operations take, out of lists and tuples; torch's own trees know more kinds, and take ten times as long."""
+    if isinstance(x, list | tuple):
+        for part in x:
+            yield from _leaves(part)
+    else:
+        yield x
+
+
+def _changed(change: Callable[[Any], Any], x: Any) -> Any:
+    """The same lists and tuples of leaves that are changed."""
+    return type(x)([_changed(change, part) for part in x]) if isinstance(x, list | tuple) else change(x)
 
 
 _gpu = Gpu()
