@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -70,7 +70,8 @@ class Gpu:
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """An operation on at least one tensor of the GPU."""
-        name = func._schema.name.removeprefix("aten::")
+        operation = _operation(func)
+        name = operation.name
         self.launches += 1
         if name == "copy_":
             up, same = isinstance(args[0], OnGpu), isinstance(args[0], OnGpu) == isinstance(args[1], OnGpu)
@@ -84,9 +85,9 @@ class Gpu:
             self.wait()
         kwargs = {key: torch.device("cpu") if key == "device" else value for key, value in kwargs.items()}
         found = func(*_changed(_held, args), **{key: _changed(_held, value) for key, value in kwargs.items()})
-        given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
-        changed = [given[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
-        if changed and any(r.alias_info is not None for r in func._schema.returns):  # in place, or with `out`
+        if operation.changes:
+            given = dict(zip(operation.arguments, args, strict=False)) | kwargs
+            changed = [given[argument] for argument in operation.changes]
             return changed[0] if len(changed) == 1 else tuple(changed)
         return _changed(lambda t: OnGpu(t) if type(t) is Tensor else t, found)
 
@@ -99,6 +100,21 @@ class Gpu:
             self.wait()
         if put and type(values) is Tensor and values.ndim:
             raise RuntimeError("Expected all tensors to be on the same device, but values of the CPU were put")
+
+
+class _Operation(NamedTuple):
+    name: str
+    arguments: list[str]
+    changes: list[str]
+    """Arguments that it writes into and gives back: in place, or with `out`."""
+
+
+@cache
+def _operation(func: Any) -> _Operation:
+    schema = func._schema
+    changes = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    gives = any(r.alias_info is not None for r in schema.returns)
+    return _Operation(schema.name.removeprefix("aten::"), [a.name for a in schema.arguments], changes if gives else [])
 
 
 @cache
