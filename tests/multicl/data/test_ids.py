@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multicl.data.ids import content_ids, content_key, label_ids, label_key, row_id, row_ids
+from multicl.data.equal_files import Files
+from multicl.data.ids import content_ids, content_key, first_of_content, label_ids, label_key, row_id, row_ids
+from multicl.seeds import hash62
 from multicl.types import InputError
 
 few = settings(deadline=None, max_examples=25)
@@ -167,3 +169,17 @@ def test_several_ids_of_a_row_are_refused(several: object) -> None:
     """As one label they would equal the same list alone."""
     with pytest.raises(InputError, match=r"ids='topics' of pair 'x': row 7 has several, .* one a row\. Give ids= a"):
         label_ids(["a", several], [4, 7], "ids='topics' of pair 'x'")
+
+
+@few
+@given(st.text(min_size=1))
+def test_a_text_is_hashed_as_every_other_hash(text: str) -> None:
+    assert content_key(f"a{text}b\ud800") == hash62("text", f"a{text}b\ud800")
+
+
+def test_files_of_equal_bytes_are_joined_wherever_their_names_stand(tmp_path: Path) -> None:
+    """Their keys come after all names' keys, and so not in the order of the rows."""
+    for name, content in [("a", b"one"), ("b", b"two"), ("c", b"two"), ("d", b"one")]:
+        (tmp_path / name).write_bytes(content)
+    paths = [str(tmp_path / name) for name in "cadbx"]
+    assert first_of_content([paths, ["t", "", None, "u", "t"]], 5, [Files(), None]).tolist() == [0, 1, 1, 0, 0]
