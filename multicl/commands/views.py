@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 from multicl.data.cells import resolve_path
 from multicl.data.loading import open_data
@@ -86,8 +85,8 @@ def _views_of(
     assert batch is not None
     numbers = batch.row.tolist()
     cells = [row.get(column) for row in reader.rows.fetch(numbers, [column])]
-    kept: Literal["files", "values"] = "files" if modality.files else "values"
-    given = [resolve_path(cell, reader.rows.base_of(n), kept) for n, cell in zip(numbers, cells, strict=True)]
+    bases = [reader.rows.base_of(n) if modality.files else None for n in numbers]
+    given = list(map(resolve_path, cells, bases))
     media = [[modality.preview(cell) for cell in given]]
     columns, note = ["as it is"], ""
     if isinstance(modality, Shows):

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -37,20 +37,24 @@ def blamed(cell: Any, files: bool, reason: str) -> str:
     return reason if name is None or name in reason or repr(name) in reason else f"{name}: {reason}"
 
 
-def resolve_path(cell: Any, base: Path | None, kind: Literal["files", "values"]) -> Any:
-    """A path in a cell (or in each of a list), also "~/..." and "file://...": a relative one beside the table."""
-    if kind == "values" or base is None:
+def resolve_path(cell: Any, base: Path | None) -> Any:
+    """A path in a cell (or in each of a list), also "~/..." and "file://...", as it is found from here.
+
+    Args:
+        base: the folder where relative paths begin; None: the cell is returned as it is.
+    """
+    if base is None:
         return cell
     if isinstance(cell, list):
         first = next((part for part in cell if part is not None), None)
-        return [resolve_path(part, base, kind) for part in cell] if isinstance(first, str | dict) else cell
+        return [resolve_path(part, base) for part in cell] if isinstance(first, str | dict) else cell
     if isinstance(cell, str):
         if cell.startswith("~/"):
             return str(Path(cell).expanduser())
         cell = unquote(cell.removeprefix("file://")) if cell.startswith("file://") else cell
         return cell if not cell or "://" in cell else _beside(base, cell)
     if isinstance(cell, dict) and cell.get("bytes") is None and isinstance(cell.get("path"), str):
-        return {**cell, "path": resolve_path(cell["path"], base, kind)}
+        return {**cell, "path": resolve_path(cell["path"], base)}
     return cell
 
 

@@ -143,9 +143,9 @@ def _things(rows: Rows, column: str) -> Ids:
     every, column = rows.numbers(), rows.resolve(column)
     some = every[np.linspace(0, len(every) - 1, min(len(every), LOOKED_AT)).astype(int)].tolist()
     looked_at = zip(some, (row.get(column) for row in rows.fetch(some, [column])), strict=True)
-    files = any(_names_file(resolve_path(cell, rows.base_of(number), "files")) for number, cell in looked_at)
+    files = any(_names_file(resolve_path(cell, rows.base_of(number))) for number, cell in looked_at)
     numbered = zip(every.tolist(), rows.cells(column), strict=True)
-    cells = (resolve_path(_compared(cell), rows.base_of(number), "files") for number, cell in numbered)
+    cells = (resolve_path(_compared(cell), rows.base_of(number)) for number, cell in numbered)
     things: Ids = np.unique(first_of_content([cells], len(rows), [Files() if files else None]), return_inverse=True)[1]
     return things
 

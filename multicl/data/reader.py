@@ -160,7 +160,7 @@ class Reader:
 
     def _resolved(self, node: str, number: int, cell: Any) -> Any:
         """A cell with its paths as they are found from here."""
-        return resolve_path(cell, self.rows.base_of(number), "files" if self._reads_files(node) else "values")
+        return resolve_path(cell, self.rows.base_of(number) if self._reads_files(node) else None)
 
     def _cells(self, node: str) -> Iterator[Any]:
         """Every cell of a node's column."""

@@ -168,8 +168,9 @@ class Rows:
 
     def found(self, name: str, files: bool) -> Iterator[Any]:
         """Every cell of a column, None where it is absent; `files`: relative paths are looked for beside the table."""
+        base = self.base if files else None
         for cell in self.cells(name):
-            yield None if is_null(cell) else resolve_path(cell, self.base, "files" if files else "values")
+            yield None if is_null(cell) else resolve_path(cell, base)
 
     def resolved(self, name: str, files: bool) -> list[Any]:
         """As `found`, in a list, which takes the memory of all that the cells hold."""

@@ -132,7 +132,7 @@ def _column(name: str, raw: list[Any], rows: Rows, text: bool) -> Column:
     some = [cells[at] for at in _spread(len(cells), READ)]
     owner = _owner(some, rows)
     if owner is None or not adapter(owner)().files:  # an adapter of texts would also read file names
-        found = [resolve_path(cell, rows.base, "files") for cell in some]
+        found = [resolve_path(cell, rows.base) for cell in some]
         if why := odd(some, found, lambda media: _owner(media, rows, files=True) is not None):
             return Column(name, None, tuple(cells), present, odd=why)
         if not (text or name.lower() in CAPTIONS) and (why := _no_texts(name, cells)):
@@ -202,7 +202,7 @@ def _owner(cells: Sequence[Any], rows: Rows, files: bool = False) -> str | None:
         made = adapter(name)()
         if files and not made.files:
             continue
-        share = sum(_reads(made, resolve_path(c, rows.base, "files" if made.files else "values")) for c in cells)
+        share = sum(_reads(made, resolve_path(c, rows.base if made.files else None)) for c in cells)
         if share > len(cells) / 2 and (best is None or (made.files, share) > best[:2]):
             best = made.files, share, name
     return best[2] if best else None

@@ -146,7 +146,7 @@ def _length(column: Column) -> float:
 def _nodes(kind: str, found: list[Column], rows: Rows, accelerator: bool, pretrained: bool) -> list[Node]:
     """The nodes of a kind; several share a tower."""
     made = adapter(kind)()
-    cells = [resolve_path(c, rows.base, "files" if made.files else "values") for f in found for c in f.cells]
+    cells = [resolve_path(c, rows.base if made.files else None) for f in found for c in f.cells]
     if isinstance(made, Suggests):
         suggestion = made.suggest(cells, accelerator, pretrained)
     else:

@@ -35,7 +35,7 @@ def row_content(row: Mapping[str, Any], columns: Mapping[str, bool], base: Path 
         if isinstance(cell, float) and cell.is_integer():
             cell = int(cell)  # a column of integers becomes one of floats if a cell is empty
         if not is_null(cell):
-            parts.append(f"{column}={_digest(resolve_path(cell, base, 'files' if files else 'values'), files)}")
+            parts.append(f"{column}={_digest(resolve_path(cell, base if files else None), files)}")
     return hash62("row content", *parts)
 
 

@@ -263,8 +263,8 @@ def _node(
 ) -> tuple[np.ndarray[Any, np.dtype[np.float32]], list[tuple[str, bytes | None] | None], list[int | None]]:
     """[n, D] vectors of a node, NaN where a row lacks it or its cell cannot be read; its previews, and contents."""
     modality, column = index.model.towers.modalities[node], plan.nodes[node]
-    kind: Any = "files" if modality.files else "values"
-    cells = [resolve_path(row.get(column), plan.rows.base, kind) for row in rows]
+    base = plan.rows.base if modality.files else None
+    cells = [resolve_path(row.get(column), base) for row in rows]
     present = [i for i, cell in enumerate(cells) if not is_null(cell)]
     vectors = np.full((len(rows), index.model.towers.dim(node, index.space)), np.nan, dtype=np.float32)
     media: list[tuple[str, bytes | None] | None] = [None] * len(rows)

@@ -154,7 +154,7 @@ class Miner:
             cells = [row.get(column) for row in self.reader.rows.fetch(numbers, [column])]
             present = [at for at, cell in enumerate(cells) if not is_null(cell)]
             bases = [self.reader.rows.base_of(numbers[at]) if modality.files else None for at in present]
-            given = [resolve_path(cells[at], base, "files") for at, base in zip(present, bases, strict=True)]
+            given = [resolve_path(cells[at], base) for at, base in zip(present, bases, strict=True)]
             skipped: dict[int, str] = {}
             z = vectors[0].new_zeros(len(cells), vectors[0].shape[1])
             z[present] = model.embed_node(node, given, normalize=cosine, skipped=skipped)

@@ -64,7 +64,7 @@ def is_file_name(cell: Any) -> bool:
 
 
 def _held(names: Iterable[str], folder: Path) -> int:
-    return sum(Path(resolve_path(name, folder, "files")).is_file() for name in names)
+    return sum(Path(resolve_path(name, folder)).is_file() for name in names)
 
 
 def folders(folder: Path) -> list[Path]:

@@ -611,9 +611,8 @@ def test_only_relative_paths_are_resolved() -> None:
         ("", ""),
         (None, None),
     ]:
-        assert resolve_path(cell, base, "files") == found
-        assert resolve_path(cell, base, "values") == cell
-        assert resolve_path(cell, None, "files") == cell
+        assert resolve_path(cell, base) == found
+        assert resolve_path(cell, None) == cell
 
 
 def test_paths_from_the_home_folder_and_as_browsers_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -625,8 +624,7 @@ def test_paths_from_the_home_folder_and_as_browsers_have_them(monkeypatch: pytes
         ({"path": "~/a.png", "bytes": None}, {"path": "/home/me/a.png", "bytes": None}),
         (["~/a.png"], ["/home/me/a.png"]),
     ]:
-        assert resolve_path(cell, Path("/base"), "files") == found
-        assert resolve_path(cell, Path("/base"), "values") == cell
+        assert resolve_path(cell, Path("/base")) == found
 
 
 @given(
@@ -637,7 +635,7 @@ def test_paths_are_joined_as_pathlib_joins_them(base: str, parts: list[str]) -> 
     path = "/".join(parts)
     wanted = path if path.startswith("/") or not path else str(Path(base) / path)
     if not path.startswith("~/"):
-        assert resolve_path(path, Path(base), "files") == wanted
+        assert resolve_path(path, Path(base)) == wanted
 
 
 def test_null_cells() -> None:
