@@ -91,12 +91,12 @@ def passed_over(folder: Path, rows: int | None) -> list[str]:
     lines = [
         f"{name} beside them is not read: to read it, and the files that it names, name it ({folder / name})"
         for name in beside
-        if name not in ImageFolder.METADATA_FILENAMES and (_kind(name) or "").endswith("tables")
+        if name not in ImageFolder.METADATA_FILENAMES and (kind_of(name) or "").endswith("tables")
     ]
     walked = list(walk(folder))
     lines += [line] if (line := captions_beside(folder, walked)) else []
     metadata = next((name for name in beside if name in ImageFolder.METADATA_FILENAMES), None)
-    files = sum(_kind(file) in _MEDIA for file in walked) if metadata else 0
+    files = sum(kind_of(file) in _MEDIA for file in walked) if metadata else 0
     if rows is not None and files > rows:
         lines.append(f"{files - rows} of {files} files have no line in {metadata}, and are left out")
     return lines
@@ -112,7 +112,7 @@ def captions_beside(folder: Path, files: Sequence[str] | None = None) -> str | N
     """
     files = list(walk(folder)) if files is None else files
     texts = [file for file in files if _end(file) == ".txt"]
-    media = {file.rpartition(".")[0] for file in files if _kind(file) in _MEDIA} if texts else set()
+    media = {file.rpartition(".")[0] for file in files if kind_of(file) in _MEDIA} if texts else set()
     texts = [file for file in texts if file.rpartition(".")[0] in media]
     if not texts:
         return None
@@ -153,14 +153,14 @@ def _examples(files: Iterable[str]) -> dict[str, str]:
 
     found = dict[str, str]()
     for file in files:
-        kind = _kind(file)
+        kind = kind_of(file)
         if kind and kind not in found and Path(file).name not in ImageFolder.METADATA_FILENAMES:
             found[kind] = file
     return found
 
 
-def _kind(file: str) -> str | None:
-    """What a file holds, by its name."""
+def kind_of(file: str) -> str | None:
+    """What a file holds, by its name: "pictures", "sounds", a kind of tables or archives; None: something else."""
     name = file.replace(os.sep, "/").rpartition("/")[2]  # a folder may hold a million, of which pathlib takes seconds
     ends = [f".{end}" for end in name.lower().split(".")[1:] if f".{end}" not in PACKED]
     return _kinds().get(ends[-1]) if ends else None
@@ -168,19 +168,19 @@ def _kind(file: str) -> str | None:
 
 def is_medium(file: str) -> bool:
     """Whether a file's name says that it is a picture or a sound."""
-    return _kind(file) in _MEDIA
+    return kind_of(file) in _MEDIA
 
 
 def is_picture(file: str) -> bool:
     """Whether a file's name says that it is a picture."""
-    return _kind(file) == "pictures"
+    return kind_of(file) == "pictures"
 
 
 def media_in(folder: Path) -> dict[str, list[str]]:
     """The pictures and the sounds below a folder, but for hidden ones."""
     found: dict[str, list[str]] = {kind: [] for kind in sorted(_MEDIA)}
     for file in walk(folder):
-        if (kind := _kind(file)) in found and not file.rpartition(os.sep)[2].startswith((".", "__")):
+        if (kind := kind_of(file)) in found and not file.rpartition(os.sep)[2].startswith((".", "__")):
             found[kind].append(file)
     return found
 

@@ -7,16 +7,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from multicl.data.sources.beside import ROWS, is_file_name
-from multicl.data.sources.folders import media_in
+from multicl.data.sources.folders import kind_of, media_in, walk
 from multicl.data.sources.told import tell
 from multicl.types import InputError
 
 _BUILDERS = {"pictures": "imagefolder", "sounds": "audiofolder"}
+
+
+def only_media(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """How `datasets` opens a folder of nothing but pictures, or sounds, that names no splits; None: it is another.
+
+    Left to itself it searches the folder 66 times for names of splits, which takes longer than all that comes after.
+    """
+    from datasets.config import REPOYAML_FILENAME  # a hidden file that may say which files are rows
+    from datasets.data_files import SPLIT_KEYWORDS
+
+    start, kinds = len(str(folder)), set[str | None]()
+    marks = ["-of-", *chain.from_iterable(SPLIT_KEYWORDS.values())]  # "-of-": of train-00000-of-00002.jpg
+    for file in walk(folder):
+        name = file.rpartition(os.sep)[2]
+        if name == REPOYAML_FILENAME or not name.startswith((".", "__")):
+            kinds.add(kind_of(file))
+            if len(kinds) > 1 or any(mark in file[start:] for mark in marks):
+                return None
+    found = next((_BUILDERS[kind] for kind in kinds if kind in _BUILDERS), None)
+    return None if found is None else (found, _all_of(folder))
 
 
 def hidden_media(folder: Path, chosen: Iterable[Any]) -> tuple[str, dict[str, Any]] | None:
@@ -40,7 +60,12 @@ def hidden_media(folder: Path, chosen: Iterable[Any]) -> tuple[str, dict[str, An
         )
     others = f", and not {files[0]}, which is called as a split is" if files else ""
     tell(f"{folder}: {len(media)} {kind} are read{others}")
-    return _BUILDERS[kind], {"data_dir": str(folder.resolve()), "data_files": {"train": "**"}}
+    return _BUILDERS[kind], _all_of(folder)
+
+
+def _all_of(folder: Path) -> dict[str, Any]:
+    """Options of a builder that reads every file of its kind in a folder, as one split."""
+    return {"data_dir": str(folder.resolve()), "data_files": {"train": "**"}}
 
 
 def refuse_unnamed(folder: Path, rows: Any) -> None:

@@ -15,7 +15,7 @@ from multicl.data.sources.beside import ROWS, folder_of_media
 from multicl.data.sources.fields import with_fields
 from multicl.data.sources.first_lines import separator_of_files, table_of, told
 from multicl.data.sources.folders import FOLDERS, captions_beside, refuse_links, refuse_mixed, unread
-from multicl.data.sources.hidden import hidden_media, refuse_unnamed
+from multicl.data.sources.hidden import hidden_media, only_media, refuse_unnamed
 from multicl.data.sources.hub import offline_if_unreachable
 from multicl.data.sources.integers import whole_columns
 from multicl.data.sources.json_lists import chosen, lines_of, lists_in, only_lists
@@ -160,6 +160,8 @@ def _of_folder(folder: Path, what: str, options: Mapping[str, Any]) -> Any:
     """
     from datasets.exceptions import DataFilesNotFoundError
 
+    if options == {"name": None} and (media := only_media(folder)):
+        return _builder(*media)
     try:
         builder = _builder(what, options)
     except DataFilesNotFoundError:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from multicl.data.rows import open_rows
+from multicl.data.sources import named
+from multicl.data.sources.hidden import only_media
 from multicl.types import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # `datasets` leaves tables open
@@ -43,6 +45,44 @@ def test_media_beside_such_lists_are_read(
     with pytest.raises(InputError, match=r"has no split 'test'; .* put some files of each class into test/CLASS/"):
         open_rows(folder, split="test")  # a slice at the end would be the last classes alone
     gc.collect()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        CLASSES,
+        [*CLASSES, ".DS_Store", "no/.DS_Store", ".git/HEAD.wav"],
+        ["b.PNG", "a.jpg", "sub/c.png"],
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_media_alone_are_not_searched_for_splits(
+    tmp_path: Path, names: list[str], streaming: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took `datasets` minutes in a folder of 200,000 pictures; rows and columns are as it finds them itself."""
+    folder = put(tmp_path / "my training set", *names)
+    with monkeypatch.context() as patch:
+        patch.setattr(named, "only_media", lambda folder: None)
+        searched = open_rows(folder, streaming=streaming)
+        wanted = list(searched), searched.names, searched.data.features
+    monkeypatch.setattr("datasets.load.get_data_patterns", lambda *_: pytest.fail("searched for splits"))
+    rows = open_rows(folder, streaming=streaming)
+    assert (list(rows), rows.names, rows.data.features) == wanted
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    "name", ["train/2.wav", "x_test.wav", "val-1.wav", "x-00000-of-00001.wav", "notes.md", "2.png"]
+)
+def test_a_folder_that_may_say_more_is_left_to_datasets(tmp_path: Path, name: str) -> None:
+    assert only_media(put(tmp_path, "no/1.wav", "yes/1.wav")) is not None
+    assert only_media(put(tmp_path, name)) is None
+
+
+def test_a_hidden_card_says_which_files_are_rows(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.wav", "b/1.wav")
+    put(tmp_path, ".huggingface.yaml", text="configs:\n- config_name: default\n  data_files: a/*.wav\n")
+    assert len(open_rows(tmp_path)) == 1
 
 
 def test_pictures_and_masks_are_to_be_told_apart(tmp_path: Path) -> None:
