@@ -21,6 +21,7 @@ from multicl.data.hold_out import HoldOut
 from multicl.data.loading import Data
 from multicl.data.rows import Rows
 from multicl.data.sources.folders import FOLDERS, passed_over
+from multicl.data.sources.told import tell
 from multicl.data.sources.unread import no_classes, unread_beside
 from multicl.files import check_writable
 from multicl.fit.columns import columns_of
@@ -169,11 +170,17 @@ def steps_within(minutes: float, each: float, rows: int, batch_size: int) -> int
 
 
 def _opened(source: str, split: str, config: str | None) -> tuple[Data, Rows, Rows]:
-    """The data with their own held-out split or with a tenth held out, their training rows and their held-out rows."""
+    """The data with their own held-out split or with a tenth held out, their training rows and their held-out rows.
+
+    A split that lacks a column, as ImageNet's test lacks classes, is not used: nothing could be measured on it.
+    """
     data = Data(path=source, split=split, config=config)
     for name in HELD_OUT:
         if name != split and (held := _opens(data, name)):
-            return replace(data, test=name), data.open(), held
+            rows = data.open()
+            if not (lacks := {*(rows.names or ())} - {*(held.names or ())}):
+                return replace(data, test=name), rows, held
+            tell(f"{held.label} has no {' and no '.join(sorted(lacks))}: rows of {split!r} are held out instead")
     kept = HoldOut(path=source, split=split, config=config)
     rows, held = kept.open(), kept.open(kept.test)
     if len(held) < 2 < len(rows):  # one row alone would always be found

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from multicl.data.sources.hidden import hidden_media, only_media, refuse_unnamed
 from multicl.data.sources.hub import offline_if_unreachable
 from multicl.data.sources.integers import whole_columns
 from multicl.data.sources.json_lists import chosen, lines_of, lists_in, only_lists
+from multicl.data.sources.nested import with_classes
 from multicl.data.sources.numbered import with_captions
 from multicl.data.sources.reasons import reason
 from multicl.data.sources.separators import (
@@ -106,6 +108,8 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         raise InputError(f"cannot read {name!r} (split {split!r}): {why}") from error
     if base and not files and data.info.builder_name in FOLDERS:
         refuse_links(base)
+        parts = builder.config.data_files or {}
+        data = with_classes(data, chain.from_iterable(parts[name] for name in _splits(part) if name in parts))
         data = with_transcripts(data, base)
     if not streaming and len(data) == 0:
         raise InputError(f"{label} has no rows")

@@ -43,6 +43,21 @@ def test_a_folder_with_a_split_of_its_own(
         report(run, run)
 
 
+def test_a_split_without_classes_measures_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """ImageNet's folder of classes, beside a test split of files alone."""
+    for i in range(26):
+        place = tmp_path / "imagenet" / ("test" if i < 4 else f"train/n0{i % 2}/images")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.png").write_bytes(media.png(i % 2, seed=i))
+    file = fit(str(tmp_path / "imagenet"), tmp_path / "run", minutes=0.001, dry_run=True)
+    assert "20 rows to train on, 2 held out, a tenth drawn by chance" in capsys.readouterr().out
+    assert any("(test) has no label: rows of 'train' are held out instead" in line for line in caplog.messages)
+    recipe = recipe_class(str(file))()
+    assert set(recipe.measure(recipe.trainer().model)) == {"image_knn_1"}
+
+
 def test_a_folder_of_pictures_by_class_and_no_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(24):
         place = tmp_path / "pets" / ("cat" if i % 2 else "dog")

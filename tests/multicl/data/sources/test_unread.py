@@ -36,7 +36,7 @@ def test_a_folder_that_may_be_no_class(tmp_path: Path) -> None:
     assert told.startswith("_noise_ is a class as the folders beside it are")
 
 
-@pytest.mark.parametrize("names", [("a/images/0.png", "b/images/0.png"), ("cat/0.png", "dog/0.png", "1.png")])
+@pytest.mark.parametrize("names", [("a/x/images/0.png", "b/y/images/0.png"), ("cat/0.png", "dog/0.png", "1.png")])
 def test_folders_that_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     assert notes(tmp_path, *names) == []  # of no use to all recipes
     (told,) = no_classes(open_rows(tmp_path).data, tmp_path)
