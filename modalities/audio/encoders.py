@@ -14,6 +14,7 @@ from multicl.modalities.audio.changes import require
 from multicl.modalities.audio.mel import LogMel, covered, spec_augment, within
 from multicl.modalities.audio.parts import change, equal_parts
 from multicl.modalities.probing import probing
+from multicl.modalities.wide import as_wide
 from multicl.types import Batch, InputError
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Custom(nn.Module):
         return self._pooled(x)
 
     def _pooled(self, x: Tensor) -> Tensor:
-        y: Tensor = self.net(x)
+        y: Tensor = self.net(as_wide(self.net, x))
         return y.flatten(2).mean(2) if y.ndim > 2 else y
 
     def _dry_run(self, rate: int) -> int:

@@ -18,6 +18,7 @@ from multicl.modalities.image.presets import require
 from multicl.modalities.image.resample import to_float
 from multicl.modalities.image.small import Small
 from multicl.modalities.probing import probing
+from multicl.modalities.wide import as_wide
 from multicl.types import Batch, InputError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class ImageEncoder(nn.Module):
         return self._features(x)
 
     def _features(self, x: Tensor) -> Tensor:
-        h: Tensor = self.net(x)
+        h: Tensor = self.net(as_wide(self.net, x))
         return h.flatten(2).mean(2) if h.ndim > 2 else h
 
     def _accept(self, shape: tuple[int, int]) -> None:
@@ -93,7 +94,7 @@ class ImageEncoder(nn.Module):
         black = torch.zeros(2, CHANNELS[self.channels], *shape, device=device)
         try:
             with probing(self):
-                h = self.net(black)
+                h = self.net(as_wide(self.net, black))
         except Exception as error:  # nets raise anything on a size that they were not made for
             asked = f"{CHANNELS[self.channels]} x {shape[0]} x {shape[1]}"
             raise InputError(
