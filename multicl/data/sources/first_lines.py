@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,8 @@ def separator_of_files(file: Path) -> str | None:
     A space does where all lines have as many: "cat/1.jpg 0", or "cat_1 0", whose files lack their end.
     """
     with file.open(encoding="utf-8", errors="replace") as lines:
-        others = [line.strip() for line in islice(lines, 1, 1 + ROWS)]  # the first may name columns
+        start = comments(file) + 1  # the first may name columns
+        others = [line.strip() for line in islice(lines, start, start + ROWS)]
     second, folder = others[0] if others else "", file.parent
     starts = {sep: second.partition(sep)[0] for sep in (",", *OTHERS) if sep in second}
     if found := next((sep for sep, name in starts.items() if is_file_name(name) and home_of([name], folder)), None):
@@ -118,6 +119,16 @@ def separator_of_files(file: Path) -> str | None:
     columns = [*map(list, zip(*rows, strict=True))]
     ended = len(columns) > 1 and any(all(map(is_file_name, cells)) and holds_all(cells, folder) for cells in columns)
     return " " if ended or _end_of(columns[0], folder) else None
+
+
+def comments(file: Path) -> int:
+    """How many lines a .txt begins with that are no rows, as the list of Oxford's pets does: "# ...", but no only one.
+
+    That one may name columns.
+    """
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        count = sum(1 for _ in takewhile(lambda line: line.startswith("#"), lines))
+    return count if count > 1 else 0
 
 
 def with_end(end: str, cell: str) -> str | None:
@@ -167,8 +178,9 @@ def _end_of(names: Sequence[str], folder: Path) -> str:
     ends = (end for end in medium_ends() if all(any((h / f"{n}{end}").is_file() for h in homes) for n in names))
     end, *others = [*ends] or [""]
     if other := next((other for other in others if is_picture(end) == is_picture(other)), None):
+        both = [file for home in homes for e in (end, other) if (file := home / f"{names[0]}{e}").is_file()]
         raise InputError(
             f"the table in {folder} names files without their ends, which may be {names[0]}{end} or {names[0]}{other}: "
-            "write these names whole, or put the files that are not meant elsewhere"
+            f"write these names whole, or put the files that are not meant elsewhere ({', '.join(map(str, both))})"
         )
     return end

@@ -14,7 +14,7 @@ from typing import Any
 
 from multicl.data.sources.beside import ROWS, folder_of_media
 from multicl.data.sources.fields import with_fields
-from multicl.data.sources.first_lines import separator_of_files, table_of, told
+from multicl.data.sources.first_lines import comments, separator_of_files, table_of, told
 from multicl.data.sources.folders import FOLDERS, captions_beside, refuse_links, refuse_mixed, unread
 from multicl.data.sources.hidden import hidden_media, only_media, refuse_unnamed
 from multicl.data.sources.hub import offline_if_unreachable
@@ -78,7 +78,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             options |= lines_of({"train": files[0]}, key)
         what, label, base = TABLES[suffix], f"{name} ({key})" if key else name, files[0].parent if files else None
         if suffix == ".txt" and files and (sep := separator_of_files(files[0])):
-            what, options = "csv", {"data_files": options["data_files"], "sep": sep}
+            what, options = "csv", {"data_files": options["data_files"], "sep": sep, "skiprows": comments(files[0])}
     else:
         base = path if path.is_dir() else None
         what, label, options = str(path.resolve()) if base else name, f"{name} ({split})", {"name": config}

@@ -164,6 +164,22 @@ def test_a_txt_may_be_a_list_of_files_and_classes(tmp_path: Path, name: str, lin
     gc.collect()
 
 
+@pytest.mark.parametrize("end", ["", ".jpg"])
+def test_comments_before_a_list_are_no_rows(tmp_path: Path, end: str) -> None:
+    """Oxford's pets' list.txt has six; one line may name columns."""
+    media(tmp_path / "images", [f"Maine_Coon_{i}.jpg" for i in range(COUNT)])
+    (tmp_path / "meta").mkdir()
+    lines = "".join(f"Maine_Coon_{i}{end} 1 {i}\n" for i in range(COUNT))
+    for name, head in (("list", "#Image CLASS ID BREED\n# 1:37 Class ids\n#\n"), ("names", "#image class id\n")):
+        (tmp_path / "meta" / f"{name}.txt").write_text(head + lines)
+    rows = open_rows(tmp_path / "meta" / "list.txt")
+    assert rows.names == ["0", "1", "2"]
+    assert files(rows, "0") == [f"Maine_Coon_{i}.jpg" for i in range(COUNT)]
+    assert rows.column("2") == list(range(COUNT))
+    assert open_rows(tmp_path / "meta" / "names.txt").names == ["#image", "class", "id"]
+    gc.collect()
+
+
 def test_texts_that_begin_with_a_files_name_are_texts(tmp_path: Path) -> None:
     media(tmp_path, ["somebody.jpg"])
     lines = ["a first", "somebody was here", "nobody was"]
@@ -179,6 +195,8 @@ def test_ids_of_pictures_and_of_their_masks_are_refused(tmp_path: Path) -> None:
     assert files(open_rows(tmp_path / "meta" / "a.csv"), "id") == [f"{name}.wav" for name in names]
     media(tmp_path / "meta" / "masks", [f"{name}.png" for name in names])
     (tmp_path / "sounds").rename(tmp_path / ".sounds")
-    with pytest.raises(InputError, match=r"Maine_Coon_0\.\w+ or Maine_Coon_0\.\w+: write these names whole"):
+    with pytest.raises(
+        InputError, match=r"Maine_Coon_0\.\w+ or Maine_Coon_0\.\w+: write these names whole, .*/masks/Maine_Coon_0\.png"
+    ):
         open_rows(tmp_path / "meta" / "a.csv")
     gc.collect()
