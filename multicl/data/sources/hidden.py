@@ -79,12 +79,19 @@ def refuse_unnamed(folder: Path, rows: Any) -> None:
     """
     if any(_is_file(cell) for row in islice(rows, ROWS) for cell in row.values()):
         return
-    kind, media = max(media_in(folder).items(), key=lambda found: len(found[1]))
-    if len(media) > len(rows):
+    kind, media, home = media_home(folder)
+    if media > len(rows):
         raise InputError(
-            f"the tables in {folder} name none of its {len(media)} {kind}: name the folder of these "
-            f"({os.path.commonpath([Path(file).parent for file in media])}), or the table that is meant"
+            f"the tables in {folder} name none of its {media} {kind}: name the folder of these ({home}), or the table "
+            "that is meant"
         )
+
+
+def media_home(folder: Path) -> tuple[str, int, str]:
+    """Of which a folder holds more, pictures or sounds; how many, and the innermost folder that holds all of them."""
+    kind, media = max(media_in(folder).items(), key=lambda found: len(found[1]))
+    homes = {file.rpartition(os.sep)[0] for file in media} or {str(folder)}
+    return kind, len(media), os.path.commonpath(list(homes))
 
 
 def _is_file(cell: Any) -> bool:

@@ -16,7 +16,7 @@ from multicl.data.sources.beside import ROWS, folder_of_media
 from multicl.data.sources.fields import with_fields
 from multicl.data.sources.first_lines import comments, separator_of_files, table_of, told
 from multicl.data.sources.folders import FOLDERS, captions_beside, refuse_links, refuse_mixed, unread
-from multicl.data.sources.hidden import hidden_media, only_media, refuse_unnamed
+from multicl.data.sources.hidden import hidden_media, media_home, only_media, refuse_unnamed
 from multicl.data.sources.hub import offline_if_unreachable
 from multicl.data.sources.integers import whole_columns
 from multicl.data.sources.json_lists import chosen, lines_of, lists_in, only_lists
@@ -104,7 +104,9 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             why = "`datasets` takes *, ? and [ in a folder's path for a pattern: give the folder another name"
         if base and not files:
             refuse_links(base)
-            why = "; ".join([why, *unread(base)])
+            kind, media, home = media_home(base)
+            inside = [f"its {media} {kind} are in {home}"] if media and Path(home) != base else []
+            why = "; ".join([why, *inside, *unread(base)])
         raise InputError(f"cannot read {name!r} (split {split!r}): {why}") from error
     if base and not files and data.info.builder_name in FOLDERS:
         refuse_links(base)

@@ -187,9 +187,12 @@ def test_texts_called_as_the_pictures_beside_them_are_told_and_can_be_packed(tmp
 
 
 def test_splits_of_several_kinds_are_told(tmp_path: Path) -> None:
-    put(tmp_path, "meta/train.json", "meta/test.txt", "images/1.png")
-    with pytest.raises(InputError, match="called train, test and the like are of several kinds: name the file"):
+    put(tmp_path, "meta/train.json", "meta/test.txt", "data/images/a/1.png", "data/images/b/2.png")
+    with pytest.raises(
+        InputError, match="called train, test and the like are of several kinds: name the file"
+    ) as error:
         open_rows(tmp_path)
+    assert str(error.value).endswith(f"; its 2 pictures are in {tmp_path / 'data' / 'images'}")
 
 
 def test_lines_of_lists_are_told(tmp_path: Path) -> None:
