@@ -1,4 +1,4 @@
-"""What every adapter asks of its settings."""
+"""Checks of settings that all adapters share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from multicl.types import InputError
 
 
 def tuned(settings: Any) -> bool:
-    """Whether weights of a library or the hub train as a whole: neither fresh ones nor LoRA's updates alone."""
+    """Whether pretrained weights are fine-tuned in full: not trained from scratch, nor through LoRA alone."""
     named = isinstance(settings.encoder, str) and settings.encoder not in ("small", "words")
     return bool(named and settings.pretrained and not settings.lora)
 
@@ -24,14 +24,14 @@ def require(modality: str, holds: bool, name: str, value: object, wanted: str) -
 
 
 def check_common(modality: str, encoder: object, lora: object, wanted: str) -> None:
-    """Check the settings that all adapters have. InputError as `require`; `wanted`: what the encoder may be."""
+    """Check the settings that all adapters have; InputError as from `require`. `wanted`: what the encoder may be."""
     named = bool(encoder) if isinstance(encoder, str) else callable(encoder)
     require(modality, named, "encoder", encoder, f"{wanted}, or an nn.Module")
     require(modality, isinstance(lora, int) and lora >= 0, "lora", lora, "a whole number, 0 or more")
 
 
 def not_saved(modality: str, encoder: object) -> InputError:
-    """Why a model with a module of the user's own cannot be loaded from its folder alone."""
+    """The error of loading a model from its folder alone if its encoder is a module of the user's own."""
     return InputError(
         f"the {modality} encoder is a module of your own ({type(encoder).__name__}), whose code is not saved: give it "
         f"again when loading: modalities={{...: {modality.capitalize()}(my_module)}}"

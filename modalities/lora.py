@@ -1,4 +1,4 @@
-"""LoRA (arXiv:2106.09685) by peft: only low-rank updates of a net's linear layers are trained."""
+"""LoRA (arXiv:2106.09685) with peft: only low-rank updates of a net's linear layers are trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def adapted(net: Module, rank: int, modality: str) -> Module:
-    """The net, changed in place: only updates of this rank, scaled by 2, are trained; rank 0: unchanged.
+    """The net itself, modified in place: only updates of this rank, scaled by 2, are trained. Rank 0: unchanged.
 
     Raises:
         InputError: peft is not installed, or the net has no linear layers.
@@ -37,7 +37,7 @@ def adapted(net: Module, rank: int, modality: str) -> Module:
 
 
 def merged(encoder: Module) -> Module:
-    """A copy of the encoder with its updates added to its weights; itself if it has none."""
+    """A copy of the encoder with its LoRA updates merged into its weights; the encoder itself if it has none."""
     if find_spec("peft") is None:
         return encoder
     from peft.tuners.lora import LoraLayer

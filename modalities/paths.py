@@ -1,4 +1,4 @@
-"""Cells that should be the path of a file."""
+"""Check of cells that should hold the path of a file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 from multicl.types import BadSample
 
 LONGEST = 1024
-"""Most characters of a path."""
+"""Maximum length of a path, in characters."""
 
 
 def refuse_long(raw: str | os.PathLike[str]) -> None:
-    """Refuse a text that holds a file's content in place of its path.
+    """Refuse a string that holds a file's content instead of its path.
 
     Raises:
         BadSample: it is too long for a path.

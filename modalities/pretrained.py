@@ -1,4 +1,4 @@
-"""Models of transformers by name or folder: without its bars and tables, and what files lack is said in a line."""
+"""Loading models of transformers by name or folder, without its progress bars and tables of weights."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch import nn
 log = logging.getLogger(__name__)
 
 LAYERDROPS = ("layerdrop", "layer_drop", "encoder_layerdrop", "decoder_layerdrop")
-"""Names of LayerDrop in transformers' configs."""
+"""Keys of LayerDrop in transformers' configs."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, nor tables of weights that only other heads need; missing ones that matter are told apart."""
+    """Silence transformers' progress bars and tables of unused weights; `warn_of_absent` logs those that matter."""
     from transformers.utils import logging as theirs
 
     before, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
@@ -36,12 +36,12 @@ def quiet() -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def locate(name: str) -> tuple[str, bool]:
-    """Folder or hub id ("hf/" left out) of a model, and whether only local files can serve it.
+    """The folder or hub id (without "hf/") of a model, and whether to load local files only.
 
-    One quick question to the hub, since its loaders retry for half a minute where there is no network.
+    Asks the hub once, with a short timeout: without a network, its loaders would retry for half a minute.
 
     Raises:
-        OSError: no folder of that name, and the hub does not know it either.
+        OSError: there is no such folder, and no such model on the hub.
     """
     if Path(name).is_dir():
         return name, True
@@ -53,24 +53,24 @@ def locate(name: str) -> tuple[str, bool]:
         HfApi().model_info(repo, timeout=10)
     except (HFValidationError, RepositoryNotFoundError) as error:
         raise OSError("there is no such folder, nor such a model on the hub") from error
-    except Exception:  # no network, a timeout, offline mode: what was downloaded before may do
+    except Exception:  # no network, a timeout, offline mode: the cache may have the model
         return repo, True
     return repo, False
 
 
 def fetch(loader: Callable[..., Any], name: str, **settings: Any) -> Any:
-    """What one of transformers' `from_pretrained` gives for a name of the hub, or a folder.
+    """The result of `loader`, one of transformers' `from_pretrained`, for a hub name or a folder.
 
     Raises:
-        OSError: it is neither, or without a network was never downloaded. Others: as the loader.
+        OSError: the name is neither, or was never downloaded and there is no network. Others: as the loader.
     """
     place, offline = locate(name)
     return loader(place, local_files_only=offline, **settings)
 
 
 def class_of(config: Any) -> Any:
-    """The class that builds a config's model: AutoModel, or the config's own where AutoModel does not know it (halves
-    of SigLIP and CLAP)."""
+    """The class that builds a config's model: AutoModel, or the class named like the config if AutoModel does not know
+    it (halves of SigLIP and CLAP)."""
     import transformers
 
     beside = type(config).__name__.removesuffix("Config") + "Model"
@@ -90,12 +90,12 @@ def fresh(config: Any) -> Any:
 
 
 def load(name: str, config: Any = None, **settings: Any) -> tuple[Any, set[int]]:
-    """A model from safetensors alone, and the `id`s of those parameters that its files lack.
+    """A model loaded from safetensors files only, and the `id`s of the parameters that the files lack.
 
-    It is in float32: checkpoints in half precision would otherwise be trained in it.
+    The model is in float32: a checkpoint in half precision would otherwise be trained in half precision.
 
     Args:
-        name: of the hub, or a folder. config: in place of the files' own. settings: of `AutoModel.from_pretrained`.
+        name: a hub name or a folder. config: replaces the checkpoint's. settings: for `AutoModel.from_pretrained`.
 
     Raises:
         OSError, ValueError, RuntimeError: as transformers.
@@ -112,10 +112,10 @@ def load(name: str, config: Any = None, **settings: Any) -> tuple[Any, set[int]]
 
 
 def build(name: str, config: Any, weights: bool, **settings: Any) -> tuple[Any, set[int]]:
-    """The model of a configuration, as `load`; without `weights` its architecture alone, of which nothing is absent.
+    """A configuration's model and the ids of absent parameters, as `load`; without `weights`: random weights, no ids.
 
-    Half of a two-tower model is taken out of the whole where it is not found alone: some wholes, such as CLAP, keep the
-    weights of their halves under names that the halves do not look for.
+    If half of a two-tower model lacks weights when loaded alone, it is taken out of the loaded whole: some models, such
+    as CLAP, store the weights of their halves under names that the halves do not look for.
 
     Raises:
         OSError, ValueError, RuntimeError: as transformers.
@@ -145,15 +145,15 @@ def without_layerdrop(config: Any, whose: str) -> None:
 
 
 def mostly(model: nn.Module, absent: set[int]) -> bool:
-    """Whether most of a model's parameters are absent: its files are another model's."""
+    """Whether most of a model's parameters are absent, so that its files must be another model's."""
     parameters = list(model.parameters())
     return 2 * sum(id(p) in absent for p in parameters) > len(parameters)
 
 
 def own_storage(model: nn.Module) -> None:
-    """Give every parameter memory of its own: several that a file holds in one tensor are loaded as views of it.
+    """Give every parameter and buffer its own storage.
 
-    safetensors refuses to save such views.
+    Parameters that a file holds in one tensor are loaded as views of it, which safetensors refuses to save.
     """
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.untyped_storage().nbytes() > tensor.nbytes:
@@ -161,7 +161,7 @@ def own_storage(model: nn.Module) -> None:
 
 
 def recompute(model: Any, enable: bool) -> None:
-    """Gradient checkpointing of a model of transformers, on or off.
+    """Turn gradient checkpointing of a transformers model on or off.
 
     Raises:
         ValueError: the model has no layers that can be recomputed.
@@ -169,16 +169,16 @@ def recompute(model: Any, enable: bool) -> None:
     which = "enable" if enable else "disable"
     newer = f"activation_checkpointing_{which}"
     getattr(model, newer if hasattr(model, newer) else f"gradient_checkpointing_{which}")()
-    if hasattr(model, "_require_grads_hook"):  # which only torch's older way of recomputing needs
+    if hasattr(model, "_require_grads_hook"):  # only torch's older, reentrant checkpointing needs it
         model.disable_input_require_grads()
 
 
 def warn_of_absent(name: str, used: nn.Module, absent: set[int]) -> None:
-    """Log which parameters of the part in use begin at random; `absent`: as from `load`."""
+    """Log how many parameters of `used` start at random, and one of their names; `absent`: as from `load`."""
     if lost := [key for key, parameter in used.named_parameters() if id(parameter) in absent]:
         log.warning("%s lacks %d weights of its architecture, which begin at random: %s", name, len(lost), lost[0])
 
 
 def first_line(error: object) -> str:
-    """What an error says, in a line; its class where it says nothing."""
+    """The first line of an error's message; the name of its class if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Trying a net before it trains: for its width, for the sizes that it takes, for the effect of padding."""
+"""Dry runs of a net before training, to find its output width, the input sizes it takes, or the effect of padding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def probing(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards each module has its own mode back, as parts may be frozen."""
+    """Evaluation mode without gradients; afterwards, each module's own mode is restored, as some may be frozen."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:

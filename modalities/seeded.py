@@ -17,7 +17,7 @@ _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 _STREAM = 0xD1342543DE82EF95 - (1 << 64)  # odd, unrelated to _GAMMA: keeps streams off each other's counters
 _BLOCK = 1024
-"""Words of `noise` whose first numbers come together, followed by their second ones."""
+"""Words per block of `noise`: their first numbers are stored together, followed by their second numbers."""
 
 
 def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
@@ -35,7 +35,7 @@ def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
 
 
 def uniforms(seeds: Tensor, n: int, streams: int) -> Tensor:
-    """What `uniform` draws from the streams 0 to `streams` - 1, all at once, which takes fewer launches on a GPU.
+    """The draws of `uniform` from streams 0 to `streams` - 1, made together: fewer kernel launches on a GPU.
 
     Returns:
         [streams, B, n] float32 in [0, 1).
@@ -53,8 +53,8 @@ def normal(seeds: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
         stream: separates uses of the same seeds.
 
     Returns:
-        [B, *shape] float32 on the device of `seeds`. Computed in float64, so that devices, whose logarithm and
-        cosine differ in the last bit, agree after rounding but for about one draw in 10^8.
+        [B, *shape] float32 on the device of `seeds`. Computed in float64: logarithm and cosine differ in the last
+        bit between devices, but after rounding all but about one draw in 10^8 agree.
     """
     n = math.prod(shape)
     bits = _bits(seeds, (n + 1) // 2, stream)  # one 64-bit word makes a pair
@@ -66,10 +66,10 @@ def normal(seeds: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
 
 
 def noise(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
-    """Draws standard normal numbers like `normal`, several times as fast: in float32, and with the two numbers of a
-    word a block apart, so that nothing is interleaved.
+    """Draws standard normal numbers several times as fast as `normal`: it computes in float32, and stores the two
+    numbers of a word a block apart, so that nothing is interleaved.
 
-    Devices, and batches of different sizes, agree up to rounding: about 1e-6 of a draw, 2e-4 of tiny ones.
+    Devices, and batches of different sizes, agree up to rounding: about 1e-6 of a draw, 2e-4 of one near zero.
 
     Returns:
         [B, n] float32 on the device of `seeds`.
@@ -87,7 +87,7 @@ def _bits(seeds: Tensor, n: int, stream: int) -> Tensor:
 
 
 def _words(seeds: Tensor, n: int, offset: int | Tensor) -> Tensor:
-    """[B, n] bits of the stream of an offset; for offsets [S, 1], [S, B, n]."""
+    """[B, n] words of random bits from the stream at an offset; [S, B, n] for offsets [S, 1]."""
     if seeds.dtype != torch.int64 or seeds.ndim != 1:
         raise TypeError(f"seeds must be [B] int64, not {list(seeds.shape)} {seeds.dtype}")
     state = _mix(_mix(seeds + _GAMMA) ^ offset)
@@ -100,7 +100,7 @@ def _to_unit(bits: Tensor) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The splitmix64 finaliser; overwrites x, which the callers above have just made."""
+    """The splitmix64 finaliser, in place: the callers pass a tensor that they have just created."""
     spare = torch.empty_like(x)
     x = x.bitwise_xor_(_logical_shift(x, 30, spare)).mul_(_MIX_1)
     x = x.bitwise_xor_(_logical_shift(x, 27, spare)).mul_(_MIX_2)

@@ -1,4 +1,4 @@
-"""Random views of waveforms, a batch at a time on its device, each row with parameters of its own."""
+"""Random views of waveforms, a batch at a time on its device; each row draws its own parameters."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from multicl.types import Batch
 
 
-IN_CACHE = 2**19  # samples of a slice on a CPU: fewer pay for the calls, more fall out of cache
+IN_CACHE = 2**19  # samples per slice on a CPU: with fewer, call overhead dominates; more fall out of cache
 
 
 class Stream(IntEnum):
-    """Streams of one seed: what is drawn for one change does not depend on which others are on."""
+    """Random streams of one seed, one for each change: its draws do not depend on which other changes are on."""
 
     WINDOW = 0
     SHIFT = 1
@@ -53,14 +53,14 @@ def augment(
     Args:
         batch: "wave" float32 [B, T], zero beyond "lengths" [B].
         seeds: [B] int64; a row's view depends on its own seed and samples alone, except that its background may be
-            another row of the batch. Where they are on the CPU, no accelerator is waited for.
+            another row of the batch. Seeds on the CPU avoid synchronising with an accelerator.
         rate: Hz.
-        longest: samples of the random window taken of longer rows before `settings.crop`; None: all.
-        noises: backgrounds in place of other rows; on the batch's device.
+        longest: longer rows are cut to a random window of this many samples before `settings.crop`; None: no limit.
+        noises: backgrounds to use instead of other rows; on the batch's device.
 
     Returns:
-        "wave" [B, T'], zero beyond the new "lengths"; "time_masks" and "freq_masks" float32 [B, n, 2], "warp"
-        float32 [B] and "time_warp" float32 [B, 2] where asked for.
+        "wave" [B, T'], zero beyond the new "lengths"; if `settings` ask for them, "time_masks" and "freq_masks"
+        float32 [B, n, 2], "warp" float32 [B] and "time_warp" float32 [B, 2].
     """
     wave, lengths = batch.get("wave"), batch.get("lengths")
     on_cpu = wave.device.type == "cpu"
@@ -69,7 +69,7 @@ def augment(
     size, start = _window(seeds, lengths, settings, longest)
     shift = _shift(seeds, size, settings)
     factor = _factor(seeds, settings)
-    # these choose or group rows: they stay where the host can look at them
+    # these select or group rows: drawn from seeds on the CPU, they are read without synchronising
     noise = _ratio(given, settings.noise, settings.noise_snr_db, Stream.NOISE)
     speeds = drawn(seeded.uniform(given, 1, stream=Stream.SPEED)[:, 0], *settings.speed)
     tempos = _tempos(given, settings)
@@ -78,7 +78,7 @@ def augment(
     sounds = rows_of(wave, lengths) if noises is None else noises
     which, place, background = _background(seeds, settings, noises)
     colors = _colors(seeds, settings)
-    # the longest that a row can be, known without waiting for the device
+    # an upper bound of the rows' lengths, known without synchronising with the device
     most = wave.shape[1] if longest is None else min(longest, wave.shape[1])
     most = max(1, round(most * settings.crop[1]))
     out = wave.new_zeros(len(wave), _longest(most, settings))
@@ -106,10 +106,11 @@ def augment(
 
 
 def _slices(lengths: Tensor, most: int, widest: int) -> Iterator[tuple[Tensor | slice, int]]:
-    """(rows, their greatest length): all at once on an accelerator; on a CPU a few of like length, to stay in cache.
+    """(rows, length of the longest): all rows at once on an accelerator; on a CPU, slices of similar length that fit
+    into cache.
 
     Args:
-        most: upper bound of the lengths. widest: samples of a row that is made of them.
+        most: upper bound of the lengths. widest: samples of an output row.
     """
     if lengths.device.type != "cpu" or len(lengths) == 0:
         yield slice(None), most
@@ -119,7 +120,7 @@ def _slices(lengths: Tensor, most: int, widest: int) -> Iterator[tuple[Tensor | 
 
 
 def _window(seeds: Tensor, lengths: Tensor, settings: Augment, longest: int | None) -> tuple[Tensor, Tensor]:
-    """[B] size and start of what is kept of each row."""
+    """Size and start, [B] each, of the part of each row that is kept."""
     low, high = settings.crop
     fraction, place = seeded.uniform(seeds, 2, stream=Stream.WINDOW).double().unbind(1)
     size = lengths if longest is None else lengths.clamp(max=longest)
@@ -134,7 +135,7 @@ def _shift(seeds: Tensor, size: Tensor, settings: Augment) -> Tensor:
 
 
 def _factor(seeds: Tensor, settings: Augment) -> Tensor:
-    """[B] float32 that each row is multiplied by: gain and polarity."""
+    """[B] float32 factor of each row: gain and polarity."""
     low, high = settings.gain_db
     decibels = low + (high - low) * seeded.uniform(seeds, 1, stream=Stream.GAIN)[:, 0]
     flipped = seeded.uniform(seeds, 1, stream=Stream.POLARITY)[:, 0] < settings.polarity
@@ -149,7 +150,7 @@ def _ratio(seeds: Tensor, probability: float, snr_db: tuple[float, float], strea
 
 
 def _background(seeds: Tensor, settings: Augment, noises: Sounds | None) -> tuple[Tensor, Tensor, Tensor]:
-    """[B] each: the noise or row to mix in, where in it to begin, in [0, 1), and its amplitude over the row's own."""
+    """[B] each: the noise or row to mix in, where to begin in it, in [0, 1), and amplitude relative to the row's."""
     ratio = _ratio(seeds, settings.background, settings.background_snr_db, Stream.BACKGROUND)
     which, place = seeded.uniform(seeds, 4, stream=Stream.BACKGROUND)[:, 2:].unbind(1)
     return partners(which) if noises is None else (which * len(noises.lengths)).long(), place, ratio
@@ -164,7 +165,7 @@ def _tempos(seeds: Tensor, settings: Augment) -> Tensor:
 
 
 def _longest(samples: int, settings: Augment) -> int:
-    """Length of so many samples at the lowest speed and tempo."""
+    """Length of a row of `samples` at the lowest speed and tempo."""
     tempo = min(1.0, settings.tempo[0]) if settings.stretch > 0 else 1.0
     for factor in (settings.speed[0], tempo):
         samples = -(-samples * STEPS // round(factor * STEPS))
@@ -187,7 +188,7 @@ def moved(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor,
 
 
 def moved_by_row(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
-    """The same as `moved`, a row at a time: on a CPU, copying slices is far quicker than a gather."""
+    """The same as `moved`, a row at a time: on a CPU, copying slices is far faster than a gather."""
     out = wave.new_zeros(len(wave), widest)
     numbers = zip(size.tolist(), start.tolist(), shift.tolist(), factor.tolist(), strict=True)
     for row, (count, first, by, gain) in enumerate(numbers):
@@ -200,7 +201,7 @@ def moved_by_row(wave: Tensor, widest: int, size: Tensor, start: Tensor, shift: 
 def with_noise(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> Tensor:
     """Add white Gaussian noise at `ratio` times the row's own amplitude over its valid length; 0: none is drawn.
 
-    `ratio` may be on the CPU, where it can be looked at without waiting.
+    A `ratio` on the CPU avoids synchronising with a GPU.
     """
     some = ratio.nonzero()[:, 0]
     rows, ratio = (x.to(wave.device, non_blocking=True) for x in (some, ratio[some]))
@@ -210,7 +211,7 @@ def with_noise(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> T
 
 
 def with_noise_by_row(wave: Tensor, lengths: Tensor, ratio: Tensor, seeds: Tensor) -> Tensor:
-    """The same as `with_noise`, in place and a row at a time: on a CPU one pass over a row in place of many."""
+    """The same as `with_noise`, in place and a row at a time: on a CPU, one pass over a row instead of many."""
     rows = ratio.nonzero()[:, 0]
     noise = seeded.noise(seeds[rows], wave.shape[1], stream=Stream.SAMPLES)
     for row, drawn_for_it in zip(rows.tolist(), noise, strict=True):
@@ -229,7 +230,7 @@ def _colors(seeds: Tensor, settings: Augment) -> Tensor | None:
 
 
 def _left_to_encoder(seeds: Tensor, settings: Augment) -> dict[str, Tensor]:
-    """What the encoder applies to the spectrogram: the masks and warps that are asked for, by name."""
+    """The masks and warps that `settings` ask for, by name; the encoder applies them to the spectrogram."""
     drawn_here = {}
     if settings.time_masks and settings.time_mask_max > 0:
         drawn_here["time_masks"] = _masks(seeds, settings.time_masks, settings.time_mask_max, Stream.TIME)
@@ -244,14 +245,14 @@ def _left_to_encoder(seeds: Tensor, settings: Augment) -> dict[str, Tensor]:
 
 
 def _masks(seeds: Tensor, count: int, most: float, stream: Stream) -> Tensor:
-    """[B, count, 2] start and width in [0, 1]: width uniform in [0, most), start uniform in what it leaves."""
+    """[B, count, 2] start and width in [0, 1]: width uniform in [0, most), start uniform in [0, 1 - width)."""
     width, place = seeded.uniform(seeds, 2 * count, stream=stream).unflatten(1, (count, 2)).unbind(2)
     width = width * most
     return torch.stack([place * (1 - width), width], 2)
 
 
 def _time_warp(seeds: Tensor, most: float) -> Tensor:
-    """[B, 2] a point of time, uniform in [most, 1 - most), and where it goes, at most that far, as fractions."""
+    """[B, 2] fractions of the clip: a point, uniform in [most, 1 - most), and its new place, at most `most` away."""
     place, move = seeded.uniform(seeds, 2, stream=Stream.TIME_WARP).unbind(1)
     point = most + (1 - 2 * most) * place
     to = (point + most * (2 * move - 1)).clamp(1e-3, 1 - 1e-3)  # the ends stay

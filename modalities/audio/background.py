@@ -1,4 +1,4 @@
-"""Other sounds as a background: what a microphone hears beside the sound itself."""
+"""Background sounds, as a microphone picks them up along with the sound itself."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from multicl.modalities.audio.mel import within
 
 
 class Sounds(NamedTuple):
-    """What backgrounds are taken from."""
+    """The sounds that backgrounds are taken from."""
 
     wave: Tensor
-    """[N] float32, all sounds end to end."""
+    """[N] float32, all sounds concatenated."""
     first: Tensor
-    """[n] int64, where each begins."""
+    """[n] int64, the index in `wave` at which each begins."""
     lengths: Tensor
     """[n] int64, in samples."""
 
 
 def rows_of(wave: Tensor, lengths: Tensor) -> Sounds:
-    """The rows [B, T] of a batch as such sounds."""
+    """The rows [B, T] of a batch as `Sounds`."""
     return Sounds(wave.flatten(), torch.arange(len(wave), device=wave.device) * wave.shape[1], lengths)
 
 
@@ -34,10 +34,10 @@ def partners(draws: Tensor) -> Tensor:
 
 
 def heard(sounds: Sounds, which: Tensor, place: Tensor, sizes: Tensor, widest: int) -> Tensor:
-    """Sounds from a drawn place on, repeated where they are too short.
+    """Excerpts of sounds; a sound that is too short is repeated.
 
     Args:
-        which: [B] int64, the sound. place: [B] in [0, 1), where in it to begin.
+        which: [B] int64, the sound. place: [B], where in it to begin, as a fraction in [0, 1).
         sizes: [B] samples to take; zero beyond them.
 
     Returns:
@@ -60,8 +60,8 @@ def mixed(wave: Tensor, sizes: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
 
 
 def rms(wave: Tensor, sizes: Tensor) -> Tensor:
-    """[B] float32 root of the mean power of rows [B, T] over sizes [B]."""
-    # double: the sum of a row does not feel its padding
+    """[B] float32 root mean square of rows [B, T], zero beyond sizes [B], over these sizes."""
+    # in float64, so that padding does not change a row's rounded sum
     power = torch.linalg.vector_norm(wave, dim=1, dtype=torch.float64).square() / sizes
     root: Tensor = power.sqrt().float()
     return root

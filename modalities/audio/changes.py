@@ -1,4 +1,4 @@
-"""What a run says about random changes of a sound: `Augment`."""
+"""Settings of the random changes of a sound: `Augment`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ require = partial(checks.require, "audio")
 
 
 def require_whole(name: str, value: object, least: int, most: int) -> None:
-    """Raise an InputError that names the setting, where it is no whole number within these bounds."""
+    """Check that a setting is a whole number within these bounds; InputError as from `require`."""
     holds = isinstance(value, int) and least <= value <= most
     require(holds, name, value, f"a whole number, {least} to {most}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random changes of a sound; every sample draws its own. Zeros (and equal ends of a range) turn a change off.
+    """Random changes of a sound; every sample draws its own. The defaults change nothing.
 
-    Time warps, time and frequency masks are SpecAugment's (arXiv:1904.08779, section 2). They are drawn with the view
-    and applied by the encoder, which computes the spectrogram: in a model that reads waveforms, time masks are silence
-    in the waveform, and frequency masks have no effect.
+    Time warps and time and frequency masks are those of SpecAugment (arXiv:1904.08779, section 2). They are drawn with
+    the view and applied by the encoder, which computes the spectrogram. In a model that reads waveforms, time masks
+    silence parts of the waveform, and frequency masks have no effect.
 
     Raises:
         InputError: a setting out of its range.
     """
 
     crop: tuple[float, float] = (1.0, 1.0)
-    """Least and greatest fraction of the clip that is kept, in (0, 1]; where it starts is uniform."""
+    """Smallest and largest fraction of the clip that is kept, in (0, 1]; its start is uniform."""
     gain_db: tuple[float, float] = (0.0, 0.0)
     """Range of the gain in dB."""
     noise_snr_db: tuple[float, float] = (10.0, 40.0)
@@ -40,30 +40,30 @@ class Augment:
     polarity: float = 0.0
     """Probability of a flipped sign."""
     speed: tuple[float, float] = (1.0, 1.0)
-    """Range of the speed, within [0.25, 4], in steps of 1/40: pitch, formants and tempo change together."""
+    """Range of the playback speed, within [0.25, 4], in steps of 1/40: pitch, formants and tempo change together."""
     stretch: float = 0.0
-    """Probability of another tempo at the same pitch: a time stretch by a phase vocoder (Flanagan and Golden 1966,
-    Dolson 1986), as torchaudio's `TimeStretch`."""
+    """Probability of a time stretch, another tempo at the same pitch, by a phase vocoder (Flanagan and Golden 1966,
+    Dolson 1986) like torchaudio's `TimeStretch`."""
     tempo: tuple[float, float] = (0.8, 1.25)
     """Range of that tempo, within [0.5, 2], in steps of 1/40: 1.25 shortens a sound by a fifth."""
     warp: tuple[float, float] = (1.0, 1.0)
     """Range of the factor, within [0.5, 2], by which the frequencies of mel bands are multiplied, as by a longer or
-    shorter vocal tract; pitch moves along, tempo stays (vocal tract length perturbation, Jaitly and Hinton 2013). The
-    encoder applies it, like the masks."""
+    shorter vocal tract (vocal tract length perturbation, Jaitly and Hinton 2013). Pitch changes too, tempo does not.
+    The encoder applies it, like the masks."""
     time_warp: float = 0.0
-    """Greatest move, either way, of a random point in the spectrogram's time, as a fraction of the clip in [0, 0.5):
-    what is before and after is stretched or squeezed, and the clip keeps its length. Applied by encoders that apply
-    `warp`: "small" and modules of your own, on log-mels."""
+    """Greatest shift, in either direction, of a random point of the spectrogram's time axis, as a fraction of the clip
+    in [0, 0.5). The parts before and after it are stretched or squeezed; the clip keeps its length. Applied by the
+    encoders that apply `warp`: "small" and modules of your own, on log-mels."""
     color_db: float = 0.0
-    """Greatest gain, either way, of a random smooth filter in [0, 100] dB: another microphone, room or voice
-    (FilterAugment, arXiv:2110.03282)."""
+    """Greatest gain or attenuation by a random smooth filter, in [0, 100] dB, which imitates another microphone, room
+    or voice (FilterAugment, arXiv:2110.03282)."""
     background: float = 0.0
-    """Probability of a background: a noise of `Audio.noises`, or else another row of the batch or of the chunk that is
-    embedded at once."""
+    """Probability of a background: a noise from `Audio.noises` or, without noises, another row of the batch (or of the
+    chunk that is embedded at once)."""
     background_snr_db: tuple[float, float] = (5.0, 20.0)
-    """Range of the row's power over the background's, in dB, over the row's valid length."""
+    """Range of the ratio of the row's power to the background's in dB, over the row's valid length."""
     shift: float = 0.0
-    """Greatest shift in time, either way, as a fraction of the clip in [0, 1); what it uncovers is silence."""
+    """Greatest shift in time, in either direction, as a fraction of the clip in [0, 1); the gap it leaves is silent."""
     time_masks: int = 0
     """Number of masked spans of time."""
     time_mask_max: float = 0.2

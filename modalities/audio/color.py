@@ -1,4 +1,4 @@
-"""Another microphone or room: a sound through a smooth filter of each row's own."""
+"""Random filters that imitate another microphone or room: each row passes through a smooth filter of its own."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from multicl.modalities.audio.mel import within
 
 KNOTS = 5
-"""Gains that are drawn, evenly over the mel scale from 0 Hz to half the rate."""
+"""Gains drawn for each filter, evenly spaced on the mel scale from 0 Hz to half the sampling rate."""
 TAPS = 256
 
 
 def colored(wave: Tensor, sizes: Tensor, decibels: Tensor, rate: int) -> Tensor:
-    """Filter each row by gains over frequency, in dB, interpolated linearly; linear phase, without delay.
+    """Filter each row by gains in dB, interpolated linearly on the mel scale; linear phase, without delay.
 
     FilterAugment (arXiv:2110.03282, "linear type"), applied to waveforms, so that every encoder hears it.
 
     Args:
         wave: [B, T] float32, zero beyond sizes [B].
-        decibels: [B, K], evenly over the mel scale from 0 Hz to rate / 2.
+        decibels: [B, K], evenly spaced on the mel scale from 0 Hz to rate / 2.
 
     Returns:
         [B, T], zero beyond the sizes.

@@ -1,4 +1,4 @@
-"""Anything that holds a sound -> mono float32. Decoded by libsndfile through soundfile: no system FFmpeg is needed."""
+"""Anything that holds a sound -> mono float32. soundfile (libsndfile) decodes it: no system FFmpeg is needed."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ PREVIEW_SECONDS = 10.0
 
 
 def read(raw: Any, max_seconds: float, rng: random.Random | None, channel: str = "mean") -> tuple[np.ndarray, int]:
-    """One cell -> (mono float32 [T], its rate in Hz); of a sound longer than `max_seconds` only a window is read.
+    """One cell -> (mono float32 [T], its rate in Hz). Of a sound longer than `max_seconds`, only a window is read.
 
-    Formats that do not state their length (Ogg, cut between two pages) cannot show that they were cut short.
+    Truncation is not detected in formats that do not state their length (Ogg, cut between two pages).
 
     Raises:
         BadSample: see `Audio.load`.
@@ -116,7 +116,7 @@ def to_ogg(wave: np.ndarray, rate: int) -> tuple[str, bytes]:
 
 
 def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
-    """[T], [T, C] or [C, T] of any real type -> mono float32 [T], and the rate checked."""
+    """Check the rate and convert [T], [T, C] or [C, T] of any real type -> (mono float32 [T], rate)."""
     if isinstance(rate, np.ndarray | torch.Tensor) and rate.ndim == 0:
         rate = rate.item()
     if isinstance(rate, np.ndarray | torch.Tensor | list | tuple):
@@ -132,7 +132,7 @@ def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
         raise BadSample(f"an array of {array.dtype}; a waveform is of floats or integers")
     if array.ndim not in (1, 2) or array.size == 0:
         raise BadSample(f"an array of shape {list(array.shape)}; expected [T], [T, C] or [C, T], not empty")
-    if array.dtype.kind in "iu" and array.itemsize == 8:  # as lists and tables hold integers of any size
+    if array.dtype.kind in "iu" and array.itemsize == 8:  # lists and tables hold integers of any size so
         array = _narrow(array)
     if array.dtype.kind == "u":
         half = 2.0 ** (8 * array.itemsize - 1)
@@ -145,7 +145,7 @@ def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:
-    """Integers of 64 bits as the 16 or 32 bits that the samples had, judged by their range."""
+    """64-bit integers cast to the 16 or 32 bits that the samples had, judged by their range."""
     least, most = int(array.min()), int(array.max())
     for kind in (np.int16, np.int32):
         if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
@@ -178,7 +178,7 @@ def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None, chann
 
 
 def _mixed(samples: np.ndarray, channel: str) -> np.ndarray:
-    """[T, C] -> [T] the channel that is asked for.
+    """[T, C] -> [T], the requested channel.
 
     Raises:
         BadSample: "left" or "right" of a sound of more than two channels.
@@ -199,7 +199,7 @@ def _check_rate(rate: Any) -> None:
 
 
 def _check_riff(file: BinaryIO) -> None:
-    """Compare a WAV's size with what its header states: libsndfile reads one that was cut short as a shorter sound."""
+    """Compare a WAV's size with its header: libsndfile would read a truncated file as a shorter sound."""
     head = file.read(8)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -207,12 +207,12 @@ def _check_riff(file: BinaryIO) -> None:
         raise BadSample("empty: no bytes")
     if head[:4] == b"RIFF":
         stated = int.from_bytes(head[4:8], "little")
-        if size < stated + 8 < 0x7FFFFF00:  # larger sizes are what a writer to a pipe puts there
+        if size < stated + 8 < 0x7FFFFF00:  # writers to a pipe state larger sizes
             raise BadSample(f"truncated: {size} of {stated + 8} bytes")
 
 
 def _window(length: int, rate: int, max_seconds: float, rng: random.Random | None) -> tuple[int, int]:
-    """(start, count) of what is read."""
+    """(start, count) of the samples to read."""
     count = min(length, max(1, round(max_seconds * rate)))
     start = rng.randrange(length - count + 1) if rng is not None and count < length else 0
     return start, count
@@ -220,6 +220,6 @@ def _window(length: int, rate: int, max_seconds: float, rng: random.Random | Non
 
 @functools.lru_cache(maxsize=16)
 def _resampler(rate: int, wanted: int) -> Resample:
-    """Kernels of a ratio, rounded (within 0.05 %) to a denominator of 1000: 44101 / 16000 would take gigabytes."""
+    """Filters for a ratio, rounded (within 0.05 %) to a denominator up to 1000: 44101 / 16000 would take gigabytes."""
     ratio = Fraction(rate, wanted).limit_denominator(1000)
     return Resample(ratio.numerator, ratio.denominator)

@@ -1,6 +1,6 @@
 """Encoders to train from scratch: `Small` on log-mels, `SmallWave` on waveforms, and any module of the user's.
 
-`build` makes what settings ask for, models of Hugging Face (`pretrained`) too.
+`build` gives the encoder that settings describe, which may also be a Hugging Face model (`pretrained`).
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 class Small(nn.Module):
     """A residual convolutional net on log-mels that keeps order in time: "one two" is not "two one".
 
-    Bands are channels. A stem of stride 4 makes frames of 40 ms; residual convolutions follow (pre-activation,
-    arXiv:1603.05027), three of which see 0.5 s around a frame; and means over parts of the clip, equal in length or in
-    how much changes within them, are concatenated. Norms are over one frame, and what lies beyond a clip's length is
-    kept zero, so padding changes nothing.
+    Mel bands are the channels. A stem of stride 4 makes frames of 40 ms. Residual convolutions follow (pre-activation,
+    arXiv:1603.05027); three of them see 0.5 s around a frame. The output concatenates means over parts of the clip,
+    equal in length or in how much changes within them. Norms are over one frame, and positions beyond a clip's length
+    stay zero, so padding changes nothing.
     """
 
     channels = 128
     segments = 8
     rows = 16
-    """On a CPU, rows are sorted by length and encoded so many at a time: little padding, and activations in cache."""
+    """On a CPU, rows are sorted by length and encoded this many at a time: little padding, and activations in cache."""
 
     def __init__(
         self, front: LogMel | Filters, width: int | None = 256, depth: int = 3, stride: int = 4, by_change: bool = False
     ) -> None:
         """
         Args:
-            front: waveforms -> bands. width: of a last linear layer's output; None: there is no such layer.
-            depth: residual convolutions. stride: the stem's, in the front's frames.
+            front: waveforms -> bands. width: output width of a last linear layer; None: there is no such layer.
+            depth: number of residual convolutions. stride: the stem's, in the front's frames.
             by_change: parts are equal in change (see `parts`), not in length.
         """
         super().__init__()
@@ -65,7 +65,7 @@ class Small(nn.Module):
 
     def _encode(self, batch: Batch) -> Tensor:
         x, frames = self.front(batch.get("wave"), batch.get("lengths"))
-        held = change(x, frames) if self.by_change else None  # before masks, whose edges are not in the sound
+        held = change(x, frames) if self.by_change else None  # before masks, whose edges are no change of the sound
         x = spec_augment(x, frames, batch, self.front.top)
         x = self.stem(x).transpose(1, 2)  # [B, F, C]
         frames = (frames - 1) // self.stride + 1
@@ -80,7 +80,7 @@ class Small(nn.Module):
         return out
 
     def _strided(self, held: Tensor) -> Tensor:
-        """[B, F] of the front's frames -> sums of the stem's."""
+        """[B, F] over the front's frames -> sums over the stem's frames."""
         whole = nn.functional.pad(held, (0, -held.shape[1] % self.stride))
         strided: Tensor = whole.unflatten(1, (-1, self.stride)).sum(2)
         return strided
@@ -102,16 +102,16 @@ class SmallWave(Small):
 
 
 class Filters(nn.Module):
-    """Strided convolutions in place of a spectrogram: waveforms -> frames of about 10 ms.
+    """Strided convolutions instead of a spectrogram: waveforms -> frames of about 10 ms.
 
-    Waves are scaled to unit power over their own length. Each convolution's output is zero beyond it, and norms are
-    over one frame, so padding changes nothing.
+    Waveforms are scaled to unit power over their own length. Each convolution's output is set to zero beyond that
+    length, and norms are over one frame, so padding changes nothing.
     """
 
     mels = 64
-    """Channels it gives, as many as log-mels have bands."""
+    """Output channels, as many as log-mels have bands by default."""
     top = None
-    """None: learnt filters are in no order of frequency."""
+    """None: learnt filters are not ordered by frequency."""
 
     def __init__(self, rate: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Filters(nn.Module):
 
     def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T] float32, zero beyond lengths [B] -> ([B, 64, F], zero beyond the frames; frames [B] int64)."""
-        power = wave.double().square().sum(1) / lengths  # double: the sum of a row does not feel its padding
+        power = wave.double().square().sum(1) / lengths  # in float64, padding does not change a rounded sum
         x = (wave * (power + 1e-8).rsqrt().float()[:, None])[:, None]
         for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
             lengths = (lengths - 1) // stride + 1
@@ -139,8 +139,8 @@ class Custom(nn.Module):
     """A module of the user's own, called with log-mels [B, M, F] (masks applied) or, without a front, waves [B, T].
 
     Args:
-        net: -> [B, W], or [B, W, ...], averaged. It gets no lengths, and may take padding for silence.
-        front: log-mels; None: the net reads waveforms.
+        net: returns [B, W], or [B, W, ...], which is averaged. It gets no lengths: padding looks like silence to it.
+        front: computes log-mels; None: the net reads waveforms.
         rate: Hz, for the dry run that finds W.
 
     Raises:
@@ -181,10 +181,10 @@ class Custom(nn.Module):
 
 
 def build(settings: Audio, weights: bool) -> nn.Module:
-    """The encoder that settings describe; weights: with those of a model of Hugging Face.
+    """The encoder that settings describe. `weights`: load those of a Hugging Face model.
 
     Raises:
-        InputError: an unknown encoder, or one that wants another `rate`; `lora` of one that is not of Hugging Face.
+        InputError: an unknown encoder, or one that needs another `rate`; `lora` for one that is not of Hugging Face.
     """
     if isinstance(settings.encoder, str) and settings.encoder != "small":
         from multicl.modalities import lora

@@ -1,4 +1,4 @@
-"""A trained audio encoder as transformers loads it, alone or as the audio half of CLAP (arXiv:2211.06687)."""
+"""Export of a trained audio encoder for transformers, alone or as the audio half of CLAP (arXiv:2211.06687)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def forms(encoder: nn.Module) -> tuple[str, ...]:
-    """The forms that can hold this encoder."""
+    """The forms of export that can hold this encoder."""
     import transformers
 
     own = isinstance(encoder, WaveModel | pretrained.SpectrogramModel)
@@ -29,10 +29,10 @@ def forms(encoder: nn.Module) -> tuple[str, ...]:
 
 
 def write(audio: Audio, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-    """Write a model of transformers and its feature extractor.
+    """Write a transformers model and its feature extractor.
 
     Returns:
-        How they are used, as Markdown for the model card.
+        Markdown for the model card that shows how to use them.
 
     Raises:
         InputError: there is a head.
@@ -63,7 +63,7 @@ One sound at a time: of several of different lengths, only the frames within eac
 
 
 def _features(encoder: WaveModel | pretrained.SpectrogramModel, rate: int) -> str:
-    """Python for the features of one sound: the pooled output, or the mean of the states without padding."""
+    """Python code for the features of one sound: the pooled output, or the mean of the states without padding."""
     mean = "out.last_hidden_state.mean(1)"
     if isinstance(encoder, WaveModel):
         return mean
@@ -80,7 +80,7 @@ def half(audio: Audio, encoder: nn.Module) -> Half:
     """The encoder as the audio half of CLAP.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not such a half.
     """
     if not isinstance(encoder, pretrained.SpectrogramModel) or not isinstance(audio.encoder, str):
         raise InputError(f"a {type(encoder).__name__} is no audio half of a two-tower model")

@@ -1,7 +1,7 @@
-"""Spectrograms of CLAP and AST for a batch at once, where the sound is.
+"""Spectrograms of CLAP and AST, a batch at a time on its own device.
 
-transformers' feature extractors make them a clip at a time, on the CPU: some 20 ms for CLAP's 10 s. These are the same
-numbers, from the extractors' own settings.
+transformers' feature extractors compute them a clip at a time on the CPU: about 20 ms for CLAP's 10 s. The functions
+here give the same numbers, from the extractors' own settings.
 Dimensions: B clips, T samples, F frames, M mel bands, N points of the transform.
 """
 
@@ -20,15 +20,15 @@ from transformers import ASTFeatureExtractor, ClapFeatureExtractor
 from multicl.modalities.audio.mel import within
 
 TOGETHER = 16
-"""Clips that a GPU transforms at once. A CPU takes one: a transform is larger than its sound, and leaves the cache."""
+"""Clips that a GPU transforms at once. A CPU takes one: a spectrum is larger than its sound and leaves the cache."""
 
 
 def of_batch(extractor: Any, wave: Tensor, lengths: Tensor) -> dict[str, Tensor] | None:
-    """What an extractor gives for clips, on their device; None: the extractor is not known here, or the device lacks
+    """An extractor's output for clips, on their device; None if the extractor is not known here or the device lacks
     float64.
 
     Args:
-        wave: [B, T] float32. lengths: [B], no longer than the extractor hears, no shorter than its window.
+        wave: [B, T] float32. lengths: [B], at most what the extractor hears, at least its window.
     """
     features = FEATURES.get(type(extractor))
     if features is None or wave.device.type == "mps":
@@ -42,8 +42,8 @@ def of_batch(extractor: Any, wave: Tensor, lengths: Tensor) -> dict[str, Tensor]
 
 
 def clap(extractor: ClapFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tensor:
-    """[B, 1, F, M] decibels; [B, 4, F, M], four times the same, if the model fuses parts of long clips. Shorter clips
-    are repeated or padded to `nb_max_samples`, as `padding` says."""
+    """[B, 1, F, M] decibels; [B, 4, F, M], four copies, if the model fuses parts of long clips. Shorter clips are
+    repeated or padded to `nb_max_samples`, as the extractor's `padding` says."""
     fusion, size, counts = extractor.truncation == "fusion", int(extractor.nb_max_samples), lengths[:, None]
     place = torch.arange(size, device=wave.device)
     whole = {"repeat": torch.full_like(counts, size), "repeatpad": size // counts * counts}
@@ -58,12 +58,12 @@ def clap(extractor: ClapFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tens
 
 
 def kaldi_frames(rate: int) -> tuple[int, int]:
-    """Samples in a frame of 25 ms, and from one to the next, 10 ms later."""
+    """Samples of a frame (25 ms) and of a hop (10 ms)."""
     return int(rate * 0.025), int(rate * 0.01)
 
 
 def ast(extractor: ASTFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tensor:
-    """[B, F, M]: Kaldi's log-mel energies, as of `torchaudio.compliance.kaldi.fbank`; zeros beyond a clip."""
+    """[B, F, M]: Kaldi's log-mel energies, as in `torchaudio.compliance.kaldi.fbank`; beyond a clip, 0 normalised."""
     rate, most = int(extractor.sampling_rate), int(extractor.max_length)
     size, hop = kaldi_frames(rate)
     points = 1 << (size - 1).bit_length()
@@ -81,21 +81,21 @@ def ast(extractor: ASTFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tensor
 
 @functools.lru_cache(maxsize=8)
 def _clap_bank(extractor: ClapFeatureExtractor, device: torch.device) -> Tensor:
-    """[N / 2 + 1, M] float64, the extractor's own; cached, as a copy to a GPU is waited for."""
+    """The extractor's own mel bank, [N / 2 + 1, M] float64; cached, as a copy to a GPU synchronises with it."""
     fusion = extractor.truncation == "fusion"
     return torch.as_tensor(extractor.mel_filters if fusion else extractor.mel_filters_slaney).to(device).double()
 
 
 @functools.lru_cache(maxsize=8)
 def _kaldi_bank(mels: int, points: int, rate: int, device: torch.device) -> Tensor:
-    """[N / 2, M] float64, with the settings of `kaldi.fbank`."""
+    """The mel bank with the settings of `kaldi.fbank`, [N / 2, M] float64."""
     bank, _ = get_mel_banks(mels, points, float(rate), 20.0, 0.0, 100.0, -500.0, 1.0)
     turned: Tensor = bank.to(device).double().T
     return turned
 
 
 def _power(frames: Tensor) -> Tensor:
-    """[..., N] -> float64 [..., N / 2 + 1]. The transform is rounded to float32, as in transformers."""
+    """[..., N] -> power, float64 [..., N / 2 + 1]. The transform is rounded to float32, as in transformers."""
     found = torch.fft.rfft(frames).to(torch.complex64)
     power: Tensor = found.real.square().addcmul_(found.imag, found.imag)
     return power.double()

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from multicl.types import Batch
 
 STRAIGHT = 0.6
-"""Share of the top frequency below which, before and after a warp, frequencies are simply multiplied by the factor."""
-IN_CACHE = 2**19  # floats (frames times N) of a slice on a CPU; more are ten times slower
+"""Fraction of the top frequency: below it, before and after a warp, frequencies are simply multiplied by the factor."""
+IN_CACHE = 2**19  # floats (frames times N) per slice on a CPU; larger slices are ten times slower
 
 
 class LogMel(nn.Module):
     """Waveforms -> log-mel spectrograms, zero mean and unit variance per clip.
 
-    Frames are centred on multiples of the hop, with silence beyond the clip's ends, and mean and variance are over
-    valid frames: a clip's spectrogram does not depend on its batch. float32 under autocast, too.
+    Frames are centred on multiples of the hop, with silence beyond the clip's ends. Mean and variance are over valid
+    frames, so a clip's spectrogram does not depend on its batch. It is computed in float32 under autocast, too.
 
     Args:
         rate: Hz.
-        mels: bands, HTK scale, from 0 Hz to rate / 2.
-        window_ms: Hann window.
+        mels: number of bands, on the HTK scale from 0 Hz to rate / 2.
+        window_ms: length of the Hann window.
         hop_ms: from frame to frame.
-        by_band: each band has mean 0, which removes the even colour of microphone, room and voice.
-        root: in place of the logarithm, power relative to the clip's greatest, to this exponent in (0, 1].
+        by_band: each band has mean 0, which removes the constant coloration by microphone, room and voice.
+        root: instead of the logarithm, power relative to the clip's maximum is raised to this exponent in (0, 1].
 
     Raises:
         InputError: more bands than a transform of reasonable size resolves.
@@ -75,7 +75,7 @@ class LogMel(nn.Module):
             return x * (variance + least).rsqrt(), frames  # silence stays zero
 
     def _compressed(self, mel: Tensor, valid: Tensor) -> tuple[Tensor, float]:
-        """Power [B, M, F] -> its logarithm or root, and a variance that is small beside a sound's."""
+        """Power [B, M, F] -> its logarithm or root, and a term that is small compared with a sound's variance."""
         if self.root is None:
             return (mel + 1e-6).log(), 1e-2
         most = (mel * valid).amax((1, 2), keepdim=True).clamp(min=1e-12)
@@ -87,8 +87,8 @@ class LogMel(nn.Module):
         padded = nn.functional.pad(wave, (left, self.width - left))
         windowed = padded.unfold(1, self.width, self.hop) * self.window  # [b, F, width]
         spectrum: Tensor = torch.fft.rfft(windowed, n=self.points)  # [b, F, N/2 + 1]
-        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # quicker than sums of pairs
-        return power @ self.bank.to(power.dtype)  # which a user may have made narrow
+        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # faster than sums over pairs
+        return power @ self.bank.to(power.dtype)  # a user may have cast it to half precision
 
 
 def within(lengths: Tensor, size: int) -> Tensor:
@@ -104,10 +104,10 @@ def covered(masks: Tensor, lengths: Tensor, size: int) -> Tensor:
 
 
 def warped(x: Tensor, factors: Tensor, top: float) -> Tensor:
-    """Mel bands of a voice with formants lower by a factor: vocal tract length perturbation.
+    """Mel bands with formants lowered by a factor: vocal tract length perturbation.
 
-    A band gets what was at its frequency times the factor, interpolated linearly between two bands. The highest
-    frequencies move less, along a straight line to the top, so that none from beyond it is needed (Jaitly and Hinton
+    A band takes the value at its own frequency times the factor, interpolated linearly between two bands. The highest
+    frequencies move less, along a straight line to the top, so that nothing beyond the top is needed (Jaitly and Hinton
     2013, "Vocal Tract Length Perturbation improves speech recognition", section 3).
 
     Args:
@@ -131,7 +131,7 @@ def warped(x: Tensor, factors: Tensor, top: float) -> Tensor:
 
 
 def time_warped(x: Tensor, frames: Tensor, points: Tensor) -> Tensor:
-    """Time warped at one point, which moves; both sides are stretched evenly, and the ends stay.
+    """Spectrograms with a warped time axis: one point moves, both sides stretch or shrink evenly, the ends stay.
 
     SpecAugment's time warping (arXiv:1904.08779, section 2), with linear interpolation between frames.
 
@@ -160,7 +160,7 @@ def spec_augment(x: Tensor, frames: Tensor, batch: Batch, top: float | None = No
     """Apply the batch's warps and masks, if any, to x [B, M, F], zero beyond frames [B]: masked places become 0.
 
     Args:
-        top: Hz, where the bands end; None: x has channels in no order of frequency, and is not warped.
+        top: Hz, where the bands end; None: x has channels that are not ordered by frequency, and is not warped.
     """
     if "warp" in batch and top is not None:
         x = warped(x, batch.get("warp"), top)
@@ -175,11 +175,11 @@ def spec_augment(x: Tensor, frames: Tensor, batch: Batch, top: float | None = No
 
 
 def _bank(rate: int, mels: int, width: int) -> tuple[int, Tensor]:
-    """(N, [N/2 + 1, M]): the least power of two that holds the window and leaves no band empty."""
+    """(N, filter bank [N/2 + 1, M]); N is the smallest power of two that holds the window and leaves no band empty."""
     points = 1 << (width - 1).bit_length()
     for _ in range(6):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of empty bands, which are checked below
+            warnings.simplefilter("ignore")  # about empty bands, which are checked below
             bank = melscale_fbanks(points // 2 + 1, 0.0, rate / 2, mels, rate)
         if bool((bank.sum(0) > 0).all()):
             return points, bank

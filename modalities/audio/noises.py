@@ -1,4 +1,4 @@
-"""Recorded noises of a folder as a background, such as MUSAN (arXiv:1510.08484) or recordings of one's own rooms."""
+"""Recorded noises from a folder as backgrounds, such as MUSAN (arXiv:1510.08484) or recordings of your own rooms."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = {".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"}
 MOST_SECONDS = 600.0
-"""Most that is kept of a folder: 38 MB at 16 kHz."""
+"""Seconds that are kept of a folder at most: 38 MB at 16 kHz."""
 EACH_SECONDS = 10.0
-"""Most that is kept of a sound, unless there are too few sounds to reach `MOST_SECONDS`."""
+"""Seconds that are kept of each sound at most, unless there are too few sounds to reach `MOST_SECONDS`."""
 
 
 @functools.lru_cache(maxsize=8)
 def read(folder: str, rate: int, channel: str, device: torch.device) -> Sounds:
-    """The sounds of a folder and its subfolders, on a device; read once in a process.
+    """The sounds of a folder and its subfolders, on a device; read once per process.
 
-    Of large folders a random part is read, the same in every process and on every machine: sounds in random order, a
-    random window of each, until there are `MOST_SECONDS`.
+    Of a large folder, a random part is read, the same in every process and on every machine: a random window of each
+    sound, in random order, until there are `MOST_SECONDS`.
 
     Args:
-        folder, rate, channel: as `Audio` has them.
+        folder, rate, channel: `noises`, `rate` and `channel` of `Audio`.
 
     Raises:
         InputError: the folder does not exist, or holds no sound that can be read.
@@ -62,7 +62,7 @@ def read(folder: str, rate: int, channel: str, device: torch.device) -> Sounds:
 
 
 def _paths(folder: str) -> list[Path]:
-    """Files with a sound's suffix, without hidden ones, sorted by their path within the folder."""
+    """Files with an audio suffix, except hidden ones, sorted by their path within the folder."""
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"noises={folder!r}: there is no such folder")

@@ -1,4 +1,4 @@
-"""Parts of a sound to be pooled one by one: equal in time, or equal in how much changes within them."""
+"""Parts of a sound that are pooled separately: equal in time, or equal in how much changes within them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from multicl.modalities.audio.mel import within
 
 STILL = 1e-3
-"""Least change of a frame, in a spectrogram of unit variance: it divides silence by time."""
+"""Minimum change of a frame, in a spectrogram of unit variance, so that silence is divided by time."""
 
 
 def equal_parts(weights: Tensor, count: int) -> Tensor:
-    """Weights of averages over consecutive parts of equal total weight; a frame is divided between parts that share it.
+    """Weights that average over each of `count` consecutive parts of equal total weight; parts may share a frame.
 
     Args:
-        weights: [B, F] of frames, not negative; each row's sum is positive.
+        weights: [B, F] of the frames, not negative; each row's sum is positive.
 
     Returns:
         [B, count, F], summing to 1 over F.
@@ -29,9 +29,9 @@ def equal_parts(weights: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def change(x: Tensor, frames: Tensor) -> Tensor:
-    """How far the bands move at each frame: half the way from the frame before and half the way to the next.
+    """How much the spectrum changes at each frame: half its distance from the previous frame plus half to the next.
 
-    Parts of equal way are the same however long a vowel or a pause lasts: trace segmentation (Kuhn and Tomaschewski
+    Parts of equal change do not depend on how long a vowel or a pause lasts: trace segmentation (Kuhn and Tomaschewski
     1983, "Improvements in isolated word recognition"). Bands are first averaged over 50 ms (at 10 ms a frame), so that
     noise does not count as change.
 
@@ -43,7 +43,7 @@ def change(x: Tensor, frames: Tensor) -> Tensor:
     """
     bands, size = x.shape[1:]
     valid = within(frames, size).float()
-    place = torch.arange(-2.0, 3.0, device=x.device)  # made on the device: copies are waited for
+    place = torch.arange(-2.0, 3.0, device=x.device)  # on the device: a copy would synchronise
     window = (1.25 - place.abs() / 2).clamp(max=1)[None, None]  # 1/4, 3/4, 1, 3/4, 1/4
     with torch.autocast(x.device.type, enabled=False):  # in bf16, rounding would count as change
         summed = nn.functional.conv1d(x.float(), window.expand(bands, 1, -1), padding=2, groups=bands)

@@ -1,6 +1,6 @@
-"""Hugging Face audio models as encoders: those that read waveforms, and those that read spectrograms of their own.
+"""Hugging Face audio models as encoders: some read waveforms, others the spectrograms of their feature extractor.
 
-The kind of a model is told from its configuration and its feature extractor, never from its name.
+A model's configuration and feature extractor decide which kind it is, never its name.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MASKS = ("mask_time_prob", "mask_feature_prob")
-"""SpecAugment inside the models, which draws for the whole batch: here views mask, from each row's own seed."""
-SHORTEST = 0.05  # seconds that a feature extractor gets at least; Kaldi's refuses less than its window of 25 ms
+"""Keys of the models' own SpecAugment, turned off: it draws for the whole batch; views mask from each row's seed."""
+SHORTEST = 0.05  # seconds; shorter sounds are padded to it, as Kaldi's extractor refuses less than its window of 25 ms
 
 
 def build(name: str, rate: int, max_seconds: float, weights: bool) -> WaveModel | SpectrogramModel:
-    """The encoder of a name on the hub or of a folder; without `weights` only configurations are read.
+    """The encoder for a hub name or a folder; without `weights`, only configurations are read.
 
     Raises:
         InputError: no such model, not an audio model, or one for another rate.
@@ -87,10 +87,10 @@ def save(name: str, folder: Path) -> None:
 
 
 class SpectrogramModel(nn.Module):
-    """Whisper's encoder, AST, CLAP and their kin, from the spectrograms of the model's own feature extractor.
+    """Whisper's encoder, AST, CLAP and similar models, on the spectrograms of the model's own feature extractor.
 
-    The features are the model's pooled output, or the mean of its states over the clip's own frames. Time masks are
-    silence in the waveform; frequency masks lie on the spectrogram.
+    The features are the model's pooled output, or the mean of its states over the clip's own frames. Time masks
+    silence the waveform; frequency masks apply to the spectrogram.
     """
 
     model: Any
@@ -123,7 +123,7 @@ class SpectrogramModel(nn.Module):
         return mean_of_frames(states, frames)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute layers for backward. ValueError: the model cannot."""
+        """Recompute layers in backward. ValueError: the model does not support it."""
         pretrained.recompute(self.model, enable)
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:
@@ -131,7 +131,7 @@ class SpectrogramModel(nn.Module):
         if "time_masks" in batch:
             wave = wave.masked_fill(covered(batch.get("time_masks"), lengths, wave.shape[1]), 0)
         inputs = self._features(wave.detach().float(), lengths)
-        if isinstance(self.extractor, ClapFeatureExtractor):  # whose extractor marks a random clip of a batch as longer
+        if isinstance(self.extractor, ClapFeatureExtractor):  # its extractor marks a random clip of a batch as longer
             inputs["is_longer"] = torch.zeros(len(wave), 1, dtype=torch.bool, device=wave.device)
         main = self.model.main_input_name
         x = inputs[main].float()
@@ -141,7 +141,7 @@ class SpectrogramModel(nn.Module):
         return inputs
 
     def _features(self, wave: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """What the extractor gives for [B, T] sounds, zero beyond their lengths, cut to what it hears."""
+        """The extractor's output for sounds [B, T], zero beyond their lengths; they are cut to what it hears."""
         rate, heard = self.extractor.sampling_rate, heard_seconds(self.extractor)
         # cut here: CLAP's extractor would draw a window from numpy's global generator
         wave = wave if heard is None else wave[:, : round(heard * rate)]
@@ -163,7 +163,7 @@ class SpectrogramModel(nn.Module):
         return {name: value.to(wave.device) for name, value in given.items()}
 
     def _masked(self, x: Tensor, masks: Tensor) -> Tensor:
-        """Bands under a mask take the clip's mean; bands are either of the last two dimensions."""
+        """Set masked bands to the clip's mean; bands are one of the last two dimensions."""
         bands = covered(masks, torch.full((len(x),), self.bands, device=x.device), self.bands)  # [B, M]
         at = x.ndim - 1 if x.shape[-1] == self.bands else x.ndim - 2
         shape = [len(x)] + [1] * (x.ndim - 1)
@@ -173,7 +173,7 @@ class SpectrogramModel(nn.Module):
 
 
 def describe(name: str) -> tuple[PreTrainedConfig, SequenceFeatureExtractor]:
-    """The configuration of a model (of a two-tower one, that of the whole) and its feature extractor.
+    """The configuration of a model (of the whole if it has two towers) and its feature extractor.
 
     Raises:
         InputError: no such model, or not an audio model.

@@ -1,4 +1,4 @@
-"""What a run says about sound: `Audio`. Libraries are imported by the methods that need them."""
+"""Settings of the modality audio: `Audio`. Methods import the libraries that they need."""
 
 from __future__ import annotations
 
@@ -48,56 +48,57 @@ class Audio:
     seconds: float | None = None
     """Length of the random crop that a training view takes; None: the whole clip."""
     max_seconds: float = 30.0
-    """Of a longer sound only a part is heard: in training a random window of this length; in evaluation, search and
-    `embed` the beginning, or more of it where `windows` is more than 1."""
+    """Seconds that are heard of a longer sound: in training a random window of this length; in evaluation, search and
+    `embed` the beginning, or more of it if `windows` is above 1."""
     windows: int = 1
     """In evaluation, search and `embed`, up to this many times `max_seconds` of a longer sound are heard, in windows
-    that are embedded one by one and averaged; the rest is not heard."""
+    that are embedded separately and averaged; the rest is ignored."""
     channel: Literal["mean", "left", "right"] = "mean"
-    """What is heard of a sound of several channels: their mean, or the first or second of a stereo sound alone. A mono
-    sound is heard as it is."""
+    """What is used of a sound with several channels: their mean, or only the first or second channel of a stereo sound.
+    A mono sound is used as it is."""
     trim_db: float | None = None
-    """Quiet ends are cut off: beginning and end, as long as their loudest band is more than this below the sound's
-    loudest; None: nothing is cut. Encoders that keep order in time then see sounds aligned, however they were cut."""
+    """Trims the beginning and the end while their loudest band is more than this below the sound's loudest; None: no
+    trimming. Encoders that keep order in time then see aligned sounds, however the recordings were cut."""
     mels: int = 64
     """Mel bands of the log-mel front end ("small" and modules of your own)."""
     window_ms: float = 25.0
-    """Milliseconds of sound in a frame of the front end."""
+    """Length of a frame of the front end in milliseconds."""
     hop_ms: float = 10.0
-    """Milliseconds from frame to frame."""
+    """Milliseconds from one frame to the next."""
     center: Literal["clip", "band"] = "clip"
-    """What has mean 0 in log-mels: the clip, or each of its bands, which removes the even colour of microphone, room
-    and voice (cepstral mean normalisation)."""
+    """What has mean 0 in log-mels: the clip, or each of its bands, which removes the constant coloration by microphone,
+    room and voice (cepstral mean normalisation)."""
     root: float | None = None
-    """In place of the logarithm, the power relative to the clip's greatest is raised to this exponent, in (0, 1]; None:
-    the logarithm. Noise far below the sound then counts less."""
+    """Instead of the logarithm, power relative to the clip's maximum is raised to this exponent, in (0, 1], so that
+    noise far below the sound counts less; None: the logarithm."""
     input: Literal["mel", "wave"] = "mel"
     """What "small" or a module of your own gets: log-mels [B, mels, frames] or the waveform [B, T], both float32."""
     pooling: Literal["linear", "segments"] = "linear"
-    """What "small" gives: the means over 8 equal parts of the clip, 8 times 128 numbers ("segments"), or 256 that a
-    last layer makes of them ("linear"). A last layer learns most to tell clips apart, and suits probes less."""
+    """What "small" gives: the means over 8 equal parts of the clip, 8 times 128 numbers ("segments"), or 256 numbers
+    from a last linear layer on them ("linear"). That layer specialises most in telling clips apart: probes prefer its
+    input."""
     parts: Literal["time", "change"] = "time"
-    """What is equal about these 8 parts: their length, or how far the spectrum moves within them, so that long and
+    """What is equal in these 8 parts: their length, or how much the spectrum changes within them, so that long and
     short vowels and pauses weigh the same (trace segmentation, Kuhn and Tomaschewski 1983)."""
     stride: int = 4
-    """Frames of the spectrogram (`hop_ms`) to one of "small", 1 to 16; 2 resolves short sounds better."""
+    """Frames of the spectrogram (of `hop_ms`) per frame of "small", 1 to 16; 2 resolves short sounds better."""
     depth: int = 3
-    """Residual convolutions of "small", 0 to 32: three see 0.5 s around each frame, one 0.2 s. Fewer stay closer to the
-    spectrogram, which suits small data sets."""
+    """Number of residual convolutions of "small", 0 to 32: three see 0.5 s around each frame, one 0.2 s. Fewer stay
+    closer to the spectrogram, which suits small data sets."""
     pretrained: bool = True
     """Load the weights of a Hugging Face model; False: its architecture with random weights."""
     lora: int = 0
-    """Rank of LoRA's updates (arXiv:2106.09685) to all linear layers of a Hugging Face model: only they and the heads
-    train; 0: all weights train. Needs peft; an export has them merged."""
+    """Rank of LoRA's updates (arXiv:2106.09685) to all linear layers of a Hugging Face model: only these and the heads
+    are trained; 0: all weights are. Needs peft; an export merges them into the weights."""
     strong: Augment = field(default=STRONG)
     weak: Augment = field(default=WEAK)
     noises: str | None = None
-    """Folder of recorded noises (WAV, FLAC, OGG, MP3; subfolders count) that views take as a background, as often and
-    as loud as `background` and `background_snr_db` say; None: other rows are the background. Up to ten minutes of them
-    are kept in memory. Only training needs the folder, and reads it first."""
+    """Folder of recorded noises (WAV, FLAC, OGG, MP3, in subfolders too) that views use as backgrounds, as often and
+    as loud as `background` and `background_snr_db` say; None: other rows are the backgrounds. Up to ten minutes of them
+    are kept in memory. Only training needs the folder; it reads it at the start."""
 
     projection: ClassVar[str] = "audio_projection"
-    """What comes after the audio half in a two-tower model of transformers."""
+    """Name of the layer after the audio half in a two-tower model of transformers."""
 
     def __post_init__(self) -> None:
         checks.check_common("audio", self.encoder, self.lora, '"small", a Hugging Face name or folder (as a string)')
@@ -126,12 +127,12 @@ class Audio:
 
     @property
     def tuned(self) -> bool:
-        """Weights that were trained elsewhere train as a whole."""
+        """Whether pretrained weights are fine-tuned in full."""
         return checks.tuned(self)
 
     @property
     def files(self) -> bool:
-        """A string cell is a file's path."""
+        """Whether a string cell is a file's path: it is."""
         return True
 
     @property
@@ -149,7 +150,7 @@ class Audio:
             raw: encoded bytes (WAV, FLAC, OGG Vorbis or Opus, MP3 and others of libsndfile's), a path, a dict with
                 "bytes" or "path", a dict with "array" and "sampling_rate", or a pair (array, rate). Arrays are [T],
                 [T, C] or [C, T] (the shorter side is the channels); integers are scaled to [-1, 1).
-            rng: places the window that is read of a longer sound; None: its beginning, `windows` times as long.
+            rng: draws the window to read from a longer sound; None: its beginning, `windows` times as long.
 
         Raises:
             BadSample: not a sound, corrupt, empty, or with values that are not finite.
@@ -179,10 +180,10 @@ class Audio:
         return Batch({"wave": wave, "lengths": lengths}, padded=("wave",))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """One random view; seeds None: the batch as it is. `noises` are read once in a process.
+        """One random view; seeds None: the batch as it is. `noises` are read once per process.
 
-        In this order: crop, shift, gain and polarity, speed, stretch, color, background, noise; warps and masks are
-        left to the encoder.
+        Changes come in this order: crop, shift, gain and polarity, speed, stretch, color, background, noise. The
+        encoder applies warps and masks.
 
         Raises:
             InputError: the folder `noises` does not exist or holds no sound that can be read.
@@ -200,14 +201,14 @@ class Audio:
             from multicl.modalities.audio.noises import read
 
             noises = read(self.noises, self.rate, self.channel, batch.device)
-        with torch.autocast(batch.device.type, enabled=False):  # sounds stay exact, whatever the encoder runs in
+        with torch.autocast(batch.device.type, enabled=False):  # sounds stay float32, whatever the encoder runs in
             return augment(batch, seeds, settings, self.rate, longest, noises)
 
     def build(self, weights: bool = True) -> nn.Module:
         """The Encoder: Batch -> [B, width]. With `weights`, as for training, `noises` are read, too.
 
         Raises:
-            InputError: an unknown encoder, or one that wants another `rate`; the folder `noises` does not exist or
+            InputError: an unknown encoder, or one that needs another `rate`; the folder `noises` does not exist or
                 holds no sound that can be read.
         """
         if weights and self.noises is not None:
@@ -215,7 +216,7 @@ class Audio:
 
             from multicl.modalities.audio.noises import read
 
-            read(self.noises, self.rate, self.channel, torch.device("cpu"))  # to tell early what is wrong with it
+            read(self.noises, self.rate, self.channel, torch.device("cpu"))  # so that errors come early
         from multicl.modalities.audio import encoders
 
         encoder = encoders.build(self, weights and self.pretrained)
@@ -251,7 +252,7 @@ class Audio:
         return export.forms(encoder)
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-        """Write a trained encoder as transformers loads it; gives its use, as Markdown.
+        """Write a trained encoder for transformers; returns how to use it, as Markdown.
 
         Args:
             head: must be None: transformers has no place for one. form: "transformers".
@@ -280,7 +281,7 @@ class Audio:
         return suggest(cells, accelerator, pretrained)
 
     def preview(self, raw: Any) -> tuple[str, bytes]:
-        """One cell for a page: (MIME type, bytes) that browsers play; of large or other sounds 10 s of Ogg Vorbis.
+        """One cell for a page: (MIME type, bytes) that browsers play; a large or other sound as 10 s of Ogg Vorbis.
 
         Raises:
             BadSample: as `load`.
@@ -292,7 +293,7 @@ class Audio:
     def show(self, batch: Batch) -> list[tuple[str, bytes]]:
         """Each row of a batch or a view of it for a page: Ogg Vorbis, with masked spans of time silent.
 
-        Masked bands of frequency are heard all the same: the encoder masks them in the spectrogram.
+        Masked frequency bands stay audible: the encoder masks them in the spectrogram.
         """
         from multicl.modalities.audio import decode
         from multicl.modalities.audio.mel import covered

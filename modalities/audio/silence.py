@@ -1,4 +1,4 @@
-"""The quiet beginning and end of a sound, which depend on how the recording was cut, and not on what was said."""
+"""Trimming of a sound's quiet beginning and end, which depend on how the recording was cut, not on what was said."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BANDS = 40
 
 
 def trimmed(wave: Tensor, rate: int, below_db: float) -> Tensor:
-    """From the first frame to the last whose loudest band is at most `below_db` quieter than the sound's loudest.
+    """The sound from the first to the last frame whose loudest band is at most `below_db` below the sound's loudest.
 
-    Frames are of 25 ms, centred on multiples of 10 ms; bands are 40 on the mel scale. A voice is in few of them and
-    noise in all, so the loudest band distinguishes a quiet voice from noise of the same power.
+    Frames are 25 ms long, centred on multiples of 10 ms, with 40 mel bands. A voice occupies few bands and noise all of
+    them, so the loudest band distinguishes a quiet voice from noise of the same power.
 
     Args:
         wave: [T] float32. rate: Hz. below_db: above 0.

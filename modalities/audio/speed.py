@@ -1,4 +1,4 @@
-"""A sound played faster or slower: pitch, formants and tempo change together, for each row by a factor of its own."""
+"""Sounds played faster or slower, each row by its own factor: pitch, formants and tempo change together."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ STEPS = 40
 
 
 def drawn(draws: Tensor, low: float, high: float) -> Tensor:
-    """[B] draws in [0, 1) -> [B] int64 factors in fortieths, uniform from that nearest to `low` to that of `high`."""
+    """[B] draws in [0, 1) -> [B] int64 factors in fortieths, uniform between those nearest to `low` and `high`."""
     first, last = round(low * STEPS), round(high * STEPS)
     return first + (draws * (last - first + 1)).long().clamp(max=last - first)
 
 
 def lengths_at(lengths: Tensor, factors: Tensor) -> Tensor:
-    """[B] samples at these speeds, rounded up; on the device of the lengths."""
+    """[B] lengths in samples at these speeds, rounded up, on the device of `lengths`."""
     return -(-lengths * STEPS // factors.to(lengths.device, non_blocking=True))
 
 
 def longest(wave: Tensor, lengths: Tensor) -> int:
-    """The greatest length of rows [B, T]; on an accelerator, which would be waited for, its bound T."""
+    """The greatest length of rows [B, T]; on an accelerator its bound T, which takes no synchronisation."""
     return int(lengths.max()) if wave.device.type == "cpu" else wave.shape[1]
 
 
 def longest_at(wave: Tensor, lengths: Tensor, factors: Tensor) -> int:
-    """The greatest of `lengths_at`; on an accelerator a bound, as if all rows were of length T."""
+    """The greatest of `lengths_at`; on an accelerator an upper bound, as if all rows had length T."""
     if wave.device.type == "cpu":
         return int(lengths_at(lengths, factors).max())
     return -(-wave.shape[1] * STEPS // int(factors.min()))
 
 
 def at_speed(wave: Tensor, lengths: Tensor, factors: Tensor) -> Tensor:
-    """Resample each row (windowed sinc), those of one factor at once.
+    """Resample each row (windowed sinc), rows of equal factor together.
 
     Args:
         wave: [B, T] float32, zero beyond lengths [B].
-        factors: [B] int64, in fortieths: 50 is 1.25 times as fast. Where they are on the CPU, nothing waits.
+        factors: [B] int64, in fortieths: 50 is 1.25 times as fast. Factors on the CPU avoid synchronising with a GPU.
 
     Returns:
         [B, T'] float32, zero beyond `lengths_at`; T' is `longest_at`.
@@ -60,7 +60,7 @@ def at_speed(wave: Tensor, lengths: Tensor, factors: Tensor) -> Tensor:
 
 
 def _resampled(wave: Tensor, factor: int) -> Tensor:
-    """[B, T] -> [B, ceil(T * STEPS / factor)], as a product of frames and filters."""
+    """[B, T] -> [B, ceil(T * STEPS / factor)], as a matrix product of frames and filters."""
     filters, reach, old = _filters(factor, wave.device)
     count = wave.shape[1]
     frames = -(-count // old)
@@ -74,7 +74,7 @@ def _filters(factor: int, device: torch.device) -> tuple[Tensor, int, int]:
     """[2 * reach + old, new] sincs that turn `old` samples into `new`, under a Hann window of 6 zero crossings."""
     shared = math.gcd(factor, STEPS)
     old, new = factor // shared, STEPS // shared
-    band = 0.99 * min(1.0, new / old)  # share of the frequencies that is kept, so that none folds back
+    band = 0.99 * min(1.0, new / old)  # fraction of the frequencies that is kept, so that none aliases
     reach = math.ceil(6 / band)
     at = torch.arange(-reach, reach + old, dtype=torch.float64)[:, None]
     distance = ((at - torch.arange(new) * old / new) * band).clamp(-6, 6)

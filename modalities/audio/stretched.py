@@ -1,4 +1,4 @@
-"""Log-mels as vectors: what an encoder of sounds must beat."""
+"""Log-mels as feature vectors: the baseline that an audio encoder must beat."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FRAMES = 32
 
 
 def log_mels(audio: Audio, cells: Sequence[Any], skipped: dict[int, str]) -> Tensor:
-    """Each sound's log-mels, stretched to `FRAMES`.
+    """Each sound's log-mels, stretched or squeezed to `FRAMES` frames.
 
     Args:
-        cells: as `Audio.load` takes them. skipped: gets position -> reason of each that cannot be read.
+        cells: as `Audio.load` takes them. skipped: receives position -> reason for each cell that cannot be read.
 
     Returns:
         [N, mels * FRAMES], zero where a cell cannot be read.

@@ -1,4 +1,4 @@
-"""What rate, length and encoder suit some sounds."""
+"""Rate, length and encoder that suit given sounds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from multicl.modalities.audio import decode
 from multicl.types import BadSample, Suggestion
 
 LOOKED_AT = 32
-"""Sounds whose rate and length are looked at."""
+"""Number of sounds whose rate and length are examined."""
 PRETRAINED = "laion/clap-htsat-unfused"
 MOST_SECONDS = 10.0
 
 
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
-    """The sounds' own rate, up to 16 kHz, and a length that most of them fit into, up to 10 seconds.
+    """The sounds' lowest rate, up to 16 kHz (pretrained: 48 kHz), and a length that most fit into, up to 10 seconds.
 
-    The reason says how many are longer, of which evaluation hears only the beginning.
+    The reason says how many sounds are longer: evaluation hears only their beginning.
     """
     rates, seconds = [], []
     for cell in cells[:: max(1, len(cells) // LOOKED_AT)][:LOOKED_AT]:

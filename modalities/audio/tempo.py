@@ -1,10 +1,10 @@
-"""A sound played faster or slower at its own pitch, for each row by a factor of its own: a phase vocoder.
+"""Sounds played faster or slower at their own pitch, each row by its own factor, with a phase vocoder.
 
-The short-time spectrum is read at frames 0, f, 2f, ... in place of 0, 1, 2, ...: magnitudes between frames are
+The short-time spectrum is read at frames 0, f, 2f, ... instead of 0, 1, 2, ...: magnitudes between frames are
 interpolated, and each band's phase advances from frame to frame as it did there (Flanagan and Golden 1966, "Phase
 Vocoder"; Dolson 1986, "The Phase Vocoder: A Tutorial"). `torchaudio.functional.phase_vocoder` computes the same with
-one factor for all. There as here, phases of bands drift apart where a sound changes suddenly: a steady tone stays
-clean, a click is smeared over a frame, and what follows silence may be quieter than it was.
+one factor for all rows. Like there, the phases of bands drift apart where a sound changes suddenly: a steady tone stays
+clean, a click is smeared over a frame, and sound after silence may become quieter.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from multicl.modalities.audio.mel import within
 from multicl.modalities.audio.speed import STEPS, lengths_at, longest, longest_at
 
 FRAME_MS = 64
-"""Milliseconds of a frame, rounded to a power of two of samples: enough to separate the harmonics of a low voice."""
-AT_ONCE = 2**24  # samples on an accelerator: their spectra and phases take some 1.5 GB
+"""Frame length, rounded to a power of two in samples: long enough to separate the harmonics of a low voice."""
+AT_ONCE = 2**24  # samples per slice on an accelerator: their spectra and phases take about 1.5 GB
 
 
 def at_tempo(wave: Tensor, lengths: Tensor, factors: Tensor, rate: int) -> Tensor:
-    """Play each row by a factor faster, its frequencies unchanged.
+    """Play each row faster by its factor, with its frequencies unchanged.
 
     Args:
         wave: [B, T] float32, zero beyond lengths [B].
-        factors: [B] int64, in fortieths: 50 is 1.25 times as fast, 40 leaves a row unchanged. Where they are on the
-            CPU, nothing waits.
+        factors: [B] int64, in fortieths: 50 is 1.25 times as fast, 40 leaves a row unchanged. Factors on the CPU avoid
+            synchronising with a GPU.
         rate: Hz.
 
     Returns:
@@ -39,9 +39,9 @@ def at_tempo(wave: Tensor, lengths: Tensor, factors: Tensor, rate: int) -> Tenso
     sizes = lengths_at(lengths, factors)
     kept, changed = (factors == STEPS).to(wave.device, non_blocking=True), (factors != STEPS).nonzero()[:, 0]
     more = longest_at(wave, lengths, factors) - wave.shape[1]
-    out = nn.functional.pad(wave * kept[:, None], (0, more))  # cuts where that is negative
+    out = nn.functional.pad(wave * kept[:, None], (0, more))  # a negative pad cuts
     points = 1 << round(math.log2(rate * FRAME_MS / 1000))
-    # on a CPU each row alone stays in cache, and gives the same bits in any batch
+    # on a CPU, a row at a time: it stays in cache, and gives the same bits in any batch
     several = 1 if wave.device.type == "cpu" else max(1, AT_ONCE // max(wave.shape[1], out.shape[1]))
     for rows in changed.split(several) if len(changed) else ():
         own, here = (x.to(wave.device, non_blocking=True) for x in (factors[rows], rows))
@@ -68,7 +68,7 @@ def _vocoded(wave: Tensor, factors: Tensor, widest: int, points: int) -> Tensor:
 
 
 def _inverse(spectrum: Tensor, window: Tensor, length: int) -> Tensor:
-    """[b, F, N/2 + 1] -> [b, length], as `torch.istft` of frames N/4 apart, which would wait for a GPU."""
+    """[b, F, N/2 + 1] -> [b, length], like `torch.istft` of frames N/4 apart, which would synchronise with a GPU."""
     points, hop, count = len(window), len(window) // 4, spectrum.shape[1]
     frames = torch.fft.irfft(spectrum, n=points) * window
     sums = []

@@ -1,4 +1,4 @@
-"""wav2vec2 and its kin as encoders, which read waveforms of any lengths side by side."""
+"""Encoders of wav2vec2's family, which read waveforms of any lengths in one batch."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from multicl.types import Batch
 
 PADDING = 1e-4
-"""Share of its norm by which a vector may differ for padding: rounding, and no more."""
+"""Relative difference, by norm, that padding may make to a vector: rounding, and no more."""
 
 
 class WaveModel(nn.Module):
-    """wav2vec2, HuBERT, WavLM and their kin: waveform -> mean of the states over the clip's own frames.
+    """wav2vec2, HuBERT, WavLM and similar models: waveform -> mean of the states over the clip's own frames.
 
     Padding changes nothing: the model gets an attention mask; a feature encoder that normalises over time
-    (wav2vec2-base) does so over the clip's own length; and a model that padding changes all the same (data2vec,
-    adapters) gets clips of one length at a time. Time masks are silence; frequency masks have no effect.
+    (wav2vec2-base) does so over the clip's own length; and a model that padding changes nonetheless (data2vec,
+    adapters) gets only clips of equal length together. Time masks are silence; frequency masks have no effect.
     """
 
     model: Any  # the methods used are those of a family of classes
@@ -55,18 +55,18 @@ class WaveModel(nn.Module):
             wave = _standardised(wave, mask, lengths)
         if "time_masks" in batch:
             wave = wave.masked_fill(covered(batch.get("time_masks"), lengths, wave.shape[1]), 0)
-        lengths = lengths.clamp(min=self.shortest)  # a shorter clip is one frame, in silence
+        lengths = lengths.clamp(min=self.shortest)  # silence pads a shorter clip to one frame
         if not self.feels_padding:
             return self._encode(wave, lengths)
         order = lengths.argsort(stable=True)
         equal = lengths[order].unique_consecutive(return_counts=True)
-        longs, counts = torch.stack(equal).tolist()  # at once: a GPU is waited for at every look
+        longs, counts = torch.stack(equal).tolist()  # in one copy: each one synchronises with a GPU
         groups = zip(longs, order.split(counts), strict=True)
         parts = [self._encode(wave[rows, :long], lengths[rows]) for long, rows in groups]
         return torch.cat(parts)[order.argsort()]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute layers for backward; those of the feature encoder with the clips' lengths of the forward pass."""
+        """Recompute layers in backward; those of the feature encoder with the clip lengths of their forward pass."""
         pretrained.recompute(self.model, enable)
         for layer in self.model.feature_extractor.modules():
             if hasattr(layer, "_gradient_checkpointing_func"):
@@ -96,7 +96,7 @@ class WaveModel(nn.Module):
         return mean_of_frames(states, self._frames(lengths))
 
     def _feels_padding(self) -> bool:
-        """Whether a clip gets another vector beside a longer one than alone."""
+        """Whether a clip's vector differs when it is padded beside a longer clip."""
         long = 16 * self.shortest
         wave = torch.arange(long, device=self.model.device).mul(0.3).sin().repeat(2, 1)
         lengths = torch.tensor([long // 2, long], device=wave.device)
@@ -110,7 +110,7 @@ class WaveModel(nn.Module):
         return frames.long()
 
     def _shortest(self) -> int:
-        """Samples of the shortest clip that makes a frame."""
+        """Samples of the shortest clip that yields a frame."""
         most = 1
         while True:  # doubling, as the model's own formula cannot be inverted
             most *= 2
@@ -120,7 +120,7 @@ class WaveModel(nn.Module):
 
 
 class ClipNorm(nn.Module):
-    """The group norm of one channel a group, over each row's own `lengths` in place of the padded length."""
+    """Group norm with one channel per group, over each row's own `lengths` instead of the padded length."""
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class ClipNorm(nn.Module):
 
 
 def _standardised(wave: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-    """Zero mean and unit variance over each clip's own length, zero beyond it, as Wav2Vec2FeatureExtractor has it."""
+    """Zero mean and unit variance over each clip's own length, zero beyond it, like Wav2Vec2FeatureExtractor."""
     count = lengths[:, None]
     wave = (wave - (wave * mask).sum(1, keepdim=True) / count) * mask
     variance = wave.square().sum(1, keepdim=True) / count

@@ -1,4 +1,4 @@
-"""Long sounds in evaluation: windows as long as training's, embedded one by one and averaged."""
+"""Long sounds in evaluation: cut into windows as long as in training, embedded separately and averaged."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from multicl.types import Batch
 
 ROW = "window_of"
-"""int64 [windows]: whose window it is."""
+"""Name in the Batch of int64 [windows]: the row that each window belongs to."""
 
 
 def by_windows(encoder: nn.Module, samples: int) -> nn.Module:
-    """The encoder itself, with hooks: it hears sounds longer than `samples` in windows, spaced evenly over each.
+    """The encoder itself, with hooks: it reads sounds longer than `samples` in windows, spaced evenly over each sound.
 
-    Its parameters keep their names, so that a model loads with and without windows. Nothing changes for shorter sounds,
-    nor in training, where sounds are cut on loading. A sound's features do not depend on its batch.
+    Parameters keep their names, so a model loads with and without windows. Nothing changes for shorter sounds, nor in
+    training, where sounds are cut on loading. A sound's features do not depend on its batch.
     """
     encoder.register_forward_pre_hook(Cut(samples))
     encoder.register_forward_hook(mean)
@@ -25,10 +25,10 @@ def by_windows(encoder: nn.Module, samples: int) -> nn.Module:
 
 
 class Cut:
-    """Before the encoder: Batch of sounds -> Batch of their windows.
+    """Forward pre-hook of the encoder: Batch of sounds -> Batch of their windows.
 
     Args:
-        samples: of a window.
+        samples: length of a window.
     """
 
     def __init__(self, samples: int) -> None:
@@ -54,13 +54,13 @@ class Cut:
 
 
 def mean(encoder: nn.Module, inputs: tuple[Any, ...], each: Tensor) -> Tensor | None:
-    """After the encoder: [windows, width] -> [B, width]; None: unchanged."""
+    """Forward hook of the encoder: [windows, width] -> means [B, width]; None: unchanged."""
     (batch,) = inputs
     if ROW not in batch:
         return None
     of = batch.get(ROW).tolist()
     total = each.new_zeros(of[-1] + 1, each.shape[1])
-    for row, part in zip(of, each, strict=True):  # one by one: the same order on every device
+    for row, part in zip(of, each, strict=True):  # one by one: the same order of sums on every device
         total[row] += part
     averaged: Tensor = total / batch.get(ROW).bincount()[:, None].to(each.dtype)
     return averaged
