@@ -1,7 +1,7 @@
-"""Views of texts: tokens dropped at random places, whatever they are, so that any script will do.
+"""Views of texts: tokens are dropped at random positions, whatever they are, so this works for any language.
 
 Deletion as in CLEAR (arXiv:2012.15466), spans as in DeCLUTR (arXiv:2006.03659), cut-off of a span as in
-arXiv:2009.13818. Tokens that a tokenizer puts around every text stay.
+arXiv:2009.13818. Tokens that a tokenizer adds to every text stay.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from multicl.modalities.seeded import uniform
 from multicl.types import Batch
 
 DELETION, CROP, CUTOFF = 1, 2, 3
-"""Streams of draws."""
+"""Random streams, one for each change."""
 
 
 def thinned(
@@ -26,17 +26,17 @@ def thinned(
     Args:
         batch: `ids` [B, T], `mask` [B, T], `lengths` [B]. seeds: [B] int64; a row's draws depend on its seed alone.
         deletion: probability that a token is dropped, in [0, 1).
-        crop: one span is kept, whose share of the text is drawn from [crop, 1]; 1: all.
-        cutoff: share of the one span that is dropped, in [0, 1).
+        crop: only one span is kept; its share of the text is drawn from [crop, 1]. 1: all is kept.
+        cutoff: share of the text, in [0, 1), of one span that is dropped.
         special: ids that are never dropped.
     """
     ids, mask = batch.get("ids"), batch.get("mask")
     seeds = seeds.to(ids.device, non_blocking=ids.device.type != "cpu")
     free = mask
-    for own in special:  # one by one: a tensor of them would be copied to a GPU, which is waited for
+    for own in special:  # one by one: copying a tensor of them to a GPU would synchronise with it
         free = free & (ids != own)
     count = free.sum(1, keepdim=True)  # [B, 1]
-    place = free.cumsum(1) - 1  # [B, T] among the free
+    place = free.cumsum(1) - 1  # [B, T] index among the free
     kept = free
     if crop < 1:
         share, at = uniform(seeds, 2, CROP).split(1, dim=1)
@@ -47,7 +47,7 @@ def thinned(
         kept = kept & (uniform(seeds, ids.shape[1], DELETION) >= deletion)
     kept = (
         torch.where(kept.any(1, keepdim=True), kept | ~free, True) & mask
-    )  # a row of which nothing is left stays whole
+    )  # a row that would lose everything stays whole
     order = kept.long().argsort(dim=1, descending=True, stable=True)
     lengths = kept.sum(1)
     mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
@@ -55,6 +55,6 @@ def thinned(
 
 
 def _span(place: Tensor, count: Tensor, length: Tensor, at: Tensor) -> Tensor:
-    """[B, T] bool: a span of `length` [B, 1] places, whose start is uniform, by `at` [B, 1] in [0, 1)."""
+    """[B, T] bool: a span of `length` [B, 1] positions; draws `at` [B, 1] in [0, 1) place its start uniformly."""
     start = (at * (count - length + 1)).floor()
     return (place >= start) & (place < start + length)

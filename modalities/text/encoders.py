@@ -1,6 +1,6 @@
 """Encoders of text: Batch(ids [B, T], mask [B, T]) -> [B, W] float32.
 
-Padding never changes a row's result: a model that it does change is refused, unless all rows are filled to one length.
+Padding never changes a row's result: a model that padding affects is refused, unless all rows are filled to one length.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LAYERS = {"first_last": 0, "top2": -2}
-"""Poolings of two layers: the other one beside the last; 0 is the embeddings."""
+"""Poolings over the last layer and another -> the other's index in `hidden_states`; 0 is the embeddings."""
 GROUP = 32
 """Rows with which a CPU reaches full speed."""
 WORTH = 0.8
-"""Rows are taken in groups where those have at most this share of the batch's places, padding included."""
+"""Rows are encoded in groups if these have at most this share of the batch's positions, padding included."""
 
 
 def build(settings: Text, weights: bool) -> nn.Module:
@@ -72,7 +72,7 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
 
 
 class TransformerEncoder(nn.Module):
-    """A Hugging Face encoder under a pooling."""
+    """A Hugging Face encoder with a pooling."""
 
     def __init__(self, model: PreTrainedModel, pooling: str) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class TransformerEncoder(nn.Module):
         self.width = int(model.config.projection_size if projects else model.config.hidden_size)
 
     def forward(self, batch: Batch) -> Tensor:
-        """-> [B, width] float32. On a CPU, rows of similar length are grouped where that saves padding."""
+        """-> [B, width] float32. On a CPU, rows of similar length are grouped if that saves enough padding."""
         ids, mask, lengths = batch.get("ids"), batch.get("mask"), batch.lengths
         if lengths is None or batch.device.type != "cpu" or len(batch) < 2 * GROUP:
             return self.pooled(ids, mask)
@@ -95,7 +95,7 @@ class TransformerEncoder(nn.Module):
         return torch.cat(parts)[order.argsort()]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute layers for backward. ValueError: the model cannot."""
+        """Recompute layers in backward. ValueError: the model does not support it."""
         pretrained.recompute(self.model, enable)
 
     def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class TransformerEncoder(nn.Module):
 
 
 class WordEncoder(nn.Module):
-    """Mean of the embeddings of hashed words and their parts, then an MLP: strong on little data, fast on a CPU.
+    """Mean of the embeddings of hashed words and their parts, then an MLP: good on little data, fast on a CPU.
 
     Dropout drops whole tokens, and units of the MLP. Deep averaging networks (Iyyer et al., ACL 2015).
     """
@@ -138,7 +138,7 @@ class WordEncoder(nn.Module):
         """-> [B, width] float32."""
         ids, mask = batch.get("ids"), batch.get("mask")
         kept = F.dropout(mask.float(), self.dropout, self.training) > 0
-        mean = self.embed(ids.masked_fill(~kept, 0))  # [B, width / 2]; padding takes no part
+        mean = self.embed(ids.masked_fill(~kept, 0))  # [B, width / 2]; padding is left out
         h: Tensor = self.mlp(mean)
         return h.float()
 
@@ -167,7 +167,7 @@ class OwnEncoder(nn.Module):
         return out.float() if out.ndim == 2 else pool(out, mask, self.pooling)
 
     def _probe(self, length: int) -> int:
-        """Its width, measured on one row of the greatest length, so that errors show here and not in mid-run."""
+        """Its width, measured on one row of maximum length, so that errors show here and not in mid-run."""
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
         ids = torch.full((1, length), tokens.BYTES - 1, device=device)
         batch = Batch({"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)})

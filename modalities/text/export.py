@@ -1,4 +1,4 @@
-"""A trained text encoder as other libraries load it: transformers, sentence-transformers, ONNX."""
+"""Export of a trained text encoder for other libraries: transformers, sentence-transformers, ONNX."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ POOLED = {
 }
 """Pooling -> the vector of a text, in words."""
 TOLERANCE = 1e-4
-"""How far ONNX Runtime's unit vectors may be from PyTorch's."""
+"""Largest allowed difference between the unit vectors of ONNX Runtime and PyTorch, by component."""
 FORMS = ("sentence-transformers", "transformers", "onnx")
 
 
 def forms(text: Text, encoder: nn.Module) -> tuple[str, ...]:
-    """The forms that can hold this encoder."""
+    """The forms of export that can hold this encoder."""
     if not isinstance(encoder, TransformerEncoder) or encoder.model.config.is_encoder_decoder or text.fill:
         return ()
     as_sentence = _named(encoder) == "AutoModel" and (encoder.pooling != "pooler" or _pooler(encoder))
@@ -45,7 +45,7 @@ def forms(text: Text, encoder: nn.Module) -> tuple[str, ...]:
 
 
 def _named(encoder: TransformerEncoder) -> str:
-    """The class of transformers that loads the model; sentence-transformers knows no other than AutoModel."""
+    """The class of transformers that loads the model; sentence-transformers supports AutoModel only."""
     return str(pretrained.class_of(encoder.model.config).__name__)
 
 
@@ -53,7 +53,7 @@ def write(text: Text, encoder: nn.Module, head: nn.Module | None, folder: Path, 
     """Write the encoder, its tokenizer and whatever else the form, one of `forms`, needs.
 
     Returns:
-        How it is used, as Markdown for the model card.
+        Markdown for the model card that shows how to use it.
 
     Raises:
         InputError: this form has no place for the encoder's pooling or the head.
@@ -81,7 +81,7 @@ def half(text: Text, encoder: nn.Module) -> Half:
 
 
 def _half_tokenizer(text: Text) -> PreTrainedTokenizerBase:
-    """The tokenizer; where padding is read like text (SigLIP) it gives no mask."""
+    """The tokenizer; it gives no mask if padding is read like text (SigLIP)."""
     tokenizer = _tokenizer(text)
     tokenizer.model_input_names = ["input_ids"] if text.fill else ["input_ids", "attention_mask"]
     tokenizer.init_kwargs["model_input_names"] = (
@@ -114,7 +114,7 @@ def _texts(text: Text) -> str:
 
 
 def _pooler(encoder: TransformerEncoder) -> list[nn.Module]:
-    """The layers of a pooler like BERT's, which sentence-transformers can hold; empty for any other."""
+    """The layers of a pooler like BERT's, which sentence-transformers supports; empty for any other pooler."""
     pooler = getattr(encoder.model, "pooler", None)
     layers = list(pooler.children()) if isinstance(pooler, nn.Module) else []
     layers = [getattr(layer, "base_layer", layer) for layer in layers]  # under LoRA
@@ -160,7 +160,7 @@ def _onnx(text: Text, encoder: TransformerEncoder, head: nn.Module | None, folde
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     path = folder / "model.onnx"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's exporter copies what torch itself calls deprecated
+        warnings.simplefilter("ignore", FutureWarning)  # torch's exporter uses what torch itself deprecates
         torch.onnx.export(
             whole, given, path, input_names=["input_ids", "attention_mask"], output_names=["sentence_embedding"],
             dynamic_shapes=(free, free), dynamo=True, external_data=False, verbose=False,
@@ -179,7 +179,7 @@ given = {{name: batch[name].astype(numpy.int64) for name in ("input_ids", "atten
 
 
 def _check_onnx(whole: nn.Module, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
-    """Compare the file with PyTorch, on another number of texts of other lengths, if ONNX Runtime is installed.
+    """If ONNX Runtime is installed, compare the file with PyTorch on another number of texts of other lengths.
 
     Raises:
         InputError: they differ.
@@ -206,7 +206,7 @@ def _tokenizer(text: Text) -> PreTrainedTokenizerBase:
     assert isinstance(ours, tokens.HubTokenizer)
     inner = hub.load_tokenizer(ours.name)
     inner.model_max_length = ours.limit
-    if not text.fill:  # with it, the encoder reads the padding, and where it stands
+    if not text.fill:  # with it, the encoder reads the padding, and its side matters
         inner.padding_side = "right"
     if inner.pad_token is None:
         inner.pad_token = inner.eos_token
@@ -230,7 +230,7 @@ def byte_tokenizer(limit: int) -> PreTrainedTokenizerBase:
 
 
 def _letters() -> list[str]:
-    """The letter of each byte in byte-level vocabularies (GPT-2): itself if it is printable."""
+    """The character of each byte in byte-level vocabularies (GPT-2): the byte's own if it is printable."""
     seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = iter(range(256, 512))
     return [chr(byte if byte in seen else next(hidden)) for byte in range(256)]

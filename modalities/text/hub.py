@@ -23,7 +23,7 @@ KINDS = (
 
 
 def load_config(name: str) -> PreTrainedConfig:
-    """A new copy of the text model's config; of a text-image or text-audio model (CLIP, CLAP), of its text half's."""
+    """A new copy of the model's config; for a text-image or text-audio model (CLIP, CLAP), of its text half's."""
     from transformers import AutoConfig
 
     with _refused(name):
@@ -32,7 +32,7 @@ def load_config(name: str) -> PreTrainedConfig:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that an encoder's files hold."""
+    """The tokenizer in an encoder's files."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one text at a time, in workers that may be forks
     from transformers import AutoTokenizer
 
@@ -70,7 +70,7 @@ def read_json(name: str, file: str) -> Any:
 def _refused(name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # whatever is met in files of others, at the hub or on the way to it: one message
+    except Exception as error:  # files of others, the hub and the network raise anything: one message
         near = difflib.get_close_matches(name, ["small", "words"], n=1, cutoff=0.6)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         reason = first_line(error).rstrip(".")

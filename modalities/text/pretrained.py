@@ -1,4 +1,4 @@
-"""Text encoders of Hugging Face: loaded, and checked against their tokenizer and the settings before they train."""
+"""Loading of Hugging Face text encoders, and checks of their tokenizer and settings before training."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "attention_dropout", "dropout"),
     *("dropout_rate", "dropout_prob", "embd_pdrop", "resid_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
 )
-"""Names of hidden and attention dropout in transformers' configs."""
+"""Keys of hidden and attention dropout in transformers' configs."""
 PADDING = 1e-3
-"""Share of its norm by which a vector may differ for padding: rounding, and no more."""
+"""Relative difference, by norm, that padding may make to a vector: rounding, and no more."""
 
 
 def load(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     """The encoder of `settings.encoder`, a name or a folder, in training mode.
 
     Args:
-        pooling: never None; unless it is "pooler", the model's pooler is taken off.
-        weights: load them; otherwise the architecture begins at random.
+        pooling: unless it is "pooler", the model's pooler is removed.
+        weights: load them; otherwise the architecture has random weights.
 
     Raises:
         InputError: no such model, one that does not read text, or one that does not fit its files, its tokenizer or the
@@ -56,11 +56,11 @@ def load(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     model, absent = hub.build_model(name, config, weights)
     if config.is_encoder_decoder or (hasattr(model, "encoder") and hasattr(model, "decoder")):
         model = model.get_encoder()
-        model.config.is_encoder_decoder = True  # files of an encoder alone (T5EncoderModel's) deny it
+        model.config.is_encoder_decoder = True  # files of an encoder alone (T5EncoderModel's) say False
     if pooling == "pooler" and not _pools(model, tokenizer):
         raise InputError(f"text setting pooling='pooler': encoder {name!r} has none; give pooling='cls'")
     if pooling != "pooler" and getattr(model, "pooler", None) is not None:
-        model.register_module("pooler", None)  # its weights would take no part in the loss
+        model.register_module("pooler", None)  # its weights would get no gradient
     if lost := [key for key, p in model.named_parameters() if id(p) in absent]:
         raise InputError(
             f"the weights of text encoder {name!r} lack {len(lost)} tensors of its architecture, {lost[0]!r} among "
@@ -69,12 +69,12 @@ def load(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
     _check_fits(model, tokenizer, name)
-    model.train()  # as any new module is; loaded ones come in eval mode, where dropout is off
+    model.train()  # as any new module; transformers loads in eval mode, without dropout
     return model
 
 
 def check_padding(encoder: TransformerEncoder, tokenizer: tokens.Tokenizer, name: str) -> None:
-    """Check that a short text gets the same vector alone as beside a long text.
+    """Check that a short text gets the same vector alone and in a batch with a longer text.
 
     Raises:
         InputError: it does not.
@@ -99,10 +99,10 @@ def set_dropout(module: nn.Module, dropout: float) -> None:
 
 
 def _pools(model: PreTrainedModel, tokenizer: tokens.HubTokenizer) -> bool:
-    """Whether a model gives a pooled output: by a pooler of its first token, or as CLIP's and SigLIP's.
+    """Whether a model gives a pooled output: from a pooler of its first token, or as CLIP and SigLIP do.
 
     Raises:
-        InputError: a pooler that would look at another token than [CLS], which it was made for.
+        InputError: the pooler would read another token than [CLS], for which it was made.
     """
     if getattr(model, "pooler", None) is not None:
         if not tokenizer.leads_with_cls:
@@ -117,7 +117,7 @@ def _pools(model: PreTrainedModel, tokenizer: tokens.HubTokenizer) -> bool:
 
 
 def _check_fits(model: PreTrainedModel, tokenizer: tokens.HubTokenizer, name: str) -> None:
-    """Ids and positions lie inside the model's tables: outside, a GPU would only say 'device-side assert'."""
+    """Check that ids and positions fit the model's tables: a GPU would only report a 'device-side assert'."""
     if model.main_input_name != "input_ids":
         raise InputError(f"text encoder {name!r} reads {model.main_input_name}, not text. {hub.KINDS}")
     table: Any = model.get_input_embeddings()
@@ -128,9 +128,9 @@ def _check_fits(model: PreTrainedModel, tokenizer: tokens.HubTokenizer, name: st
             "do not belong together"
         )
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None or positions < 1:  # XLNet's -1: as many as are wanted
+    if positions is None or positions < 1:  # XLNet's -1: no limit
         return
-    for part in model.modules():  # RoBERTa counts positions from behind its padding
+    for part in model.modules():  # RoBERTa's positions start after its padding index
         if isinstance(part, nn.Embedding) and part is not table and part.num_embeddings == positions:
             positions -= 0 if part.padding_idx is None else part.padding_idx + 1
             break

@@ -1,4 +1,4 @@
-"""Folders of sentence-transformers, read and written without that library: how an encoder's tokens are pooled."""
+"""Reads and writes folders of sentence-transformers without that library: pooling, prompt and head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MODULES, SETTINGS = "modules.json", "config_sentence_transformers.json"
 POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
-"""Their name of a pooling -> ours; others of theirs are not known here."""
+"""Their name of a pooling -> ours; their other poolings are not supported."""
 FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -27,16 +27,16 @@ FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""The same in files of versions before 5, and in ours: a flag for each."""
+"""Flag -> their name: files of versions before 5, and ours, have a flag for each pooling."""
 HARMLESS = ("Normalize", "Dropout")
-"""Parts after the pooling that change no cosine."""
+"""Modules after the pooling that change no cosine."""
 
 
 def pooling_of(name: str) -> str | None:
-    """The pooling that an encoder's files name; None where they are not of sentence-transformers.
+    """The pooling that an encoder's files name; None if they are not of sentence-transformers.
 
     Raises:
-        InputError: they pool in a way that is not known here.
+        InputError: the files are damaged, or name a pooling or a structure that is not supported.
     """
     try:
         return _pooling_of(name)
@@ -74,14 +74,14 @@ def _pooling_of(name: str) -> str | None:
 
 
 def prompt_of(name: str) -> str:
-    """The prompt that an encoder's files put before every text; empty if none."""
+    """The prompt that an encoder's files put before every text; "" if there is none."""
     settings = hub.read_json(name, SETTINGS) or {}
     prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
     return str(prompts.get(default) or "") if default else ""
 
 
 def copy_files(name: str, folder: Path) -> None:
-    """Write the files that `pooling_of` reads, if there are any, to another folder."""
+    """Copy the files that `pooling_of` reads, if there are any, to another folder."""
     modules = hub.read_json(name, MODULES)
     if modules is None:
         return
@@ -91,10 +91,10 @@ def copy_files(name: str, folder: Path) -> None:
 
 
 def write_files(folder: Path, pooling: str, width: int, limit: int, head: Sequence[nn.Module], prompt: str) -> None:
-    """Turn a folder with a transformer and its tokenizer into one of sentence-transformers, for any version from 2 on.
+    """Turn a folder with a transformer and its tokenizer into one of sentence-transformers, version 2 or newer.
 
     Args:
-        pooling: ours. width: of the features. limit: tokens after which texts are cut.
+        pooling: our name of it. width: of the features. limit: tokens after which texts are cut.
         head: linear layers and activations after the pooling; a normalisation to unit vectors follows.
         prompt: put before every text.
 
@@ -135,7 +135,7 @@ def write_files(folder: Path, pooling: str, width: int, limit: int, head: Sequen
 
 
 def _dense(layers: Sequence[nn.Module]) -> list[tuple[nn.Linear, nn.Module]]:
-    """Each linear layer with the activation that follows it, an Identity if none."""
+    """Each linear layer with the activation that follows it, or an Identity."""
     found: list[tuple[nn.Linear, nn.Module]] = []
     for layer in layers:
         if isinstance(layer, nn.Identity):

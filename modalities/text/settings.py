@@ -1,4 +1,4 @@
-"""What a run says about text: `Text`. Libraries are imported by the methods that need them."""
+"""Settings of the modality text: `Text`. Methods import the libraries that they need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ else:
 
 Pooling = Literal["mean", "cls", "pooler", "last", "first_last", "top2"]
 PREVIEW = 200
-"""Characters of a text that a page shows."""
+"""Maximum number of characters of a text that a page shows."""
 
 _require = partial(checks.require, "text")
 
@@ -40,7 +40,7 @@ class Text:
     """
 
     encoder: EncoderLike = "small"
-    """Offline: "small", a transformer over bytes, or "words", a very fast bag of hashed words and their parts. Others:
+    """Built in: "small", a transformer over bytes, or "words", a very fast bag of hashed words and their parts. Others:
     a Hugging Face name ("distilbert-base-uncased", "hf/ORG/NAME"), a folder of transformers or sentence-transformers,
     or in Python any nn.Module that turns (ids, mask) of bytes into [B, W] or [B, T, W]."""
     _: KW_ONLY
@@ -51,39 +51,39 @@ class Text:
     pooling: Pooling | None = None
     """Tokens -> one vector. "cls": the last layer's state of the leading [CLS] token (SimCSE's cls_before_pooler);
     "pooler": that state through the checkpoint's own pooler (SimCSE's cls); "last": the state of the last token, for
-    decoders; "first_last", "top2": the mean over tokens and two layers, the embeddings and the last, or the last two,
-    as in SimCSE's code. None: as the files of sentence-transformers say; for other encoders "mean"."""
+    decoders; "first_last", "top2": the mean over tokens and two layers (the embeddings and the last, or the last two),
+    as in SimCSE's code. None: what a folder of sentence-transformers says; for other encoders "mean"."""
     max_tokens: int = 128
     """Longer texts are cut; special tokens count. "small" counts bytes and [CLS], "words" counts words."""
     fill: bool = False
-    """Pad every text to `max_tokens` with tokens that are read like text, as SigLIP was trained: on the tokenizer's
-    padding side, and no further than its own limit."""
+    """Pad every text to `max_tokens` (at most the tokenizer's own limit) on the tokenizer's padding side; the encoder
+    reads the padding like text, as SigLIP does in training."""
     prompt: str = ""
     """Put before every text, such as "query: "; nodes of one tower may have prompts of their own."""
     deletion: float = 0.0
     """In strong views, the probability that a token is dropped, in [0, 1)."""
     crop: float = 1.0
-    """In strong views, one random span of the text is kept: its least share of the text, in (0, 1]; 1: all is kept."""
+    """Strong views keep one random span of the text: the span's smallest share of it, in (0, 1]; 1: all is kept."""
     cutoff: float = 0.0
-    """In strong views, one random span of the text is dropped: its share of the text, in [0, 1)."""
+    """Strong views drop one random span of the text: the span's share of it, in [0, 1)."""
     dropout: float | None = None
     """Hidden and attention dropout, in [0, 1); None: the encoder's own (0.1 offline)."""
     pretrained: bool = True
     """Load a Hugging Face encoder's weights; False: its architecture with random weights."""
     lora: int = 0
-    """Rank of LoRA's updates (arXiv:2106.09685) to all linear layers: only they and the heads train; 0: all weights
-    train. Needs peft; an export has them merged."""
+    """Rank of LoRA's updates (arXiv:2106.09685) to all linear layers: only these and the heads are trained; 0: all
+    weights are. Needs peft; an export merges them into the weights."""
     width: int = 256
     """Width of the features that "small" and "words" give."""
     layers: int = 4
     """Layers of "small"."""
     heads: int = 4
-    """Attention heads of "small"; their number divides `width`."""
+    """Attention heads of "small"; must divide `width`."""
 
     own: ClassVar[tuple[str, ...]] = ("prompt", "deletion", "crop", "cutoff")
     """Settings in which nodes of one tower may differ."""
     projection: ClassVar[str] = "text_projection"
-    """What comes after the text half in a two-tower model of transformers."""
+    """Name of the layer after the text half in a two-tower model of transformers."""
 
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 2), ("width", 2), ("layers", 1), ("heads", 1)):
@@ -99,7 +99,7 @@ class Text:
         _require(0 <= self.cutoff < 1, "cutoff", self.cutoff, "in [0, 1)")
 
     def _check_encoder(self) -> None:
-        """Check that the settings suit the encoder; when it is built, as a recipe may name another one until then."""
+        """Check that the settings suit the encoder; called on building it, as a recipe may change it until then."""
         transformer = isinstance(self.encoder, str) and self.encoder != "words"
         _require(not self.fill or self.encoder != "words", "fill", self.fill, "False for encoder 'words'")
         _require(not self.lora or transformer, "lora", self.lora, f"0 for {_label(self.encoder)}")
@@ -123,12 +123,12 @@ class Text:
 
     @property
     def tuned(self) -> bool:
-        """Weights that were trained elsewhere train as a whole."""
+        """Whether pretrained weights are fine-tuned in full."""
         return checks.tuned(self)
 
     @property
     def files(self) -> bool:
-        """A string cell is the text itself."""
+        """Whether a string cell is a file's path: no, it is the text."""
         return False
 
     @property
@@ -142,7 +142,7 @@ class Text:
         return tokens.tokenizer(self._tokens, self.max_tokens)
 
     def load(self, raw: Any, rng: random.Random | None) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """A string -> [T] int32 token ids; of several strings `rng` picks one; without it, the first is taken.
+        """A string -> [T] int32 token ids. Of several strings, `rng` picks one; without `rng`, the first is taken.
 
         Raises:
             BadSample: not a string, no text in it, or no string with text among several.
@@ -156,7 +156,7 @@ class Text:
         return ids
 
     def each(self, raw: Any) -> Sequence[Any]:
-        """The texts of a cell that holds several, or else the cell itself."""
+        """The texts of a cell: those of its list that are not blank, or the cell itself."""
         return [text for text in raw if isinstance(text, str) and text.strip()] if isinstance(raw, list) else [raw]
 
     def single(self, values: Any) -> bool:
@@ -179,7 +179,7 @@ class Text:
         return Batch({"ids": padded, "mask": mask, "lengths": lengths}, padded=("ids", "mask"))
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """The batch itself, as the encoder's dropout makes views differ; in a strong view, less the dropped tokens."""
+        """The batch itself, as the encoder's dropout makes views differ; a strong view may lose tokens."""
         if seeds is None or kind == "weak" or (not self.deletion and not self.cutoff and self.crop == 1):
             return batch
         from multicl.modalities.text import augment
@@ -188,7 +188,7 @@ class Text:
         return augment.thinned(batch, seeds, self.deletion, self.crop, self.cutoff, special)
 
     def build(self, weights: bool = True) -> nn.Module:
-        """The Encoder: Batch -> [B, width] float32. Without `weights` none are downloaded; after `restored` nothing is.
+        """The Encoder: Batch -> [B, width] float32. Without `weights`, none are downloaded; after `restored`, nothing.
 
         Raises:
             InputError: the encoder is unknown, cannot be loaded, or does not fit these settings.
@@ -199,7 +199,7 @@ class Text:
         return encoders.build(self, weights)
 
     def save(self, folder: Path) -> None:
-        """Write a Hugging Face encoder's config and tokenizer; the offline encoders need nothing."""
+        """Write a Hugging Face encoder's config and tokenizer; the built-in encoders need nothing."""
         if isinstance(self.encoder, str) and self.encoder not in ("small", "words"):
             from multicl.modalities.text import hub, sentence
 
@@ -237,10 +237,10 @@ class Text:
         return export.half(self, encoder)
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-        """Write a trained encoder as another library loads it; gives its use, as Markdown.
+        """Write a trained encoder for another library; returns how to use it, as Markdown.
 
         Args:
-            head: what comes after it, if anything. form: one of `forms`.
+            head: the layers after it, if any. form: one of `forms`.
 
         Raises:
             InputError: that library has no place for the encoder's pooling or the head.
@@ -260,7 +260,7 @@ class Text:
         return _shown(_clean(_texts(raw)[0].strip()))
 
     def show(self, batch: Batch) -> list[tuple[str, bytes]]:
-        """Each row of a batch or a view of it as text, for a page; the encoder's dropout is not seen in it."""
+        """Each row of a batch or a view of it as text, for a page; the encoder's dropout does not show in it."""
         ids, mask, said = batch.get("ids").cpu(), batch.get("mask").cpu(), self._tokenizer().said
         return [_shown(said(row[kept].numpy())) for row, kept in zip(ids, mask, strict=True)]
 
@@ -270,7 +270,7 @@ def _label(encoder: object) -> str:
 
 
 def _texts(raw: Any) -> list[str]:
-    """The strings of a cell that have text in them; at least one, else BadSample."""
+    """The strings of a cell that are not blank; BadSample if there are none."""
     several = isinstance(raw, list | tuple)
     if not several and not isinstance(raw, str):
         raise BadSample(f"a text must be a string or a list of strings, not {type(raw).__name__}")
@@ -286,7 +286,7 @@ def _shown(text: str) -> tuple[str, bytes]:
 
 
 def _clean(text: str) -> str:
-    """Valid Unicode: surrogates, which JSON may hold, are joined in pairs, and become U+FFFD where they are alone."""
+    """Valid Unicode: pairs of surrogates, which JSON may hold, are joined; lone ones become U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Which encoder suits some texts."""
+"""Encoder that suits given texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ PRETRAINED = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:
-    """A bag of words; with an accelerator, a small transformer over bytes, long enough for most texts."""
+    """A bag of words; with an accelerator, a small transformer over bytes, long enough for most texts.
+
+    With `pretrained`, a sentence encoder from the hub.
+    """
     if pretrained:
         return Suggestion({"encoder": PRETRAINED}, 0.05, f"{PRETRAINED} from the hub", pretrained=True)
     if not accelerator:

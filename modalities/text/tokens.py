@@ -1,4 +1,4 @@
-"""Text -> token ids: bytes, hashed words, or a Hugging Face tokenizer. One tokenizer a process and setting."""
+"""Text -> token ids: bytes, hashed words, or a Hugging Face tokenizer, loaded once per process and setting."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     Ids = np.ndarray[Any, np.dtype[np.int32]]
 
 BUCKETS = 2**16
-"""Rows of the table of hashed words; row 0 is padding."""
+"""Rows of the embedding table of hashed words; row 0 is padding."""
 BYTES = 2 + 256
 """Vocabulary of bytes: 0 is padding, 1 is [CLS], then the bytes."""
 NGRAMS = (3, 4, 5)
-"""Lengths of the pieces of a word."""
+"""Lengths of the character n-grams of a word."""
 
 
 class Tokenizer(Protocol):
@@ -33,7 +33,7 @@ class Tokenizer(Protocol):
 
     @property
     def pad(self) -> int:
-        """Id of padding; it is masked, so that any id will do."""
+        """Id of padding; any id will do, as padding is masked."""
         ...
 
     @property
@@ -43,12 +43,12 @@ class Tokenizer(Protocol):
 
     @property
     def left(self) -> bool:
-        """Whether padding goes to the left, where it is read like text."""
+        """Whether padding that is read like text goes to the left."""
         ...
 
     @property
     def special(self) -> tuple[int, ...]:
-        """Ids of the tokens that are put around every text."""
+        """Ids of the tokens that are added to every text."""
         ...
 
     def __call__(self, text: str) -> Ids:
@@ -56,13 +56,13 @@ class Tokenizer(Protocol):
         ...
 
     def said(self, ids: Ids) -> str:
-        """What ids say, without special tokens, for a page."""
+        """The text of ids, without special tokens, for a page."""
         ...
 
 
 @lru_cache(maxsize=16)
 def tokenizer(name: str, limit: int) -> Tokenizer:
-    """The tokenizer "bytes" or "words", or that of a Hugging Face encoder; InputError where it cannot be loaded."""
+    """The tokenizer "bytes" or "words", or that of a Hugging Face encoder; InputError if it cannot be loaded."""
     if name == "bytes":
         return ByteTokenizer(limit)
     if name == "words":
@@ -84,20 +84,20 @@ class ByteTokenizer:
 
     def __call__(self, text: str) -> Ids:
         """[T] int32, T in [1, limit]."""
-        # a character has at least one byte: no more of them than the limit need be encoded
+        # a character takes at least one byte, so at most `limit` characters need encoding
         codes = np.frombuffer(text[: self.limit].encode()[: self.limit - 1], dtype=np.uint8)
         return np.concatenate([np.ones(1, np.int32), codes.astype(np.int32) + 2])
 
     def said(self, ids: Ids) -> str:
-        """The bytes as UTF-8; a character that was cut through is U+FFFD."""
+        """The bytes as UTF-8; a truncated character becomes U+FFFD."""
         return bytes(int(i) - 2 for i in ids if i >= 2).decode(errors="replace")
 
 
 class WordTokenizer:
     """Words, their character n-grams and pairs of neighbours, hashed (fastText, arXiv:1607.04606 and 1607.01759).
 
-    Ids in [1, 65536). Case and compatibility forms (NFKC) are folded; the n-grams mark the ends of a word, the pairs
-    those of the text. CRC-32 is the same in every process and version. The limit counts words.
+    Ids in [1, 65536). Case and compatibility forms (NFKC) are folded. N-grams mark the ends of a word, and pairs the
+    ends of the text. The hash, CRC-32, is the same in every process and version. The limit counts words.
     """
 
     pad = 0
@@ -108,7 +108,7 @@ class WordTokenizer:
         self.limit = limit
 
     def __call__(self, text: str) -> Ids:
-        """[T] int32, some twenty a word; at least one for valid Unicode that is not blank."""
+        """[T] int32, about twenty a word; at least one for valid Unicode that is not blank."""
         folded = unicodedata.normalize("NFKC", text).casefold()
         words = re.findall(r"\w+|[^\w\s]", folded)[: self.limit]
         ids = [i for word in words for i in _parts(word)]
@@ -117,14 +117,14 @@ class WordTokenizer:
         return np.array(ids, dtype=np.int32)
 
     def said(self, ids: Ids) -> str:
-        """Their number, as hashes cannot be read back."""
+        """The number of ids, as hashes cannot be turned back into words."""
         return f"{len(ids)} hashed pieces of words"
 
 
 @lru_cache(maxsize=2**16)
 def _parts(word: str) -> tuple[int, ...]:
     """Ids of a word and of its n-grams; "<at>" is the word, "<at" its beginning."""
-    marked = f"<{word[:40]}>"  # a script without spaces makes long words
+    marked = f"<{word[:40]}>"  # scripts without spaces give long words
     grams = [marked[i : i + n] for n in NGRAMS for i in range(len(marked) - n + 1) if n < len(marked)]
     return tuple(_bucket(piece) for piece in [f"<{word}>", *grams])
 
@@ -164,7 +164,7 @@ class HubTokenizer:
         self.fast = _fast(inner, self.limit)
 
     def __call__(self, text: str) -> Ids:
-        """[T] int32, T <= limit; special tokens are kept where a text is cut."""
+        """[T] int32, T <= limit; special tokens stay when a text is cut."""
         try:
             if self.fast is not None:
                 ids = self.fast.encode(text).ids
@@ -175,18 +175,18 @@ class HubTokenizer:
         return np.array(ids, dtype=np.int32)
 
     def said(self, ids: Ids) -> str:
-        """As the tokenizer decodes them; a word outside its vocabulary is its unknown token."""
+        """The text that the tokenizer decodes; a word outside its vocabulary is its unknown token."""
         around = {*self.special, self.pad}
         return str(self.inner.decode([int(i) for i in ids if int(i) not in around]))
 
     @property
     def leads_with_cls(self) -> bool:
-        """Every text begins with the token whose state "cls" pools."""
+        """Whether every text begins with the [CLS] token, whose state "cls" pools."""
         return self.inner.cls_token_id is not None and int(self("a")[0]) == self.inner.cls_token_id
 
 
 def _fast(inner: PreTrainedTokenizerBase, limit: int) -> RustTokenizer | None:
-    """A fast tokenizer's core, configured once: the code around it takes several times as long for a short text."""
+    """A fast tokenizer's core, configured once; for short texts its wrapper takes several times as long. None: slow."""
     if not inner.is_fast:
         return None
     core: RustTokenizer = copy.deepcopy(inner.backend_tokenizer)
