@@ -1,8 +1,8 @@
-"""Changes of pictures' colours, a batch at a time, each row with parameters of its own.
+"""Changes of pictures' colours, a batch at a time; each row has its own parameters.
 
 Pictures are float [B, 3, H, W] in [0, 1] and stay so; parameters are [B]. The arithmetic is torchvision's
-(`torchvision.transforms.v2.functional`), whose functions take one parameter for a whole batch. Every function
-overwrites the pictures that it is given, and returns them: passes in place are cheap while a slice stays in cache.
+(`torchvision.transforms.v2.functional`), whose functions take one parameter for a whole batch. Every function changes
+its pictures in place and returns them: passes in place are cheap while a slice stays in cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 """The adjustments of `color_jitter`."""
 MOST = 2**22
-"""Numbers of a thread's buffer at most: 16 MB."""
+"""Maximum size of a thread's buffer, in numbers: 16 MB."""
 LUMA = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in a grey picture (ITU-R 601-2)."""
 
@@ -46,19 +46,19 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
 def turn_hue(rgb: Sequence[Tensor], spare: Sequence[Tensor], turned: Tensor) -> None:
     """Turns the hue of three planes [..., H, W], which are overwritten, plane by plane, as each fits in cache.
 
-    Without a branch: 1 + (g + b - r - low) / chroma grows from 0 at red to 3 at cyan, by way of yellow and of magenta
-    alike; with the sign of g - b it is the hue, in sixths of the circle. A channel is full within a sixth of its own
+    There are no branches: 1 + (g + b - r - low) / chroma grows from 0 at red to 3 at cyan, through yellow or through
+    magenta; with the sign of g - b it is the hue, in sixths of the circle. A channel is full within a sixth of its own
     hue, and gone beyond two.
 
     Args:
-        spare: four planes to work in. turned: 1 + the shift, so that it is positive; broadcast over a plane.
+        spare: four scratch planes. turned: 1 + the shift, so that it is positive; broadcast over a plane.
     """
     red, green, blue = rgb
     low, chroma, hue, free = spare
     torch.minimum(torch.minimum(red, green, out=low), blue, out=low)
     torch.maximum(torch.maximum(red, green, out=chroma), blue, out=chroma).sub_(low)
     torch.add(green, blue, out=hue).sub_(red).sub_(low)
-    hue.div_(torch.clamp_min(chroma, 1e-8, out=free)).add_(1)  # a grey pixel's is any
+    hue.div_(torch.clamp_min(chroma, 1e-8, out=free)).add_(1)  # a grey pixel's is arbitrary
     hue.copysign_(torch.sub(green, blue, out=free))  # in sixths of a turn from red, [-3, 3]
     torch.add(turned, hue, alpha=1 / 6, out=hue).frac_()  # of the circle, [0, 1)
     for channel, middle in ((red, 1 / 2), (green, 1 / 3), (blue, 2 / 3)):  # cyan, where red is gone; green; blue
@@ -70,10 +70,10 @@ def turn_hue(rgb: Sequence[Tensor], spare: Sequence[Tensor], turned: Tensor) -> 
 
 
 def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
-    """Adjusts brightness, contrast, saturation and hue, each row in an order of its own, as SimCLR and torchvision do.
+    """Adjusts brightness, contrast, saturation and hue, each row in its own order, as SimCLR and torchvision do.
 
-    All but the hue are blends, which are computed for all rows at once, each with coefficients of its own. Rows whose
-    hue comes at the same turn are changed in place if they are adjacent.
+    All but the hue are blends, computed for all rows at once with coefficients for each row. Rows whose hue comes at
+    the same turn are changed in place if they are adjacent.
 
     Args:
         factors: [B, 4] strengths, indexed by BRIGHTNESS to HUE; on the CPU.
@@ -99,7 +99,7 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 
 
 def grey(x: Tensor) -> Tensor:
-    """Luma [B, 1, H, W], in a plane of `planes`."""
+    """Luma [B, 1, H, W], in a buffer of `planes`."""
     (plane,) = planes(x, 1)
     return luma(x.unbind(1), plane)[:, None]
 
@@ -116,18 +116,18 @@ def to_grey(x: Tensor) -> Tensor:
 
 
 def solarize(x: Tensor, threshold: float) -> Tensor:
-    """Inverts what is at least as bright as the threshold in [0, 1]."""
+    """Inverts values of at least the threshold in [0, 1]."""
     return x.copy_(torch.where(x >= threshold, 1 - x, x))
 
 
 def posterize(x: Tensor, bits: int) -> Tensor:
-    """Leaves 2^bits levels of each channel."""
+    """Quantises each channel to 2^bits levels."""
     levels = 2**bits
     return x.mul_(levels).floor_().clamp_(0, levels - 1).mul_(1 / levels)
 
 
 def add_noise(x: Tensor, noise: Tensor, std: float) -> Tensor:
-    """Adds std * noise [B, 3, H, W], cut to [0, 1]."""
+    """Adds std * noise [B, 3, H, W], clamped to [0, 1]."""
     return x.add_(noise, alpha=std).clamp_(0, 1)
 
 
@@ -144,9 +144,9 @@ _KEPT = threading.local()
 
 
 def planes(x: Tensor, count: int) -> tuple[Tensor, ...]:
-    """Uninitialised buffers [B, H, W] to work in; the same thread's next call reuses them.
+    """Uninitialised scratch buffers [B, H, W]; the same thread's next call reuses them.
 
-    Allocating memory for each pass, and freeing it, costs more than the pass.
+    Allocating and freeing memory for each pass would cost more than the pass.
     """
     shape = (count, len(x), *x.shape[2:])
     size = math.prod(shape)
@@ -154,13 +154,13 @@ def planes(x: Tensor, count: int) -> tuple[Tensor, ...]:
         return torch.empty(shape, dtype=x.dtype, device=x.device).unbind()
     kept = getattr(_KEPT, "buffer", None)
     if kept is None or kept.dtype != x.dtype or len(kept) < size:
-        with torch.inference_mode(False):  # made inside that mode, it could not be written to outside of it
+        with torch.inference_mode(False):  # an inference tensor could not be written to outside that mode
             _KEPT.buffer = kept = torch.empty(size, dtype=x.dtype)
     return kept[:size].view(shape).unbind()
 
 
 def blend(x: Tensor, keep: Tensor, to_mean: Tensor | None = None, to_grey: Tensor | None = None) -> Tensor:
-    """keep * x + to_mean * mean(grey(x)) + to_grey * grey(x), cut to [0, 1]."""
+    """keep * x + to_mean * mean(grey(x)) + to_grey * grey(x), clamped to [0, 1]."""
     if to_grey is not None:
         more = grey(x)
         mean = None if to_mean is None else more.mean((2, 3), keepdim=True) * _column(to_mean, x)
@@ -185,7 +185,7 @@ _ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
 def change_rows(x: Tensor, rows: list[int], change: Callable[..., Tensor], *parameters: Tensor) -> None:
     """Overwrites some rows, given in increasing order, with change(their pictures, *their parameters).
 
-    Adjacent rows are changed in place; others are copied out and back. `parameters` are of all rows, on the CPU.
+    Adjacent rows are changed in place; others are copied out and back. `parameters` cover all rows, on the CPU.
     """
     if rows[-1] - rows[0] == len(rows) - 1:
         some = slice(rows[0], rows[-1] + 1)

@@ -1,4 +1,4 @@
-"""What an encoder looks at: RGB, or channels of CIE Lab or YCbCr, normalised to about zero mean and unit deviation."""
+"""An encoder's channels: RGB, or some of CIE Lab or YCbCr, normalised to about zero mean and unit deviation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHICH: dict[Channels, slice] = {
     "rgb": slice(0, 3), "L": slice(0, 1), "ab": slice(1, 3), "a": slice(1, 2), "b": slice(2, 3), "Y": slice(0, 1),
     "CbCr": slice(1, 3),
 }  # fmt: skip
-"""Their place among the channels of their colour space."""
+"""Channels -> their place in their colour space."""
 
 _TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _WHITE = (0.95047, 1.0, 1.08883)  # D65, 2 degrees
@@ -43,8 +43,8 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _to_xyz(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[3, 3] from linear RGB to XYZ relative to white; cached, as a copy to a GPU is waited for."""
-    with torch.inference_mode(False):  # made inside that mode, training could not use it
+    """[3, 3] from linear RGB to XYZ relative to white; cached, as a copy to a GPU synchronises with it."""
+    with torch.inference_mode(False):  # training could not use an inference tensor
         matrix = torch.tensor(_TO_XYZ, dtype=dtype) / torch.tensor(_WHITE, dtype=dtype)[:, None]
         return matrix.to(device)
 

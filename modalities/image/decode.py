@@ -34,12 +34,12 @@ def load(
     """One cell -> uint8 [3, height, width]: scaled to cover the size (antialiased), the centre cut out.
 
     The file is decoded at its full size, and the centre is that of transformers' processors, to the pixel: a checkpoint
-    sees what it saw in training. Large pictures are channels last in memory, from which crops are cut quickest.
+    sees what it saw in training. Large pictures are channels last in memory, which is the fastest to crop.
 
     Args:
         raw: what `read` takes.
         kept: share of that centre's height and width, in (0, 1], that is scaled to the size.
-        squash: scale height and width each for itself, whatever the picture's proportions.
+        squash: scale height and width independently, whatever the picture's proportions.
         interpolation: Pillow's name, as in `Image`.
 
     Raises:
@@ -52,7 +52,8 @@ def load(
 
 
 def load_whole(raw: Any, least: tuple[int, int], most: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """One cell -> uint8 [3, h, w], the whole picture, each side scaled into its bounds; and (height, width) before.
+    """One cell -> (uint8 [3, h, w], the whole picture with each side scaled into its bounds; its (height, width)
+    before scaling).
 
     The latter may be a half, a quarter or an eighth of the file's, as JPEGs may be decoded smaller.
 
@@ -72,7 +73,7 @@ def load_whole(raw: Any, least: tuple[int, int], most: tuple[int, int]) -> tuple
 
 
 def _plain_jpeg(raw: Any, height: int, width: int) -> Tensor | None:
-    """A plain JPEG of at most this size, decoded; None: anything else."""
+    """The pixels of a plain JPEG of at most this size; None: anything else."""
     data = raw.get("bytes") if isinstance(raw, Mapping) else raw
     if not isinstance(data, bytes | bytearray):
         return None
@@ -94,7 +95,7 @@ def read(raw: Any, hint: int | None = None) -> Image.Image:
     Args:
         raw: encoded bytes, a path, a dict with "bytes" or "path", a PIL image, or an array: [H, W] or [H, W, C] of
             numpy or nested lists, [H, W] or [C, H, W] of torch, C of 1, 3 or 4, integers in [0, 255], uint16 in
-            [0, 65535] or floats in [0, 1]. Where only the other end can be channels, the array is read that way.
+            [0, 65535] or floats in [0, 1]. If only the other end can be channels, the array is read that way.
         hint: a JPEG of more than twice this many pixels a side may be decoded at a half, a quarter or an eighth.
 
     Raises:
@@ -110,7 +111,7 @@ def read(raw: Any, hint: int | None = None) -> Image.Image:
             raise BadSample("empty bytes instead of a picture")
         return _open(io.BytesIO(raw), hint)
     if isinstance(raw, str | Path):
-        if not os.path.isfile(raw):  # noqa: PTH113 - Path's own raises where a text is too long for a name
+        if not os.path.isfile(raw):  # noqa: PTH113 - Path's own raises if a text is too long for a name
             refuse_long(raw)
             raise BadSample(f"no such file: {str(raw)!r}")
         return _open(raw, hint)
@@ -148,8 +149,8 @@ def fit(
 ) -> Image.Image:  # fmt: skip
     """Scale to cover width x height and cut out the centre, in one resampling; the picture itself if it fits.
 
-    As if the picture were scaled to whole pixels first, its longer side rounded down, and then cropped by whole pixels,
-    as transformers' processors do.
+    The result is as if the picture were first scaled to whole pixels, its longer side rounded down, and then cropped by
+    whole pixels, as transformers' processors do.
 
     Args:
         kept, squash, interpolation: as in `load`.
@@ -168,7 +169,7 @@ def fit(
 
 
 def scaled(side: int, kept: float) -> int:
-    """Pixels of a whole side whose share `kept` has `side` pixels, rounded down as in timm: 232 for 224 and 224/232."""
+    """Pixels of a whole side of which the share `kept` is `side` pixels, rounded down as in timm: 232 for 224/232."""
     return math.floor(side / kept + 1e-6)
 
 

@@ -1,7 +1,7 @@
 """The changes of a random view for a GPU: each is computed for all rows, and kept in those that drew it.
 
-A GPU's time goes into launches and into looks at which rows a change applies to, not into arithmetic. So what was drawn
-only enters as numbers on the device, and the whole view can be recorded and replayed as one launch.
+Kernel launches and synchronising to see which rows a change applies to take the time on a GPU, not arithmetic. So the
+draws stay on the device as numbers, and the whole view can be recorded as a CUDA graph and replayed as one launch.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 IN_REGISTERS = 64 * 64
-"""Pixels of a picture that one program of the kernel can hold."""
+"""Most pixels of a picture that one program of the kernel can hold."""
 
 
 def dense_view(pixels: Tensor, seeds: Tensor, extent: Tensor | None, s: Augment, size: tuple[int, int]) -> Tensor:
-    """As `views.random_view`, without autocast; `seeds` and `extent` are where the pictures are."""
+    """As `views.random_view`, without autocast; `seeds` and `extent` are on the pictures' device."""
     height, width = pixels.shape[2:]
     draws = draw(seeds, height, width, s, size, extent)
     changes: dict[str, Callable[[Tensor], Tensor]] = {
@@ -53,7 +53,7 @@ def dense_view(pixels: Tensor, seeds: Tensor, extent: Tensor | None, s: Augment,
 
 
 def jittered(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
-    """As `augment.color_jitter`, of factors and order on the pictures' device; overwrites x."""
+    """As `augment.color_jitter`, with factors and order on the pictures' device; overwrites x."""
     if x[0, 0].numel() <= IN_REGISTERS and runs_on(x.device):
         return by_kernel(x, factors, order)
     for what in order.unbind(1):
@@ -68,7 +68,7 @@ def jittered(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 
 
 def by_kernel(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
-    """The same of contiguous pictures of at most IN_REGISTERS pixels, in one launch."""
+    """The same for contiguous pictures of at most IN_REGISTERS pixels, in one launch."""
     from multicl.modalities.image.jitter_kernel import jitter
 
     size = x[0, 0].numel()

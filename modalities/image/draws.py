@@ -1,4 +1,4 @@
-"""What a random view draws: each row's parameters, from its own seed alone, the same on every device."""
+"""The draws of a random view: each row's parameters, from its own seed alone, the same on every device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TRIES = 10
 """Boxes that are tried for a crop before the whole picture is taken, as in torchvision."""
 
-# Streams of draws. In each, every change has places of its own: turning it on or off, or adding one at the end, leaves
+# Random streams. In each, every change has its own positions: turning it on or off, or adding one at the end, leaves
 # the draws of the others as they are.
 CROP, COLOUR, CHOICES, HOLE, NOISE = range(5)
 _BOX = 2 * TRIES + 2
@@ -40,9 +40,9 @@ class Draws:
     factors: Tensor
     """[B, 4] strengths of brightness, contrast, saturation and hue."""
     order: Tensor
-    """[B, T] int64 the adjustments of a row, first to last."""
+    """[B, T] int64, the colour adjustments of a row, first to last."""
     sigma: Tensor
-    """[B] pixels of blur."""
+    """[B] standard deviation of the blur, in pixels."""
     hole: Tensor
     """[B, 4] the box to cut out."""
     cut: bool
@@ -54,8 +54,8 @@ class Draws:
         return replace(self, rows={name: mask[index] for name, mask in self.rows.items()}, **parts)
 
     def by_hue(self) -> Tensor:
-        """[B] an order of the rows in which those that `color_jitter` changes, and among them those whose hue comes at
-        the same turn, are adjacent: it need not copy them."""
+        """[B] an order of the rows in which those that `color_jitter` changes are adjacent, and among them those whose
+        hue comes at the same turn, so that it need not copy them."""
         turns = self.order.shape[1]
         hue = (self.order == HUE).to(torch.uint8).argmax(1) if turns else turns
         return torch.where(self.rows["jitter"], hue, turns).argsort(stable=True)
@@ -64,7 +64,7 @@ class Draws:
 def draw(
     seeds: Tensor, height: int, width: int, s: Augment, size: tuple[int, int], extent: Tensor | None = None
 ) -> Draws:
-    """The draws of rows with these seeds, [B] int64. Nothing is copied to their device, so that it can be recorded.
+    """The draws of rows with these seeds, [B] int64. Nothing is copied to their device: a CUDA graph can record it.
 
     Args:
         height, width: of the pictures; size: of the views.
@@ -93,7 +93,7 @@ def draw(
 
 
 def crop_boxes(seeds: Tensor, extent: Tensor, s: Augment) -> Tensor:
-    """[B, 4] only the crops that `draw` draws; seeds [B] and extents [B, 3] are on one device."""
+    """[B, 4] only the crops of `draw`; seeds [B] and extents [B, 3] are on one device."""
     return _crops(seeded.uniform(seeds, _BOX, CROP), extent, s)
 
 
@@ -112,12 +112,12 @@ def random_boxes(draws: Tensor, extent: Tensor, scale: tuple[float, float], rati
 
     Args:
         draws: [B, 2 TRIES + 2] uniform numbers.
-        extent: [B, 3] float32, of each row: height and width of the whole picture as it is kept, in pixels, and its
+        extent: [B, 3] float32: each row's height and width of the whole picture as it is stored, in pixels, and its
             original width / height, relative to that of the view.
         scale: share of the area. ratio: width / height relative to that of the view, log-uniform.
     """
     height, width, aspect = extent.double()[:, :, None].unbind(1)  # [B, 1]
-    draws = draws.double()  # so that devices, whose last bits differ, round to the same pixels
+    draws = draws.double()  # so that devices that differ in last bits round to the same pixels
     share = _between(draws[:, :TRIES], *scale)
     stretch = _between(draws[:, TRIES : 2 * TRIES], math.log(ratio[0]), math.log(ratio[1])).exp() / aspect
     h = (height * (share / stretch).sqrt()).round()  # [B, TRIES]

@@ -1,4 +1,4 @@
-"""The Encoder around every net: channels, normalisation, pooling, and the choice of the net by its name."""
+"""The Encoder that wraps every net: channels, normalisation, pooling, and the choice of the net by its name."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class ImageEncoder(nn.Module):
 
     Args:
         net: normalised float [B, C, h, w] -> [B, W] or [B, W, ...], which is averaged.
-        channels: what the net looks at.
-        shape: h and w; pictures of another size are tried on the net when they first come.
+        channels: the channels that the net sees.
+        shape: h and w; a dry run of the net checks any other size when it first comes.
         stats: normalisation of RGB; other colour spaces have their own.
         name: of the net, for errors.
-        channels_last: the net gets pictures in this memory format, in which most convolutions are faster.
+        channels_last: give the net pictures in this memory format, in which most convolutions are faster.
 
     Raises:
         InputError: the net cannot take such pictures, or gives no such features.
@@ -78,7 +78,7 @@ class ImageEncoder(nn.Module):
         return h.flatten(2).mean(2) if h.ndim > 2 else h
 
     def _accept(self, shape: tuple[int, int]) -> None:
-        """Refuse pictures of a size that the net cannot take, or turns into features of another width."""
+        """Refuse pictures of a size that the net cannot take, or for which it gives features of another width."""
         if shape in self.shapes:
             return
         if (width := self._measure(shape)) != self.width:
@@ -108,7 +108,7 @@ class ImageEncoder(nn.Module):
 
 
 def warn_of_fresh(name: str | nn.Module) -> None:
-    """Log that a checkpoint begins at random. Names of torchvision, and timm's without a tag, are architectures."""
+    """Log that a named checkpoint has random weights. Torchvision's names, and timm's without a tag, name none."""
     library = library_of(name)
     if library == "transformers" or (library == "timm" and "." in str(name)):
         log.warning("image encoder %r begins with random weights: pretrained is False (--image.pretrained)", name)

@@ -1,4 +1,4 @@
-"""A trained image encoder as others load it: timm, torchvision, transformers, and as CLIP's or SigLIP's half."""
+"""Export of a trained image encoder for timm, torchvision or transformers, or as CLIP's or SigLIP's image half."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ROUNDING = "Other sizes: the processor scales and cuts pictures as in training, 
 
 
 def forms(image: Image) -> tuple[str, ...]:
-    """The library that can hold the encoder which these settings name, if any."""
+    """The library that can load the encoder that these settings name, if any."""
     library = library_of(image.encoder)
-    if library is None or (library == "transformers" and image.channels != "rgb"):  # whose processors know RGB alone
+    if library is None or (library == "transformers" and image.channels != "rgb"):  # its processors read RGB only
         return ()
     return (library,)
 
@@ -36,7 +36,7 @@ def write(image: Image, encoder: nn.Module, head: nn.Module | None, folder: Path
     """Write the net's weights as the library of `forms` names them.
 
     Returns:
-        How they are used, as Markdown for the model card.
+        Markdown for the model card that shows how to use them.
 
     Raises:
         InputError: there is a head, or the library cannot read pictures as `image` does.
@@ -74,7 +74,7 @@ def half(image: Image, encoder: nn.Module) -> Half:
 
 
 def _processor(image: Image, encoder: ImageEncoder) -> Any:
-    """An image processor of transformers that reads pictures as `Image.load` does."""
+    """A transformers image processor that reads pictures as `Image.load` does."""
     from PIL.Image import Resampling
     from transformers import CLIPImageProcessor
 
@@ -124,7 +124,7 @@ features = {features}  # [N, {encoder.width}]
 
 
 def _timm(image: Image, encoder: ImageEncoder, folder: Path) -> str:
-    """Weights and config.json, written by timm; normalisation and size are those of the training."""
+    """Weights and config.json, written by timm; normalisation and size are those of training."""
     from timm.models import save_for_hf
 
     save_for_hf(encoder.net, str(folder), safe_serialization=True)
@@ -152,7 +152,7 @@ import timm, torch
 model = timm.create_model("{name}", num_classes=0{channels}, checkpoint_path="this-folder/model.safetensors").eval()
 {_given(image, encoder)}
 ```
-{_colours(image) if channels else again}"""  # older versions of timm take all files for ones of three channels
+{_colours(image) if channels else again}"""  # older versions of timm assume three channels in any file
 
 
 def _torchvision(image: Image, encoder: ImageEncoder, folder: Path) -> str:
@@ -190,13 +190,13 @@ so that the model gives features; leave that line out to train a classifier of y
 
 
 def _stats(encoder: ImageEncoder) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each channel that the net looks at."""
+    """Mean and deviation of each channel that the net sees."""
     mean, std = ([round(value, 7) for value in part.flatten().tolist()] for part in (encoder.mean, encoder.std))
     return mean, std
 
 
 def _given(image: Image, encoder: ImageEncoder) -> str:
-    """Lines that give the features of pictures."""
+    """Lines of Python that give the features of pictures."""
     mean, std = (f"torch.tensor({values}).view(-1, 1, 1)" for values in _stats(encoder))
     height, width = image.shape
     return f"""mean, std = {mean}, {std}
@@ -206,7 +206,7 @@ with torch.no_grad():
 
 
 def _colours(image: Image) -> str:
-    """What the channels are where they are not RGB in [0, 1]."""
+    """A note on the channels if they are not RGB in [0, 1]."""
     if image.channels == "rgb":
         return ""
     space = "YCbCr as JPEG has it" if image.channels in ("Y", "CbCr") else "CIE Lab"

@@ -1,4 +1,4 @@
-"""Image models of Hugging Face, by name of the hub or from a folder."""
+"""Image models of Hugging Face, by hub name or from a folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from multicl.modalities.image.named import KINDS
 from multicl.types import InputError
 
 WARPED = 384
-"""Pixels a side from which ConvNeXt's processor squashes whole pictures, and cuts nothing off."""
+"""Pixels a side from which ConvNeXt's processor squashes whole pictures instead of cropping them."""
 
 
 class Pooled(nn.Module):
-    """A model of Hugging Face: [B, C, h, w] -> its pooled output [B, W], or the mean over its tokens or places."""
+    """A model of Hugging Face: [B, C, h, w] -> its pooled output [B, W], or the mean over its tokens or positions."""
 
     model: Any  # of transformers' many classes
 
@@ -39,7 +39,7 @@ class Pooled(nn.Module):
         return hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute layers for backward. ValueError: the model cannot."""
+        """Recompute layers in backward. ValueError: the model does not support it."""
         pretrained.recompute(self.model, enable)
 
 
@@ -47,8 +47,8 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[Pooled, Stat
     """The model, or the vision half of a two-tower one such as CLIP, and the normalisation of its pictures.
 
     Args:
-        name: "hf/ORG/NAME" or a folder. inputs: channels; unless they are 3, the first layer begins at random.
-        weights: load them, from safetensors alone.
+        name: "hf/ORG/NAME" or a folder. inputs: channels; unless they are 3, the first layer has random weights.
+        weights: load them, from safetensors files only.
 
     Raises:
         InputError: no such model or folder, weights that are missing or another model's, or it takes no pictures.
@@ -103,7 +103,7 @@ def _place(name: str) -> str:
 
 
 def load_config(name: str) -> Any:
-    """The configuration of a model; of a two-tower one, that of the whole.
+    """The configuration of a model (of the whole if it has two towers).
 
     Raises:
         InputError: no such model or folder.
@@ -117,7 +117,7 @@ def load_config(name: str) -> Any:
 
 
 def reading(name: str) -> dict[str, Any]:
-    """The settings of `Image` by which pictures are read as a model's own image processor reads them; {} without one.
+    """The settings of `Image` that read pictures as a model's own image processor does; {} if it has none.
 
     Raises:
         InputError: the processor reads pictures in a way that `Image` cannot.
@@ -152,12 +152,12 @@ def _interpolation(resample: Any) -> str:
 
 
 def _plain(size: Any) -> dict[str, Any]:
-    """A size of transformers' as a dict of the keys that are set; fast image processors have all keys."""
+    """A size of transformers' as a dict of the keys that are set; fast image processors list all keys."""
     return {key: value for key, value in dict(size or {}).items() if value is not None}
 
 
 def _processor(place: str) -> Any:
-    """The image processor of a model; None where it has none."""
+    """The image processor of a model; None if it has none."""
     from transformers import AutoImageProcessor
 
     try:
@@ -168,7 +168,7 @@ def _processor(place: str) -> Any:
 
 
 def _stats(place: str) -> Stats:
-    """Mean and deviation of a model's image processor, for pixels in [0, 1]; ImageNet's where it has none."""
+    """Mean and deviation of a model's image processor, for pixels in [0, 1]; ImageNet's if it has none."""
     processor = _processor(place)
     mean: Any = getattr(processor, "image_mean", None)
     std: Any = getattr(processor, "image_std", None)
@@ -176,5 +176,5 @@ def _stats(place: str) -> Stats:
         mean, std = [0.0] * 3, [1.0] * 3
     if not all(isinstance(part, list | tuple) and len(part) == 3 for part in (mean, std)):
         return IMAGENET
-    white = 255 * processor.rescale_factor if processor.do_rescale else 255.0  # what the model sees a 1 as
+    white = 255 * processor.rescale_factor if processor.do_rescale else 255.0  # what the model gets for a 1
     return (mean[0] / white, mean[1] / white, mean[2] / white), (std[0] / white, std[1] / white, std[2] / white)

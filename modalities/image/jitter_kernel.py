@@ -1,6 +1,6 @@
-"""Colour jitter of small pictures in one Triton kernel, which holds a picture in registers through all adjustments.
+"""Colour jitter of small pictures in one Triton kernel, which keeps a picture in registers through all adjustments.
 
-The same in torch, `dense.jittered`, makes two hundred passes over the batch.
+The same in torch, `dense.jittered`, takes two hundred passes over the batch.
 """
 # mypy: ignore-errors
 # Triton's language only looks like Python.
@@ -21,7 +21,7 @@ def _grey(red, green, blue):
 
 @triton.jit
 def _turned(low, chroma, hue, own):
-    """A channel after the turn; `own`: where on the circle its own hue is. See `augment.turn_hue`."""
+    """A channel after the turn; `own`: its own hue's place on the circle. See `augment.turn_hue`."""
     away = own + hue / 6
     away = tl.abs(away - tl.floor(away) - 0.5)
     return low + chroma * (2 - 6 * tl.minimum(tl.maximum(away, 1 / 6), 1 / 3))
@@ -29,7 +29,7 @@ def _turned(low, chroma, hue, own):
 
 @triton.jit
 def _adjusted(red, green, blue, what, factor, here, size):
-    """One adjustment of a picture; `here` are its own pixels, `size` of them."""
+    """One adjustment of a picture; `here` masks its own pixels, `size` of them."""
     if what == HUE:
         low = tl.minimum(tl.minimum(red, green), blue)
         chroma = tl.maximum(tl.maximum(red, green), blue) - low
@@ -50,7 +50,7 @@ def _adjusted(red, green, blue, what, factor, here, size):
 
 @triton.jit(do_not_specialize=["size"])
 def jitter(
-    x,  # [B, 3, size] float32, written over
+    x,  # [B, 3, size] float32, overwritten
     factors, order,  # [B, 4] float32, [B, TURNS] int64
     size, TURNS: tl.constexpr, ROOM: tl.constexpr,
 ):  # fmt: skip

@@ -1,7 +1,7 @@
 """Plain JPEGs by torchvision's decoder: the same pixels as Pillow's, in half the time for pictures of 32 pixels.
 
 Plain: three components of 8 bits, without Exif or XMP (which may rotate a picture) and without Adobe's marker (which
-may name another colour space). Pillow decodes all others, and tells what is wrong with damaged files.
+may name another colour space). Pillow decodes all others, and reports what is wrong with damaged files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which library an image encoder comes from: its name says so. No library is imported."""
+"""Which library an image encoder comes from, by the form of its name. No library is imported."""
 
 from __future__ import annotations
 

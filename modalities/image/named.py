@@ -24,7 +24,7 @@ def torchvision_net(name: str, inputs: int, weights: bool, cifar_stem: bool = Fa
     """A classifier of torchvision without its last layer, and the normalisation of its pictures.
 
     Args:
-        inputs: channels. weights: fetch the default ones.
+        inputs: number of channels. weights: fetch the default ones.
         cifar_stem: a ResNet begins with a 3x3 convolution of stride 1 and no pooling (SimCLR, appendix B.9).
 
     Raises:
@@ -39,7 +39,7 @@ def torchvision_net(name: str, inputs: int, weights: bool, cifar_stem: bool = Fa
     best = models.get_model_weights(name).DEFAULT
     try:
         with _only_tensors(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of Inception's initialisation
+            warnings.simplefilter("ignore", FutureWarning)  # about Inception's initialisation
             net: nn.Module = models.get_model(name, weights=best if weights else None)
     except (OSError, RuntimeError) as error:
         raise InputError(f"{name}: its weights cannot be fetched ({error}); pretrained=False starts fresh") from error
@@ -81,8 +81,8 @@ def timm_net(name: str, inputs: int, weights: bool) -> tuple[nn.Module, Stats]:
 def adapt_input(net: nn.Module, inputs: int) -> None:
     """Make the first convolution take `inputs` channels, in place.
 
-    For one channel, its weights for RGB are summed, so that grey pictures give what they gave before; two channels get
-    those of red and green, scaled by 3 / 2, as in timm.
+    For one channel, its weights for RGB are summed, so that grey pictures give what they gave before. Two channels get
+    the weights of red and green, scaled by 3 / 2, as in timm.
 
     Raises:
         InputError: the net has no convolution.
@@ -100,7 +100,7 @@ def adapt_input(net: nn.Module, inputs: int) -> None:
 
 
 def _strip(net: nn.Module, classes: int) -> None:
-    """Take off the last layer with `classes` outputs, and auxiliary classifiers (Inception's)."""
+    """Remove the last layer with `classes` outputs and auxiliary classifiers (Inception's), in place."""
     off = {"aux1": None, "aux2": None, "AuxLogits": None, "aux_logits": False}
     off["transform_input"] = False  # pretrained Inceptions would normalise again
     for name, value in off.items():
@@ -116,7 +116,7 @@ def _strip(net: nn.Module, classes: int) -> None:
 
 @contextmanager
 def _only_tensors() -> Iterator[None]:
-    """Let torch read nothing but tensors: torchvision's weights are pickles."""
+    """Make torch load nothing but tensors: torchvision's weights are pickles."""
     key = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(key)
     os.environ[key] = "1"

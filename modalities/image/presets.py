@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from multicl.modalities import checks
 
 SMALL = 48
-"""Pixels a side up to which a CPU makes views a batch at a time; larger pictures are quicker one by one."""
+"""Pixels a side up to which a CPU makes views a batch at a time; larger pictures are faster one by one."""
 
 
 require = partial(checks.require, "image")
@@ -26,7 +26,7 @@ def two_numbers(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def height_width(name: str, value: Any) -> tuple[int, int]:
-    """A setting in pixels: one number is both."""
+    """(height, width) of a setting in pixels; one number stands for both."""
     size = two_numbers(name, value) if isinstance(value, Sequence) else (value, value)
     whole = all(isinstance(n, int) and not isinstance(n, bool) for n in size)
     require(whole and all(1 <= n <= 4096 for n in size), name, value, "one or two of 1 to 4096 pixels")
@@ -37,37 +37,37 @@ def height_width(name: str, value: Any) -> tuple[int, int]:
 class Augment:
     """Random changes of a picture, in the order of these fields; every row draws its own. Zeros turn a change off.
 
-    Those of papers have names: `--image.strong simclr`, in a file `strong: simclr`, stands for all of SimCLR's for
-    ImageNet; others are small (SimCLR's for small pictures), moco (v2), byol-first and byol-second. Flags that follow
-    change single settings.
+    Those of papers have names: `--image.strong simclr`, or `strong: simclr` in a file, stands for all of SimCLR's
+    settings for ImageNet. Other names are small (SimCLR's for small pictures), moco (v2), byol-first and byol-second.
+    Flags that follow change single settings.
 
     Raises:
         InputError: a setting out of its range.
     """
 
     named: ClassVar[Mapping[str, Augment]] = {}
-    """Name, as a command line or a file has it -> settings."""
+    """Name, as on a command line or in a file -> settings."""
 
     crop: tuple[float, float] = (1.0, 1.0)
-    """Least and greatest share of the area that a crop keeps, in (0, 1]; it is scaled back to the full size."""
+    """Smallest and largest share of the area that a crop keeps, in (0, 1]; it is scaled back to the full size."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Range of the crop's width / height, relative to that of the view; of square views, torchvision's `ratio`."""
+    """Range of the crop's width / height, relative to that of the view; for square views, torchvision's `ratio`."""
     flip: float = 0.0
     """Probability of a mirrored picture, left to right."""
     rotate: float = 0.0
     """Probability of a rotation."""
     rotate_degrees: float = 15.0
-    """Greatest angle of the rotation, either way."""
+    """Greatest angle of the rotation, in either direction."""
     jitter: float = 0.0
     """Probability of the colour changes below, all four in random order."""
     brightness: float = 0.4
-    """Greatest change of the brightness: its factor lies within so much of 1, and is 0 or more."""
+    """Greatest change of the brightness: its factor differs from 1 by at most this, and is 0 or more."""
     contrast: float = 0.4
     """Greatest change of the contrast, likewise."""
     saturation: float = 0.4
     """Greatest change of the saturation, likewise."""
     hue: float = 0.1
-    """Greatest turn of the hue, as a share of the colour circle, in [0, 0.5]."""
+    """Greatest shift of the hue, as a share of the colour circle, in [0, 0.5]."""
     gray: float = 0.0
     """Probability of a grey picture."""
     blur: float = 0.0
@@ -81,15 +81,15 @@ class Augment:
     posterize: float = 0.0
     """Probability that each channel keeps only a few levels."""
     posterize_bits: int = 4
-    """Bits that a channel keeps: 2 to this power are its levels."""
+    """Bits that a channel keeps, 1 to 8: it has 2 to this power levels."""
     noise: float = 0.0
     """Probability of added Gaussian noise."""
     noise_std: float = 0.05
     """Standard deviation of the noise; pixels are in [0, 1]."""
     cutout: float = 0.0
-    """Probability of a box filled with mid-grey (Cutout, arXiv:1708.04552); its shape is drawn as a crop's."""
+    """Probability of a box filled with mid-grey (Cutout, arXiv:1708.04552); its shape is drawn like a crop's."""
     cutout_area: tuple[float, float] = (0.02, 0.33)
-    """Least and greatest share of the area that the box covers, in (0, 1]."""
+    """Smallest and largest share of the area that the box covers, in (0, 1]."""
 
     def __post_init__(self) -> None:
         ranges = {"crop": 1.0, "ratio": 100.0, "blur_sigma": 100.0, "cutout_area": 1.0}
@@ -107,7 +107,7 @@ class Augment:
 
 
 SMALL_PICTURES = Augment(crop=(0.2, 1.0), flip=0.5, jitter=0.8, gray=0.2)
-"""SimCLR's (arXiv:2002.05709, appendix B.9) for pictures of some 32 pixels: half its jitter, no blur."""
+"""SimCLR's (arXiv:2002.05709, appendix B.9) for pictures of about 32 pixels a side: half its jitter, no blur."""
 SIMCLR = Augment(
     crop=(0.08, 1.0), flip=0.5, jitter=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, gray=0.2, blur=0.5
 )
@@ -127,9 +127,9 @@ Augment.named = {
 }  # fmt: skip
 
 STRONG = SMALL_PICTURES
-"""Of two views of one picture."""
+"""For two views of one picture."""
 WEAK = Augment(crop=(0.8, 1.0))
-"""Beside a caption, which must stay true: no flip, no change of colour."""
+"""For a picture with a caption, which must stay true: no flip, no change of colour."""
 LOCAL = Augment(crop=(0.05, 0.25), flip=0.5, jitter=0.8, gray=0.2)
-"""A small part, otherwise as STRONG. SwAV's multi-crop (arXiv:2006.09882) keeps 0.05 to 0.14 of 224 pixels a side; of
-32 that would be some 10 pixels a side."""
+"""A small part, otherwise as STRONG. SwAV's multi-crop (arXiv:2006.09882) keeps 0.05 to 0.14 of the area at 224 pixels
+a side; at 32 that would leave about 10 pixels a side."""

@@ -1,6 +1,6 @@
 """Silence the warnings of one thread.
 
-`warnings.catch_warnings` changes the filters of all threads: with several in it at once, one's filters may stay behind.
+`warnings.catch_warnings` changes the filters of all threads: if several use it at once, one's filters may stay behind.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 
 class _Here(threading.local):
-    """In place of a filter's pattern for module names: in a quiet thread it matches any module."""
+    """Stands in for a filter's pattern of module names: it matches any module in a quiet thread, else none."""
 
     quiet = False
 
     def match(self, module: str) -> bool:
-        """As `re.Pattern` has it."""
+        """Like `re.Pattern.match`."""
         return self.quiet
 
 
@@ -31,7 +31,7 @@ _LOCK = threading.Lock()
 def quiet() -> Iterator[None]:
     """Ignore the warnings of this thread, and of no other; not to be nested."""
     filters: Any = warnings.filters
-    if not filters or filters[0] is not _FILTER:  # the first that matches decides
+    if not filters or filters[0] is not _FILTER:  # the first filter that matches decides
         with _LOCK:
             filters[:] = [_FILTER, *(other for other in filters if other is not _FILTER)]
     _HERE.quiet = True

@@ -1,4 +1,4 @@
-"""How a pretrained model looks at whole pictures when its own library evaluates it."""
+"""How a pretrained model's own library crops and scales whole pictures in evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from multicl.types import InputError
 
 
 class Reading(NamedTuple):
-    """How whole pictures are looked at, as `Image`'s settings of these names; None: not known."""
+    """How whole pictures are cropped and scaled, as `Image`'s settings of these names; None: not known."""
 
     crop_pct: float | None = None
     interpolation: str | None = None
@@ -17,12 +17,12 @@ class Reading(NamedTuple):
 
 
 def own_reading(name: str, shape: tuple[int, int]) -> Reading:
-    """How the weights that an encoder's name stands for are evaluated.
+    """How the library of a named encoder evaluates its weights.
 
     Nothing is known of models without weights, nor of those that cannot be loaded: building the encoder says why.
 
     Args:
-        name: as `Image` has it, but not "small". shape: h and w of the pictures.
+        name: `encoder` of `Image`, but not "small". shape: h and w of the pictures.
     """
     library = library_of(name)
     if library == "timm":

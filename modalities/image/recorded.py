@@ -1,4 +1,4 @@
-"""Work on a GPU that is the same at every step, recorded once and replayed as one launch (CUDA graphs)."""
+"""GPU work that is the same at every step, recorded once as a CUDA graph and replayed with one launch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 KEPT = 8
-"""Recordings that are kept, each with memory of its own."""
+"""Maximum number of recordings, each with memory of its own."""
 SEEN = 3
-"""The call, among those with equal shapes and settings, that is recorded: one or two are not worth it."""
+"""The call with the same shapes and settings that is recorded: it does not pay for one or two calls."""
 
 _calls: OrderedDict[Hashable, int | _Recording] = OrderedDict()
 
@@ -20,7 +20,7 @@ def replayed(function: Callable[..., Tensor], given: tuple[Tensor | None, ...], 
     """function(*given, *rest), recorded once and then replayed.
 
     Args:
-        function: never waits for the GPU, copies nothing to it, and depends on its arguments alone.
+        function: never synchronises with the GPU, copies nothing to it, and depends on its arguments alone.
         given: tensors on one GPU, or None; the first is a tensor.
 
     Returns:

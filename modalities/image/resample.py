@@ -1,9 +1,9 @@
-"""Changes that mix pixels, batched, each row with parameters of its own: crop, flip and scale as one, rotation, blur.
+"""Changes that mix pixels, batched, with parameters for each row: crop, flip and scale in one, rotation, blur.
 
 The method depends on size and device. Small pictures, and any on a GPU, are resampled by one matrix product a side for
-the whole batch: exact for every row, as a box is a product of two intervals. On a CPU, enlarging is quicker by looking
-up four pixels for each. Large pictures, for which the products would grow with the cube of their side, go one by one,
-through torch's kernel for bytes and sums of shifted copies.
+the whole batch: exact for every row, as a box is a product of two intervals. On a CPU, enlarging is faster by looking
+up four pixels for each. On a CPU, large pictures, for which the products would grow with the cube of their side, go one
+by one, through torch's kernel for bytes and sums of shifted copies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def to_float(pixels: Tensor) -> Tensor:
 
 
 def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tensor:
-    """Cuts out boxes, mirrors those in `flip`, and scales to the size of `out`: bilinear, antialiased where it shrinks.
+    """Cuts out boxes, mirrors those in `flip`, and scales to the size of `out`: bilinear, antialiased when shrinking.
 
     Args:
         pixels: [B, 3, H, W] uint8 or float in [0, 1]; large bytes on a CPU come out rounded to a level.
@@ -50,7 +50,7 @@ def resized_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tens
 
 
 def one_by_one(pixels: Tensor, out: Tensor) -> bool:
-    """Whether crops are made one picture at a time: of large ones, on a CPU."""
+    """Whether crops are made one picture at a time: those of large pictures on a CPU."""
     return pixels.device.type == "cpu" and max(*pixels.shape[2:], *out.shape[2:]) > SMALL
 
 
@@ -58,12 +58,12 @@ def crop_one(picture: Tensor, box: list[int], flip: bool, out: Tensor) -> None:
     """`resized_crop` of one large picture [3, H, W] on a CPU, written to `out` [3, h, w]."""
     top, left, height, width = box
     cut = picture[None, :, top : top + height, left : left + width]
-    cut = cut.contiguous(memory_format=torch.channels_last)  # in which torch's kernel for bytes is quickest
+    cut = cut.contiguous(memory_format=torch.channels_last)  # in which torch's kernel for bytes is fastest
     size = (out.shape[1], out.shape[2])
     scaled = interpolate(cut, size=size, mode="bilinear", antialias=True)[0]
     scaled = scaled.flip(2) if flip else scaled
     if picture.dtype == torch.uint8:
-        out.copy_(scaled.contiguous()).mul_(1 / 255)  # quicker rearranged as bytes
+        out.copy_(scaled.contiguous()).mul_(1 / 255)  # rearranging is faster as bytes
     else:
         torch.clamp(scaled, 0, 1, out=out)
 
@@ -82,10 +82,10 @@ def rotate(x: Tensor, angle: Tensor) -> Tensor:
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, most: float | None = None) -> Tensor:
-    """Blurs with a Gaussian of `sigma` > 0 pixels, cut off 3 sigma away (rounded up); borders are mirrored.
+    """Blurs with a Gaussian of `sigma` > 0 pixels, cut off at 3 sigma (rounded up); borders are mirrored.
 
     Args:
-        sigma: [B]. most: the greatest possible; None: the greatest there is, for which a GPU would be waited for.
+        sigma: [B]. most: an upper bound; None: the maximum of `sigma`, which would synchronise with a GPU.
     """
     kernel = blur_kernel(sigma, most)  # [B, radius + 1]
     if x.device.type == "cpu" and max(x.shape[2:]) > SMALL:
@@ -97,14 +97,14 @@ def gaussian_blur(x: Tensor, sigma: Tensor, most: float | None = None) -> Tensor
 
 
 def blur_kernel(sigma: Tensor, most: float | None = None) -> Tensor:
-    """[B, radius + 1] weights at 0 to 3 sigma, the same on either side; over both sides they sum to 1."""
+    """[B, radius + 1] weights at distances of 0 to 3 sigma; counted on both sides, they sum to 1."""
     away = torch.arange(math.ceil(3 * (float(sigma.max()) if most is None else most)) + 1, device=sigma.device)
     weights = (-0.5 * (away / sigma[:, None]).square()).exp() * (away <= (3 * sigma).ceil()[:, None])
     return weights / (2 * weights.sum(1, keepdim=True) - 1)  # the middle one, exp(0), counts once
 
 
 def _enlarged_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Tensor:
-    """`resized_crop` of boxes of which no side shrinks, so that nothing needs smoothing."""
+    """`resized_crop` of boxes of which no side shrinks, so that no antialiasing is needed."""
     grid = torch.empty(len(pixels), *out.shape[2:], 2)
     for axis, mirror in ((0, torch.zeros_like(flip)), (1, flip)):
         start, length = box[:, axis, None], box[:, 2 + axis, None]
@@ -120,7 +120,7 @@ def _enlarged_crop(pixels: Tensor, box: Tensor, flip: Tensor, out: Tensor) -> Te
 
 
 def _resize_weights(start: Tensor, length: Tensor, size: int, out: int, flip: Tensor) -> Tensor:
-    """[B, out, size] weights of the source pixels: a triangle as wide as an output pixel, or a source's if wider."""
+    """[B, out, size] weights of the source pixels: a triangle as wide as an output or a source pixel, if wider."""
     scale = (length / out)[:, None]  # [B, 1]
     place = torch.arange(out, device=start.device) + 0.5  # [out]
     centre = start[:, None] + torch.where(flip, out - place, place) * scale  # [B, out]
@@ -133,7 +133,7 @@ def _resize_weights(start: Tensor, length: Tensor, size: int, out: int, flip: Te
 
 
 def _blur_one(x: Tensor, kernel: list[float]) -> Tensor:
-    """[3, H, W] blurred down, then across, by adding copies that are shifted equally far to either side."""
+    """[3, H, W] blurred vertically, then horizontally, by adding copies shifted equally far to either side."""
     for side in (1, 2):
         size = x.shape[side]
         reach = sum(weight > 0 for weight in kernel) - 1
@@ -157,7 +157,7 @@ def _mirrored(x: Tensor, side: int, reach: int) -> Tensor:
 
 
 def _blur_weights(kernel: Tensor, size: int) -> Tensor:
-    """[B, size, size] a Gaussian about each pixel; weights beyond the border are folded back (reflect)."""
+    """[B, size, size] a Gaussian around each pixel; weights beyond the border are folded back (reflect)."""
     away = torch.arange(1 - kernel.shape[1], kernel.shape[1], device=kernel.device)
     tap = torch.arange(size, device=kernel.device)[:, None] + away  # [size, 2 radius + 1]
     period = max(1, 2 * (size - 1))

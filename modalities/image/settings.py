@@ -1,4 +1,4 @@
-"""What a run says about pictures: `Image`. Libraries are imported by the methods that need them."""
+"""Settings of the modality image: `Image`. Methods import the libraries that they need."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Image:
     """
 
     encoder: EncoderLike = "small"
-    """One of: "small" (a convolutional net for small pictures, 0.4 to 0.7 M parameters, which keeps where things are);
+    """One of: "small" (a convolutional net for small pictures, 0.4 to 0.7 M parameters, which keeps positions);
     a torchvision classifier's name ("resnet18"); "timm/NAME"; "hf/ORG/NAME" or a folder with config.json (Hugging
     Face); or an `nn.Module` of your own: normalised float [B, C, h, w] -> [B, W] or [B, W, ...] (averaged)."""
     _: KW_ONLY
@@ -50,17 +50,17 @@ class Image:
     size: int | tuple[int, int] = 32
     """Height and width in pixels that the encoder sees; one number: a square."""
     stored: int | tuple[int, int] | None = None
-    """Greatest height and width, in pixels, at which training keeps a picture for random crops to be cut from: longer
-    sides are shrunk (those shorter than `size` enlarged), and a crop with fewer pixels than `size` is enlarged. A
-    pixel takes 3 bytes, in memory and on the way to the device. None: twice `size`, but no more than 48, up to which
-    views are quickest, where `size` is at most that."""
+    """Greatest height and width, in pixels, at which training stores the pictures that random crops are cut from:
+    longer sides are shrunk (those shorter than `size` enlarged), and a crop with fewer pixels than `size` is enlarged.
+    A pixel takes 3 bytes, in memory and on the way to the device. None: twice `size`; for a `size` of up to 48, at most
+    48, up to which views are fastest."""
     crop_mode: CropMode | None = None
-    """What is done with pictures of other proportions when they are looked at whole (timm's names): "center": they are
-    scaled to cover the size, and their centre is cut out; "squash": they are scaled to it, whatever their proportions,
-    as SigLIP's. Random crops are cut from anywhere; with "squash", from the squashed picture. None: what a pretrained
-    model of Hugging Face or timm is evaluated with; for others "center"."""
+    """How whole pictures of other proportions are fitted (timm's names): "center" scales them to cover the size and
+    cuts out their centre; "squash" scales them to the size whatever their proportions, as for SigLIP. Random crops are
+    cut from anywhere; with "squash", from the squashed picture. None: what a pretrained model of Hugging Face or timm
+    is evaluated with; for others "center"."""
     crop_pct: float | None = None
-    """Share of the height and width that evaluation looks at, about the centre, in (0, 1] (timm's name). Training's
+    """Share of the height and width that evaluation looks at, around the centre, in (0, 1] (timm's name). Training's
     crops show things larger than whole pictures do (arXiv:1906.06423): after strong crops, less than 1 may be better.
     None: what the library of a pretrained model (timm, torchvision, Hugging Face) evaluates it with, mostly 0.875 to
     1; for others 1. Nodes of one column whose values differ have views of their own."""
@@ -68,27 +68,27 @@ class Image:
     """How whole pictures are scaled, antialiased (Pillow's and timm's names). None: a pretrained model's own; for
     others "bicubic"."""
     channels: Channels = "rgb"
-    """What the encoder looks at; "L", "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849); "a", "b": one
-    channel of that colour; "Y", "CbCr": luma or colour as in JPEG."""
+    """What the encoder sees; "L", "ab": lightness or colour of CIE Lab (CMC, arXiv:1906.05849); "a", "b": one channel
+    of that colour; "Y", "CbCr": luma or colour as in JPEG."""
     fields: int = 2
-    """Fields to which "small" pools the shorter side of a picture, and the longer one in proportion: the more of them,
-    the better it knows where things are. More suit pictures that are laid out alike, such as icons."""
+    """Number of fields to which "small" pools the shorter side of a picture; the longer side gets more in proportion.
+    With more fields it locates things better, which suits pictures with a common layout, such as icons."""
     stem: Stem = "default"
     """"cifar": a torchvision ResNet begins with a 3x3 convolution of stride 1 and no pooling, for small pictures."""
     pretrained: bool = True
     """Load the weights of a named model, if it has any; False: its architecture with random weights."""
     lora: int = 0
-    """Rank of LoRA's updates (arXiv:2106.09685) to all linear layers of a model of Hugging Face or timm: only they and
-    the heads train; 0: all weights train. Needs peft; an export has them merged."""
+    """Rank of LoRA's updates (arXiv:2106.09685) to all linear layers of a model of Hugging Face or timm: only these and
+    the heads are trained; 0: all weights are. Needs peft; an export merges them into the weights."""
     strong: Augment = field(default=STRONG)
     weak: Augment = field(default=WEAK)
     local: Augment = field(default=LOCAL)
     local_size: int | tuple[int, int] | None = None
     """Height and width of small views (a pair's `local_draws`), which the encoder must accept, too. None: half of
-    `size`; SwAV's are 96 of 224."""
+    `size`; SwAV uses 96 with 224."""
 
     projection: ClassVar[str] = "visual_projection"
-    """What comes after the image half in a two-tower model of transformers."""
+    """Name of the layer after the image half in a two-tower model of transformers."""
 
     def __post_init__(self) -> None:
         checks.check_common("image", self.encoder, self.lora, '"small", a name, a folder (as a string)')
@@ -117,7 +117,7 @@ class Image:
 
     @property
     def stored_shape(self) -> tuple[int, int]:
-        """The greatest (height, width) at which training keeps pictures."""
+        """The greatest (height, width) at which training stores pictures."""
         if self.stored is not None:
             return height_width("stored", self.stored)
         longer = max(self.shape)
@@ -132,9 +132,9 @@ class Image:
         height, width = self.shape
         return -(-height // 2), -(-width // 2)
 
-    @cached_property  # a model's own may be in a file or on the hub; loaders' processes get it with the settings
+    @cached_property  # a model's own may be in a file or on the hub; workers get it with the settings
     def whole(self) -> tuple[float, Interpolation, CropMode]:
-        """How whole pictures are looked at: `crop_pct`, `interpolation` and `crop_mode`, None replaced."""
+        """How whole pictures are read: `crop_pct`, `interpolation` and `crop_mode`, with None resolved."""
         own = Reading()
         if self.pretrained and isinstance(self.encoder, str) and library_of(self.encoder) and self.stem == "default":
             own = own_reading(self.encoder, self.shape)
@@ -150,12 +150,12 @@ class Image:
 
     @property
     def tuned(self) -> bool:
-        """Weights that were trained elsewhere train as a whole."""
+        """Whether pretrained weights are fine-tuned in full."""
         return checks.tuned(self)
 
     @property
     def files(self) -> bool:
-        """A string cell is a file's path."""
+        """Whether a string cell is a file's path: it is."""
         return True
 
     def load(self, raw: Any, rng: random.Random | None = None) -> Sample:
@@ -163,7 +163,7 @@ class Image:
 
         Args:
             rng: given in training, though nothing is drawn from it. The sample is then (pixels, aspect): the whole
-                picture as `stored` says, and its own width / height over that of `size`.
+                picture as `stored` says, and its original width / height divided by that of `size`.
             raw: encoded bytes, a path, a dict with "bytes" or "path", a PIL image, or an array ([H, W] or [H, W, C] of
                 numpy, [C, H, W] of torch; integers in [0, 255] or floats in [0, 1]). The EXIF orientation is
                 applied, transparent parts are put on white.
@@ -183,16 +183,16 @@ class Image:
         """Whether these are one picture: a path, bytes, a PIL image, an array [H, W] or [H, W, C].
 
         Raises:
-            BadSample: an array whose first 3 or 4 may be channels as well as pictures.
+            BadSample: an array whose first dimension, of 3 or 4, may be channels or pictures.
         """
         from multicl.modalities.image import decode
 
         return decode.is_single(values)
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Samples of `load` -> Batch of "pixels" uint8 [B, 3, H, W]; of training's pictures also "extent", if need be.
+        """Samples of `load` -> Batch of "pixels" uint8 [B, 3, H, W]; in training also "extent", if it is needed.
 
-        Where those differ in size, H and W are those of `stored`, and each lies at the top left; see `kept.together`.
+        If pictures differ in size, H and W are those of `stored`, and each lies at the top left; see `kept.together`.
         """
         from multicl.modalities.image import kept
 
@@ -201,16 +201,16 @@ class Image:
         return Batch({"pixels": kept.stack(samples)})
 
     def alike(self, sample: Sample) -> Hashable | None:
-        """What pictures of training have in common that collate to the same rows in any batch; see `kept.kind`."""
+        """A key that training pictures share if they collate to the same rows in any batch; see `kept.kind`."""
         from multicl.modalities.image import kept
 
         return kept.kind(sample)
 
     def view(self, batch: Batch, seeds: Tensor | None, kind: Kind = "strong") -> Batch:
-        """One random view, on the batch's device: "pixels" float32 in [0, 1]; seeds None: as it is.
+        """One random view, on the batch's device; seeds None: the pictures as they are.
 
         Returns:
-            [B, 3, h, w] of the size, of a local view [B, 3, *local_shape].
+            "pixels" float32 in [0, 1], [B, 3, h, w] of the size; for a local view, [B, 3, *local_shape].
         """
         from multicl.modalities.image import views
 
@@ -220,14 +220,14 @@ class Image:
         if kind == "local":
             (height, width), size = size, self.local_shape
             if extent is not None and size[0] * width != size[1] * height:
-                extent = extent.clone()  # its last column alone changes: a tensor of factors would be copied to a GPU
+                extent = extent.clone()  # not times a tensor of factors: that would be copied to a GPU
                 extent[:, 2] *= (width * size[0]) / (height * size[1])
         settings = {"weak": self.weak, "strong": self.strong, "local": self.local}[kind]
         return Batch({"pixels": views.random_view(pixels, seeds, settings, size, extent)}, batch.row)
 
     def build(self, weights: bool = True) -> nn.Module:
-        """The Encoder: Batch -> [B, width]. With `weights`, as for training, a named checkpoint that begins at random
-        is logged.
+        """The Encoder: Batch -> [B, width]. With `weights`, as for training, it logs a named checkpoint that gets
+        random weights.
 
         Raises:
             InputError: an unknown encoder, weights that cannot be loaded, or a `size` that it cannot take.
@@ -247,7 +247,7 @@ class Image:
             huggingface.save(self.encoder, folder)
 
     def restored(self, folder: Path) -> Image:
-        """These settings after loading: no weights are fetched, a Hugging Face model is built from what `save` wrote.
+        """These settings after loading: no weights are fetched; a Hugging Face model is built from what `save` wrote.
 
         Raises:
             InputError: the encoder was a module of the user's own, which a folder cannot hold.
@@ -267,7 +267,7 @@ class Image:
         return export.forms(self)
 
     def export(self, encoder: nn.Module, head: nn.Module | None, folder: Path, form: str) -> str:
-        """Write a trained encoder as timm, torchvision or transformers load it; gives its use, as Markdown.
+        """Write a trained encoder for timm, torchvision or transformers; returns how to use it, as Markdown.
 
         Args:
             head: must be None: these libraries have no place for one. form: one of `forms`.
@@ -296,7 +296,7 @@ class Image:
         return suggest(cells, accelerator, pretrained)
 
     def preview(self, raw: Any) -> tuple[str, bytes]:
-        """One cell for a page: (MIME type, bytes) of a PNG, or a JPEG for what was one, at most 64 pixels a side.
+        """One cell for a page: (MIME type, bytes) of a PNG (of a JPEG for a JPEG), at most 64 pixels a side.
 
         Raises:
             BadSample: as `load`.

@@ -1,7 +1,7 @@
-"""Views of large pictures on a CPU, one at a time: each fills the cache by itself, its parameters are plain numbers.
+"""Views of large pictures on a CPU, one at a time, as each fills the cache; its parameters are plain numbers.
 
-Some sixty short passes make a view, so the overhead between them counts as much as their arithmetic: planes to work in
-are allocated once, no parameter is a tensor, and what cannot leave [0, 1] is not clamped.
+A view takes about sixty short passes, so the overhead between them counts as much as their arithmetic: scratch planes
+are allocated once, no parameter is a tensor, and values that cannot leave [0, 1] are not clamped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FADES = 0.999
 """Blends with at most this share of the picture stay below 1 despite rounding, as luma's weights sum to 0.9999."""
 PLANES = 4
-"""Buffers [H, W] to work in."""
+"""Number of scratch buffers [H, W]."""
 
 
 def single_views(pixels: Tensor, draws: Draws, s: Augment, out: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def turn(x: Tensor, shift: float, planes: Tensor) -> None:
 
 
 ADJUST = (brighten, contrast, saturate, turn)
-"""By BRIGHTNESS to HUE."""
+"""Indexed by BRIGHTNESS to HUE."""
 
 
 def _blend(x: Tensor, keep: float, more: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A net for small pictures that trains on a CPU and keeps where things are."""
+"""A net for small pictures that trains on a CPU and keeps the positions of things."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ WIDTH = 256
 class Small(nn.Module):
     """Two halvings, a residual block, and a coarse grid instead of a global average: [B, C, h, w] -> [B, 256].
 
-    A square picture is pooled to 2 x 2 fields, a wide one to up to 2 x 6, so that left and right stay apart ("1 2 3" is
-    not "3 2 1"). About 20 M multiplications for 32 x 32 pixels.
+    By default, a square picture is pooled to 2 x 2 fields and a wide one to up to 2 x 6, so that left and right stay
+    apart ("1 2 3" is not "3 2 1"). About 20 M multiplications for 32 x 32 pixels.
 
     Args:
         channels: C.
-        size: h and w, each at least 4 times the fields.
-        fields: along the shorter side.
+        size: h and w, each at least 4 times `fields`.
+        fields: number of fields along the shorter side.
 
     Raises:
         InputError: a smaller picture.
@@ -42,7 +42,7 @@ class Small(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, 256]."""
-        x = x.contiguous(memory_format=torch.channels_last)  # in which convolutions are a third faster
+        x = x.contiguous(memory_format=torch.channels_last)  # convolutions are a third faster so
         x = self.trunk(x)  # [B, 128, ceil(h / 4), ceil(w / 4)]
         features: Tensor = self.out(x + self.more(x))
         return features

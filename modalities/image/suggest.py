@@ -1,4 +1,4 @@
-"""What size and encoder suit some pictures."""
+"""Size and encoder that suit given pictures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from multicl.modalities.image import decode
 from multicl.types import BadSample, Suggestion
 
 LOOKED_AT = 32
-"""Pictures whose size is looked at."""
+"""Number of pictures whose size is examined."""
 SIZES = (32, 64, 96, 128, 224)
-"""Pixels a side; without an accelerator, not the last."""
+"""Pixels a side to choose from; without an accelerator, not the last."""
 
 
 def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Suggestion:

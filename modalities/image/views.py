@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from multicl.modalities.image.presets import Augment
 
 IN_CACHE = 2**19
-"""Floats of a slice on a CPU: beyond the cache the same work is several times slower, and short passes cost, too."""
+"""Floats of a slice on a CPU: out of cache, the same work is several times slower; small slices add overhead."""
 FEW = 4
 """Pictures that make a slice worthwhile; if fewer fit, each goes alone."""
 MOST_RECORDED = 2**24
-"""Floats of a view on a GPU up to which launches take most of the time; a recording keeps memory of its own.
+"""Largest view on a GPU, in floats, that is recorded: launches take most of its time. A recording keeps its memory.
 
-Beyond, the passes do, and a change is computed only for its own rows, as on a CPU."""
+Arithmetic takes most of the time of larger views: a change is computed only for its own rows, as on a CPU."""
 
 
 def plain_view(pixels: Tensor, size: tuple[int, int], extent: Tensor | None = None) -> Tensor:
@@ -44,7 +44,7 @@ def plain_view(pixels: Tensor, size: tuple[int, int], extent: Tensor | None = No
     flip = torch.zeros(len(pixels), dtype=torch.bool)
     if extent is None:
         extent = filled(flip, height, width)
-    elif pixels.device.type != "cuda":  # a GPU would be waited for; others may lack float64
+    elif pixels.device.type != "cuda":  # a GPU would be synchronised with; others may lack float64
         extent = extent.cpu()
     out = torch.empty(len(pixels), 3, *size, device=pixels.device)
     with torch.autocast(pixels.device.type, enabled=False):
@@ -64,7 +64,7 @@ def random_view(
         pixels: [B, 3, H, W] uint8, or float in [0, 1].
         seeds: [B] int64; a row's view depends on its own seed and pixels alone.
         size: h and w to which crops are scaled; None: H and W.
-        extent: [B, 3] float32: the height and width that a row's picture fills of H and W, from the top left, and its
+        extent: [B, 3] float32: the part of H and of W that a row's picture fills, from the top left, in pixels, and its
             original width / height, relative to w / h; None: all fill H and W, and have the views' proportions.
 
     Returns:
@@ -75,7 +75,7 @@ def random_view(
     if pixels.device.type == "cuda" and 3 * len(pixels) * max(size[0] * size[1], height * width) <= MOST_RECORDED:
         with torch.autocast("cuda", enabled=False):  # pictures are float32, whatever the encoder runs in
             return replayed(dense_view, (pixels, seeds.to(pixels.device, non_blocking=True), extent), settings, size)
-    there = extent if pixels.device.type == "cuda" else None  # looking at it would wait for the GPU
+    there = extent if pixels.device.type == "cuda" else None  # reading it would synchronise with the GPU
     if extent is not None:
         extent = extent.cpu() if there is None else filled(torch.zeros(len(pixels)), height, width)
     draws = draw(seeds.cpu(), height, width, settings, size, extent)
