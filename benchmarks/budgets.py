@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CIFAR = "--train.batch-size 256 --train.steps 600 --train.lr 1e-3 --bank 20000"
+BIND = "--core text --train.batch-size 128 --train.epochs 8 --train.lr 2e-3"
 BUDGETS = {
     "codes": "",
     "simclr": f"--data.path DATA/cifar10 --image.encoder small --image.stem default {CIFAR}",
@@ -44,6 +45,9 @@ BUDGETS = {
     "lit": "--data.path DATA/emoji --data.columns image google --image.encoder small --image.size 64 "
     "--optim.tower-lr text 0 --text.encoder sentence-transformers/all-MiniLM-L6-v2 --train.epochs 60",
     "clap": "--data.path DATA/prompts --audio.rate 8000",
+    "bind": BIND,
+    "bind+direct": f"{BIND} --direct image-audio",
+    "scored_pairs": "--data.path DATA/stsb --sts DATA/stsb --text.encoder words --text.pooling mean --train.lr 1e-3",
     "pairs": "--data.path DATA/wordnet --data.columns query term document definition --data.split train[:10000] "
     "--train.steps 400 --mine.every 100 --mine.start 100",
 }
