@@ -8,14 +8,9 @@ of an epoch is left for the next shuffle.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
-import pickle
-import signal
-import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -28,18 +23,15 @@ from multicl.choices import check_settings
 from multicl.data.ahead import cores
 from multicl.data.grouped import grouped
 from multicl.data.mixture import Batches, Mixture, Order
+from multicl.data.processes import Guarded, begin_loader, main_unseen, sent, start_method, unguarded
 from multicl.data.reader import CPU, Reader, sources_of
 from multicl.data.rows import Rows, open_rows
 from multicl.data.slice import Skipped, Slice
 from multicl.data.sources.tables import TABLES
 from multicl.data.stream import StreamSteps, packed
-from multicl.signals import HANGUP
 from multicl.types import InputError
 
 __all__ = ["Data", "Reader", "Skipped", "Slice", "Steps", "StreamSteps", "open_data", "slices", "sources_of"]
-
-PRELOAD = ["torch.utils.data", "datasets"]
-"""What takes each loader process seconds to import: the server that forks them does it once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,24 +161,6 @@ class Steps(torch.utils.data.Dataset[Slice]):
         return self.reader.slice(mine.tolist(), step if isinstance(self.reader.rows, Mixture) else epoch)
 
 
-class _Guarded(torch.utils.data.Dataset[Any]):
-    """Hands an InputError over as a value: raised in a loader process, it would come back wrapped in a traceback.
-
-    So it does with one that reading a stream came to, after the slices of what was read before.
-    """
-
-    def __init__(self, steps: Steps | StreamSteps) -> None:
-        self.steps = steps
-
-    def __getitem__(self, asked: Any) -> Slice | InputError:
-        if isinstance(asked, InputError):
-            return asked
-        try:
-            return self.steps[asked]
-        except InputError as error:
-            return InputError(str(error))
-
-
 def slices(
     reader: Reader, settings: Data, batch_size: int, rank: int, world: int, start: int, steps: int, pin: bool,
     device: torch.device = CPU,
@@ -206,18 +180,18 @@ def slices(
     asked: Any = range(start, steps)
     if reader.rows.streaming:
         stream = StreamSteps(reader, batch_size, rank, world, start)
-        data, asked = _Guarded(stream), islice(stream.reads(), max(0, steps - start))
+        data, asked = Guarded(stream), islice(stream.reads(), max(0, steps - start))
         room = 0.0  # a stream need not give the same row at the same place again
         if workers is None:
             first = list(islice(asked, 1))
             asked = chain(first, asked)
             workers = most if most and any(map(stream.slow, first)) else 0
     else:
-        data = _Guarded(Steps(reader, batch_size, rank, world))
+        data = Guarded(Steps(reader, batch_size, rank, world))
         if workers is None:
             workers = most if reader.decodes_on(room) else 0
-    sent = _pickled(data) if workers else None
-    if workers and sent is None:
+    found = sent(data) if workers else None
+    if workers and found is None:
         if settings.workers:
             raise InputError(
                 f"{reader.rows.label} or an adapter cannot be sent to loader processes, as it does not pickle (is its "
@@ -231,95 +205,10 @@ def slices(
         sampler=map(packed, asked) if workers and reader.rows.streaming else asked,
         num_workers=workers,
         pin_memory=pin,
-        multiprocessing_context=_start_method() if workers else None,
+        multiprocessing_context=start_method() if workers else None,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # a loader draws a number; the global generator stays as it is
-        worker_init_fn=_begin_loader if workers else None,
+        worker_init_fn=begin_loader if workers else None,
     )
-    with nullcontext() if sent is None or sent.names_main else _main_unseen():
-        return _unguarded(iter(loader))
-
-
-def _start_method() -> str:
-    """How loader processes start: a fork of a process with threads may hang, and Windows has no server that forks."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return "spawn"
-    multiprocessing.set_forkserver_preload(PRELOAD)
-    return "forkserver"
-
-
-class _Sent:
-    """Where a pickle goes that is only looked at."""
-
-    names_main = False
-
-    def write(self, data: Any) -> int:
-        self.names_main |= b"__main__" in bytes(data)
-        return len(data)
-
-
-def _pickled(data: _Guarded) -> _Sent | None:
-    """What is known of the work once it is sent to another process; None where it cannot be."""
-    sent = _Sent()
-    try:
-        pickle.Pickler(sent).dump(data)
-    except Exception:  # whatever an object's __reduce__ raises
-        return None
-    return sent
-
-
-@contextmanager
-def _main_unseen() -> Iterator[None]:
-    """Processes that start import the main script, which trains anew in each of them unless it is guarded.
-
-    They need not where they are sent nothing that is defined in it.
-    """
-    main = sys.modules["__main__"]
-    spec, file = main.__spec__, main.__dict__.pop("__file__", None)
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        main.__spec__ = spec
-        if file is not None:
-            main.__file__ = file
-
-
-def _begin_loader(worker: int) -> None:
-    """In a loader process: it lives as long as the run's process does, and no shorter.
-
-    Ctrl-C, and the end of a terminal, reach every process of it, but the run ends its step and needs its loaders until
-    then. Where the run is killed, the server that forked its loaders stays as long as they do, and torch's own watch
-    looks at that one.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if HANGUP:
-        signal.signal(HANGUP, signal.SIG_IGN)
-    run = multiprocessing.parent_process()
-    assert run is not None
-
-    def follow() -> None:
-        run.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, name="follow the run", daemon=True).start()
-
-
-def _unguarded(found: Iterator[Slice | InputError]) -> Iterator[Slice]:
-    while True:
-        try:
-            part = next(found)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error) or "exited unexpectedly" not in str(error):
-                raise
-            raise InputError(
-                "a loader process died (what it printed is above): out of memory, or because it ran the script anew, "
-                "which defines an adapter and trains without `if __name__ == '__main__':`. Give --data.workers 0 (in "
-                "Python: Data(workers=0)) to load without such processes"
-            ) from error
-        if isinstance(part, InputError):
-            del found  # the loader's processes end now, and not when somebody lets go of the traceback
-            raise part
-        yield part
+    with nullcontext() if found is None or found.names_main else main_unseen():
+        return unguarded(iter(loader))

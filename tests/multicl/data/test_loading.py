@@ -232,20 +232,6 @@ def test_loaders_end_when_the_run_is_killed(kind: str, tmp_path: Path) -> None:
     assert left == []
 
 
-def test_a_loader_process_that_dies_is_explained() -> None:
-    class Killed:
-        def __next__(self) -> Slice:
-            raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
-
-        def __iter__(self) -> Iterator[Slice]:
-            return self
-
-    from multicl.data.loading import _unguarded
-
-    with pytest.raises(InputError, match=r"a loader process died.*--data\.workers 0"):
-        next(_unguarded(Killed()))
-
-
 class Net(nn.Module):
     width = 6
 
