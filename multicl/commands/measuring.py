@@ -31,7 +31,7 @@ from multicl.types import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What measures may be told."""
+    """Settings of the measures."""
 
     nodes: tuple[str, ...] = ()
     """Empty: all whose column the data have."""

@@ -154,8 +154,8 @@ def embed(
 ) -> Path:
     """Embed the columns of a data set; a column of vectors a node, null where a row lacks it or cannot be read.
 
-    Columns of the data that hold plain values, names of files and texts too, are carried along, so that a vector can be
-    told what it is of. Of several processes the first does it all.
+    Columns of the data that hold plain values (numbers, texts, names of files) are copied too, so that it can be seen
+    what a vector is of. Of several processes the first does it all.
 
     Args:
         name: a run, a model or a hub name. data: as `open_rows` takes it. out: the Parquet file.

@@ -14,7 +14,7 @@ from multicl.types import Sample
 Found = Sample | Skipped | None
 """What a cell came to: a sample, none, or why it was skipped."""
 UNREAD: Any = object()
-"""Of a row that is not in the cache, where None stands for a cell that is null."""
+"""Marks a row that is not in the cache; None is a cell that is null."""
 
 
 class Cache:
@@ -25,9 +25,9 @@ class Cache:
         """Source -> row -> what it came to, where no store has it."""
         self.stores: dict[str, Store] = {}
         self.room = 0.0
-        """Bytes for all that is kept."""
+        """Bytes that all of it may take, stores too."""
         self.used = 0.0
-        """Bytes that it takes, but for those of stores."""
+        """Bytes that `found` takes."""
 
     def __len__(self) -> int:
         return sum(map(len, self.found.values()))

@@ -23,9 +23,9 @@ class FewLabels(Data):
     labels: float = 0.1
     """Share of the training rows whose label is known, in (0, 1]; of each class equally many, and one at least."""
     label_seed: int = 0
-    """Chooses those rows."""
+    """Seed of their random choice."""
     only: bool = False
-    """The others are left out."""
+    """Leave the other rows out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,10 +18,10 @@ Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def grouped(rows: Rows, column: str, count: int) -> Rows:
-    """The same rows, to be visited so many of one label after the other; also for `Trainer(data=...)`.
+    """The same rows, but training visits `count` of one label in a row; also for `Trainer(data=...)`.
 
-    Every row is still seen once an epoch: what is left of a label is a smaller group, and rows without a label (null,
-    NaN, -1, "") are each by itself. A batch that is no multiple of `count`, or meets smaller groups, cuts one in two.
+    Every row is still seen once an epoch: what is left of a label is a smaller group, and a row without a label (null,
+    NaN, -1, "") is a group by itself. Where a batch ends within a group, the group is cut in two.
 
     Raises:
         InputError: a stream or several sets, no such column, a count below 2, or no label that two rows share.
@@ -41,9 +41,9 @@ def grouped(rows: Rows, column: str, count: int) -> Rows:
 
 
 def grouped_order(seed: int, epoch: int, labels: Numbers, count: int) -> Numbers:
-    """[N] the order in which an epoch visits rows of these labels: groups of `count`, by chance who is in which."""
+    """[N] the order in which an epoch visits rows of these labels: random groups of `count`, in random order."""
     order = epoch_order(seed, epoch, len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]  # of a label one after the other, in an order by chance
+    order = order[np.argsort(labels[order], kind="stable")]  # label by label, shuffled within each
     of = labels[order]
     first = np.flatnonzero(np.r_[True, of[1:] != of[:-1]])
     within = np.arange(len(of)) - np.repeat(first, np.diff(np.r_[first, len(of)]))

@@ -18,7 +18,7 @@ from multicl.data.rows import Rows
 from multicl.types import InputError
 
 LOOKED_AT = 1000
-"""Cells of `together`, from the first to the last, by which it holds paths of files or, where none is one, texts."""
+"""Cells of `together`, spread over the table, that are tested for being paths: if no file is there, all are texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class HoldOut(Data):
     hold_out: float = 0.1
     """Share of the rows, in (0, 1)."""
     hold_out_seed: int = 0
-    """Chooses them."""
+    """Seed of their random choice."""
     together: str | None = None
     """A column whose equal cells (texts, numbers, files of the same bytes; of lists, any part) stay on one side: else
     captions of one picture would be trained on and held out. Rows where it is null, blank or -1 are each by itself."""
@@ -60,7 +60,7 @@ class HoldOut(Data):
 
     @cached_property
     def held(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """[N] which rows are kept back: of `together`, things in an order drawn by chance, as long as they fit.
+        """[N] which rows are kept back: whole things of `together`, in random order, as long as they fit in the share.
 
         Raises:
             InputError: see `open`.
@@ -170,7 +170,7 @@ def _compared(cell: Any) -> Any:
 
 
 def _refuse_others(split: str | None, training: str, why: str) -> None:
-    """Another slice of what the training split is a slice of would bring rows back that training must not see."""
+    """Refuse another slice of the split that training is a slice of: it may hold rows that training must not see."""
     if split is not None and split.partition("[")[0] == training.partition("[")[0]:
         raise InputError(
             f"split {split!r}: {why} of {training!r}, and may be in it; name {training!r}: it gives the rest"

@@ -1,8 +1,8 @@
 """Several data sets as one: rows of any columns, and the order in which a run visits them.
 
-A row's number is its stable one: (number of its set << 48) + place in the set. The order is a pure function of (seed,
-epoch): every set is passed through again and again in an order of its own, as fast as its share of the rows asks. A row
-that ended a pass comes late enough in the next one that no batch has it twice, where its set has two batches' rows.
+A row is known by its stable number: (number of its set << 48) + place in the set. The order is a pure function of
+(seed, epoch). Each set is shuffled and read from end to end, pass after pass, at the rate that its weight asks for.
+Rows from the end of a pass come late in the next, so that no batch holds a row twice if its set has two batches' rows.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Order:
 
     @property
     def epoch_steps(self) -> int:
-        """Steps in which as many rows are seen as there are; what is left of them waits for the next epoch."""
+        """Whole batches that the rows make up; rows left over wait for the next epoch's shuffle."""
         return len(self.rows) // self.batch_size
 
     def epoch(self, epoch: int) -> Numbers:
@@ -216,7 +216,7 @@ class Order:
         """Visits first .. first + count - 1 of a set, over its passes one after the other."""
         assert isinstance(self.rows, Mixture)
         size = len(self.rows.sets[s])
-        gap = min(self._most(count), (size + 1) // 2)  # then the end of a pass is that of its own permutation
+        gap = min(self._most(count), (size + 1) // 2)  # then `_later` leaves the end of each pass as it is
         before = max(0, first // size - 1)
         own = [
             np.random.default_rng([self.seed, s, k, 1]).permutation(size)
@@ -226,7 +226,7 @@ class Order:
         return (s << SET_BITS) + every[first - before * size :][:count]
 
     def _most(self, share: int) -> int:
-        """Visits of a set, of so many in an epoch, that a batch can have."""
+        """The most rows of a set that one batch can hold, if an epoch takes `share` of them."""
         assert isinstance(self.rows, Mixture)
         if self.rows.batches == "one":
             return self.batch_size
@@ -234,7 +234,7 @@ class Order:
 
 
 def _later(before: Numbers, after: Numbers, gap: int) -> Numbers:
-    """A pass after another: a row comes `gap` visits after its last one or later, that no batch may hold it twice."""
+    """The pass `after`, reordered at its beginning so that a row comes at least `gap` visits after its last one."""
     first = {row: place for place, row in enumerate(before[len(before) - gap + 1 :].tolist(), 1)}
     waiting, head = deque(after[:gap].tolist()), list[int]()
     for place in range(gap):

@@ -32,8 +32,8 @@ from multicl.types import Alike, BadSample, Batch, InputError, Modality
 SLOW = 2e-3
 """Seconds to load a row, above which loader processes help."""
 READ_AGAIN = 1 << 24
-"""Bytes of a stream's file up to which it is read to the end for its id: as a rule it is in memory still, and hashed in
-less time than it takes to decode. A longer recording, of which a window is read, goes by its path."""
+"""Bytes up to which a stream's file is read whole, so that its id is that of its content: hashing takes less time than
+decoding. A larger file, such as a long recording of which a window is decoded, is known by its path."""
 
 CPU = torch.device("cpu")
 
@@ -90,10 +90,11 @@ class Reader:
         return self.__dict__ | {"cache": Cache(light), "modalities": light}
 
     def keep(self, room: float, device: torch.device = CPU, pin: bool = False) -> None:
-        """From now on keep samples that never change, in so many bytes; those that are all alike on the device.
+        """From now on keep the samples that no random draw changes.
 
         Args:
-            pin: copies to the device go by page-locked memory.
+            room: bytes that they may take. device: where samples of one shape (`Alike`) are kept, as one tensor.
+            pin: copies to the device go through page-locked memory.
         """
         self.cache.room = room
         self.cache.stores.clear()
@@ -274,13 +275,16 @@ class Reader:
         return np.array([identity.row_id(n) if k is None else k for k, n in zip(keys, numbers, strict=True)])
 
     def decodes_on(self, room: float) -> bool:
-        """Whether every epoch will decode again, and not in an instant: loader processes are worth their start.
+        """Whether decoded rows will not fit the cache, or take long in every epoch: loader processes are worth it.
 
-        Judged by the first rows, which may stay in the cache. room: bytes that a cache may take.
+        Judged by the first rows.
+
+        Args:
+            room: bytes that a cache may take.
         """
         looked_at = self.rows.numbers()[:8].tolist()
         self.cache.room = math.inf
-        slow = self.slow(looked_at, epoch=0)  # the second time: what is not in the cache then never will be
+        slow = self.slow(looked_at, epoch=0)  # times a second load: what is not in the cache by then never will be
         used = sum(bytes_of(kept[n]) for kept in self.cache.found.values() for n in looked_at if n in kept)
         self.cache.room = 0.0
         return used * len(self.rows) / len(looked_at) > room or slow

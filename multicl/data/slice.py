@@ -57,7 +57,7 @@ class Slice:
         return scores[self._places(row, len(scores))].to(row.device)
 
     def _places(self, row: Tensor, among: int | None = None) -> Tensor | slice:
-        """Where some of the rows stand; `among` the first so many: behind them a mined row may come again."""
+        """Positions of some of the rows, among the first `among` where given: mined rows after them may repeat one."""
         mine, row = self.row[:among], row.cpu()
         if torch.equal(mine, row):  # as it mostly is
             return slice(None)

@@ -18,13 +18,13 @@ LONG = 8
 
 
 def folder_of_media(rows: Iterable[Mapping[str, Any]], folder: Path) -> Path:
-    """The folder against which relative paths in cells are resolved: as `home_of` has it, or the table's own."""
+    """The folder where relative paths in cells begin: that of `home_of`, or else the table's own."""
     names = sorted({name for row in islice(rows, ROWS) for name in row.values() if is_file_name(name)})
     return home_of(names, folder) or folder
 
 
 def home_of(names: Sequence[str], folder: Path) -> Path | None:
-    """Where the files of a table are that lies in `folder`; a line is logged where it is beyond the table's.
+    """The folder where the files named by a table in `folder` begin; logged if it is neither that folder nor inside it.
 
     Where none of them is beside the table, it is the one folder inside the table's that holds most of them, or else the
     one folder next to it that holds all, if their names are LONG. Names with a folder in them may begin at any folder

@@ -1,6 +1,7 @@
-"""Pictures and sounds that `datasets` would not see: other files of their folder are called as splits are.
+"""Pictures and sounds that `datasets` would not see, because other files of their folder have names like splits'.
 
-It takes these alone: Speech Commands' testing_list.txt, CUB's train_test_split.txt, ESC-50's tests/, Food-101's meta/.
+It would read those files alone: Speech Commands' testing_list.txt, CUB's train_test_split.txt, ESC-50's tests/,
+Food-101's meta/.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ def only_media(folder: Path) -> tuple[str, dict[str, Any]] | None:
 
 
 def hidden_media(folder: Path, chosen: Iterable[Any]) -> tuple[str, dict[str, Any]] | None:
-    """How `datasets` opens a folder's pictures or sounds, of which there are more than it chose; None: there are not.
+    """How `datasets` is made to open a folder's pictures or sounds; None: there are no more of them than of `chosen`.
 
     Args:
-        chosen: the files that it would read, neither media nor tables.
+        chosen: the files that it would read by itself, neither media nor tables.
 
     Raises:
         InputError: they lie at several depths, as pictures and masks do, and may be of several kinds.

@@ -39,7 +39,7 @@ def reason(error: BaseException) -> str:
 
 
 def _of_the_cache(error: OSError) -> bool:
-    """Whether what cannot be written is of the folder in which `datasets` prepares tables, of a home of no room."""
+    """Whether the disk is full, or the folder in which `datasets` prepares tables cannot be written."""
     from datasets.config import HF_DATASETS_CACHE
 
     cache, file = Path(HF_DATASETS_CACHE), Path(str(error.filename or ""))

@@ -101,14 +101,14 @@ def _beginning(files: Sequence[Path]) -> str | None:
 
 
 def captions(builder: Any) -> dict[str, Any]:
-    """Let a folder of media read its metadata.csv as any table is read, and hand back what it must be made anew with.
+    """Options with which to make a folder's builder again, so that `read_captions` can change how it reads.
 
     Args:
         builder: of `datasets`, of local files; any other than a folder's with such a file is left as it is.
 
     Returns:
-        Options that change nothing but the name under which `datasets` keeps what was read: rows that its own way
-        found may be there. Empty: nothing to read.
+        Options that change nothing but the name under which `datasets` caches the rows: under the usual name there may
+        be rows that it read in its own way. Empty: there is no metadata.csv to read.
     """
     from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
 
@@ -120,7 +120,7 @@ def captions(builder: Any) -> dict[str, Any]:
 
 
 def read_captions(builder: Any) -> None:
-    """Let a builder that was made with `captions` read metadata.csv so."""
+    """Let a builder that was made with the options of `captions` read metadata.csv as any other CSV is read."""
     other = builder._read_metadata
 
     def read(file: str, metadata_ext: str = "") -> Iterator[Any]:

@@ -36,9 +36,9 @@ def cells_of(data: Any, column: str) -> Iterator[Any]:
 
 
 def _places(data: Any) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Where the rows stand in their table; None: all do, in its order, or `datasets` keeps it where nobody knows.
+    """Positions of the rows in their table; None: they are all of it, in its order, or the positions cannot be read.
 
-    It is known by a private name alone. Without it cells are read as `datasets` reads them, no others and no faster.
+    `datasets` has no public name for them. If the private one changes, cells are read as `datasets` does it: slower.
     """
     try:
         places = data._indices.column(0).to_numpy()

@@ -1,4 +1,4 @@
-"""What was taken to be meant is told once: data are opened several times."""
+"""Assumptions about data are logged once, though data are opened several times."""
 
 from __future__ import annotations
 
