@@ -30,6 +30,11 @@ AND_FEATURES = "None for features (on a command line: features)"
 """The alternative to a model's spaces, as worded in messages."""
 
 
+def space_named(name: str | None) -> str | None:
+    """A space as `Model` takes it, from a command line: "features" are the encoder's own; None: the recipe's choice."""
+    return DEFAULT if name is None else None if name == "features" else name
+
+
 class Model:
     """Towers and the space in which they are compared.
 

@@ -24,7 +24,7 @@ from multicl.evaluation.crossing import abouts, both_ways, by_words, shared
 from multicl.evaluation.figure import intervals, spread
 from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.launcher import is_main
-from multicl.model import DEFAULT, load
+from multicl.model import load, space_named
 from multicl.pairs import Pair
 from multicl.types import InputError
 
@@ -264,7 +264,6 @@ def measure_runs(
 
         meet()
     world = World.current()
-    chosen = DEFAULT if space is None else None if space == "features" else space
     tables, spans = dict[str, Figures](), dict[str, dict[str, list[float]]]()
     for run in runs:
         recipe, model = opened(run, data, test, columns), load(run)
@@ -272,7 +271,7 @@ def measure_runs(
         learnt = recipe.data.open(train) if LEARNS & set(names) else None
         there = (learnt and learnt.names) or []
         held.check_mapped({name: column for name, column in (columns or {}).items() if column not in there})
-        subject = Subject(model, held, learnt, space=chosen, batch_size=batch_size, world=world)
+        subject = Subject(model, held, learnt, space=space_named(space), batch_size=batch_size, world=world)
         found = measured(subject, names, choices)
         tables[str(run)], spans[str(run)] = rounded(found), intervals(found, seed=choices.seed)
     result: dict[str, object] = {"runs": list(tables), "measures": list(names)}

@@ -23,7 +23,7 @@ from multicl.figures import Figures, figures_table, rounded, to_json
 from multicl.files import check_writable, writing
 from multicl.graph import column_of
 from multicl.launcher import is_main, recipe_class
-from multicl.model import DEFAULT, Model, load
+from multicl.model import Model, load, space_named
 from multicl.own_data import own_data, rows_for
 from multicl.repeats import check_one, no_run
 from multicl.run import Run
@@ -206,12 +206,7 @@ def export(name: str, to: Form, out: Path | None = None, node: str | None = None
         name, to, out, node, and errors: as `multicl.export.export`.
     """
     if is_main():
-        print(f"written: {write_export(name, to, out, node=node, space=_space(space))}")
-
-
-def _space(named: str | None) -> str | None:
-    """A space as `Model` takes it."""
-    return DEFAULT if named is None else None if named == "features" else named
+        print(f"written: {write_export(name, to, out, node=node, space=space_named(space))}")
 
 
 def _carried(rows: Rows, written: set[str]) -> dict[str, Any]:
@@ -253,7 +248,9 @@ def _embed_column(
     bad: dict[int, str] = {}
     vectors = np.zeros((len(cells), 1), np.float32)
     if present:
-        z = model.embed_node(node, [cells[i] for i in present], space=_space(space), batch_size=batch_size, skipped=bad)
+        z = model.embed_node(
+            node, [cells[i] for i in present], space=space_named(space), batch_size=batch_size, skipped=bad
+        )
         vectors = np.zeros((len(cells), z.shape[1]), np.float32)
         vectors[present] = z.numpy()
     missing = np.ones(len(cells), bool)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from multicl.files import check_writable
-from multicl.model import DEFAULT
+from multicl.model import space_named
 from multicl.report.gallery import Section, write_gallery
 from multicl.search.approximate import EXACT_BELOW
 from multicl.search.fill import Added
@@ -43,7 +43,7 @@ def index(
     from multicl.running.accelerator import meet
 
     meet()
-    there = Index(out, name, space=DEFAULT if space is None else None if space == "features" else space)
+    there = Index(out, name, space=space_named(space))
     added = there.add(
         data, split=split, columns=columns, batch_size=batch_size, on_error=on_error,
         exact_below=EXACT_BELOW if exact_below is None else exact_below,

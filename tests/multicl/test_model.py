@@ -24,6 +24,7 @@ from toys import Net, Vectors, rows
 import multicl
 from multicl import Head, InfoNCE, Model, Pair, load, register
 from multicl.modalities.text import Text
+from multicl.model import DEFAULT, space_named
 from multicl.towers import Towers
 from multicl.types import BadSample, Batch, InputError
 
@@ -92,6 +93,10 @@ def test_a_model_tells_what_it_embeds_and_how_wide() -> None:
     nodes = "a: features 8, joint 4, own 4; b: features 5, joint 4"
     assert repr(model()) == f"Model({nodes}; embeds into the space 'joint')"
     assert repr(model(space=None)) == f"Model({nodes}; embeds into the encoders' features)"
+
+
+def test_a_command_lines_space_is_one_that_a_model_takes() -> None:
+    assert [space_named(name) for name in (None, "features", "joint")] == [DEFAULT, None, "joint"]
 
 
 def test_the_same_call_gives_the_same_bits_and_leaves_the_mode_as_it_was() -> None:
