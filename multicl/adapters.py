@@ -82,7 +82,7 @@ def adapter(name: str) -> type[Modality]:
     if cls is None:
         raise InputError(
             f"no adapter named {name!r} is installed; there are {sorted({*points, *_registered})}. "
-            "Install the package that brings it, or give its file with --import."
+            "Install the package that provides it, or give its file with --import."
         )
     return cls
 
@@ -102,7 +102,7 @@ def adapter_name(modality: Modality) -> str:
     name = name or next((name for name, point in points if _load(point) is cls), None)
     if name is None:
         raise InputError(
-            f"{cls.__name__} is no registered adapter, so a model with it could not be loaded: "
+            f"{cls.__name__} is not a registered adapter, so a model saved with it could not be loaded: "
             "decorate it with @multicl.register('name') or give its package a 'multicl.modalities' entry point"
         )
     return name

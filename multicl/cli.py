@@ -110,16 +110,20 @@ def _eval(options: argparse.Namespace) -> None:
         if given:
             flag = f"--{next(iter(given)).replace('_', '-')}"
             raise InputError(
-                f"{flag} is a setting of --measure, and the recipe's own measures have theirs: add --measure"
+                f"{flag} works only with --measure (the recipe's own measures have their own settings): add --measure"
             )
         from multicl.commands.model import evaluate_all
 
         if options.ids and not options.pairs:
-            raise InputError("--ids is the ids of --pairs or --measure: the recipe's own measures have theirs")
+            raise InputError(
+                "--ids works only with --pairs or --measure (the recipe's own measures have their own ids)"
+            )
         evaluate_all(runs, options.data, options.test, options.pairs, options.ids, columns)
         return
     if options.pairs:
-        raise InputError("--pairs stands for itself: leave --measure out, or name nodes by --nodes")
+        raise InputError(
+            "--pairs cannot be combined with --measure: leave one out, or choose the nodes of --measure with --nodes"
+        )
     from multicl.commands.measuring import Choices, measure_runs
 
     others = {name: given.pop(name) for name in ("train", "space", "batch_size") if name in given}
@@ -165,7 +169,7 @@ def show_recipes(name: str | None, copy: Path | None) -> None:
     files = {p.stem: p for p in sorted(folder.glob("*.py")) if not p.stem.startswith("_")}
     if name is None:
         if copy is not None:
-            raise InputError("--copy needs the recipe's NAME before it")
+            raise InputError("--copy needs the recipe's name: multicl recipes NAME --copy")
         wide = max(map(len, files), default=0)
         for stem, path in files.items():
             header = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -181,11 +185,11 @@ def show_recipes(name: str | None, copy: Path | None) -> None:
         return
     target = copy / f"{name}.py" if copy.is_dir() else copy
     if target.exists():
-        raise InputError(f"{target} exists: give --copy another name")
+        raise InputError(f"{target} exists already: give --copy another name")
     if not target.parent.is_dir():
         raise InputError(f"no such folder: {target.parent}")
     if target.suffix != ".py":
-        raise InputError(f"--copy takes a folder that is there or a FILE.py, got {copy}")
+        raise InputError(f"--copy takes an existing folder or a FILE.py, got {copy}")
     with writing(target, "or give --copy another place"):
         shutil.copyfile(files[name], target)
     print(f"{target}: launch it with `accelerate launch {shlex.quote(str(target))}`")

@@ -84,8 +84,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint) or hint, get_args(hint)
     if isinstance(value, Mapping) and set(value) == {"object"} and origin not in (dict, Mapping):
         raise InputError(
-            f"{where}: {value['object']} is an object of the author's own; it was recorded, but cannot be made from "
-            "settings: give it in Python"
+            f"{where}: {value['object']} is a Python object, which settings cannot create: give it in Python"
         )
     if origin in (Union, types.UnionType):
         return _convert_union(args, value, where)

@@ -35,7 +35,7 @@ def copies(columns: Mapping[str, bool], train: Rows, held: Rows) -> int:
 
 def caution(count: int, held: int) -> str:
     """A warning that `count` of `held` held-out rows are copies."""
-    return f"{count} of {held} held-out rows are copies of rows to train on: figures flatter; take them out"
+    return f"{count} of {held} held-out rows are copies of training rows, so figures are too good: remove them"
 
 
 def caution_of(trainer: Trainer, data: Data) -> str | None:

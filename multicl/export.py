@@ -67,7 +67,7 @@ def export(
     home = Path(name).expanduser()
     folder = Path(out or (home / to if home.is_dir() else f"{home.name}-{to}")).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists: give --out another name")
+        raise InputError(f"{folder} exists already: give another --out")
     model = load(name, device="cpu")
     model.towers.float()  # a user may have saved 16-bit weights, which not every form can hold
     beside = folder.with_name(f".{folder.name}.new")
@@ -129,7 +129,9 @@ def _two(model: Model, to: str, node: str | None, space: str | None, folder: Pat
             except InputError as error:
                 reasons.append(f"{pair.name}: {error}")
     if not pairs:
-        raise _nothing(model, to, reasons or ["it has no such pair"])
+        raise _nothing(
+            model, to, reasons or ["it has no pair" if space == DEFAULT else f"it has no pair in space {space!r}"]
+        )
     if len(pairs) > 1:
         raise InputError(f"several pairs can be exported: name one of {[p.space for p, _, _ in pairs]} with --space")
     pair, config, halves = pairs[0]
@@ -161,11 +163,11 @@ def _whole(model: Model, pair: Pair, to: str) -> tuple[object, tuple[Half, Half]
     for node in (pair.a, pair.b):
         modality = towers.modalities[node]
         if not isinstance(modality, HalfOfTwo):
-            raise InputError(f"{node!r} is of a kind that two-tower models do not have")
+            raise InputError(f"two-tower models have no encoder for the kind of {node!r}")
         halves.append(modality.half(towers.encoder(node)))
     config = next((half.config for half in halves if hasattr(half.config, PAIRS[to])), None)
     if config is None or pair.a == pair.b:
-        raise InputError(f"its encoders are not those of a {to.upper()} model")
+        raise InputError(f"its encoders do not come from a {to.upper()} model")
     return config, (halves[0], halves[1])
 
 
@@ -193,8 +195,7 @@ def _nothing(model: Model, to: str, reasons: Sequence[str]) -> InputError:
     """The error for a model that the form cannot hold; it lists the forms that can."""
     fits = [f"--to {form} ({', '.join(names)})" for form, names in fitting(model).items()]
     return InputError(
-        f"--to {to} cannot hold this model ({'; '.join(reasons)}). "
-        f"What fits it: {', '.join(fits) or 'no form of another library'}"
+        f"--to {to} cannot hold this model ({'; '.join(reasons)}). Forms that fit: {', '.join(fits) or 'none'}"
     )
 
 

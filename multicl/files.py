@@ -20,7 +20,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def writing(path: Path, way_out: str = "and go on with --resume auto") -> Iterator[None]:
+def writing(path: Path, way_out: str = "and continue with --resume auto") -> Iterator[None]:
     """Within it, a failure to write, as on a full disk, is raised as InputError, which is shown without a traceback.
 
     Args:
@@ -37,7 +37,7 @@ def writing(path: Path, way_out: str = "and go on with --resume auto") -> Iterat
             raise
         full = getattr(error, "errno", None) in FULL or f"(os error {errno.ENOSPC})" in str(error)
         what, first = (
-            (f"no room on the disk of {path}", "Make some") if full else (f"{path} cannot be written", "Mend it")
+            (f"the disk of {path} is full", "Free some space") if full else (f"{path} cannot be written", "Fix this")
         )
         raise InputError(f"{what}: {error}. {first}, {way_out}") from error
 
@@ -62,8 +62,8 @@ def alone(folder: Path) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(
-                    f"another process is training in {folder}: wait for it or end it (after a launcher was killed, its "
-                    "processes may live on), or give another --run"
+                    f"another process is training in {folder}: wait for it or end it (the processes of a killed "
+                    "launcher may still run), or give another --run"
                 ) from None
         yield
     finally:

@@ -93,7 +93,7 @@ def info_nce(
     """
     if not isinstance(both_directions, bool):
         raise InputError(
-            f"both_directions is True or False, got {type(both_directions).__name__}; keys are extra_keys="
+            f"both_directions must be True or False, got {type(both_directions).__name__}; give keys as extra_keys="
         )
     (a, b), low = sides(a, b, "dot", as_given=True), _low(a, b)
     scale, known = inverse(temperature, a)
@@ -109,7 +109,7 @@ def info_nce(
         extra = [Extra(keys, nobody, nobody)]
     if not in_batch:
         if both_directions or ids is not None or not extra:
-            raise InputError("in_batch=False is for both_directions=False, with extra_keys= and without ids=")
+            raise InputError("in_batch=False needs both_directions=False and extra_keys=, and takes no ids=")
         return own_key_nce(a, b, scale, side, extra, cosine=cosine, known_scale=known, low=low, world=world)[0]
     return mean_nce(
         a, b, scale, Relation(side, side), extra, cosine=cosine, both=both_directions, known_scale=known, low=low,
@@ -140,7 +140,7 @@ def sup_con(
     """
     if isinstance(z, Tensor) and z.ndim == 3:
         raise InputError(
-            f"each view is a row: of [N, V, D], here {list(z.shape)}, sup_con(z.flatten(0, 1), "
+            f"z must be [rows, D], each view a row, got {list(z.shape)}; for [N, V, D]: sup_con(z.flatten(0, 1), "
             f"labels.repeat_interleave({z.shape[1]}))"
         )
     if (extra_keys is None) != (extra_labels is None):

@@ -81,11 +81,13 @@ def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Term]) -> No
     if not isinstance(modalities, Mapping):
         raise InputError(f"modalities must be a dict, node -> adapter, got a {type(modalities).__name__}")
     if isinstance(terms, Pair | Target):
-        raise InputError(f"terms must be a list, as [{type(terms).__name__}(...)], got {terms.name!r} alone")
+        raise InputError(f"terms must be a list, such as [{type(terms).__name__}(...)], got only {terms.name!r}")
     for node, modality in modalities.items():
         if not callable(getattr(modality, "build", None)):
             kind = repr(modality) if isinstance(modality, str) else type(modality).__name__
-            raise InputError(f"node {node!r} is {kind}; give an encoder to its adapter, as Image(...) or Text(...)")
+            raise InputError(
+                f"node {node!r} is {kind}, not an adapter: give the encoder to one, as in Image(...) or Text(...)"
+            )
     for term in terms:
         if not isinstance(term, Pair | Target):
             raise InputError(f"a term must be Pair(...) or Target(...), got {term!r}")
@@ -93,7 +95,7 @@ def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Term]) -> No
         raise InputError("there is nothing to train: terms is empty; give at least one Pair or Target")
     for node in modalities:
         if not node.replace("-", "_").isidentifier():
-            raise InputError(f"node {node!r}: use letters, digits, _ and -")
+            raise InputError(f"node name {node!r}: use only letters, digits, _ and -")
     for term in terms:
         for node in _nodes(term):
             if node not in modalities:

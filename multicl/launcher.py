@@ -50,7 +50,7 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
             seeds, argv = several_seeds(sys.argv[1:] if argv is None else argv)
             settings = parse(recipe, argv, program)
             if settings.run is None and settings.resume == "auto":
-                raise InputError("--resume goes on with the run in the folder of --run: give --run DIR, too")
+                raise InputError("--resume needs the folder of the run to continue: add --run DIR")
             if settings.run is None:
                 settings = replace(settings, run=new_folder(recipe))
             result = _of_seeds(settings, seeds, finish) if seeds else execute(settings)
@@ -74,14 +74,14 @@ def launch(recipe: type[R], argv: Sequence[str] | None = None, finish: Any = Non
 def _say_how_to_go_on(settings: Run | None, told: str) -> None:
     with readers_may_leave(lambda within: True):
         if settings is not None and is_main():
-            print(f"\n{told}; to go on: --run {quote(str(settings.run))} --resume auto", file=sys.stderr, flush=True)
+            print(f"\n{told}; to continue: --run {quote(str(settings.run))} --resume auto", file=sys.stderr, flush=True)
 
 
 def _of_seeds(settings: Run, seeds: Sequence[int], finish: Any) -> dict[str, Any]:
     """Run each seed in RUN/seed-0, ...; RUN/result.json gets the means."""
     assert settings.run is not None
     if (settings.run / "recipe.yaml").exists():
-        raise InputError(f"{settings.run} is a run of one seed already: give several seeds another --run")
+        raise InputError(f"{settings.run} holds a run of a single seed: give another --run for several seeds")
     results = {}
     for seed in seeds:
         folder = settings.run / f"seed-{seed}"
@@ -144,7 +144,9 @@ def _resume_alone(argv: Sequence[str]) -> list[str]:
         if word == "--resume" and value.startswith("-"):
             words.append("auto")
         elif word == "--resume" and Path(value).exists():
-            raise InputError(f"--resume takes no folder: give that of the run, as in --run {quote(value)} --resume")
+            raise InputError(
+                f"--resume takes no folder: name the folder with --run, as in --run {quote(value)} --resume"
+            )
     return words
 
 

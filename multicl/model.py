@@ -47,7 +47,7 @@ class Model:
 
     def __init__(self, towers: Towers, space: str | None = "joint") -> None:
         if space is not None and not towers.spaces:
-            raise InputError(f"there are no pairs, and so no space {space!r}: give space={AND_FEATURES}")
+            raise InputError(f"the model has no pairs, so no space {space!r}: give space={AND_FEATURES}")
         if space is not None and space not in towers.spaces:
             raise InputError(f"no space is named {space!r}; there are {list(towers.spaces)} and {AND_FEATURES}")
         self.towers, self.space = towers, space
@@ -183,12 +183,12 @@ class Model:
         folder = Path(folder).expanduser().resolve()
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
         if taken and config_of(folder) is None:
-            raise InputError(f"{folder} exists and is no multicl model: give another folder")
+            raise InputError(f"{folder} exists and is not a multicl model: give another folder")
         config = described(self.towers, self.space)  # refuses before anything is written
         beside = folder.with_name(f".{folder.name}.new")
         shutil.rmtree(beside, ignore_errors=True)
         try:
-            with writing(folder, "and save it again (a run: --resume auto)"):
+            with writing(folder, "and save again (continue a run with --resume auto)"):
                 self._write(beside, config, figures or {})
                 shutil.rmtree(folder, ignore_errors=True)
                 beside.rename(folder)
@@ -229,7 +229,7 @@ def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, 
     folder = folder_of(name)
     config = config_of(folder)
     if config is None:
-        raise InputError(f"{folder} holds no model: no config.json of a multicl model of format {FORMAT}")
+        raise InputError(f"{folder} holds no model: it has no config.json of a multicl model of format {FORMAT}")
     try:
         model = Model(*built(config, folder, modalities or {}))
     except InputError as error:
@@ -238,7 +238,7 @@ def load(name: str | Path, *, modalities: Mapping[str, Modality] | None = None, 
     try:
         model.towers.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (RuntimeError, AssertionError) as error:  # an unknown name, or not in this machine or torch build
-        raise InputError(f"device={device!r} cannot be had: {str(error).partition(chr(10))[0]}") from error
+        raise InputError(f"device={device!r} is not available: {str(error).partition(chr(10))[0]}") from error
     return model
 
 

@@ -20,7 +20,7 @@ def named(cls: type, name: str, where: str) -> Any:
     """
     known: Mapping[str, Any] = getattr(cls, "named", {})
     if name not in known:
-        wanted = f"one of {', '.join(known)}, or its own keys" if known else "keys and values"
+        wanted = f"one of {', '.join(known)}, or settings as keys and values" if known else "keys and values"
         raise InputError(f"{where}: expected {wanted}, got {name!r}")
     return known[name]
 

@@ -33,8 +33,8 @@ def as_wide_as(module: nn.Module) -> Iterator[bool]:
             if p is None or p.dtype != torch.float64 or isinstance(error, torch.OutOfMemoryError):
                 raise
             raise InputError(
-                f"a {type(module).__name__} of float64 parameters does not take the float32 it is given: call .float() "
-                f"on it ({error})"
+                f"a {type(module).__name__} with float64 parameters cannot take float32 input: call .float() on it "
+                f"({error})"
             ) from error
         return
     with torch.autocast(p.device.type, dtype=p.dtype):
@@ -50,6 +50,6 @@ def refuse_narrow(module: nn.Module) -> None:
     for name, p in module.named_parameters():
         if p.requires_grad and p.dtype in NARROW:
             raise InputError(
-                f"{name} is {str(p.dtype).removeprefix('torch.')}, in which small steps are lost: call .float() on its "
-                "module, and train with --train.mixed-precision bf16; or freeze it (requires_grad_(False))"
+                f"{name} is {str(p.dtype).removeprefix('torch.')}, in which small updates are lost: call .float() on "
+                "its module, and train with --train.mixed-precision bf16; or freeze it (requires_grad_(False))"
             )

@@ -74,33 +74,31 @@ class Pair:
                 f"{self.local_draws}"
             )
         if (self.draws > 2 or self.local_draws) and not self.symmetric:
-            raise InputError(f"pair {self.name!r}: several draws are for a pair of one node, not of two")
+            raise InputError(f"pair {self.name!r}: more than two draws need a pair of one node, not of two")
         if self.crossed and self.symmetric:
-            raise InputError(f"pair {self.name!r}: crossed is for a pair of two nodes; one node's views differ anyway")
+            raise InputError(f"pair {self.name!r}: crossed needs a pair of two nodes; one node's views always differ")
         if isinstance(self.objective, NTXent) and (self.keys == "momentum" or self.local_draws):
             raise InputError(
-                f"pair {self.name!r}: NTXent knows no keys apart from its queries, as keys='momentum' and local_draws "
-                "have them: use InfoNCE"
+                f"pair {self.name!r}: NTXent cannot have keys='momentum' or local_draws, as its keys are its queries: "
+                "use InfoNCE"
             )
         if not self.ids and any(isinstance(layer, SupCon) for layer in layers(self.objective)):
-            raise InputError(
-                f"pair {self.name!r}: SupCon's positives are rows of one label: give ids=, their column; or use InfoNCE"
-            )
+            raise InputError(f"pair {self.name!r}: SupCon needs labels: give their column as ids=, or use InfoNCE")
         predicted = any(isinstance(layer, Predicted) for layer in layers(self.objective))
         if predicted and self.keys != "momentum":
-            raise InputError(f"pair {self.name!r}: a predictor stands before momentum keys: give keys='momentum'")
+            raise InputError(f"pair {self.name!r}: a predictor needs momentum keys: give keys='momentum'")
         if isinstance(self.objective, NTXent) and not self.symmetric:
             raise InputError(f"pair {self.name!r}: NTXent compares two views of one node; for two nodes, use InfoNCE")
         if getattr(self.objective, "own_negative", 1.0) != 1 and not self.negatives:
             raise InputError(
-                f"pair {self.name!r}: own_negative={self.objective.own_negative} weighs a row's explicit negatives: "  # type: ignore[attr-defined]
-                "give negatives=, their node"
+                f"pair {self.name!r}: own_negative={self.objective.own_negative} weights a row's explicit negatives: "  # type: ignore[attr-defined]
+                "give their node as negatives="
             )
         self._check_extras()
         self._check_target()
         for name in (self.name, self.space):
             if not name.replace("-", "_").isidentifier():
-                raise InputError(f"pair name or space {name!r}: use letters, digits, _ and -")
+                raise InputError(f"pair name or space {name!r}: use only letters, digits, _ and -")
 
     def _check_extras(self) -> None:
         taken = extras_of(self.objective)
@@ -113,14 +111,14 @@ class Pair:
         alone = not all(getattr(layer, "in_batch", True) for layer in layers(self.objective))
         if alone and not any(getattr(self, name) for name in get_args(MoreKeys)):
             raise InputError(
-                f"pair {self.name!r}: in_batch=False leaves rows the keys of a queue and explicit negatives alone: "
+                f"pair {self.name!r}: in_batch=False needs negatives from outside the batch: "
                 "give queue=, negatives= or mine="
             )
 
     def _check_target(self) -> None:
         kind, what = getattr(self.objective, "scores", None), type(self.objective).__name__
         if kind == "graded" and not self.target:
-            raise InputError(f"pair {self.name!r}: {what} orders rows by their scores: give target=, their column")
+            raise InputError(f"pair {self.name!r}: {what} needs graded scores: give their column as target=")
         if not self.target:
             return
         if kind is None:
@@ -130,10 +128,10 @@ class Pair:
         for name in ("ids", "negatives", "mine"):
             if getattr(self, name):
                 raise InputError(
-                    f"pair {self.name!r}: target= says of each row how near its two are; leave out {name}="
+                    f"pair {self.name!r}: target= already says how similar a row's two views are: leave out {name}="
                 )
         if self.symmetric:
-            raise InputError(f"pair {self.name!r}: two views of one node are always near; target= is for two nodes")
+            raise InputError(f"pair {self.name!r}: target= needs two nodes; two views of one node always match")
 
     @property
     def symmetric(self) -> bool:

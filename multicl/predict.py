@@ -54,7 +54,9 @@ def probabilities(
     """
     logits = getattr(model.towers.objectives[target.name], "logits", None)
     if logits is None:
-        raise InputError(f"target {target.name!r}: its objective cannot predict (it is not multicl's own)")
+        raise InputError(
+            f"target {target.name!r}: its objective has no `logits`, which predicting needs (multicl's own have)"
+        )
     h = model.embed_node(target.node, cells, space=None, batch_size=batch_size, normalize=False, skipped=skipped)
     found: Tensor = logits(h.to(model.towers.device)).softmax(1).cpu()
     return found
@@ -83,5 +85,5 @@ def hits(model: Model, rows: Rows, target: str | None = None, column: str | None
     best = probabilities(model, found, [cells[i] for i in kept], skipped=skipped).argmax(1)
     good = [at for at in range(len(kept)) if at not in skipped]
     if not good:
-        raise InputError(f"{rows.label}: no row has a label of target {found.name!r}")
+        raise InputError(f"{rows.label}: no readable row has a label for target {found.name!r}")
     return (best == truth[kept])[good]

@@ -31,7 +31,9 @@ def several_seeds(argv: Sequence[str]) -> tuple[list[int], list[str]]:
             continue
         parts = [part.strip() for part in value.split(",")]
         if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
-            raise InputError(f"{FLAG} {value}: wants one whole number from 0 up, or different ones, as in 0,1,2")
+            raise InputError(
+                f"{FLAG} {value}: give a whole number, 0 or more, or several different ones, such as 0,1,2"
+            )
         del rest[at:last]
         return [int(part) for part in parts], rest
     return [], rest
@@ -78,11 +80,11 @@ def check_one(folder: Path) -> None:
     """
     first, *_ = runs_of(folder)
     if first != folder:
-        raise InputError(f"{folder} holds runs of several seeds: name one of them, as {first}")
+        raise InputError(f"{folder} holds runs of several seeds: name one of them, such as {first}")
 
 
 def no_run(folder: Path) -> str:
     """The message for a folder that is not a run; it names the runs inside, if any, latest first."""
     inside = sorted(folder.glob("*/recipe.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
     names = ", ".join(str(file.parent) for file in inside[:3]) + (", ..." if inside[3:] else "")
-    return f"{folder} is no run: it has no recipe.yaml" + (f"; name one of the runs in it: {names}" if names else "")
+    return f"{folder} is not a run: it has no recipe.yaml" + (f"; name one of the runs in it: {names}" if names else "")

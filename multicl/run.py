@@ -118,7 +118,7 @@ def _executed(recipe: Run, trainer: Trainer, finished: Path | None) -> dict[str,
         # only now, so that a recipe whose measuring fails leaves no run behind and can be tried again
         if folder is not None and not resumed:
             if (folder / "recipe.yaml").exists():
-                raise InputError(f"the run folder {folder} was taken meanwhile: give another --run")
+                raise InputError(f"another process has begun a run in {folder} in the meantime: give another --run")
             with writing(folder):
                 _record(recipe, folder)
         if untrained and not finished:
@@ -179,4 +179,4 @@ def _say_changes(recipe: Run, folder: Path) -> None:
     before, after = flat(read_yaml(folder / "recipe.yaml")), flat(_settings(recipe))
     for key in after:
         if key != "run" and before.get(key) != after[key]:
-            print(f"resumed with another {key}: {before.get(key)} -> {after[key]}", flush=True)
+            print(f"resumed with a different {key}: {before.get(key)} -> {after[key]}", flush=True)

@@ -102,13 +102,13 @@ def _modality(node: str, entry: Mapping[str, Any], home: Path) -> Modality:
     settings = entry["settings"]
     if isinstance(settings.get("encoder"), Mapping):
         raise InputError(
-            f"the encoder of {node!r} is a module of its author's own ({settings['encoder'].get('object')}): "
+            f"the encoder of {node!r} is a custom module ({settings['encoder'].get('object')}): "
             f"give it as load(..., modalities={{{node!r}: ...}})"
         )
     try:
         cls = adapter(entry["adapter"])
     except InputError as error:
-        raise InputError(f"node {node!r}: {error} The model's author had it from {entry.get('from')}.") from error
+        raise InputError(f"node {node!r}: {error} The model was saved with it from {entry.get('from')}.") from error
     return from_plain(cls, settings, node).restored(home)
 
 
@@ -196,7 +196,7 @@ def folder_of(name: str | Path) -> Path:
         return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
     except Exception as error:  # of many types, all of which mean that the hub has no model to give under this name
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise InputError(f"{str(name)!r} is neither a folder nor a model that the hub gives: {reason}") from error
+        raise InputError(f"{str(name)!r} is neither a folder nor a model on the hub: {reason}") from error
 
 
 def card(config: Mapping[str, Any], figures: Mapping[str, float], towers: Towers) -> str:

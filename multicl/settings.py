@@ -134,7 +134,7 @@ class Train:
         if self.best is not None and not self.evaluate_every:
             raise InputError(f"train.best {self.best!r} needs evaluations: give --train.evaluate-every")
         if self.patience is not None and (self.patience < 1 or self.best is None):
-            raise InputError(f"train.patience must be 1 or more, beside train.best; got {self.patience}, {self.best}")
+            raise InputError(f"train.patience must be 1 or more and needs train.best; got {self.patience}, {self.best}")
         for name in ("steps", "epochs"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

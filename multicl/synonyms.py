@@ -58,26 +58,26 @@ NAMES = {
 }
 """Our flag, or the ending of several (`encoder` of image and text) -> names in other libraries, space-separated."""
 ELSEWHERE = {
-    "is of `accelerate launch`, as in `accelerate launch --num_processes 2 recipe.py ...`": (
+    "is a flag of `accelerate launch`, as in `accelerate launch --num_processes 2 recipe.py ...`": (
         "gpus num-gpus n-gpus devices device ngpus gpu-index nproc-per-node num-processes world-size dist-url "
         "local-rank accelerator strategy distributed"
     ),
     "is not needed: the loss is exact over all processes": "local-loss gather-with-grad gather-distributed",
-    "is a measure of a trained run, as in `multicl eval RUN --measure zero_shot --data FOLDER`": (
+    "is measured on a trained run, as in `multicl eval RUN --measure zero_shot --data FOLDER`": (
         "imagenet-val imagenet-v2 zeroshot-frequency"
     ),
     "is a recipe of its own: `multicl recipes siglip`": "siglip",
-    "is a command of the hub's, as in `hf upload ORG/NAME RUN/model`": "push-to-hub hub-model-id push-to-hf-hub",
+    "is a command of the hub, as in `hf upload ORG/NAME RUN/model`": "push-to-hub hub-model-id push-to-hf-hub",
 }
 """How to do what none of our flags does -> other libraries' flags for it, space-separated."""
 
 MODULE = "to cuda cpu float half eval train parameters named_parameters state_dict modules requires_grad_"
 METHODS = {
-    "embed(NODE=[...]) gives its vectors": "encode encode_text encode_image encode_query encode_document get_features",
-    "vectors are compared by a @ b.T": "similarity",
+    "embed(NODE=[...]) gives vectors": "encode encode_text encode_image encode_query encode_document get_features",
+    "compare vectors by a @ b.T": "similarity",
     "model.towers is its nn.Module, as in model.towers.to('cuda')": MODULE,
-    "model.save(FOLDER) writes it, multicl.export.export as other libraries load it": "save_pretrained",
-    "after model.save(FOLDER), `hf upload ORG/NAME FOLDER` gives it to the hub": "push_to_hub",
+    "use model.save(FOLDER), or multicl.export.export for other libraries": "save_pretrained",
+    "after model.save(FOLDER), `hf upload ORG/NAME FOLDER` uploads it to the hub": "push_to_hub",
 }
 """What to do instead -> methods that other libraries' models have and ours lacks, space-separated."""
 
@@ -97,7 +97,7 @@ def hints(cls: type, words: Sequence[str]) -> list[str]:
             continue
         ours = [f"--{k}" for end, names in NAMES.items() if name in names.split() for k in known if _ends(k, end)]
         if ours:
-            lines.append(f"{flag} is here {', '.join(ours)}")
+            lines.append(f"{flag} is called {', '.join(ours)} here")
         lines += [f"{flag} {said}" for said, names in ELSEWHERE.items() if name in names.split()]
     return lines
 

@@ -38,6 +38,6 @@ class Target:
         if not 0 <= self.weight < math.inf:
             raise InputError(f"target {self.name!r}: weight must be 0 or more, got {self.weight}")
         if not self.name.replace("-", "_").isidentifier():
-            raise InputError(f"target name {self.name!r}: use letters, digits, _ and - (give it a name=)")
+            raise InputError(f"target name {self.name!r}: use only letters, digits, _ and - (give it a name=)")
         if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
             raise InputError(f"target {self.name!r}: classes must be two or more, all different, got {self.classes}")

@@ -137,7 +137,7 @@ class Towers(nn.Module):
             objectives[pair.name] = pair.objective.build((self.dim(pair.a, pair.space), self.dim(pair.b, pair.space)))
         for target in self.targets:
             if not target.classes:
-                raise InputError(f"target {target.name!r} knows no classes: give classes=(...)")
+                raise InputError(f"target {target.name!r} has no classes: give classes=(...)")
             objectives[target.name] = target.objective.build((self.width(target.node), len(target.classes)))
         return objectives
 
@@ -146,8 +146,8 @@ class Towers(nn.Module):
         """Messages for the user before training: a line for each pair of two towers that Bilinear compares."""
         pairs = [pair for pair in self.pairs if self.towers[pair.a] != self.towers[pair.b]]
         return [
-            f"pair {pair.name!r}: Bilinear compares {pair.a!r} and {pair.b!r} by its matrix: what is embedded of "
-            "the one is not comparable by cosine with the other"
+            f"pair {pair.name!r}: Bilinear compares {pair.a!r} and {pair.b!r} by its matrix, so embeddings of one "
+            "cannot be compared by cosine with those of the other"
             for pair in pairs
             if any(isinstance(objective, Bilinear) for objective in layers(pair.objective))
         ]
@@ -183,8 +183,8 @@ class Towers(nn.Module):
             if len(batch) > 1 or "more than 1 value per channel" not in str(error):
                 raise
             raise InputError(
-                f"the encoder of {node!r} has a batch norm, which cannot train on 1 row, and a batch or chunk has no "
-                "more of it: give another --train.chunk-size, or another --run another --train.batch-size"
+                f"the encoder of {node!r} has a batch norm, which cannot train on 1 row, and a batch or chunk has just "
+                "one: give another --train.chunk-size, or start a new --run with another --train.batch-size"
             ) from error
         wanted = [len(batch), self.width(node)]
         if not isinstance(h, Tensor) or list(h.shape) != wanted:  # missing rows would silently shift the others

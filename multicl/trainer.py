@@ -292,9 +292,11 @@ class Trainer:
             if norms.shape == (self.world.size, len(statistics(self._norms))):
                 set_statistics(self._norms, norms[self.world.rank])
             if (before := state.get("rows")) not in (None, self.size):
-                self.accelerator.print(f"the data have {self.size} rows now, and had {before}: their order is another")
+                self.accelerator.print(
+                    f"the data have {self.size} rows now, not {before} as before: their order changes"
+                )
             if self.rows.streaming:
-                self.accelerator.print("a stream has no places to go back to: it is read anew up to this step")
+                self.accelerator.print("a stream cannot be entered midway: it is read again up to this step")
         scaled, skips = self.accelerator.scaler is not None, state.get("skips", 0)
         self.finite = Finite(self.towers, self.memory, self.run, self.train, self.world, scaled, skips)
         return int(state.get("step", 0))

@@ -91,7 +91,7 @@ def joined(towers: Towers, pair: Pair, config: Any, halves: tuple[Half, Half]) -
     for half in halves:
         place = next((part for part in whole.children() if type(part) is type(half.model)), None)
         if place is None:
-            raise InputError(f"a {type(whole).__name__} has no place for a {type(half.model).__name__}")
+            raise InputError(f"a {type(whole).__name__} cannot hold a {type(half.model).__name__}")
         place.load_state_dict(half.model.state_dict())
     with torch.no_grad():
         for ours, theirs in _projections(towers, pair, whole):
@@ -117,8 +117,8 @@ def _projections(towers: Towers, pair: Pair, whole: nn.Module) -> list[tuple[Ten
         shapes = [[(type(layer), [p.shape for p in layer.parameters()]) for layer in part] for part in (here, there)]
         if shapes[0] != shapes[1]:
             raise InputError(
-                f"the head of {node!r} is {_said(here)}, and the projection of a {type(whole).__name__} is "
-                f"{_said(there)}: leave head and encoders as the checkpoint has them"
+                f"the head of {node!r} is {_said(here)}, but the projection of a {type(whole).__name__} is "
+                f"{_said(there)}: keep the checkpoint's head and encoders"
             )
         for mine, its in zip(here, there, strict=True):
             found += list(zip(mine.parameters(), its.parameters(), strict=True))

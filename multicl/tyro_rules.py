@@ -29,7 +29,7 @@ def rules() -> Any:
 
         def from_words(words: list[str]) -> dict[Any, Any]:
             if len(words) % 2:
-                raise ValueError(f"names and values in turn are needed, got {words}")
+                raise ValueError(f"expected names and values in turn, got {words}")
             return {key(k): value(v) for k, v in zip(words[::2], words[1::2], strict=True)}
 
         return PrimitiveConstructorSpec(

@@ -110,7 +110,7 @@ def inverse(temperature: float | Tensor, like: Tensor) -> tuple[Tensor, float | 
         return value.reciprocal(), None
     known = 1 / float(temperature)
     if known > torch.finfo(value.dtype).max:
-        raise InputError(f"temperature must be so far above 0 that 1 / temperature is finite, got {temperature}")
+        raise InputError(f"temperature must be above 0, and 1 / temperature finite, got {temperature}")
     return value.fill_(known), known
 
 

@@ -116,7 +116,7 @@ def test_a_modality_knows_the_name_that_finds_it(monkeypatch: pytest.MonkeyPatch
     class Child(Vectors):
         pass
 
-    with pytest.raises(InputError, match=r"Child is no registered adapter.*@multicl\.register"):
+    with pytest.raises(InputError, match=r"Child is not a registered adapter.*@multicl\.register"):
         adapters.adapter_name(Child())
 
 

@@ -166,9 +166,9 @@ def test_what_an_objective_holds_is_asked_too() -> None:
     inner = InfoNCE(similarity="dot", own_negative=4.0, both_directions=False)
     for outer in (Matryoshka(inner, dims=(2,)), Predicted(inner), Matryoshka(Predicted(inner), dims=(2,))):
         assert (outer.similarity, outer.own_negative, outer.both_directions) == ("dot", 4.0, False)
-    with pytest.raises(InputError, match=r"own_negative=4\.0 weighs a row's explicit negatives"):
+    with pytest.raises(InputError, match=r"own_negative=4\.0 weights a row's explicit negatives"):
         Pair("a", "b", Matryoshka(inner, dims=(2,)))
-    with pytest.raises(InputError, match="a predictor stands before momentum keys"):
+    with pytest.raises(InputError, match="a predictor needs momentum keys"):
         Pair("a", "b", Matryoshka(Predicted(InfoNCE()), dims=(2,)))
     with pytest.raises(InputError, match="Predicted takes no CoSENT, which has a target"):
         Predicted(CoSENT())

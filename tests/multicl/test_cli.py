@@ -83,9 +83,9 @@ def test_a_bad_command_line_ends_with_2(argv: list[str], names: str, capsys: pyt
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["eval", "R", "--batch-size", "8"], "multicl: --batch-size is a setting of --measure"),
-        (["eval", "R", "--pairs", "a-b", "--measure", "knn"], "multicl: --pairs stands for itself"),
-        (["eval", "no-such-run"], "multicl: no-such-run is no run: it has no recipe.yaml\n"),
+        (["eval", "R", "--batch-size", "8"], "multicl: --batch-size works only with --measure"),
+        (["eval", "R", "--pairs", "a-b", "--measure", "knn"], "multicl: --pairs cannot be combined with --measure"),
+        (["eval", "no-such-run"], "multicl: no-such-run is not a run: it has no recipe.yaml\n"),
         (["embed", "./none", "--data", "x.csv", "--out", "y.parquet"], "multicl: no such folder: ./none\n"),
         (["embed", "r", "--data", "x", "--out", "y.csv"], "multicl: --out must end in .parquet, got y.csv\n"),
         (
@@ -149,7 +149,7 @@ def test_a_recipe_is_copied_but_never_over_a_file(
     assert (tmp_path / "alpha.py").read_bytes() == (shelf / "alpha.py").read_bytes()
     assert "accelerate launch alpha.py" in capsys.readouterr().out
     (tmp_path / "alpha.py").write_text("edited")
-    assert "alpha.py exists: give --copy another name" in refused(["recipes", "alpha", "--copy"], capsys)
+    assert "alpha.py exists already: give --copy another name" in refused(["recipes", "alpha", "--copy"], capsys)
     assert (tmp_path / "alpha.py").read_text() == "edited"
     cli.main(["recipes", "alpha", "--copy", "my own.py"])
     assert "accelerate launch 'my own.py'" in capsys.readouterr().out
@@ -165,7 +165,7 @@ def test_a_recipe_is_copied_but_never_over_a_file(
 def test_an_unknown_recipe_is_refused_with_the_nearest(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no recipe is named 'alhpa'; did you mean 'alpha'?" in refused(["recipes", "alhpa"], capsys)
     assert "there are ['alpha', 'much_longer_name']" in refused(["recipes", "zzzz"], capsys)
-    assert "--copy needs the recipe's NAME" in refused(["recipes", "--copy"], capsys)
+    assert "--copy needs the recipe's name: multicl recipes NAME --copy" in refused(["recipes", "--copy"], capsys)
 
 
 def test_the_shipped_recipes_have_headers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def test_a_run_says_which_of_its_figures_flatter(tmp_path: Path, capsys: pytest.
 
     found = said(Data(path=str(tmp_path)))
     assert found is not None
-    assert "5 of 10 held-out rows are copies of rows to train on" in found
+    assert "5 of 10 held-out rows are copies of training rows" in found
     assert "test" in found
     assert said(Data(path=str(tmp_path), test="train[:0]")) is None
     assert said(Data(path=str(tmp_path), test="valid")) is None

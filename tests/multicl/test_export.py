@@ -169,7 +169,7 @@ def test_the_program_of_a_card_reads_texts_as_the_encoder_does(
 @pytest.mark.parametrize("form", ["sentence-transformers", "transformers", "onnx"])
 def test_a_text_that_is_filled_up_has_no_form_of_its_own(form: Any, saved: Saved, tmp_path: Path) -> None:
     folder = saved(bert(tmp_path, fill=True))
-    with pytest.raises(InputError, match="What fits it: no form of another library"):
+    with pytest.raises(InputError, match="Forms that fit: none"):
         export(folder, form, tmp_path / "out")
 
 
@@ -223,7 +223,7 @@ def test_the_command_writes_beside_the_model_and_never_over_a_folder(
     assert "| recall | 0.5123 |" in card
     with pytest.raises(SystemExit):
         cli.main(["export", str(folder), "--to", "sentence-transformers"])
-    assert "exists: give --out another name" in capsys.readouterr().err
+    assert "exists already: give another --out" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"cannot be written: .* or give another --out"):
         export(folder, "sentence-transformers", folder / "config.json" / "a")
     cli.main(["export", str(folder), "--to", "transformers", "--out", str(tmp_path / "a" / "b"), "--node", "text"])
@@ -244,12 +244,12 @@ def test_nodes_of_one_tower_are_one_encoder(saved: Saved, tmp_path: Path) -> Non
     ("nodes", "options", "message"),
     [
         ({"text": Text("words", width=16)}, {}, r"cannot hold this model \(text: a WordEncoder\)"),
-        ({"text": Vectors()}, {}, r"\(text: a Net\)\. What fits it: no form of another library"),
+        ({"text": Vectors()}, {}, r"\(text: a Net\)\. Forms that fit: none"),
         ({"text": SMALL, "other": SMALL}, {}, r"name one of \['text', 'other'\] with --node"),
         (
             {"text": SMALL, "other": Vectors()},
             {"node": "other"},
-            r"\(other: a Net\)\. What fits it: --to sent",
+            r"\(other: a Net\)\. Forms that fit: --to sent",
         ),
         ({"text": SMALL}, {"node": "texts"}, r"no node is named 'texts'; there are \['text'\]"),
         (
@@ -285,7 +285,7 @@ def test_the_text_half_of_clap_is_exported_as_the_class_that_loads_it(saved: Sav
     text = Text(str(two_tower_models.saved(tmp_path / "clap", "clap")), max_tokens=16)
     folder = saved(text, Head(layers=0))
     with pytest.raises(
-        InputError, match=r"cannot hold this model .*What fits it: --to transformers \(text\), --to onnx"
+        InputError, match=r"cannot hold this model .*Forms that fit: --to transformers \(text\), --to onnx"
     ):
         export(folder, "sentence-transformers", tmp_path / "sentences")
     out = export(folder, "transformers", tmp_path / "out")

@@ -65,14 +65,17 @@ def test_a_text_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (OSError(errno.ENOSPC, "No space left"), r"no room on the disk of run: .*No space left. Make some, and go on"),
+        (
+            OSError(errno.ENOSPC, "No space left"),
+            r"the disk of run is full: .*No space left. Free some space, and continue",
+        ),
         (
             OSError(errno.EROFS, "Read-only"),
-            r"run cannot be written: .*Read-only. Mend it, and go on with --resume auto",
+            r"run cannot be written: .*Read-only. Fix this, and continue with --resume auto",
         ),
         (
             Exception("I/O error: No space left (os error 28)"),
-            r"no room on the disk of run: I/O error",
+            r"the disk of run is full: I/O error",
         ),  # of safetensors
         (Exception("Permission denied (os error 13)"), r"run cannot be written: Permission denied"),
     ],

@@ -406,7 +406,7 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
         ("info_nce", (THREE, THREE, True), "temperature must be a number, got True"),
         ("nt_xent", (THREE, THREE, 10**400), "temperature must be a number, got 1000"),
         ("nt_xent", (THREE, THREE, torch.tensor(1j)), r"temperature must be a number, got tensor\(0.\+1.j\)"),
-        ("nt_xent", (THREE, THREE, 1e-40), "temperature must be so far above 0 that .* finite, got 1e-40"),
+        ("nt_xent", (THREE, THREE, 1e-40), "temperature must be above 0, and .* finite, got 1e-40"),
         ("sigmoid_loss", (THREE, THREE, "10", 0), "scale must be a number, got '10'"),
         ("margin_contrastive", (THREE, THREE, torch.ones(3) > 0, "1"), "margin must be a number, got '1'"),
         ("margin_contrastive", (THREE, THREE, torch.ones(3) > 0, torch.ones(2)), "margin must be a number, got tensor"),
@@ -417,13 +417,17 @@ def test_no_rows_have_an_empty_column(name: str) -> None:
         ("sup_con", (THREE, [0, 1, 1], 0.1, FOUR.to("meta"), [0] * 4), r"extra_keys: .* on cpu, got one on meta"),
         ("nt_xent", (THREE.to(torch.float8_e4m3fn),) * 2, r"a float tensor .* torch.float8_e4m3fn"),
         ("decoupled", (THREE, THREE, torch.ones(3)), r"temperature must be one number, got a tensor \[3\]"),
-        ("info_nce", (THREE, THREE, 0.1, FOUR), "both_directions is True or False, got Tensor; keys are extra_keys="),
+        (
+            "info_nce",
+            (THREE, THREE, 0.1, FOUR),
+            "both_directions must be True or False, got Tensor; give keys as extra_keys=",
+        ),
         ("sup_con", (THREE, [0, 1]), r"labels must be 3 integers, one a row, got \[2\]"),
         ("sup_con", (THREE, torch.ones(3)), r"labels must be 3 integers, one a row, got \[3\] torch.float32"),
         ("sup_con", (THREE, [0, None, 1]), "labels must be 3 integers, one a row, got None among them"),
         ("sup_con", (THREE, np.array(["a", "a", "b"])), "labels must be 3 .*, got .*'a'.* among them: number the na"),
         ("sup_con", (THREE, np.array([2**63, 1, 1], dtype=np.uint64)), r"labels must be below 2\*\*63"),
-        ("sup_con", (torch.ones(3, 2, 4), [0, 0, 1]), r"\[N, V, D\], here \[3, 2, 4\], .*repeat_interleave\(2\)"),
+        ("sup_con", (torch.ones(3, 2, 4), [0, 0, 1]), r"got \[3, 2, 4\]; for \[N, V, D\]: .*repeat_interleave\(2\)"),
         ("sup_con", (np.ones((3, 2)), [0, 0, 1]), r"a float tensor \[N, D\] is needed, got ndarray"),
         ("nt_xent", (THREE, np.ones((3, 2))), r"two tensors \[N, D\] are needed, got Tensor and ndarray"),
         ("nt_xent", ([[1.0]], [[1.0]]), "two tensors .* are needed, got list and list"),
@@ -457,7 +461,7 @@ def test_wrong_input_is_named(name: str, arguments: tuple[Any, ...], words: str)
 )
 def test_what_a_queue_alone_does_not_go_with_is_refused(more: Any) -> None:
     with pytest.raises(
-        InputError, match="in_batch=False is for both_directions=False, with extra_keys= and without id"
+        InputError, match="in_batch=False needs both_directions=False and extra_keys=, and takes no ids="
     ):
         functional.info_nce(THREE, THREE, **{"both_directions": False, "in_batch": False, **more})
 

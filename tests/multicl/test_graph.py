@@ -38,12 +38,12 @@ def test_the_full_graph_and_the_core_view() -> None:
     ("encoder", "said"), [("resnet18", "'resnet18'"), (nn.Linear(2, 2), "Linear"), (object, "type")]
 )
 def test_an_encoder_in_place_of_its_adapter_is_refused(encoder: Any, said: str) -> None:
-    with pytest.raises(InputError, match=rf"^node 'a' is {said}; give an encoder to its adapter"):
+    with pytest.raises(InputError, match=rf"^node 'a' is {said}, not an adapter: give the encoder to one"):
         Trainer({"a": encoder}, [Pair("a", "a")], [{"a": [1.0] * 6}])
 
 
 def test_one_pair_in_place_of_a_list_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^terms must be a list, as \[Pair\(...\)\], got 'a-a' alone$"):
+    with pytest.raises(InputError, match=r"^terms must be a list, such as \[Pair\(...\)\], got only 'a-a'$"):
         Trainer({"a": Vectors()}, Pair("a", "a"), [{"a": [1.0] * 6}])  # type: ignore[arg-type]
 
 

@@ -61,8 +61,14 @@ def test_in_a_file_too() -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (lambda: parse_arguments(Room, ["--lamp.upper", "dawn"]), "lamp.upper: expected one of dusk, noon, or its own"),
-        (lambda: from_plain(Room, {"lamp": {"upper": "dawn"}}), "lamp.upper: expected one of dusk, noon, or its own"),
+        (
+            lambda: parse_arguments(Room, ["--lamp.upper", "dawn"]),
+            "lamp.upper: expected one of dusk, noon, or settings as keys",
+        ),
+        (
+            lambda: from_plain(Room, {"lamp": {"upper": "dawn"}}),
+            "lamp.upper: expected one of dusk, noon, or settings as keys",
+        ),
         (lambda: from_plain(Room, {"lamp": "dusk"}), "lamp: expected keys and values, got 'dusk'"),
     ],
 )

@@ -36,7 +36,7 @@ def test_an_objective_that_is_no_settings_is_refused(objective: Any, name: str) 
 def test_labels_are_asked_for_where_the_objective_is_of_labels() -> None:
     for objective in (SupCon(), Matryoshka(SupCon(), dims=(2,))):
         Pair("a", "a", objective, ids="label")
-        with pytest.raises(InputError, match=r"^pair 'a-a': SupCon's positives are rows of one label: give ids="):
+        with pytest.raises(InputError, match=r"^pair 'a-a': SupCon needs labels: give their column as ids="):
             Pair("a", "a", objective)
 
 
@@ -69,7 +69,7 @@ def test_options_of_a_pair_that_cannot_be_are_refused(options: dict[str, int], m
 
 
 def test_several_draws_are_of_one_node() -> None:
-    with pytest.raises(InputError, match="several draws are for a pair of one node"):
+    with pytest.raises(InputError, match="more than two draws need a pair of one node"):
         Pair("a", "b", local_draws=2)
 
 
@@ -87,5 +87,5 @@ def test_crossed_views_never_meet_their_own_picture() -> None:
     momentum = replace(pair, keys="momentum")
     assert len(momentum.calls) == 4
     assert all(call.a.draw != call.b.draw and call.a.node != call.b.node for call in momentum.calls)
-    with pytest.raises(InputError, match="crossed is for a pair of two nodes"):
+    with pytest.raises(InputError, match="crossed needs a pair of two nodes"):
         Pair("l", "l", crossed=True)

@@ -54,7 +54,7 @@ def test_a_folder_of_several_seeds_is_no_run_and_the_refusal_names_one(
     for seed in (10, 2):
         (tmp_path / f"seed-{seed}").mkdir()
         (tmp_path / f"seed-{seed}" / "recipe.yaml").touch()
-    told = f"{tmp_path} holds runs of several seeds: name one of them, as {tmp_path / 'seed-2'}"
+    told = f"{tmp_path} holds runs of several seeds: name one of them, such as {tmp_path / 'seed-2'}"
     with pytest.raises(InputError, match=re.escape(told)):
         load(tmp_path)
     for words in (["report"], ["export", "--to", "onnx"], ["embed", "--data", "x.csv", "--out", "x.parquet"]):
@@ -64,7 +64,7 @@ def test_a_folder_of_several_seeds_is_no_run_and_the_refusal_names_one(
 
 
 def test_a_folder_of_runs_names_the_latest(tmp_path: Path) -> None:
-    assert no_run(tmp_path) == f"{tmp_path} is no run: it has no recipe.yaml"
+    assert no_run(tmp_path) == f"{tmp_path} is not a run: it has no recipe.yaml"
     for at, name in enumerate(["old", "c", "b", "a"]):
         (tmp_path / name).mkdir()
         (tmp_path / name / "recipe.yaml").touch()

@@ -158,7 +158,7 @@ def test_resume_needs_a_run_and_takes_no_folder(recipe: type[Run], capsys: pytes
     for argv in (["--resume"], ["--resume", "auto"]):
         with pytest.raises(SystemExit, match="2"):
             launch(recipe, argv)
-        assert "the folder of --run: give --run DIR, too" in capsys.readouterr().err
+        assert "--resume needs the folder of the run to continue: add --run DIR" in capsys.readouterr().err
     assert not Path("runs").exists()
     Path("old run").mkdir()
     with pytest.raises(InputError, match="as in --run 'old run' --resume"):
@@ -312,7 +312,7 @@ def test_a_finished_run_may_go_on_for_longer_and_says_what_changed(
 ) -> None:
     launch(recipe, [*DATA, "--run", "r"])
     launch(recipe, [*DATA, "--run", "r", "--resume", "auto", "--train.steps", "24"])
-    assert "resumed with another train.steps: 20 -> 24" in capsys.readouterr().out
+    assert "resumed with a different train.steps: 20 -> 24" in capsys.readouterr().out
     assert [row["step"] for row in metrics("r")] == list(range(1, 25))
     assert yaml.safe_load(Path("r/recipe.yaml").read_text())["train"]["steps"] == 24
     with pytest.raises(InputError, match="r has trained for 24 steps already, more than the 20 asked for"):
@@ -499,7 +499,7 @@ def test_several_seeds_are_no_single_run(home: Path, recipe: type[Run], capsys: 
     launch(recipe, [*DATA, "--train.steps", "1", "--run", "r"])
     with pytest.raises(SystemExit):
         launch(recipe, [*DATA, "--train.steps", "1", "--run", "r", "--train.seed", "0,5"])
-    assert "r is a run of one seed already: give several seeds another --run" in capsys.readouterr().err
+    assert "r holds a run of a single seed: give another --run for several seeds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "result.json", "README.md"])
@@ -518,8 +518,8 @@ def test_no_room_for_what_a_run_writes(
         with pytest.raises(SystemExit):
             launch(recipe, argv)
     err = capsys.readouterr().err
-    assert "multicl: no room on the disk of r: [Errno 28] No space left on device: 'r/" in err
-    assert f"{name}'. Make some, and go on with --resume auto" in err
+    assert "multicl: the disk of r is full: [Errno 28] No space left on device: 'r/" in err
+    assert f"{name}'. Free some space, and continue with --resume auto" in err
     launch(recipe, [*argv, "--resume", "auto"])
     assert json.loads(Path("r/result.json").read_text())["steps"] == 3
 
@@ -562,7 +562,7 @@ def test_of_two_runs_that_measure_at_once_one_gets_the_folder(home: Path, recipe
             Path("r/recipe.yaml").write_text("recipe: another\n")
             return {}
 
-    with pytest.raises(InputError, match="the run folder r was taken meanwhile: give another --run"):
+    with pytest.raises(InputError, match="another process has begun a run in r in the meantime: give another --run"):
         execute(Other(run=Path("r"), data=parse(recipe, DATA).data))
     assert Path("r/recipe.yaml").read_text() == "recipe: another\n"
     assert not Path("r/metrics.jsonl").exists()
@@ -592,7 +592,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     with pytest.raises(SystemExit) as stopped:
         launch(recipe, ["--run", "r"])
     assert stopped.value.code == 75
-    assert "SIGINT: stopped; to go on: --run r --resume auto" in capsys.readouterr().err
+    assert "SIGINT: stopped; to continue: --run r --resume auto" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -622,7 +622,7 @@ def test_a_signal_while_the_model_is_measured(
         signal.signal(number, before)
     assert stopped.value.code == 75
     err = capsys.readouterr().err
-    assert f"{number.name}: {told}; to go on: --run r --resume auto" in err
+    assert f"{number.name}: {told}; to continue: --run r --resume auto" in err
     assert "Trainer(" not in err
     status = json.loads(Path("r/status.json").read_text())
     assert (status["state"], status["step"], status["total"], status["reason"]) == ("stopped", step, 20, number.name)

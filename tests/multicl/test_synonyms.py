@@ -32,9 +32,9 @@ class Settings:
 @pytest.mark.parametrize(
     ("words", "lines"),
     [
-        (["--learning_rate", "0.1"], ["--learning-rate is here --train.lr"]),
-        (["--learning-rate=0.1", "--train.lr", "2"], ["--learning-rate is here --train.lr"]),
-        (["--backbone", "resnet50"], ["--backbone is here --image.encoder, --text.encoder"]),
+        (["--learning_rate", "0.1"], ["--learning-rate is called --train.lr here"]),
+        (["--learning-rate=0.1", "--train.lr", "2"], ["--learning-rate is called --train.lr here"]),
+        (["--backbone", "resnet50"], ["--backbone is called --image.encoder, --text.encoder here"]),
         (["--warmup-steps", "9"], []),  # a setting that this class has not got
         (["--train.lr", "learning-rate", "--foo"], []),
     ],
@@ -64,7 +64,7 @@ def test_every_flag_that_we_lead_on_to_is_some_recipes() -> None:
 def test_a_wrong_flag_prints_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_arguments(Settings, ["--learning_rate", "0.1"])
-    assert capsys.readouterr().err.endswith("\n--learning-rate is here --train.lr\n")
+    assert capsys.readouterr().err.endswith("\n--learning-rate is called --train.lr here\n")
     with pytest.raises(SystemExit):
         parse_arguments(Settings, ["--learning_rate", "0.1"], quiet=True)
     assert capsys.readouterr().err == ""

@@ -146,7 +146,7 @@ def test_a_target_looks_at_a_view_that_is_there_already() -> None:
     ("options", "message"),
     [
         ({"weight": -1.0}, "weight must be 0 or more, got -1"),
-        ({"name": "two words"}, "use letters"),
+        ({"name": "two words"}, "use only letters"),
         ({"classes": ("a",)}, "classes must be two or more, all different"),
         ({"classes": ("a", "b", "a")}, "classes must be two or more, all different"),
     ],
@@ -166,7 +166,7 @@ def test_graphs_that_cannot_be() -> None:
         check_graph(nodes, [Pair("a", "b", name="a-label"), TARGET])
     with pytest.raises(InputError, match=r"no pair uses \['b'\]"):
         check_graph(nodes, [TARGET])
-    with pytest.raises(InputError, match="target 'a-label' knows no classes"):
+    with pytest.raises(InputError, match="target 'a-label' has no classes"):
         made(Target("a", "label"))
 
 
@@ -223,7 +223,7 @@ def test_a_stream_is_told_its_classes() -> None:
 
 
 def test_a_graph_of_targets_alone_has_no_space() -> None:
-    with pytest.raises(InputError, match="there are no pairs, and so no space 'joint': give space=None for features"):
+    with pytest.raises(InputError, match="the model has no pairs, so no space 'joint': give space=None for features"):
         Trainer({"a": Vectors()}, [Target("a", "label")], few(), train=Train(batch_size=6, steps=2))
 
 
@@ -260,7 +260,7 @@ def test_it_learns_from_the_labelled_rows_and_a_loaded_model_predicts(tmp_path: 
     assert accuracy(again, renamed, column="kind") == share
     with pytest.raises(InputError, match="row 0 has the label 'c9', which is none of its classes"):
         accuracy(again, open_rows([{**held[0], "label": "c9"}]))
-    with pytest.raises(InputError, match="no row has a label"):
+    with pytest.raises(InputError, match="no readable row has a label"):
         accuracy(again, open_rows([{**held[0], "label": None}]))
 
 
@@ -282,7 +282,9 @@ def test_what_cannot_be_predicted(tmp_path: Path) -> None:
 
     Model(made(PAIR, Target("a", "label", Own(), classes=CLASSES))).save(tmp_path / "m")
     loaded = multicl.load(tmp_path / "m", device="cpu")
-    with pytest.raises(InputError, match=r"its objective cannot predict \(it is not multicl's own\)"):
+    with pytest.raises(
+        InputError, match=r"its objective has no `logits`, which predicting needs \(multicl's own have\)"
+    ):
         loaded.predict(a=[cell])
 
 

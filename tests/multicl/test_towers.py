@@ -41,7 +41,7 @@ def test_nodes_that_a_matrix_alone_compares_are_told() -> None:
     terms = [Pair("a", "b", Bilinear()), Pair("a", "a", Bilinear()), Pair("a", "c", Bilinear()), Pair("b", "c")]
     (told,) = Towers(nodes, terms, Head(dim=4)).notes
     assert told.startswith("pair 'a-b': Bilinear compares 'a' and 'b' by its matrix")
-    assert "not comparable by cosine" in told
+    assert "cannot be compared by cosine" in told
     (told,) = Towers(nodes, [Pair("a", "b", Matryoshka(Bilinear(), dims=(2,))), Pair("a", "c")], Head(dim=4)).notes
     assert "Bilinear" in told
 

@@ -173,7 +173,7 @@ def test_resuming_a_folder_without_checkpoint_starts_anew(tmp_path: Path) -> Non
 
 
 def test_data_that_have_changed_are_told_when_a_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for count, said in ((64, ""), (48, "the data have 48 rows now, and had 64: their order is another")):
+    for count, said in ((64, ""), (48, "the data have 48 rows now, not 64 as before: their order changes")):
         options = {"train": Train(batch_size=16, steps=4 if count == 64 else 6, lr=1e-2)}
         trainer(rows(count), run=tmp_path / "run", resume=count != 64, **options).fit()
         assert said in capsys.readouterr().out

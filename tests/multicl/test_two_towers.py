@@ -71,7 +71,7 @@ def test_clap_has_one_temperature_for_both_directions(tmp_path: Path) -> None:
     [
         (Head(dim=12, layers=1), r"the head of 'image' is Linear.*bias=True.*projection of a CLIPModel is.*bias=False"),
         (Head(dim=12, layers=2), "the head of 'image' is Linear"),
-        (Head(dim=8, layers=1, bias=False), "leave head and encoders"),
+        (Head(dim=8, layers=1, bias=False), "keep the checkpoint's head and encoders"),
         (Head(layers=0), "the head of 'image' is none"),
     ],
 )

@@ -418,19 +418,17 @@ def test_a_run_is_exported_first(part: str, trained: Callable[[str], Path], reci
 def test_other_encoders_than_the_checkpoints_are_refused(launched: Any, tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", "clip")
     flags = ["--image.encoder", "resnet18", "--image.no-pretrained", "--image.size", "32"]
-    assert (
-        "leave head and encoders as the checkpoint has them" in launched("clip", "--from", str(folder), *flags).refusal
-    )
+    assert "keep the checkpoint's head and encoders" in launched("clip", "--from", str(folder), *flags).refusal
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"to": "clap"}, r"cannot hold this model \(image-text: its encoders are not those of a CLAP model\)"),
-        ({"to": "timm"}, r"What fits it: --to transformers \(image, text\).*--to clip \(image-text\)"),
+        ({"to": "clap"}, r"cannot hold this model \(image-text: its encoders do not come from a CLAP model\)"),
+        ({"to": "timm"}, r"Forms that fit: --to transformers \(image, text\).*--to clip \(image-text\)"),
         ({"to": "clip", "node": "image"}, "leave out --node image"),
         ({"to": "clip", "space": None}, "leave out --space features"),
-        ({"to": "clip", "space": "own"}, "it has no such pair"),
+        ({"to": "clip", "space": "own"}, "it has no pair in space 'own'"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_does(

@@ -129,8 +129,8 @@ def test_one_half_of_clap(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
-        (lambda folder: Audio(), {}, "What fits it: no form of another library"),
-        (lambda folder: Audio(written(folder, whisper())), {}, "What fits it: no form of another library"),
+        (lambda folder: Audio(), {}, "Forms that fit: none"),
+        (lambda folder: Audio(written(folder, whisper())), {}, "Forms that fit: none"),
         (lambda folder: Audio(written(folder, ast())), {"space": "joint"}, "no place for a head"),
     ],
 )

@@ -156,9 +156,9 @@ def test_a_backbone_lacks_its_classifier_and_nothing_else(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
-        ("small", {"to": "timm"}, r"\(image: a ImageEncoder\).*What fits it: no form of another library"),
-        ("resnet18", {"to": "timm"}, r"What fits it: --to torchvision \(image\)"),
-        ("timm/resnet18", {"to": "torchvision"}, r"What fits it: --to timm \(image\)"),
+        ("small", {"to": "timm"}, r"\(image: a ImageEncoder\).*Forms that fit: none"),
+        ("resnet18", {"to": "timm"}, r"Forms that fit: --to torchvision \(image\)"),
+        ("timm/resnet18", {"to": "torchvision"}, r"Forms that fit: --to timm \(image\)"),
         ("resnet18", {"to": "clip"}, r"image-image: a ResNet is no image half.*--to torchvision \(image\)"),
         ("resnet18", {"to": "torchvision", "space": "joint"}, r"no place for a head.*--space features"),
     ],
@@ -235,5 +235,5 @@ def test_what_transformers_cannot_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cut no pictures that are not square"):
         export(saved(tmp_path / "wide", wide), "transformers", tmp_path / "out")
     lab = Image(vit(tmp_path / "vit"), size=32, channels="ab")
-    with pytest.raises(InputError, match="What fits it: no form of another library"):
+    with pytest.raises(InputError, match="Forms that fit: none"):
         export(saved(tmp_path / "lab", lab), "transformers", tmp_path / "out")

@@ -229,7 +229,7 @@ def test_from_the_command_line(saved: Path, tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "is no run: it has no recipe.yaml"),
+        (None, "is not a run: it has no recipe.yaml"),
         ("train: {steps: 3}\n", "names no recipe"),
         ("recipe: simclrrr\n", "no recipe is named 'simclrrr'"),
         ("recipe: /none/mine.py\n", r"/none/mine\.py: no such file"),
@@ -355,7 +355,7 @@ def test_a_file_beside_is_left_alone_and_nothing_is_left_of_one_that_could_not_b
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full)
-    with pytest.raises(InputError, match=r"no room on the disk of .*v\.parquet"):
+    with pytest.raises(InputError, match=r"the disk of .*v\.parquet is full"):
         embed(str(saved), table, out)
     assert sorted(out.parent.iterdir()) == [beside, out]
     assert (beside.read_text(), out.read_bytes()) == ("somebody's", before)

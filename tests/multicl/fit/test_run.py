@@ -241,14 +241,14 @@ def test_held_out_rows_that_are_trained_on_are_counted(
         (tmp_path / "set" / f"{split}.csv").write_text("image,caption\n" + "".join(lines))
     fit(str(tmp_path / "set"), tmp_path / "run", dry_run=True)
     said = capsys.readouterr().out  # of 15 .. 19 and copies of 0 .. 4 all but 16, whose words are others
-    assert "  9 of 15 held-out rows are copies of rows to train on" in said
+    assert "  9 of 15 held-out rows are copies of training rows" in said
     assert "9 of 15 held-out rows" in (tmp_path / "run.py").read_text(encoding="utf-8")
     fit(str(tmp_path / "set"), tmp_path / "trained", minutes=0.001)
     assert capsys.readouterr().out.count("9 of 15 held-out rows are copies") == 1
     assert "9 of 15 held-out rows" in (tmp_path / "trained.py").read_text(encoding="utf-8")
     monkeypatch.setattr("multicl.copies.MOST", 34)
     fit(str(tmp_path / "set"), tmp_path / "other", dry_run=True)
-    assert "copies of rows" not in capsys.readouterr().out
+    assert "copies of training rows" not in capsys.readouterr().out
 
 
 def test_captions_of_one_picture_are_held_out_together(

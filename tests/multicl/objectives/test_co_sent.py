@@ -92,11 +92,11 @@ def test_what_cannot_work_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective": CoSENT()}, "CoSENT orders rows by their scores: give target="),
-        ({"objective": Matryoshka(CoSENT(), dims=(2,))}, "Matryoshka orders rows by their scores"),
+        ({"objective": CoSENT()}, "CoSENT needs graded scores: give their column as target="),
+        ({"objective": Matryoshka(CoSENT(), dims=(2,))}, "Matryoshka needs graded scores"),
         ({"objective": InfoNCE(), "target": "score"}, "InfoNCE takes no target; use CoSENT"),
         ({"objective": CoSENT(), "target": "score", "ids": "label"}, "leave out ids="),
-        ({"objective": CoSENT(), "target": "score", "b": "a"}, "target= is for two nodes"),
+        ({"objective": CoSENT(), "target": "score", "b": "a"}, "target= needs two nodes"),
     ],
 )
 def test_pairs_that_mean_nothing_are_refused(settings: dict[str, object], message: str) -> None:

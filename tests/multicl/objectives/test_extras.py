@@ -59,7 +59,9 @@ def test_own_negatives_weigh_as_simcse_has_them(alpha: float, both: bool) -> Non
 
 
 def test_a_weight_without_negatives_is_refused() -> None:
-    with pytest.raises(InputError, match=r"own_negative=2.0 weighs a row's explicit negatives: give negatives="):
+    with pytest.raises(
+        InputError, match=r"own_negative=2.0 weights a row's explicit negatives: give their node as negatives="
+    ):
         Pair("a", "b", InfoNCE(own_negative=2.0))
     with pytest.raises(InputError, match="own_negative must be above 0, got 0"):
         InfoNCE(own_negative=0)

@@ -130,7 +130,7 @@ def test_interpreted_kernels_give_the_papers_loss(
 @pytest.mark.parametrize("objective", [InfoNCE(in_batch=False), Matryoshka(InfoNCE(in_batch=False), dims=(2,))])
 def test_a_pair_without_other_keys_is_refused(objective: Any) -> None:
     with pytest.raises(
-        InputError, match=r"pair 'a-b': in_batch=False leaves rows .*: give queue=, negatives= or mine="
+        InputError, match=r"pair 'a-b': in_batch=False needs negatives .*: give queue=, negatives= or mine="
     ):
         Pair("a", "b", objective)
     for more in ({"queue": 8}, {"negatives": "c"}, {"mine": Mine()}):

@@ -477,7 +477,9 @@ def test_no_room_for_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(28, "No space left on device", "metrics.jsonl")
 
     monkeypatch.setattr("multicl.running.logbook._append", full)
-    with pytest.raises(InputError, match=r"no room on the disk of .*run: .*Make some, and go on with --resume auto"):
+    with pytest.raises(
+        InputError, match=r"the disk of .*run is full: .*Free some space, and continue with --resume auto"
+    ):
         trainer(tmp_path / "run").fit()
 
 
@@ -489,7 +491,7 @@ def test_a_folder_that_vanishes(tmp_path: Path, before: str) -> None:
         shutil.rmtree(run)
     else:
         t.miner.refresh = lambda step: shutil.rmtree(run, ignore_errors=True)  # type: ignore[method-assign]
-    with pytest.raises(InputError, match=r"run cannot be written: .*No such file.*go on with --resume auto"):
+    with pytest.raises(InputError, match=r"run cannot be written: .*No such file.*continue with --resume auto"):
         t.fit()
     trainer(run, steps=3, resume=True).fit()
     assert read_status(run)["state"] == "finished"
@@ -510,7 +512,7 @@ def test_metrics_that_may_not_grow(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
     try:
-        with pytest.raises(InputError, match=r"run cannot be written: .*File too large.*go on with --resume auto"):
+        with pytest.raises(InputError, match=r"run cannot be written: .*File too large.*continue with --resume auto"):
             t.fit()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -526,7 +528,7 @@ def test_no_room_for_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     with monkeypatch.context() as patched:
         patched.setattr("multicl.model.save_model", full)
-        with pytest.raises(InputError, match=r"no room on the disk of .*run/model: "):
+        with pytest.raises(InputError, match=r"the disk of .*run/model is full: "):
             trainer(run, steps=3).fit()
     assert read_status(run)["state"] == "failed"
     assert not list(run.glob("*model*")) + list(run.glob(".*"))
@@ -552,7 +554,9 @@ def test_no_room_for_the_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
             raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(lifecycle, "write_whole", full)
-    with pytest.raises(InputError, match=r"no room on the disk of .*run: .*Make some, and go on with --resume auto"):
+    with pytest.raises(
+        InputError, match=r"the disk of .*run is full: .*Free some space, and continue with --resume auto"
+    ):
         trainer(tmp_path / "run", steps=3).fit()
 
 
@@ -703,7 +707,7 @@ def test_without_a_best_a_resumed_run_ends_with_its_last_step(
     ("settings", "words"),
     [
         ({"best": "score"}, "needs evaluations: give --train.evaluate-every"),
-        ({"patience": 3}, "train.patience must be 1 or more, beside train.best"),
+        ({"patience": 3}, "train.patience must be 1 or more and needs train.best"),
         ({"evaluate_every": -1}, "train.evaluate_every must be 0 or more"),
         ({"not_finite_limit": 0}, "train.not_finite_limit must be 1 or more"),
         ({"evaluate_every": 1}, r"needs what measures: give Trainer\(evaluate=...\)"),
