@@ -20,7 +20,7 @@ from multicl.running.trackers import check_trackers
 from multicl.settings import Train
 from multicl.types import InputError
 
-NO_FLOAT64 = "Apple's GPUs know no float64, in which views are drawn and sums are kept exact"
+NO_FLOAT64 = "Apple's GPUs lack float64, which drawing views and exact sums need"
 
 
 def accelerator_of(train: Train, run: Path | None) -> Accelerator:

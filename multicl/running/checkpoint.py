@@ -73,8 +73,8 @@ def save_checkpoint(
         free = shutil.disk_usage(folder).free if folder.is_dir() else 0
         size = sum(t.nbytes for t in tensors.values())
         raise InputError(
-            f"checkpoint {final} cannot be written: {error} ({size / 1e6:.0f} MB wanted, {free / 1e6:.0f} MB free). "
-            "Earlier checkpoints are whole: make room, and go on with --resume auto"
+            f"checkpoint {final} cannot be written: {error} ({size / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free). "
+            "Earlier checkpoints are intact: free some space, and continue with --resume auto"
         ) from error
     _remove_old(folder, step, keep, best)
     return final
@@ -107,7 +107,7 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
             with safe_open(path / "state.safetensors", "pt"):  # compares the file's length with its header's
                 whole.append((step, path))
         except (InputError, OSError, SafetensorError) as error:
-            print(f"checkpoint {path} is damaged and passed over: {error}", file=sys.stderr, flush=True)
+            print(f"checkpoint {path} is damaged and skipped: {error}", file=sys.stderr, flush=True)
     return whole
 
 
@@ -147,8 +147,8 @@ def check_fits(path: Path, towers: nn.Module) -> None:
     wrong = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
     if wrong:
         raise InputError(
-            f"checkpoint {path} is of another recipe: {wrong[0]!r} is {there.get(wrong[0])} there and "
-            f"{here.get(wrong[0])} here ({len(wrong)} differ). Resume with the settings of its recipe.yaml."
+            f"checkpoint {path} is from another recipe: {wrong[0]!r} is {there.get(wrong[0])} in the checkpoint "
+            f"and {here.get(wrong[0])} in this run ({len(wrong)} differ). Resume with the settings of its recipe.yaml."
         )
 
 
@@ -190,7 +190,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise Damaged(f"checkpoint {path} cannot be read: {error}") from error
     if checksum != read_state(path).get("checksum"):
-        raise Damaged(f"checkpoint {path} is not what was written: {file.name} has another checksum than state.json")
+        raise Damaged(
+            f"checkpoint {path} has changed since it was written: {file.name} does not match the checksum in state.json"
+        )
     return tensors
 
 

@@ -64,7 +64,7 @@ def lacks_figures(run: Path) -> str | None:
     status, steps = read_status(run), result.get("steps")
     step = status.get("step")
     if status.get("state") != "finished" and step is not None and step == status.get("total") and step != steps:
-        return f"{run} has no figures yet of its {step} steps, only of {steps}: {way_out}"
+        return f"{run} has figures of step {steps}, but not yet of its last step, {step}: {way_out}"
     return None
 
 

@@ -62,7 +62,7 @@ class Lifecycle:
             if taken and not resume:
                 raise InputError(
                     f"the run folder {folder} exists: give another --run, or --resume auto (in Python resume=True) to "
-                    "go on with it"
+                    "continue it"
                 )
             accelerator.wait_for_everyone()
             folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ class Lifecycle:
             if not self.figures_follow and self.accelerator.is_main_process:  # else the recipe's launcher says it
                 with readers_may_leave(lambda within: True):
                     how = f"Trainer(..., run={str(self.folder)!r}, resume=True)"
-                    print(f"\n{stopped.told}; to go on: {how}", file=sys.stderr, flush=True)
+                    print(f"\n{stopped.told}; to continue: {how}", file=sys.stderr, flush=True)
             raise
         except BaseException as error:
             with suppress(OSError):
@@ -214,10 +214,10 @@ class Lifecycle:
                 state = load_checkpoint(path, towers, optimizer)
                 break
             except Damaged as error:
-                self._say(f"passed over: {error}")
+                self._say(f"skipped: {error}")
         if not state:
             if any(folder.glob("step-*")):
-                raise InputError(f"no checkpoint in {folder} can be read: remove that folder to begin anew")
+                raise InputError(f"no checkpoint in {folder} can be read: remove that folder to start over")
             return {}
         for name in ("seed", "batch_size"):  # they decide the order of the rows
             if state[name] != getattr(self.train, name):
@@ -236,7 +236,7 @@ class Lifecycle:
             if state.get(name) != here:
                 self._say(
                     f"resumed with {name} {here}, not {state.get(name)} as before: from here on losses are not bit for "
-                    "bit those of an unbroken run"
+                    "bit those of an uninterrupted run"
                 )
         return state
 

@@ -66,7 +66,7 @@ class Logbook:
         if self.skipped and self.accelerator.is_main_process:
             if self.folder:
                 _write_skipped(self.folder / "skipped.jsonl", self.skipped)
-            print(f"{len(self.skipped)} cells could not be used and were left out, first {self.skipped[0]}", flush=True)
+            print(f"{len(self.skipped)} unusable cells were left out, the first: {self.skipped[0]}", flush=True)
         if self.train.trackers:
             self.accelerator.end_training()
 

@@ -83,8 +83,8 @@ class Progress:
             return
         self.hinted = True
         self.say(
-            f"waiting for data {share:.0%} of the time: raise data.workers, or data.cache_gb where what is decoded may "
-            "be kept"
+            f"waiting for data {share:.0%} of the time: raise data.workers, or data.cache_gb to keep decoded "
+            "data in memory"
         )
 
 

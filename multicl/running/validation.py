@@ -27,9 +27,9 @@ class Validation:
 
     def __init__(self, evaluate: Evaluate | None, train: Train, world: World) -> None:
         if train.evaluate_every and evaluate is None:
-            raise InputError("train.evaluate_every needs what measures: give Trainer(evaluate=...)")
+            raise InputError("train.evaluate_every needs a function that measures: give Trainer(evaluate=...)")
         if evaluate is not None and not train.evaluate_every:
-            raise InputError("evaluate= is called every train.evaluate_every steps, which is 0: give a number")
+            raise InputError("evaluate= is never called, as train.evaluate_every is 0: give a number of steps")
         self.evaluate, self.train, self.world = evaluate, train, world
         self.best_step: int | None = None
         self.best: float | None = None
@@ -97,16 +97,14 @@ class Validation:
         """
         before, by = state.get("best_step"), state.get("best_by") or self._by  # older states do not name it
         if self.train.best is None:
-            told = f"resumed without train.best: the final model is the last step's, not the best's (step {before})"
+            told = f"resumed without train.best: the final model is that of the last step, not of the best ({before})"
             return [] if before is None else [told]
         if by != self._by:
-            return [
-                f"resumed with another best, {' '.join(self._by)} and not {' '.join(by)}: it is sought from here on"
-            ]
+            return [f"resumed with train.best {' '.join(self._by)}, not {' '.join(by)}: only later steps can be best"]
         self.best_step, self.best = before, state.get("best")
         self.misses = state.get("misses", 0)
         spent = f"{self.misses} evaluations without a better {self.train.best}"
-        told = f"{spent}: patience ({self.train.patience}) has run out; to train on, raise --train.patience"
+        told = f"{spent}: patience ({self.train.patience}) has run out; to train longer, raise --train.patience"
         return [told] if self.over else []
 
     @property

@@ -81,9 +81,9 @@ class Watch:
         if now[-1] < 1.25 * now[0] and now[-1] < now[0] + ONE_POINT / 10:
             return None
         return "collapse", (
-            f"the embeddings have collapsed: all but the same for every row (uniformity {now[-1]:.4f}; 0 is a single "
-            "point, about -4 an even spread). What comes of it tells nothing apart. Try a lower learning rate, a "
-            "longer warm-up or a larger batch, and see that its pairs have negatives"
+            f"the embeddings have collapsed: they are almost the same for every row (uniformity {now[-1]:.4f}; 0 is a "
+            "single point, about -4 an even spread). Try a lower learning rate, a longer warm-up or a larger batch, "
+            "and check that its pairs have negatives"
         )
 
     def _narrow(self, name: str, seen: Geometry) -> tuple[str, str] | None:
@@ -94,9 +94,9 @@ class Watch:
         if not now or seen.most < 8 or max(now) > max(1.5, 0.05 * seen.most) or max(now) > 0.5 * best:
             return None
         return "narrow", (
-            f"the embeddings use {now[-1]:.1f} of the {seen.most} directions that they could (effective rank), and "
-            f"have used {best:.1f}: dimensional collapse. Rows are told apart by next to nothing. Try a lower learning "
-            "rate or weight decay, stronger augmentation, or a head with another layer or norm"
+            f"the embeddings use {now[-1]:.1f} of {seen.most} possible directions (effective rank), down from "
+            f"{best:.1f}: dimensional collapse, rows hardly differ. Try a lower learning rate or weight decay, "
+            "stronger augmentation, or a head with another layer or norm"
         )
 
     def _dead(self, name: str, late: bool) -> tuple[str, str] | None:
@@ -105,8 +105,8 @@ class Watch:
         if not now or not late or min(now) < 0.5 or now[-1] < now[0]:
             return None
         return "dead", (
-            f"{now[-1]:.0%} of the dimensions hardly vary from row to row: they are dead, and carry nothing. Try a "
-            "lower learning rate or less weight decay, or a narrower head (head.dim)"
+            f"{now[-1]:.0%} of the dimensions are dead: they hardly vary between rows. Try a lower learning rate, less "
+            "weight decay, or a narrower head (head.dim)"
         )
 
     def _chance(self, pair: Pair, row: Mapping[str, float], seen: Agreement) -> str | None:
@@ -122,9 +122,9 @@ class Watch:
         if fall > max(2 * noise, 0.001 * chance):  # slow is not stuck
             return None
         return (
-            f"nothing is learnt yet: the loss stands at {now[-1]:.3f}, and guessing among {keys} keys gives "
+            f"nothing is learnt yet: the loss is {now[-1]:.3f}, and guessing among {keys} keys gives "
             f"{chance:.3f} (accuracy {accuracy:.1%}). Try another learning rate, higher or lower, or a lower "
-            "temperature, and see that what stands in one row belongs together"
+            "temperature, and check that the cells of one row belong together"
         )
 
     def _floor(self, key: str) -> str | None:
@@ -132,9 +132,9 @@ class Watch:
         if not now or max(now) > 1.001 * LOWEST_LEARNT:
             return None
         return (
-            f"the temperature has sunk to its floor, {LOWEST_LEARNT}. Late in a long run that is common; early, the "
-            "negatives are too easy or the rows too few. Try a fixed temperature (learnable false), a larger batch "
-            "or a lower learning rate"
+            f"the temperature has fallen to its lower limit, {LOWEST_LEARNT}. That is common late in a long run; "
+            "early on it means that negatives are too easy or too few. Try a fixed temperature (learnable false), a "
+            "larger batch or a lower learning rate"
         )
 
     def _gradient(self) -> str | None:
@@ -151,7 +151,7 @@ class Watch:
         if max(now) < 1e-10 and min(losses) > 0.01:
             return (
                 f"the gradient is zero (norm {now[-1]:.1e}) while the loss is {losses[-1]:.3f}: nothing is learnt any "
-                "more. Try a lower learning rate (its units may all be dead), and see that the towers are not frozen"
+                "more. Try a lower learning rate (all units may be dead), and check that the towers are not frozen"
             )
         norms = [value for _, value in self.past["grad_norm"]][: -len(now)]
         before = [value for _, value in self.past["loss"]][: -len(losses)]

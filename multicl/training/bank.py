@@ -175,8 +175,8 @@ class Banks:
                 continue
             if sizes is None:
                 raise InputError(
-                    f"pair {pair.name!r}: InstanceNCE keeps a vector for every row, and this data has no length (a "
-                    "stream): use InfoNCE, with Pair(queue=...) for more negatives"
+                    f"pair {pair.name!r}: InstanceNCE keeps a vector for every row, but the data are a stream, whose "
+                    "length is unknown: use InfoNCE, with Pair(queue=...) for more negatives"
                 )
             for node in (pair.a, pair.b):
                 dim, own = towers.dim(node, pair.space), hash62("bank", seed, pair.name, node)

@@ -62,7 +62,7 @@ class ChunkSize:
         told = None
         if self.size is None:
             self.size = find_chunk_size(towers, looks, self.most, world)
-            told = f"chunk size: {self.size} of the {self.most} rows of a process fit its memory"
+            told = f"chunk size: {self.size} of the {self.most} rows of each process fit into memory"
         if self.size >= self.most:
             return None, told
         refuse_synced(towers, world)
@@ -83,7 +83,7 @@ def find_chunk_size(towers: Towers, looks: Sequence[Look], most: int, world: Wor
     """
     if towers.device.type in ("cpu", "mps"):
         if towers.recomputes:
-            raise InputError("train.chunk_size 'auto' beside train.gradient_checkpointing needs a GPU: give a number")
+            raise InputError("train.chunk_size 'auto' with train.gradient_checkpointing needs a GPU: give a number")
         fits = by_measure(towers, looks, free_memory() * SHARE)
     else:
         fits = by_trial(towers, looks, _needed_later(towers))
@@ -93,8 +93,8 @@ def find_chunk_size(towers: Towers, looks: Sequence[Look], most: int, world: Wor
     size = int(world.gather(torch.tensor([size], device=towers.device)).min())
     if not size:
         raise InputError(
-            "train.chunk_size 'auto': not even one row at a time fits the memory that is free; take smaller encoders, "
-            "pictures or texts, or give --train.chunk-size a number to try it all the same"
+            "train.chunk_size 'auto': not even one row at a time fits into free memory: use smaller encoders, pictures "
+            "or texts, or give --train.chunk-size a number to try anyway"
         )
     return size
 

@@ -70,9 +70,9 @@ class Finite:
         told = self._tell(*bad)
         self._put_back()
         if self.in_a_row > self.train.not_finite_limit:
-            raise InputError(f"{told}: more than {self.train.not_finite_limit} steps in a row; {self._advice()}")
+            raise InputError(f"{told}: more than {self.train.not_finite_limit} such steps in a row; {self._advice()}")
         if self.world.rank == 0:
-            print(f"{told}: left out", flush=True)
+            print(f"{told}: step skipped", flush=True)
         return self.scaled
 
     def look(self, now: bool) -> None:
@@ -85,9 +85,7 @@ class Finite:
         if not self._unseen or not (now or free):
             return
         if bad := self._bad():
-            raise InputError(
-                f"{self._tell(*bad)}; {self._advice()}, or leave such steps out with --train.not-finite skip"
-            )
+            raise InputError(f"{self._tell(*bad)}; {self._advice()}, or skip such steps with --train.not-finite skip")
 
     def remember(self) -> None:
         """Copy all that the next step's forward may change; call it at the end of a step, after `Memory.follow`.

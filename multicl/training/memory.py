@@ -170,8 +170,8 @@ class Memory:
             here, there = (list(t[name].shape) if name in t else None for t in (mine, kept))
             if here != there:
                 raise InputError(
-                    f"the checkpoint's memory is of another recipe: {name!r} is {there} there and {here} here. "
-                    "Resume with the settings of its recipe.yaml."
+                    f"the checkpoint's memory is from another recipe: {name!r} is {there} in the checkpoint and {here} "
+                    "in this run. Resume with the settings of its recipe.yaml."
                 )
         if self.towers:
             self.towers.load_state_dict(_part(kept, "momentum:"))

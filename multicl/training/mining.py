@@ -114,8 +114,8 @@ class Miner:
                 continue
             if list(table.shape) != self._shape(mine):
                 raise InputError(
-                    f"the checkpoint's mined negatives of pair {pair.name!r} are {list(table.shape)} and would be "
-                    f"{self._shape(mine)} here: resume with the data and settings of its recipe.yaml"
+                    f"the checkpoint's mined negatives of pair {pair.name!r} are {list(table.shape)}, but this run "
+                    f"needs {self._shape(mine)}: resume with the data and settings of its recipe.yaml"
                 )
             self.tables[pair.name] = table
         return {name: t for name, t in kept.items() if not name.startswith("mined:")}
@@ -138,7 +138,7 @@ class Miner:
         table = self._from_all(torch.cat([none, *found])).masked_fill(~(has_a & has_b)[:, None], -1)
         there = table >= 0
         self.note(
-            f"pair {pair.name!r}, step {step}: {int(there.sum())} hard negatives of {int(there.any(1).sum())} rows; "
+            f"pair {pair.name!r}, step {step}: {int(there.sum())} hard negatives for {int(there.any(1).sum())} rows; "
             f"mean similarity {mean_similarity(za, zb, table):.3f}, of positives {positive[has_a & has_b].mean():.3f}"
         )
         return table.cpu()

@@ -111,8 +111,8 @@ def too_fast(towers: Towers, settings: Optim, lr: float) -> list[str]:
     rates = {tower: lr * factor for tower, factor in _by_tower(towers, settings.tower_lr).items()}
     tuned = {towers.towers[node] for node, modality in towers.modalities.items() if getattr(modality, "tuned", False)}
     return [
-        f"{tower}: its trained weights move at a rate of {rate:g}, which may undo what they know; 1e-4 is usual. "
-        f"--optim.tower-lr {tower} 0.05 (in Python Optim(tower_lr={{{tower!r}: 0.05}})) gives them a share of train.lr"
+        f"{tower}: a learning rate of {rate:g} may undo what its pretrained weights know; 1e-4 is usual. "
+        f"--optim.tower-lr {tower} 0.05 (in Python Optim(tower_lr={{{tower!r}: 0.05}})) gives it that share of train.lr"
         for tower, encoder in towers.encoders.items()
         if tower in tuned
         and settings.name == "adamw"
@@ -132,8 +132,8 @@ def frozen_again(towers: Towers, trained: Iterable[nn.Parameter]) -> str | None:
         towers.get_parameter(name).requires_grad_(False)
     more = f" and {len(new) - 1} more" if len(new) > 1 else ""
     return (
-        f"{new[0]}{more}: unfrozen since training began, and frozen again, as the optimiser does not have it. What is "
-        "to train later must train from the first step on, or in a Trainer that is made then"
+        f"{new[0]}{more}: unfrozen after training began, so not in the optimiser; it is frozen again. To train it, "
+        "leave it unfrozen from the first step on, or make a new Trainer after unfreezing it"
         if new
         else None
     )
@@ -149,7 +149,9 @@ def _by_tower(towers: Towers, given: Mapping[str, float]) -> dict[str, float]:
     for name, factor in given.items():
         if factors.setdefault(of[name], factor) != factor:
             same = sorted(other for other in given if of[other] == of[name])
-            raise InputError(f"optim.tower_lr names {same}, which are one tower, {of[name]!r}: give it one factor")
+            raise InputError(
+                f"optim.tower_lr names {same}, which are the same tower, {of[name]!r}: give it a single factor"
+            )
     return factors
 
 

@@ -26,7 +26,7 @@ class Queue:
 
     def __init__(self, size: int, dim: int, device: torch.device | str = "cpu") -> None:
         if size < 1:
-            raise InputError(f"a queue holds 1 key or more, got size {size}")
+            raise InputError(f"a queue's size must be 1 or more, got {size}")
         self.z = torch.zeros(size, dim, device=device)
         self.row = torch.zeros(size, dtype=torch.int64, device=device)
         self.id = torch.zeros(size, dtype=torch.int64, device=device)
@@ -49,7 +49,7 @@ class Queue:
         """
         size = len(self.z)
         if keys.z.shape[1:] != self.z.shape[1:]:
-            raise InputError(f"a queue of width {self.z.shape[1]} takes no keys {list(keys.z.shape)}")
+            raise InputError(f"a queue of width {self.z.shape[1]} cannot take keys of shape {list(keys.z.shape)}")
         count = min(len(keys), size)
         room = min(count, size - self.at)  # the rest goes to the front
         for mine, theirs in ((self.z, keys.z), (self.row, keys.row), (self.id, keys.id)):

@@ -25,18 +25,18 @@ def recompute_layers(towers: Towers, tell: Callable[[str], None]) -> None:
     unable = [tower for tower, encoder in towers.encoders.items() if not any(map(_turned_on, encoder.modules()))]
     if len(unable) == len(towers.encoders):
         raise InputError(
-            f"train.gradient_checkpointing: no encoder of {unable} can compute its layers again; most models of "
-            "transformers and timm can. --train.chunk-size saves memory with any encoder"
+            f"train.gradient_checkpointing: no encoder of {unable} can recompute its layers (most models of "
+            "transformers and timm can); --train.chunk-size saves memory with any encoder"
         )
     for tower, encoder in towers.encoders.items():
         if tower not in unable and any(map(_spectral, encoder.modules())):
             raise InputError(
-                f"train.gradient_checkpointing: the encoder of {tower!r} has a spectral norm, which would move when "
-                "its layers are computed again: leave it off. --train.chunk-size saves memory with any encoder"
+                f"train.gradient_checkpointing: the encoder of {tower!r} has a spectral norm, which would change "
+                "when its layers are recomputed: leave it off. --train.chunk-size saves memory with any encoder"
             )
     towers.recomputes = True
     if unable:
-        tell(f"no gradient checkpointing in {', '.join(unable)}: the encoder has no layers that it can compute again")
+        tell(f"no gradient checkpointing in {', '.join(unable)}: the encoder cannot recompute its layers")
 
 
 def _turned_on(part: Any) -> bool:

@@ -74,7 +74,7 @@ def synchronise(module: nn.Module, gpu: bool = False) -> None:
         if type(norm) not in PLAIN:
             if isinstance(norm, _BatchNorm) and not isinstance(norm, nn.SyncBatchNorm | SyncedBatchNorm):
                 raise InputError(
-                    f"train.sync_batch_norm cannot change {name!r}, a {type(norm).__name__}: give an encoder with "
+                    f"train.sync_batch_norm cannot synchronise {name!r}, a {type(norm).__name__}: give an encoder with "
                     "torch's own BatchNorm, or one that is synchronised already"
                 )
             synchronise(norm, gpu)
@@ -95,6 +95,6 @@ def refuse_absent(looks: Sequence[Look], world: World) -> None:
     absent = [look.readers[0].view.node for look in looks if look.batch is None]
     if any(world.agree(bool(absent))):
         raise InputError(
-            f"train.sync_batch_norm needs rows of every modality on every process, and one has none"
+            f"train.sync_batch_norm needs rows of every modality on every process, but one has none"
             f"{f' of {absent[0]!r}' if absent else ''} in a batch: give a larger --train.batch-size, or leave it off"
         )

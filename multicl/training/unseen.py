@@ -43,9 +43,11 @@ class Unseen:
         missing = [_needs(term) for term, there in zip(self.terms, seen, strict=True) if not there]
         if not missing:
             return None
-        what = f"in {self.done} steps no row that could be used had {', none '.join(missing)}"
+        what = f"in {self.done} steps no usable row had {', and none had '.join(missing)}"
         if not any(seen):
-            raise InputError(f"nothing can be learnt: {what}. See what was left out, and the columns")
+            raise InputError(
+                f"nothing can be learnt: {what}. Check the names of the columns, and the cells that were left out"
+            )
         return f"warning: {what}"
 
     def _is_in(self, term: Term, part: Slice) -> bool:

@@ -202,7 +202,7 @@ def test_a_near_miss_is_hinted_at(recipe: type[Run], capsys: pytest.CaptureFixtu
         (["--data.path", "no.jsonl"], "no such file or folder: no.jsonl"),
         (
             ["--run", "taken", *DATA],
-            "the run folder taken exists: give another --run, or --resume auto (in Python resume=True) to go on",
+            "the run folder taken exists: give another --run, or --resume auto (in Python resume=True) to continue it",
         ),
         (
             ["--run", "r", *DATA, "--train.batch-size", "99"],
@@ -376,7 +376,7 @@ def test_a_run_that_is_killed_in_its_last_evaluation_is_not_finished(
     assert results[0] == results[1]
 
     end_in_its_last_evaluation(recipe, [*argv, "--train.steps", "24"], Killed())
-    with pytest.raises(InputError, match=f"r has no figures yet of its 24 steps, only of 20: {way_out}"):
+    with pytest.raises(InputError, match=f"r has figures of step 20, but not yet of its last step, 24: {way_out}"):
         compare([Path("r"), Path("whole")])
     launch(recipe, [*argv, "--train.steps", "24"])
     assert lacks_figures(Path("r")) is None
@@ -428,7 +428,7 @@ def test_more_patience_lets_a_run_that_ended_early_go_on(
         out = capsys.readouterr().out
         return result_of(out)["steps"], out
 
-    spent = "evaluations without a better score: patience (2) has run out; to train on, raise --train.patience"
+    spent = "evaluations without a better score: patience (2) has run out; to train longer, raise --train.patience"
     assert ended("--train.patience", "2")[0] == 6
     weights = Path("r/model/model.safetensors").stat().st_mtime_ns
     for more in ([], ["--train.steps", "40"]):
@@ -445,7 +445,7 @@ def test_more_patience_lets_a_run_that_ended_early_go_on(
 def test_resuming_with_another_architecture_is_refused_and_keeps_recipe_yaml(home: Path, recipe: type[Run]) -> None:
     launch(recipe, [*DATA, "--run", "r"])
     before = Path("r/recipe.yaml").read_text()
-    with pytest.raises(InputError, match="is of another recipe"):
+    with pytest.raises(InputError, match="is from another recipe"):
         execute(parse(recipe, [*DATA, "--run", "r", "--resume", "auto", "--train.steps", "24", "--b.width", "9"]))
     assert Path("r/recipe.yaml").read_text() == before
 
@@ -453,8 +453,8 @@ def test_resuming_with_another_architecture_is_refused_and_keeps_recipe_yaml(hom
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (["--b.width", "9"], "step-20 is of another recipe: '.*' is .* there and .* here"),
-        (["--head.dim", "9"], "step-20 is of another recipe: 'heads.*' is .* there and .* here"),
+        (["--b.width", "9"], "step-20 is from another recipe: '.*' is .* in the checkpoint and .* in this run"),
+        (["--head.dim", "9"], "step-20 is from another recipe: 'heads.*' is .* in the checkpoint and .* in this run"),
         (["--train.seed", "1"], "step-20 was trained with train.seed 0, not 1"),
     ],
 )

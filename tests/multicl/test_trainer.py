@@ -124,7 +124,7 @@ def test_chunks_train_to_the_weights_of_the_whole_batch() -> None:
 
 def test_the_chunk_size_that_was_found_is_in_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer(run=tmp_path / "run", train=Train(batch_size=16, steps=2, chunk_size="auto")).fit()
-    assert "chunk size: 16 of the 16 rows of a process fit its memory" in capsys.readouterr().out
+    assert "chunk size: 16 of the 16 rows of each process fit into memory" in capsys.readouterr().out
     state = json.loads((tmp_path / "run" / "checkpoints" / "step-2" / "state.json").read_text())
     assert state["chunk_size"] == 16
 
@@ -270,7 +270,7 @@ def test_settings_of_another_kind_are_refused(name: str, given: Any, wanted: str
 
 
 def test_what_measures_and_would_never_be_called_is_refused() -> None:
-    with pytest.raises(InputError, match=r"evaluate= is called every train.evaluate_every steps"):
+    with pytest.raises(InputError, match=r"evaluate= is never called, as train.evaluate_every is 0"):
         trainer(evaluate=lambda model: {"score": 1.0})
 
 
@@ -319,7 +319,9 @@ def test_what_is_unfrozen_meanwhile_is_named_once_and_frozen_again(
     t = trainer(train=train, optim=Optim(tower_lr={"a": 0.0}), evaluate=look)
     before = [p.detach().clone() for p in t.towers.encoders["a"].parameters()]
     t.fit()
-    told = "encoders.a.net.0.weight and 1 more: unfrozen since training began, and frozen again, as the optimiser"
+    told = (
+        "encoders.a.net.0.weight and 1 more: unfrozen after training began, so not in the optimiser; it is frozen again"
+    )
     assert capsys.readouterr().out.count(told) == 1
     assert seen == [[True, True], *[[False, False]] * 3]
     for p, was in zip(t.towers.encoders["a"].parameters(), before, strict=True):

@@ -59,4 +59,4 @@ def test_an_apple_gpu_is_listed_as_left_alone(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert "GPU: Apple Metal (mps), which is left alone: Apple's GPUs know no float64" in lines(capsys)
+    assert "GPU: Apple Metal (mps), which is left alone: Apple's GPUs lack float64" in lines(capsys)

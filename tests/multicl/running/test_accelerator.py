@@ -86,5 +86,5 @@ def test_an_apple_gpu_is_left_alone_and_said_to_be(told, afresh, monkeypatch, ca
     accelerator_of(Train(), None)
     assert Accelerator().device.type == "cpu"
     assert capsys.readouterr().out == (
-        "training on the CPU: Apple's GPUs know no float64, in which views are drawn and sums are kept exact\n"
+        "training on the CPU: Apple's GPUs lack float64, which drawing views and exact sums need\n"
     )

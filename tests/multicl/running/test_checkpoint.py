@@ -133,7 +133,7 @@ def test_a_damaged_one_is_named_and_passed_over(
     save_checkpoint(tmp_path, 1, *net, {})
     damage(save_checkpoint(tmp_path, 2, *net, {}))
     assert [step for step, _ in checkpoints(tmp_path)] == [1]
-    assert f"{tmp_path / 'step-2'} is damaged and passed over" in capsys.readouterr().err
+    assert f"{tmp_path / 'step-2'} is damaged and skipped" in capsys.readouterr().err
     with pytest.raises(InputError, match="step-2"):
         load_checkpoint(tmp_path / "step-2", *net)
 
@@ -142,7 +142,9 @@ def test_another_architecture_is_refused_by_name_and_nothing_is_touched(tmp_path
     path = save_checkpoint(tmp_path, 1, *make(), {})
     wide = make(width=6)
     before = {name: t.clone() for name, t in wide[0].state_dict().items()}
-    with pytest.raises(InputError, match=r"another recipe: 'a\.0\.bias' is \[5\] there and \[6\] here"):
+    with pytest.raises(
+        InputError, match=r"another recipe: 'a\.0\.bias' is \[5\] in the checkpoint and \[6\] in this run"
+    ):
         load_checkpoint(path, *wide)
     assert all(torch.equal(t, before[name]) for name, t in wide[0].state_dict().items())
 

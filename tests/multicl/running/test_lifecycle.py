@@ -137,7 +137,7 @@ def test_a_signal_ends_the_step_saves_and_leaves(
     assert stopped.value.code == EXIT_STOPPED == 75
     assert (stopped.value.step, stopped.value.reason) == (5, number.name)
     how = f"Trainer(..., run={str(run)!r}, resume=True)"
-    assert capsys.readouterr().err.endswith(f"\n{number.name}: saved at step 5; to go on: {how}\n")
+    assert capsys.readouterr().err.endswith(f"\n{number.name}: saved at step 5; to continue: {how}\n")
     assert status(run) == {
         "state": "stopped", "step": 5, "total": 8, "reason": number.name, "best_step": None
     }  # fmt: skip
@@ -413,7 +413,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_last_whole_one(
     content[-3] ^= 1  # one bit: the length still fits
     file.write_bytes(bytes(content))
     trainer(run, resume=True, keep=1).fit()
-    assert "step-8 is not what was written: state.safetensors has another checksum" in capsys.readouterr().out
+    assert (
+        "step-8 has changed since it was written: state.safetensors does not match the checksum"
+        in capsys.readouterr().out
+    )
     assert [row["loss"] for row in metrics(run)] == whole
     assert steps(run) == [8]
 
@@ -423,7 +426,7 @@ def test_where_no_checkpoint_is_whole_the_run_does_not_begin_anew_unasked(tmp_pa
     trainer(run).fit()
     for file in run.rglob("state.safetensors"):
         file.write_bytes(b"")
-    with pytest.raises(InputError, match=r"no checkpoint in .* can be read: remove that folder to begin anew"):
+    with pytest.raises(InputError, match=r"no checkpoint in .* can be read: remove that folder to start over"):
         trainer(run, resume=True).fit()
 
 
@@ -460,7 +463,9 @@ def test_no_room_for_a_checkpoint(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
     try:
-        with pytest.raises(InputError, match=r"step-6 cannot be written: .*Earlier checkpoints are whole: make room"):
+        with pytest.raises(
+            InputError, match=r"step-6 cannot be written: .*Earlier checkpoints are intact: free some space"
+        ):
             t.fit()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -657,9 +662,9 @@ def test_the_best_is_remembered_over_a_break(tmp_path: Path) -> None:
     [
         (
             {"best": "other"},
-            "resumed with another best, highest other and not highest score: it is sought from here on",
+            "resumed with train.best highest other, not highest score: only later steps can be best",
         ),
-        ({"best_is": "lowest"}, "resumed with another best, lowest score and not highest score: it is sought from"),
+        ({"best_is": "lowest"}, "resumed with train.best lowest score, not highest score: only later steps"),
     ],
 )
 def test_another_best_begins_anew(
@@ -696,7 +701,7 @@ def test_without_a_best_a_resumed_run_ends_with_its_last_step(
     run = tmp_path / "run"
     trainer(run, evaluate=scores(5.0, 1.0), steps=4, evaluate_every=2, best="score").fit()
     model = trainer(run, steps=8, resume=True).fit()
-    assert "the final model is the last step's, not the best's (step 2)" in capsys.readouterr().out
+    assert "the final model is that of the last step, not of the best (2)" in capsys.readouterr().out
     last = load_file(run / "checkpoints" / "step-8" / "state.safetensors")
     assert all(torch.equal(t, last[f"towers:{name}"]) for name, t in model.towers.state_dict().items())
     assert status(run) == {"state": "finished", "step": 8, "total": 8, "reason": None, "best_step": None}
@@ -710,7 +715,7 @@ def test_without_a_best_a_resumed_run_ends_with_its_last_step(
         ({"patience": 3}, "train.patience must be 1 or more and needs train.best"),
         ({"evaluate_every": -1}, "train.evaluate_every must be 0 or more"),
         ({"not_finite_limit": 0}, "train.not_finite_limit must be 1 or more"),
-        ({"evaluate_every": 1}, r"needs what measures: give Trainer\(evaluate=...\)"),
+        ({"evaluate_every": 1}, r"needs a function that measures: give Trainer\(evaluate=...\)"),
     ],
 )
 def test_settings_that_cannot_work(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
@@ -754,7 +759,7 @@ def test_or_its_step_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[s
     told = [json.loads(line) for line in (run / "not-finite.jsonl").read_text().splitlines()]
     assert len(told) == 2  # two epochs of four steps
     assert all(5 in row["rows"] for row in told)
-    assert capsys.readouterr().out.count(": left out") == 2
+    assert capsys.readouterr().out.count(": step skipped") == 2
     assert all(t.isfinite().all() for t in model.towers.state_dict().values())
     lost = {row["step"] for row in told}
     assert {row["step"] for row in metrics(run) if row["loss"] is None} == lost
@@ -798,7 +803,7 @@ def test_momentum_towers_keep_what_they_followed_and_lose_what_they_computed() -
 
 def test_with_a_limit(tmp_path: Path) -> None:
     data = [{**row, "a": [NAN] * 6} for row in rows(64)]
-    with pytest.raises(InputError, match="more than 2 steps in a row"):
+    with pytest.raises(InputError, match="more than 2 such steps in a row"):
         trainer(tmp_path / "run", data, not_finite="skip", not_finite_limit=2).fit()
     assert len((tmp_path / "run" / "not-finite.jsonl").read_text().splitlines()) == 3
 

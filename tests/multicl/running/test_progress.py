@@ -66,7 +66,7 @@ def test_waiting_for_data_is_pointed_out_once(clock: Clock, capsys: pytest.Captu
         p.advance(torch.tensor(1.25) if step % 5 == 0 else None, waited=0.4)
     hints = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("step")]
     assert hints == [
-        "waiting for data 40% of the time: raise data.workers, or data.cache_gb where what is decoded may be kept"
+        "waiting for data 40% of the time: raise data.workers, or data.cache_gb to keep decoded data in memory"
     ]
 
 

@@ -166,7 +166,7 @@ def test_training_resumes_with_its_banks_bit_for_bit(tmp_path: Path) -> None:
 
 def test_data_of_another_length_is_refused() -> None:
     towers = Towers({"a": Vectors()}, [Pair("a", "a", InstanceNCE())], Head(dim=7))
-    with pytest.raises(InputError, match=r"'bank:a-a:a:id' is \[5\] there and \[6\] here"):
+    with pytest.raises(InputError, match=r"'bank:a-a:a:id' is \[5\] in the checkpoint and \[6\] in this run"):
         Memory(towers, sizes=[6]).load(Memory(towers, sizes=[5]).state())
 
 
@@ -177,7 +177,9 @@ def test_a_stream_is_refused(tmp_path: Path) -> None:
         {"a": Vectors()}, [Pair("a", "a", InstanceNCE())], Data(path=str(file), streaming=True),
         train=Train(batch_size=4, steps=2),
     )  # fmt: skip
-    with pytest.raises(InputError, match=r"pair 'a-a': InstanceNCE keeps a vector for every row, and this data has no"):
+    with pytest.raises(
+        InputError, match=r"pair 'a-a': InstanceNCE keeps a vector for every row, but the data are a stream"
+    ):
         trainer.fit()
 
 

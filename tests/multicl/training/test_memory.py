@@ -242,9 +242,9 @@ def test_notes_say_when_queues_are_full() -> None:
 
 def test_memory_of_another_recipe_is_refused() -> None:
     small, large = (Memory(made(Pair("a", "a", MOCO, keys="momentum", queue=n))) for n in (4, 5))
-    with pytest.raises(InputError, match=r"'queue:a-a:a:strong:1:id' is \[4\] there and \[5\] here"):
+    with pytest.raises(InputError, match=r"'queue:a-a:a:strong:1:id' is \[4\] in the checkpoint and \[5\] in this run"):
         large.load(small.state())
-    with pytest.raises(InputError, match="is None there"):
+    with pytest.raises(InputError, match="is None in the checkpoint"):
         large.load(Memory(three()).state())
 
 

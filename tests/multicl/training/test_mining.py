@@ -244,7 +244,7 @@ def test_the_folder_keeps_the_last_tables_and_a_damaged_one_is_made_again(
 
 def test_a_checkpoint_of_another_number_of_negatives_is_refused(tmp_path: Path) -> None:
     trainer([mined_pair(Mine())], run=tmp_path / "run").fit()
-    with pytest.raises(InputError, match=r"mined negatives of pair 'a-b' are \[40, 1\] and would be \[40, 2\] here"):
+    with pytest.raises(InputError, match=r"mined negatives of pair 'a-b' are \[40, 1\], but this run needs \[40, 2\]"):
         trainer([mined_pair(Mine(negatives=2))], run=tmp_path / "run", resume=True).fit()
 
 

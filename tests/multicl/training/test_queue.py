@@ -57,9 +57,9 @@ def test_another_size_does_not_load() -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    with pytest.raises(InputError, match=r"a queue of width 3 takes no keys \[2, 2\]"):
+    with pytest.raises(InputError, match=r"a queue of width 3 cannot take keys of shape \[2, 2\]"):
         Queue(3, 3).push(keys(0, 2))
-    with pytest.raises(InputError, match="1 key or more, got size 0"):
+    with pytest.raises(InputError, match="a queue's size must be 1 or more, got 0"):
         Queue(0, 3)
 
 

@@ -122,7 +122,7 @@ def test_an_encoder_that_cannot_is_named(tmp_path: Path) -> None:
     said: list[str] = []
     towers = Towers(bert(tmp_path / "model") | {"a": Vectors()}, [Pair("text", "a")])
     recompute_layers(towers, said.append)
-    assert said == ["no gradient checkpointing in a: the encoder has no layers that it can compute again"]
+    assert said == ["no gradient checkpointing in a: the encoder cannot recompute its layers"]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_an_encoder_that_cannot_is_named(tmp_path: Path) -> None:
 )
 def test_where_none_can_it_is_refused(make: Any, tmp_path: Path) -> None:
     train = Train(batch_size=2, steps=1, gradient_checkpointing=True)
-    with pytest.raises(InputError, match=r"no encoder of \['a'\] can compute its layers again.*--train.chunk-size"):
+    with pytest.raises(InputError, match=r"no encoder of \['a'\] can recompute its layers.*--train.chunk-size"):
         Trainer(make(tmp_path), [Pair("a", "a")], [{"a": "x"}], train=train)
 
 
@@ -152,5 +152,5 @@ def test_a_spectral_norm_which_would_move_again_is_refused(norm: Any) -> None:
 def test_what_memory_allows_is_not_guessed(tmp_path: Path) -> None:
     train = Train(batch_size=2, steps=1, gradient_checkpointing=True, chunk_size="auto")
     trainer = Trainer(bert(tmp_path / "model"), [Pair("text", "text")], ROWS, train=train)
-    with pytest.raises(InputError, match=r"chunk_size 'auto' beside train.gradient_checkpointing needs a GPU"):
+    with pytest.raises(InputError, match=r"chunk_size 'auto' with train.gradient_checkpointing needs a GPU"):
         trainer.fit()

@@ -69,7 +69,7 @@ def test_a_predictors_only_row_over_all_ranks_is_normalised_by_what_is_remembere
 
 def test_a_process_without_rows_is_told_on_all() -> None:
     first, other = run_ranks(lacking, 2, rows(8))
-    assert first.startswith("train.sync_batch_norm needs rows of every modality on every process, and one has none")
+    assert first.startswith("train.sync_batch_norm needs rows of every modality on every process, but one has none")
     assert {" of 'a' in a batch" in said for said in (first, other)} == {True, False}
 
 
@@ -82,7 +82,7 @@ class Activated(nn.BatchNorm1d):
 
 def test_what_cannot_be_synchronised() -> None:
     with pytest.raises(
-        InputError, match=r"sync_batch_norm cannot change '1', a Activated: give an encoder with torch's"
+        InputError, match=r"sync_batch_norm cannot synchronise '1', a Activated: give an encoder with torch's"
     ):
         synchronise(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), Activated(2))))
     with pytest.raises(InputError, match=r"train.sync_batch_norm needs whole batches: leave train.chunk_size at none"):
