@@ -38,7 +38,7 @@ class Bilinear(Tempered):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.similarity != "cosine":  # inherited, but without effect here
-            raise InputError(f"Bilinear: its similarity is its own matrix, got similarity={self.similarity!r}")
+            raise InputError(f"Bilinear compares by its own matrix: leave out similarity={self.similarity!r}")
 
     def build(self, dims: tuple[int, int]) -> nn.Module:
         """The module, with W [Da, Db]."""

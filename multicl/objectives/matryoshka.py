@@ -37,7 +37,7 @@ class Matryoshka(Wrapper):
         if not dims or not whole or len(set(dims)) < len(dims):
             raise InputError(f"Matryoshka's dims must be different widths, 1 or more, got {self.dims!r}")
         if isinstance(self.objective, NTXent | SwAV | InstanceNCE | Matryoshka):
-            raise InputError(f"Matryoshka takes no {type(self.objective).__name__}: use InfoNCE")
+            raise InputError(f"Matryoshka cannot wrap {type(self.objective).__name__}: use InfoNCE")
 
     def build(self, dims: tuple[int, int]) -> nn.Module:
         """The module; InputError where the two sides differ in width, or are not wider than the settings' dims."""

@@ -36,11 +36,11 @@ class Predicted(Wrapper):
         if self.hidden < 1:
             raise InputError(f"Predicted's hidden must be 1 or more, got {self.hidden}")
         if isinstance(self.objective, NTXent | SwAV | InstanceNCE | Predicted):
-            raise InputError(f"Predicted takes no {type(self.objective).__name__}: use InfoNCE")
+            raise InputError(f"Predicted cannot wrap {type(self.objective).__name__}: use InfoNCE")
         if self.scores:
             raise InputError(
-                f"Predicted takes no {type(self.objective).__name__}, which has a target: rows that have one are "
-                "compared with no momentum keys"
+                f"Predicted cannot wrap {type(self.objective).__name__}: it needs momentum keys, which a pair with a "
+                "target does not have"
             )
 
     def build(self, dims: tuple[int, int]) -> nn.Module:

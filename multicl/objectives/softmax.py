@@ -207,8 +207,10 @@ class SoftmaxObjective(TemperedModule):
         found = []
         for query, key, extras in ways:
             if not extras:
-                raise InputError("in_batch=False leaves a row the keys of a queue or explicit negatives: give some")
-            query, own = aligned(query, key)  # a row without a key of its own asks for nothing
+                raise InputError(
+                    "in_batch=False needs negatives from outside the batch: give a queue or explicit negatives"
+                )
+            query, own = aligned(query, key)  # a query without a key of its own is left out
             weighed = partial(self._weighted, asking=(query,), scale=scale, extras=extras)
             found.append(own_key_nce(
                 query.z, own.z, scale, Side(query.row, query.id), extras, context.equal_ids, weighed=weighed,

@@ -36,13 +36,13 @@ class Tempered:
                 raise InputError(f"{name}: {key} must be above 0, got {value}")
         if self.learnable and self.final_temperature is not None:
             raise InputError(
-                f"{name}: a learnt temperature follows no schedule; leave out learnable=True "
+                f"{name}: a learnt temperature cannot follow a schedule: leave out learnable=True "
                 f"or final_temperature={self.final_temperature}"
             )
         if self.learnable and self.temperature < LOWEST_LEARNT:
             raise InputError(
-                f"{name}: a learnt temperature stays at {LOWEST_LEARNT} or more, so it cannot begin at "
-                f"{self.temperature}; raise it, or fix it with learnable=False"
+                f"{name}: a learnt temperature never falls below {LOWEST_LEARNT}, so it cannot begin at "
+                f"{self.temperature}; raise it, or keep it fixed with learnable=False"
             )
 
     def temperature_at(self, progress: float) -> float:

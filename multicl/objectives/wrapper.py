@@ -49,7 +49,7 @@ def check_objective(owner: str, objective: Any) -> None:
     """Raise InputError, which begins with the owner, unless `objective` is settings, not their class, say."""
     if isinstance(objective, type) or not hasattr(objective, "build"):
         name = getattr(objective, "__name__", repr(objective))
-        raise InputError(f"{owner}: objective must be settings with `build`, as InfoNCE(), got {name}")
+        raise InputError(f"{owner}: objective must be settings with `build`, such as InfoNCE(), got {name}")
 
 
 def layers(objective: Any) -> Iterator[Any]:

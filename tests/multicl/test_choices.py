@@ -170,5 +170,5 @@ def test_what_an_objective_holds_is_asked_too() -> None:
         Pair("a", "b", Matryoshka(inner, dims=(2,)))
     with pytest.raises(InputError, match="a predictor needs momentum keys"):
         Pair("a", "b", Matryoshka(Predicted(InfoNCE()), dims=(2,)))
-    with pytest.raises(InputError, match="Predicted takes no CoSENT, which has a target"):
+    with pytest.raises(InputError, match="Predicted cannot wrap CoSENT: it needs momentum keys"):
         Predicted(CoSENT())

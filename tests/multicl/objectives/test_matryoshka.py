@@ -76,8 +76,8 @@ def test_it_is_saved_with_what_it_holds(tmp_path: Path) -> None:
         (lambda: Matryoshka(InfoNCE(), dims=(2, 2)), r"got \(2, 2\)"),
         (lambda: Matryoshka(InfoNCE(), dims=(6,)).build((6, 6)), "smaller than the embedding's width 6"),
         (lambda: Matryoshka(InfoNCE(), dims=(2,)).build((6, 5)), "Matryoshka compares vectors of one width"),
-        (lambda: Matryoshka(NTXent(), dims=(2,)), "takes no NTXent: use InfoNCE"),
-        (lambda: Matryoshka(SwAV(), dims=(2,)), "takes no SwAV"),
+        (lambda: Matryoshka(NTXent(), dims=(2,)), "cannot wrap NTXent: use InfoNCE"),
+        (lambda: Matryoshka(SwAV(), dims=(2,)), "cannot wrap SwAV"),
     ],
 )
 def test_what_cannot_be_is_refused(make: Any, message: str) -> None:

@@ -90,7 +90,7 @@ def test_nothing_is_lost_without_any_keys_yet() -> None:
     grads = torch.autograd.grad(loss, [a.z, b.z])
     assert loss == 0
     assert all((grad == 0).all() for grad in grads)
-    with pytest.raises(InputError, match="in_batch=False leaves a row the keys of a queue or explicit negatives: give"):
+    with pytest.raises(InputError, match="in_batch=False needs negatives from outside the batch: give"):
         InfoNCE(0.5, in_batch=False).build((3, 3))(a, b, Context(World()))
 
 
