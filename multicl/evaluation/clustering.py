@@ -31,7 +31,7 @@ def clustering(
     (truth,) = codes(("labels", labels, len(x)))
     k = int(truth.max()) + 1 if clusters is None else clusters
     if int(truth.max()) < 1:
-        raise InputError("labels holds one value; clusters have nothing to agree with")
+        raise InputError("labels holds a single value; agreement with clusters needs at least two")
     found = k_means(x, k, restarts, seed).cpu()
     measures = {"nmi": normalized_mutual_information, "ari": adjusted_rand_index}
     return {
@@ -49,7 +49,7 @@ def k_means(x: Tensor, clusters: int, restarts: int = 10, seed: int = 0, iterati
     for name, value in (("clusters", clusters), ("restarts", restarts), ("iterations", iterations)):
         positive(name, value)
     if clusters > len(x):
-        raise InputError(f"{clusters} clusters of {len(x)} rows; give fewer")
+        raise InputError(f"{clusters} clusters are more than the {len(x)} rows: give fewer")
     x = unit(features("x", x))
     best, kept = -torch.inf, None
     for at in range(restarts):

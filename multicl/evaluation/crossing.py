@@ -54,7 +54,7 @@ def crossing(
     there = [i for i in range(len(cells[0])) if all(c[i] is not None for c in cells)]
     kept = {i for i in there if not (drop and drop.intersection(_parts(cells[1][i])))}
     if not kept:
-        seen_all = ", but for what training saw" if there else ""
+        seen_all = " except rows that training has seen" if there else ""
         raise InputError(f"{rows.label}: no row has both {a!r} and {b!r}{seen_all}")
     skipped: dict[int, str] = {}
     of_a, of_b = (
@@ -64,7 +64,7 @@ def crossing(
     za, zb, ta, tb = shared(of_a, of_b, values)
     if not len(za):
         why = f": {next(iter(skipped.values()))}" if skipped else ""
-        raise InputError(f"{rows.label}: no row has both {a!r} and {b!r} in a form that can be read{why}")
+        raise InputError(f"{rows.label}: no row has both {a!r} and {b!r} in a readable form{why}")
     found = both_ways(a, b, za, zb, ta, tb, ks)
     told = (*(f"recall@{k}" for k in ks), "median_rank", f"map@{ks[-1]}")
     figures = {f"{way}_{name}": found[f"{way}_{name}"] for way in (f"{a}_to_{b}", f"{b}_to_{a}") for name in told}
@@ -188,7 +188,7 @@ def named(pair: str, modalities: dict[str, Modality], same: bool = False) -> tup
         for b in modalities:
             if pair == f"{a}-{b}" and (same or a != b):
                 return a, b
-    raise InputError(f"{pair!r} names no two nodes: write A-B with two of {list(modalities)}")
+    raise InputError(f"{pair!r} does not name two nodes: write A-B with two of {list(modalities)}")
 
 
 def seen(rows: Rows, column: str) -> set[Any]:
@@ -221,7 +221,9 @@ def classify(
         bad = next((keys[i] for i in kept if keys[i] not in classes), None)
         raise InputError(f"{rows.label}, column {label!r}: " + (f"label {bad!r} has no name" if kept else "no labels"))
     if not names and (numbers := [labels[i] for i in kept if not isinstance(labels[i], str)]):
-        raise InputError(f"{rows.label}, column {label!r}: zero-shot needs words, and {numbers[0]!r} has no name")
+        raise InputError(
+            f"{rows.label}, column {label!r}: zero-shot needs class names, but {numbers[0]!r} is a number: give names"
+        )
     skipped: dict[int, str] = {}
     z = embed(node, [cells[i] for i in kept], skipped)
     good = [at for at in range(len(kept)) if at not in skipped]

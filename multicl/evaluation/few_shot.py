@@ -53,7 +53,7 @@ def few_shot(
     y, truth = given[0], given[1].to(train.device)
     counts = y.bincount()
     if len(counts) < 2:
-        raise InputError("train_labels holds one class; a probe needs at least two")
+        raise InputError("train_labels holds a single class; a probe needs at least two")
     x, asked = standardize(train, test)
     found: dict[str, float] = {}
     for k in shots:

@@ -51,7 +51,7 @@ def uniformity(x: Tensor, t: float = 2, chunk: int = 1024) -> Figure:
     x = unit(features("x", x))
     n = len(x)
     if n < 2:
-        raise InputError("x has one row; uniformity is about pairs")
+        raise InputError("x has a single row; uniformity needs at least two")
     chunk = tile_rows(chunk, n)
     logs = []
     for at in range(0, n, chunk):
@@ -100,7 +100,7 @@ def effective_rank(x: Tensor) -> Figure:
     x = features("x", x)
     values = torch.linalg.svdvals(x.double() if x.device.type != "mps" else x)
     if values.sum() == 0:
-        raise InputError("x is all zeros; it has no rank")
+        raise InputError("x is all zeros, so it has no effective rank")
     rows = x.cpu().double()
 
     def again(index: Tensor) -> float:

@@ -76,8 +76,8 @@ def bank(rows: Rows, count: int, label: str) -> Rows:
     """
     if not rows.has(label):
         raise InputError(
-            f"{rows.label} has no column {label!r} of labels; it has {rows.names}. --label COLUMN names another one, "
-            "--label None measures without labels, in recipes that can"
+            f"{rows.label} has no column {label!r} of labels; it has {rows.names}. Name another with --label COLUMN, "
+            "or measure without labels with --label None, in recipes that can"
         )
     if rows.streaming or count >= len(rows):
         return rows.first(count)
@@ -120,7 +120,7 @@ def leave_one_out(
     x, labels, groups = _joined(embed, modalities, [node], rows, label, group)
     measures: dict[str, Figures] = {f"knn_{k}": {}, "linear": {}}
     if len(set(groups)) < 2:
-        raise InputError(f"{rows.label}: column {group!r} holds one group; leaving it out leaves nothing")
+        raise InputError(f"{rows.label}: column {group!r} holds a single group; leaving it out leaves no rows")
     if only is not None and only not in map(str, groups):
         raise InputError(f"{rows.label}: column {group!r} holds no {only!r}; it has {sorted(set(map(str, groups)))}")
     for name in dict.fromkeys(groups):
@@ -233,7 +233,7 @@ def _scored(embed: Embed, node: str, rows: Rows) -> tuple[Tensor, Tensor, Tensor
             scores.append(float(score))
         except (TypeError, ValueError):
             raise InputError(
-                f"{rows.label}: row {i}, column {rows.resolve('score')!r}: {score!r} is no number"
+                f"{rows.label}: row {i}, column {rows.resolve('score')!r}: {score!r} is not a number"
             ) from None
     skipped: dict[int, str] = {}
     a, b = (embed(node, rows.column(column), skipped) for column in ("sentence1", "sentence2"))

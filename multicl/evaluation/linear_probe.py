@@ -146,14 +146,14 @@ def linear_probe(
     )
     classes = int(y.max()) + 1
     if classes < 2:
-        raise InputError("train_labels holds one class; a probe needs at least two")
+        raise InputError("train_labels holds a single class; a probe needs at least two")
     if not strengths or min(strengths) < 0:
-        raise InputError(f"strengths must be at least one number from 0 up, got {list(strengths)}")
+        raise InputError(f"strengths must be one or more numbers, each 0 or more, got {list(strengths)}")
     if not 0 < validation < 1:
         raise InputError(f"validation must lie between 0 and 1, got {validation}")
     held = _stratified(y.cpu(), validation, seed).to(train.device)
     if not held.any() or held.all():
-        raise InputError(f"validation {validation} of {len(train)} rows leaves a side empty")
+        raise InputError(f"validation={validation} of {len(train)} rows leaves no rows on one side")
 
     fit, check = standardize(train[~held], train[held])
     solutions: list[tuple[float, float]] = []

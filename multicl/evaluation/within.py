@@ -49,7 +49,7 @@ def retrieval_within(
     (label,) = (each.to(x.device) for each in codes(("labels", labels, len(x))))
     others = label.bincount()[label] - 1
     if not bool(others.any()):
-        raise InputError(f"no two of the {len(x)} rows have one label: there is nothing to find")
+        raise InputError(f"no two of the {len(x)} rows share a label: there is nothing to find")
     tie = 16 * torch.finfo(x.dtype).eps
     depth = min(max(*ks, int(others.max())), len(x) - 1)
     place = torch.arange(1, depth + 1, device=x.device)

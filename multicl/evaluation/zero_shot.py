@@ -30,10 +30,10 @@ def filled(names: Sequence[str], templates: Sequence[str]) -> list[str]:
     """
     templates = [line for template in templates for line in _lines(template)]
     if not names or not templates:
-        raise InputError(f"zero-shot needs names of classes and templates, got {list(names)} and {list(templates)}")
+        raise InputError(f"zero-shot needs class names and templates, got {list(names)} and {list(templates)}")
     for template in templates:
         if template.count("{}") != 1:
-            raise InputError(f"a template needs one {{}}, where the name goes, got {template!r}")
+            raise InputError(f"a template needs exactly one {{}}, for the class name, got {template!r}")
     return [template.replace("{}", name) for name in names for template in templates]
 
 
@@ -44,7 +44,7 @@ def _lines(template: str) -> list[str]:
     try:
         lines = Path(template).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
-        raise InputError(f"the file of templates {template} cannot be read: {error}") from error
+        raise InputError(f"the template file {template} cannot be read: {error}") from error
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -56,7 +56,7 @@ def class_vectors(prompts: Tensor, classes: int) -> Tensor:
     """
     prompts = unit(features("prompts", prompts))
     if classes < 1 or len(prompts) % classes:
-        raise InputError(f"{len(prompts)} prompts are not as many for each of {classes} classes")
+        raise InputError(f"{len(prompts)} prompts cannot be divided evenly among {classes} classes")
     return F.normalize(prompts.view(classes, -1, prompts.shape[1]).mean(1), dim=1)
 
 
@@ -120,7 +120,7 @@ def zero_shot_accuracy(
     of, truth = codes(("described", described, len(descriptions)), ("labels", labels, len(x)))
     classes = int(of.max()) + 1
     if classes < 2:
-        raise InputError("described holds one class; zero-shot needs at least two")
+        raise InputError("described holds a single class; zero-shot needs at least two")
     sums = descriptions.new_zeros(classes, descriptions.shape[1])
     centres = F.normalize(sums.index_add_(0, of.to(x.device), unit(descriptions)), dim=1)
     known = torch.where(truth < classes, truth, -1)

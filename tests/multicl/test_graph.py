@@ -61,7 +61,7 @@ def test_what_is_no_pair_and_nodes_without_names_are_refused() -> None:
         (["image"], [Pair("image", "imge")], "names 'imge', but the nodes are .*did you mean 'image'"),
         (["a", "b"], [Pair("a", "b"), Pair("a", "b", weight=2.0)], "two pairs are named 'a-b'"),
         (["a", "b", "c"], [Pair("a", "b")], r"no pair uses \['c'\]"),
-        (["a b"], [Pair("a b", "a b", name="x")], "node 'a b': use letters"),
+        (["a b"], [Pair("a b", "a b", name="x")], "node name 'a b': use only letters"),
     ],
 )
 def test_a_graph_that_cannot_be_trained_is_refused(nodes: list[str], terms: list[Pair], message: str) -> None:

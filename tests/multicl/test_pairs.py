@@ -43,7 +43,7 @@ def test_labels_are_asked_for_where_the_objective_is_of_labels() -> None:
 @pytest.mark.parametrize("field", ["name", "space"])
 @pytest.mark.parametrize("value", ["two words", "a/b", "1st", "a.b"])
 def test_names_that_cannot_be_saved_are_refused(field: str, value: str) -> None:
-    with pytest.raises(InputError, match=f"'{value}': use letters"):
+    with pytest.raises(InputError, match=f"'{value}': use only letters"):
         Pair("a", "b", **{field: value})  # type: ignore[arg-type]
 
 

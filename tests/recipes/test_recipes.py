@@ -336,7 +336,7 @@ def test_eval_asks_bind_for_pairs_by_name(launched: Any, tmp_path: Path, call: A
     for name in both("image", "audio") - {"image_audio_gap"}:
         assert found[name] == result[f"emergent_{name}"]
     refused = call(lambda: cli.main([*words[:2], "--pairs", "image-sound"]))
-    assert "'image-sound' names no two nodes" in refused.refusal
+    assert "'image-sound' does not name two nodes" in refused.refusal
 
 
 FLAGS = {

@@ -164,7 +164,7 @@ def test_what_training_saw_is_left_out() -> None:
     data = [{"image": picture(1, 0, 0, 0), "text": "red"}, {"image": picture(0, 1, 0, 0), "text": "blue"}]
     found = crossing(embed, NODES, "image", "text", open_rows(data), ids="text", drop=seen(train, "text"))
     assert found["image_to_text_recall@1"] == 1  # one row is left
-    with pytest.raises(InputError, match="no row has both 'image' and 'text', but for what training saw"):
+    with pytest.raises(InputError, match="no row has both 'image' and 'text' except rows that training has seen"):
         crossing(embed, NODES, "image", "text", open_rows(data[:1]), ids="text", drop={"red"})
     both = crossing(embed, NODES, "image", "text", open_rows(data), ids=["image", "text"], drop={"red"})
     assert both == found  # whatever is right to find
@@ -175,7 +175,9 @@ def test_a_text_column_of_none_is_named() -> None:
         crossing(embed, NODES, "image", "text", open_rows([{"image": picture(1, 0, 0, 0), "text": None}]))
 
 
-@pytest.mark.parametrize(("text", "why"), [(["red"], "be read: no such file: x.png$"), ([" "], "be read$")])
+@pytest.mark.parametrize(
+    ("text", "why"), [(["red"], "in a readable form: no such file: x.png$"), ([" "], "in a readable form$")]
+)
 def test_cells_of_which_none_can_be_read_say_why(text: list[str], why: str) -> None:
     def blind(node: str, cells: Sequence[Any], skipped: dict[int, str]) -> torch.Tensor:
         if node == "image" and text == ["red"]:
@@ -191,7 +193,7 @@ def test_pairs_are_asked_for_by_name() -> None:
     nodes = dict.fromkeys(("a", "a-b", "c"), Text("words"))
     assert named("a-b-c", nodes) == ("a-b", "c")
     assert named("c-a", nodes) == ("c", "a")
-    with pytest.raises(InputError, match="'c-c' names no two nodes"):
+    with pytest.raises(InputError, match="'c-c' does not name two nodes"):
         named("c-c", nodes)
     assert named("c-c", nodes, same=True) == ("c", "c")
 
@@ -205,7 +207,7 @@ def test_zero_shot_by_names_and_by_numbers() -> None:
     assert wrong["zero_shot_label_accuracy@1"] == 0
     with pytest.raises(InputError, match="label '3' has no name"):
         classify(embed, NODES, "image", "text", rows, "label", names=WORDS[:3])
-    with pytest.raises(InputError, match="zero-shot needs words, and 0 has no name"):
+    with pytest.raises(InputError, match="zero-shot needs class names, but 0 is a number: give names"):
         classify(embed, NODES, "image", "text", rows, "label")
 
 

@@ -67,7 +67,7 @@ def test_modality_gap():
         (lambda: alignment(torch.ones(2, 3), torch.ones(3, 3)), "a has 2 rows and b has 3"),
         (lambda: alignment(torch.ones(2, 3), torch.ones(2, 4)), "b has width 4 and a has 3"),
         (lambda: alignment(torch.ones(2, 3), torch.full((2, 3), torch.nan)), "b has NaN"),
-        (lambda: uniformity(torch.ones(1, 3)), "one row"),
+        (lambda: uniformity(torch.ones(1, 3)), "x has a single row"),
         (lambda: uniformity(torch.ones(3)), r"x must be \[N, D\]"),
         (lambda: uniformity(torch.ones(3, 3), t=0), "t must be above 0"),
         (lambda: effective_rank(torch.zeros(2, 3)), "all zeros"),

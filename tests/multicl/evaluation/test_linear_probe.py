@@ -103,9 +103,9 @@ def test_the_split_is_stratified_and_seeded():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_labels": [1] * 8}, "one class"),
+        ({"train_labels": [1] * 8}, "a single class"),
         ({"validation": 0.0}, "validation must lie between 0 and 1, got 0.0"),
-        ({"validation": 0.01}, "leaves a side empty"),
+        ({"validation": 0.01}, "leaves no rows on one side"),
         ({"test": torch.full((2, 3), torch.nan)}, "test has NaN"),
         ({"test": torch.ones(2, 4)}, "test has width 4"),
         ({"strengths": ()}, "strengths must be"),

@@ -73,8 +73,8 @@ def test_pairs_that_cannot_be_read_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"score": None}, "row 0, column 'score': None is no number"),
-        ({"score": "high"}, "row 0, column 'score': 'high' is no number"),
+        ({"score": None}, "row 0, column 'score': None is not a number"),
+        ({"score": "high"}, "row 0, column 'score': 'high' is not a number"),
         ({"score": 1.0}, "scores: all 3 values are 1.0"),
         ({"sentence1": None}, "no row has two sentences"),
     ],

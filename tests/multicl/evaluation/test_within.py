@@ -61,7 +61,7 @@ def test_a_collapsed_model_finds_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": ["a", "b", "c"]}, "no two of the 3 rows have one label"),
+        ({"labels": ["a", "b", "c"]}, "no two of the 3 rows share a label"),
         ({"labels": [0, 0]}, "labels has 2 entries for 3 rows"),
         ({"x": torch.full((3, 2), torch.nan)}, "x has NaN"),
         ({"ks": (0,)}, "ks must be above 0"),

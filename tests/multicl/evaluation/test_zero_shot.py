@@ -38,7 +38,7 @@ def test_templates_may_come_from_a_file(tmp_path: Path) -> None:
     path.write_text("\ufeffa photo of a {}.\n\n  graffiti of a {}.  \n", encoding="utf-8")
     assert filled(["cat"], ["the {}", str(path)]) == ["the cat", "a photo of a cat.", "graffiti of a cat."]
     path.write_text("\n")
-    with pytest.raises(InputError, match="needs names of classes and templates"):
+    with pytest.raises(InputError, match="needs class names and templates"):
         filled(["cat"], [str(path)])
     with pytest.raises(InputError, match=r"absent\.txt cannot be read: .*No such file"):
         filled(["cat"], [str(tmp_path / "absent.txt")])
@@ -51,9 +51,9 @@ def test_a_collapsed_model_is_never_right() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: filled(["a"], ["no place"]), "a template needs one {}, where the name goes, got 'no place'"),
-        (lambda: filled([], ["{}"]), "needs names of classes"),
-        (lambda: class_vectors(torch.ones(5, 2), 2), "5 prompts are not as many for each of 2 classes"),
+        (lambda: filled(["a"], ["no place"]), "a template needs exactly one {}, for the class name, got 'no place'"),
+        (lambda: filled([], ["{}"]), "needs class names"),
+        (lambda: class_vectors(torch.ones(5, 2), 2), "5 prompts cannot be divided evenly among 2 classes"),
         (lambda: zero_shot(torch.ones(2, 2), torch.eye(2), [0, 2]), r"truth must be in \[0, 2\), got 0 to 2"),
         (lambda: zero_shot(torch.ones(2, 2), torch.eye(2), [0]), "truth has 1 entries for 2 queries"),
     ],
