@@ -1,4 +1,4 @@
-"""What may be measured of pictures and captions, beside their retrieval."""
+"""Optional measures of pictures and captions besides their retrieval."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Beside:
     unseen: tuple[str, ...] = ()
     """Columns of other pictures of the same things (another vendor's), measured like `image`."""
     classes: str | None = None
-    """A column of classes, for zero-shot: by name, or by number where the data have names for them (ClassLabel)."""
+    """Column of classes for zero-shot classification: names, or numbers that the data have names for (ClassLabel)."""
     templates: tuple[str, ...] = crossing.TEMPLATES
-    """Sentences about a class, {} being its name; the mean of their vectors is compared. A FILE.txt has one on each
-    line (such as CLIP's 80)."""
+    """Sentences about a class, with {} for its name, or a FILE.txt with one on each line (such as CLIP's 80). A class
+    is represented by the mean of their vectors."""
 
     def measure(self, embed: Embed, nodes: dict[str, Modality], rows: Rows) -> Figures:
-        """Retrieval of each column and captions, and zero-shot accuracy."""
+        """Retrieval between each column and the captions, and zero-shot accuracy."""
         figures: Figures = {}
         for column in self.unseen:
             other = {column: replace(nodes["image"], column=column), "text": nodes["text"]}  # type: ignore[type-var]

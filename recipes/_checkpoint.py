@@ -16,30 +16,30 @@ from multicl.modalities import pretrained
 from multicl.modalities.image import Augment
 
 GENTLE = Augment(crop=(0.9, 1.0))
-"""Views for pretrained encoders: hardly cropped, never flipped. Weak views of sounds are as gentle by default: only
-their gain changes."""
+"""Views for pretrained encoders: hardly cropped, never flipped. Weak views of sounds are already gentle by default:
+only their gain changes."""
 LR = 1e-5
 OTHERS = {"image": "vision_config", "audio": "audio_config"}
-"""The node beside text -> the key of its half in a model's configuration."""
+"""The node that is not text -> the key of its half in a model's configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromCheckpoint(multicl.Run):
-    """A recipe with nodes `text` and `image` or `audio` that may begin from a two-tower model."""
+    """A recipe with nodes `text` and `image` or `audio` that may start from a two-tower model."""
 
     checkpoint: Annotated[str | None, tyro.conf.arg(aliases=["--from"])] = None
-    """A model of transformers to begin from, by name or folder (CLIP or SigLIP for pictures, CLAP for sounds), with its
-    preprocessing, projections and, unless others are given, temperature and bias. The learning rate is then 1e-5 and
-    views are gentle, by default."""
+    """A transformers model to start from, by name or folder (CLIP or SigLIP for pictures, CLAP for sounds), with its
+    preprocessing, projections and, unless others are given, temperature and bias. By default, the learning rate is
+    then 1e-5 and views are gentle."""
 
     def __post_init__(self) -> None:
         node = _other(self)
         if self.checkpoint and getattr(self, node).encoder == getattr(type(self), node).encoder:
-            for name, value in settings(self).items():  # else a recorded run, whose settings have it all
+            for name, value in settings(self).items():  # else a recorded run, whose settings are complete
                 object.__setattr__(self, name, value)
 
     def trainer(self) -> multicl.Trainer:
-        """The trainer of every recipe, begun with the checkpoint's projections and temperature."""
+        """The usual trainer, initialised with the checkpoint's projections and temperature."""
         trainer = super().trainer()
         if self.checkpoint:
             _begin(self, trainer)
@@ -50,7 +50,7 @@ def _begin(recipe: Any, trainer: multicl.Trainer) -> None:
     """Copy the checkpoint's projections, temperature and bias into a trainer's towers.
 
     Raises:
-        InputError: its files lack them; a temperature that is neither learnt nor given.
+        InputError: its files lack them, or the temperature is neither learnt nor given.
     """
     from multicl import two_towers
 
@@ -69,11 +69,11 @@ def _begin(recipe: Any, trainer: multicl.Trainer) -> None:
 
 
 def settings(recipe: Any) -> dict[str, Any]:
-    """The recipe's `text`, `image` or `audio`, `head` and `train` with the checkpoint's settings in place of defaults.
+    """The recipe's `text`, `image` or `audio`, `head` and `train` with the checkpoint's settings instead of defaults.
 
     Raises:
-        InputError: no such model, one that is not a pair of a text encoder and the other, or a setting that the user
-            changed and the checkpoint decides otherwise.
+        InputError: no such model, one that is not a pair of a text encoder and the other, or a setting of the user's
+            that contradicts the checkpoint.
     """
     name, node, plain = recipe.checkpoint, _other(recipe), type(recipe)
     config = _config(name, node)
@@ -82,7 +82,7 @@ def settings(recipe: Any) -> dict[str, Any]:
     shorter = recipe.text.max_tokens if recipe.text.max_tokens != plain.text.max_tokens else positions
     text = replace(
         recipe.text, encoder=_place(name), pooling="pooler", max_tokens=min(shorter, positions),
-        fill=node == "image" and width is None,  # SigLIP, which knows no mask
+        fill=node == "image" and width is None,  # SigLIP, which has no mask
     )  # fmt: skip
     lr = LR if recipe.train.lr == plain.train.lr else recipe.train.lr
     head = Head(layers=0) if width is None else Head(dim=width, layers=1, bias=False)
@@ -105,7 +105,7 @@ def settings(recipe: Any) -> dict[str, Any]:
 
 
 def _check_decided(name: str, part: str, given: Any, default: Any, settled: Any) -> None:
-    """Refuse what the user changed and the checkpoint decides otherwise."""
+    """Refuse settings that the user changed and that contradict the checkpoint."""
     for key in (field.name for field in fields(given)):
         value, now = getattr(given, key), getattr(settled, key)
         if value not in (getattr(default, key), now):
@@ -114,12 +114,12 @@ def _check_decided(name: str, part: str, given: Any, default: Any, settled: Any)
 
 
 def _other(recipe: Any) -> str:
-    """The node beside text."""
+    """The node that is not text."""
     return next(node for node in OTHERS if hasattr(recipe, node))
 
 
 def _pictures(name: str, encoder: str, vision: Any) -> dict[str, Any]:
-    """The settings of `Image` by which the checkpoint reads pictures."""
+    """The settings of `Image` that read pictures as the checkpoint does."""
     from multicl.modalities.image.huggingface import reading
 
     if not hasattr(vision, "image_size"):
@@ -150,7 +150,7 @@ def _config(name: str, node: str) -> Any:
 
 
 def _positions(text: Any) -> int:
-    """Tokens of the longest text. RoBERTa, CLAP's text half, counts positions from behind its padding."""
+    """Tokens of the longest text. Positions of RoBERTa, CLAP's text half, start after its padding index."""
     from transformers import ClapTextConfig
 
     counted_from = int(text.pad_token_id or 0) + 1 if type(text) is ClapTextConfig else 0
@@ -158,7 +158,7 @@ def _positions(text: Any) -> int:
 
 
 def _place(name: str) -> str:
-    """The full path of a folder, or the name on the hub."""
+    """The absolute path of a folder, or the name on the hub."""
     return str(Path(name).resolve()) if Path(name).is_dir() else name.removeprefix("hf/")
 
 

@@ -35,7 +35,7 @@ ON_THE_MAP = 200
 
 
 def finish(recipe: Any, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the page and print the table; returns what the line RESULT holds."""
+    """Write the page and print the table; returns the content of the line RESULT."""
     began = time.perf_counter()
     folder: Path = recipe.run
     table = {
@@ -60,7 +60,7 @@ def finish(recipe: Any, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def search_with_own(recipe: type[R], args: Sequence[str]) -> bool:
-    """Search with an already trained demo, that of --run or the last one; False if there is none yet."""
+    """Search with a demo that is already trained, that of --run or the last one; returns False if there is none."""
     try:
         settings: Any = parse(recipe, args, "multicl demo")
         trained = [settings.run] if settings.run else sorted(Path("runs").glob("codes-*"), reverse=True)
@@ -79,7 +79,7 @@ def search_with_own(recipe: type[R], args: Sequence[str]) -> bool:
 
 
 def search(model: Model, say: Path | None, draw: Path | None, k: int = 5) -> dict[str, list[str]]:
-    """Print the codes nearest to a recording or drawing, among the words of all 1,000 codes."""
+    """Print the codes nearest to a recording or drawing, among the words of all 1,000 codes; returns them."""
     every = [f"{i:03d}" for i in range(1000)]
     words = model.embed(text=[codes.say(code) for code in every])
     found = {}
@@ -133,7 +133,7 @@ def drawn(path: Path) -> codes.Array:
 
 
 def write_report(model: Model, path: Path, table: Mapping[str, Mapping[str, float]]) -> Path:
-    """The space with its scans and sounds, and what spoken codes find."""
+    """Write a page with the space, its scans and sounds, and what spoken codes find."""
     seen = codes.held_out(codes.training_speakers())
     unseen = codes.held_out([codes.UNSEEN_SPEAKER])
     scans = _items(model, "image", "handwriting", seen, "held out")

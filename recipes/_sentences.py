@@ -21,14 +21,14 @@ def scored(names: Sequence[str], split: str) -> dict[str, Rows]:
     """Name -> a split of each set of scored pairs; ("seven",): the paper's; ("none",): no set.
 
     Raises:
-        InputError: no name, two whose last parts are the same, or a set that cannot be had.
+        InputError: no name, two whose last parts are the same, or a set that cannot be loaded.
     """
     if tuple(names) == ("none",):
         return {}
     names = held_out.SEVEN if tuple(names) == ("seven",) else names
     try:
         sets = {Path(name).name: open_rows(name, split=split) for name in names}
-    except InputError as error:  # the default is a hub name, which many a user has not asked for
+    except InputError as error:  # the default is a hub name, which the user may not have asked for
         raise InputError(f"--sts: {error}. To leave its figures out: --sts none") from error
     if not sets or len(sets) < len(names):
         raise InputError(f"--sts: give one name, or several with different last parts, got {' '.join(names) or 'none'}")
@@ -36,7 +36,7 @@ def scored(names: Sequence[str], split: str) -> dict[str, Rows]:
 
 
 def correlation(embed: held_out.Embed, node: str, names: Sequence[str], split: str) -> held_out.Figures:
-    """Spearman's correlation with human scores, of one set, or of each of several and their mean; of "none", {}."""
+    """Spearman's correlation with human scores for one set, or for each of several and their mean; for "none", {}."""
     sets = scored(names, split)
     if not sets:
         return {}
@@ -44,7 +44,7 @@ def correlation(embed: held_out.Embed, node: str, names: Sequence[str], split: s
 
 
 def dev_correlation(embed: held_out.Embed, node: str, names: Sequence[str], split: str) -> held_out.Figures:
-    """The mean over sets, as one figure by which a run can choose its best; of "none", {}."""
+    """The mean correlation over sets, one figure by which a run can choose its best step; for "none", {}."""
     found = [held_out.sts(embed, node, rows)["sts_spearman"] for rows in scored(names, split).values()]
     return {"dev_spearman": sum(found) / len(found)} if found else {}
 

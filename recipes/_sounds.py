@@ -1,4 +1,4 @@
-"""What recipes on sounds share: how they train, and what a probe asks of their encoders."""
+"""What recipes on sounds share: settings of training, and a probe of their encoders."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from multicl.modalities.audio.stretched import log_mels
 class Sounds(multicl.Run):
     """Sounds with labels for a probe of the held-out split or, if `data` has groups, of each group's sounds.
 
-    The sounds of a group (such as a speaker) are looked up among those of all others; with `--data.left-out NAME`, only
-    those of that group, which training has not heard.
+    The probe classifies the sounds of a group (such as a speaker) by those of all other groups; with `--data.left-out
+    NAME`, only the sounds of that group, which training has not heard.
     """
 
     data: LeaveOut = field(default_factory=LeaveOut)
@@ -25,14 +25,14 @@ class Sounds(multicl.Run):
     optim: Optim = Optim(weight_decay=1e-4)
     head: Head = Head(dim=128, layers=2)
     label: str = "label"
-    """Column of the labels that the probe knows."""
+    """Column of the labels for the probe."""
     k: int = 5
     """Neighbours that vote in the probe."""
 
-    space = None  # the probe looks at the encoders' features
+    space = None  # the probe uses the encoders' features
 
     def probe(self, embed: held_out.Embed, node: str) -> held_out.Figures:
-        """Accuracy of k nearest neighbours and, of groups, of logistic regression."""
+        """Accuracy of k nearest neighbours and, for groups, of logistic regression."""
         nodes = self.modalities()
         if self.data.group is None:
             test = self.data.open(self.data.test)
@@ -43,11 +43,11 @@ class Sounds(multicl.Run):
         )
 
     def measure(self, model: multicl.Model) -> held_out.Figures:
-        """Of the model; with several encoders, each under its node's name."""
+        """The model's figures; with several encoders, each with its node's name."""
         return self.probed(held_out.of_model(model))
 
     def probed(self, embed: held_out.Embed) -> held_out.Figures:
-        """The probe of every node."""
+        """The figures of the probe for every node."""
         nodes = self.modalities()
         each = {node: self.probe(embed, node) for node in nodes}
         return {
@@ -57,6 +57,6 @@ class Sounds(multicl.Run):
         }
 
     def baseline(self) -> held_out.Figures:
-        """Of log-mel spectrograms, stretched to one length."""
+        """Figures of log-mel spectrograms, stretched to one length."""
         nodes = cast("dict[str, Audio]", self.modalities())
         return self.probed(lambda node, cells, skipped: log_mels(nodes[node], cells, skipped))

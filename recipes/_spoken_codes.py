@@ -86,12 +86,12 @@ def spoken(code: str, split: str, rng: np.random.Generator, speakers: Sequence[s
 
 
 def training_speakers() -> tuple[str, ...]:
-    """All but the one who is left out."""
+    """All speakers but the one who is left out."""
     return tuple(s for s in sources().speakers if s != UNSEEN_SPEAKER)
 
 
 class TrainingRows:
-    """Rows that are made when they are read, row i always the same: `renditions` of each code, written and spoken.
+    """Rows that are made on access, row i always the same: `renditions` of each code, written and spoken.
 
     Args:
         together: a row has scans, a recording and words, instead of words with one of the two.
@@ -116,7 +116,7 @@ class TrainingRows:
 
 
 def held_out(speakers: Sequence[str]) -> dict[str, list[Any]]:
-    """The 200 unseen codes, of scans and recordings never trained on: columns code, text, image, audio."""
+    """The 200 unseen codes, made of scans and recordings never trained on: columns code, text, image, audio."""
     rng = np.random.default_rng(7)
     test = codes()[1]
     return {
@@ -128,7 +128,7 @@ def held_out(speakers: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def held_out_rows() -> list[dict[str, Any]]:
-    """`held_out` of the speakers that training hears, as rows."""
+    """`held_out` for the speakers that training hears, as rows."""
     columns = held_out(training_speakers())
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

@@ -1,4 +1,4 @@
-r"""ImageBind (arXiv:2305.05665): one core is paired with every other modality; the others meet without being paired.
+r"""ImageBind (arXiv:2305.05665): one core modality is paired with all others, which align without being paired.
 
 accelerate launch recipes/bind.py --data.path clips.parquet --nodes image text audio --core image
 python recipes/bind.py --core text --train.batch-size 128 --train.epochs 8 --train.lr 2e-3
@@ -29,15 +29,15 @@ Node = Literal["image", "text", "audio"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(multicl.Run):
-    """Small encoders by default, as wide as the codes are; any encoder by name. Rows may lack any modality."""
+    """Small encoders by default, sized for the codes; any encoder by name. Rows may lack any modality."""
 
     image: Image = Image("small", size=(16, 48), strong=NOISY, weak=SLANT)
     text: Text = Text("words", width=128)
     audio: Audio = Audio("small", rate=codes.RATE, mels=40, hop_ms=15, strong=MASKED, weak=QUIET)
     nodes: tuple[Node, ...] = ("image", "text", "audio")
-    """The nodes to train, among them the core."""
+    """The nodes to train, including the core."""
     core: Node = "image"
-    """The node with which every other one is paired."""
+    """The node that is paired with every other one."""
     direct: tuple[str, ...] = ()
     """More pairs, such as image-audio; image-image pairs two strong views of each picture."""
     objective: InfoNCE = InfoNCE(0.1)
@@ -45,7 +45,7 @@ class Recipe(multicl.Run):
     optim: Optim = field(default_factory=lambda: Optim(weight_decay=0.05))
     head: Head = Head(dim=128, layers=2)
     ids: str | None = None
-    """A column: rows of equal value are about one thing. None: rows that share a text or a file are."""
+    """Column of ids: rows with equal values are about the same thing. None: rows that share a text or a file are."""
     renditions: int = 4
     """Times that each of the demo's codes is written and spoken."""
 
@@ -64,7 +64,7 @@ class Recipe(multicl.Run):
         return self.data if self.data.path else codes.TrainingRows(self.renditions, together=True)
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Retrieval of every two nodes; those that are no pair of the graph are called emergent."""
+        """Retrieval between every two nodes; figures of nodes that the graph does not pair are called emergent."""
         rows = self.data.open(self.data.test) if self.data.path else open_rows(codes.held_out_rows())
         terms, embed = self.terms(), held_out.of_model(model)
         trained = [(term.a, term.b) for term in terms]

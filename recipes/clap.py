@@ -1,4 +1,4 @@
-"""CLAP (arXiv:2211.06687): a sound finds its description among all descriptions of the batch, and the other way.
+"""CLAP (arXiv:2211.06687): a sound finds its description among all descriptions of the batch, and vice versa.
 
 accelerate launch recipes/clap.py --data.path sounds.parquet --data.columns audio file text caption
 python recipes/clap.py --data.path prompts/ --audio.rate 8000
@@ -31,20 +31,20 @@ class Recipe(FromCheckpoint):
     optim: Optim = Optim(weight_decay=0.2)
     head: Head = Head(dim=256, layers=1)
     classes: str | None = None
-    """A column of classes, for zero-shot: by name, or by number where the data have names for them (ClassLabel)."""
+    """Column of classes for zero-shot classification: names, or numbers that the data have names for (ClassLabel)."""
     templates: tuple[str, ...] = ("a sound of {}", "{}")
-    """Sentences about a class, {} being its name; the mean of their vectors is compared. A FILE.txt has one a line."""
+    """Sentences about a class, with {} for its name, or a FILE.txt of them; the mean of their vectors is compared."""
 
     def modalities(self) -> dict[str, Modality]:
         """Two nodes."""
         return {"audio": self.audio, "text": self.text}
 
     def terms(self) -> list[Pair]:
-        """Rows of one description, or of one sound, are no negatives."""
+        """Rows that share a description or a sound are not negatives."""
         return [Pair("audio", "text", self.objective)]
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Retrieval on the held-out split, both ways: texts seen in training dropped, repeats all right."""
+        """Retrieval on the held-out split, both ways, without texts seen in training; any copy is right."""
         rows, seen = self.data.open(self.data.test), crossing.seen(self.data.open(), self.text.column or "text")
         embed, nodes = held_out.of_model(model), self.modalities()
         figures = crossing.crossing(embed, nodes, "audio", "text", rows, ids=["audio", "text"], drop=seen)

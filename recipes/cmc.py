@@ -25,32 +25,32 @@ CROPS = Augment(crop=(0.2, 1.0), flip=0.5)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(multicl.Run):
-    """An encoder for each view, all of the same crop: one sees L of Lab, the other ab."""
+    """An encoder for each view of the same crop: one sees L of Lab, the other ab."""
 
     image: Image = Image("resnet18", column="image", stem="cifar", pretrained=False, size=32, weak=CROPS)
     views: tuple[Channels, ...] = ("L", "ab")
-    """Channels, each for an encoder of its own; others are Y CbCr, and three or more, such as L a b."""
+    """Channels, each with its own encoder; also Y CbCr, or three or more, such as L a b."""
     graph: Literal["full", "core"] = "full"
     """With three or more views: compare every two of them, or the first with each of the others."""
     crossed: bool = False
-    """Augment each picture twice (`image.strong`), and compare views of one with the other views of the other."""
+    """Augment each picture twice (`image.strong`), and compare views of one with the other channels of the other."""
     objective: InfoNCE = InfoNCE(0.07)
     nce: bool = False
-    """As in the paper: `instances`. Short runs need a low rate, and a head of two layers with batch norm, centred."""
+    """Use the paper's objective, `instances`. Short runs need a low rate and a centred two-layer batch-norm head."""
     instances: InstanceNCE = InstanceNCE(0.07, negatives=16384)
     data: Data = field(default_factory=lambda: Data(path="uoft-cs/cifar10", columns={"image": "img"}))
     train: Train = Train(batch_size=512, epochs=200, lr=1e-3)
     optim: Optim = Optim(weight_decay=1e-4)
     head: Head = Head(dim=128, layers=1)
     label: str = "label"
-    """Column of the labels that the probe knows."""
+    """Column of the labels for the probe."""
     bank: int = 50_000
-    """Training pictures, with labels, that the probe uses."""
+    """Number of labelled training pictures that the probe uses."""
 
     space = None
 
     def modalities(self) -> dict[str, Modality]:
-        """Encoders of one column: decoded and viewed once."""
+        """Encoders of one column, which is decoded and viewed once."""
         return {channels.lower(): replace(self.image, channels=channels) for channels in self.views}
 
     def terms(self) -> list[Pair]:
@@ -66,11 +66,11 @@ class Recipe(multicl.Run):
         return held_out.probes(embed, self.modalities(), nodes, *rows, self.label)
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Each view alone, and all as the paper probes them."""
+        """Figures of each view alone, and of all together, as in the paper."""
         return self.probe(held_out.of_model(model), *self.modalities())
 
     def baseline(self) -> dict[str, float]:
-        """Raw pixels, all three channels."""
+        """Figures of raw pixels, all three channels."""
         nodes = list(self.modalities())
         found = self.probe(held_out.of_raw(self.modalities()), nodes[0])
         return {f"{name}_{'+'.join(nodes)}": value for name, value in found.items()}

@@ -4,10 +4,10 @@ accelerate launch recipes/cmc_audio.py --data.path sounds/ --data.columns audio 
 python recipes/cmc_audio.py --data.path spoken_digits/ --wave.rate 8000 --mel.rate 8000 --wave.depth 0 --mel.depth 0 \
     --data.group speaker --data.batches one --train.batch-size 75 --train.epochs 10
 
-Measured with the second command, seed 0, 21 minutes of a core shared with other work: each of six speakers asked among
-the five others (%); training heard all six, without labels. "Raw" are log-mels of what the encoders hear. Training
-makes the log-mels' encoder better, but for nicolas by 5-NN and theo by the linear probe. The waveform's learns from it
-and stays below raw log-mels, but for george and, by the linear probe, nicolas.
+Measured with the second command, seed 0, 21 minutes of a shared CPU core: each of six speakers classified by the five
+others (%); training heard all six, without labels. "Raw" are log-mels of what the encoders hear. Training improves the
+encoder of log-mels, except for nicolas by 5-NN and theo by the linear probe. The waveform's encoder learns from it, but
+does not beat raw log-mels, except for george and, by the linear probe, nicolas.
 
                           5-NN                                     linear probe
              raw   waves, before  log-mels, before      raw   waves, before  log-mels, before
@@ -45,7 +45,7 @@ class Recipe(Sounds):
     head: Head = Head(dim=128, layers=3, hidden=256)
 
     def modalities(self) -> dict[str, Modality]:
-        """Two encoders of one column: decoded and viewed once."""
+        """Two encoders of one column, which is decoded and viewed once."""
         return {"wave": self.wave, "mel": self.mel}
 
     def terms(self) -> list[Pair]:

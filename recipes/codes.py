@@ -57,7 +57,7 @@ class Recipe(multicl.Run):
         return {"image": self.image, "audio": self.audio, "text": self.text}
 
     def terms(self) -> list[Pair]:
-        """Words join the two; rows of one code are positives, never negatives."""
+        """Words connect images and sounds; rows of one code are positives, never negatives."""
         sides = (("image", "image"), ("audio", "audio"), ("image", "text"), ("audio", "text"))
         return [Pair(a, b, self.objective, ids="code") for a, b in sides]
 

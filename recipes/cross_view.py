@@ -1,4 +1,4 @@
-r"""Cross-view CMC (arXiv:1906.05849): two columns of pictures, or sounds, are of the same things and find each other.
+r"""Cross-view CMC (arXiv:1906.05849): two columns of pictures, or sounds, show the same things and find each other.
 
 accelerate launch recipes/cross_view.py --data.path pairs.parquet --data.columns a photo b sketch --two-towers
 python recipes/cross_view.py --data.path emoji/ --data.columns a google b twitter --train.batch-size 254 \
@@ -6,11 +6,11 @@ python recipes/cross_view.py --data.path emoji/ --data.columns a google b twitte
 python recipes/cross_view.py --sounds --data.path prompts/ --data.columns a audio b audio_es --audio.rate 8000 \
     --train.batch-size 128 --train.epochs 45 --train.lr 1e-3
 
-Measured with the second command on 1,525 emoji, 381 concepts held out, some 50 minutes of one CPU core, seed 0:
-recall@1 80.1 % from a to b, 79.3 % from b to a, recall@10 94.0 % both ways; untrained 43.0 and 45.7 %, raw pixels, cut
-the same, 41.5 and 45.9 %. 0.9 is the mean side of training's crops; from 0.85 to 0.97 figures were within 2 points. At
-32 pixels and without fields, 12 minutes in bf16: 75.1 and 75.6 %, untrained 32.8 and 34.6 %, where the five pictures of
-b that are another's too counted as wrong, as measuring did then.
+Measured with the second command on 1,525 emoji, 381 concepts held out, about 50 minutes of one CPU core, seed 0:
+recall@1 80.1 % from a to b, 79.3 % from b to a, recall@10 94.0 % both ways; untrained 43.0 and 45.7 %, raw pixels with
+the same crop 41.5 and 45.9 %. A crop-pct of 0.9 is the mean side of training's crops; from 0.85 to 0.97, figures were
+within 2 points. At 32 pixels and without fields, 12 minutes in bf16: 75.1 and 75.6 %, untrained 32.8 and 34.6 %, with
+the five pictures of b that repeat another counted as wrong.
 
 With the third, English and Spanish recordings of 389 telephone prompts, 103 held out, 2 minutes of a core, seed 0:
 recall@1, @5 and @10 from English 13.6, 45.6 and 62.1 %, from Spanish 13.6, 37.9 and 57.3 %; untrained 6.8, 20.4, 35.0
@@ -38,13 +38,13 @@ class Recipe(multicl.Run):
     """Two columns of pictures or sounds, from scratch with a small encoder by default; any encoder by name."""
 
     image: Image = Image("small", size=32, weak=VIEW)
-    """Either column's; its weak views are what trains, as nothing but the other picture says what must be kept."""
+    """Both columns'. Training uses the weak views, here strong ones: only the other picture says what must be kept."""
     audio: Audio = Audio("small", max_seconds=10, weak=VOICES)
-    """The same of sounds."""
+    """The same for sounds."""
     sounds: bool = False
-    """The columns are of sounds (two languages, two microphones), not of pictures."""
+    """The columns hold sounds (two languages, two microphones), not pictures."""
     two_towers: bool = False
-    """A tower of its own for each column, where pictures are unlike (infrared, depth); else one sees both."""
+    """Give each column its own tower, for pictures that differ much (infrared, depth); else both share one."""
     objective: InfoNCE = InfoNCE(0.07, learnable=True)
     train: Train = Train(batch_size=256, epochs=185, lr=2e-3)
     optim: Optim = Optim(weight_decay=0.1)
@@ -61,15 +61,15 @@ class Recipe(multicl.Run):
         return [Pair("a", "b", self.objective)]
 
     def probe(self, embed: held_out.Embed) -> dict[str, float]:
-        """Retrieval on the held-out split, both ways; a picture that repeats is right wherever it stands."""
+        """Retrieval on the held-out split, both ways; any copy of the right picture is right."""
         return crossing(embed, self.modalities(), "a", "b", self.data.open(self.data.test), ids=["a", "b"])
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Of the model."""
+        """The model's figures."""
         return self.probe(held_out.of_model(model))
 
     def baseline(self) -> dict[str, float]:
-        """Of raw pixels; of sounds' log-mels, stretched to one length."""
+        """Figures of raw pixels or, for sounds, of log-mels stretched to one length."""
         if self.sounds:
             return self.probe(lambda _, cells, skipped: log_mels(self.audio, cells, skipped))
         return self.probe(held_out.of_raw(self.modalities()))

@@ -1,4 +1,4 @@
-r"""InstDisc, instance discrimination (arXiv:1805.01978): each picture is told from all others by a bank of vectors.
+r"""InstDisc, instance discrimination (arXiv:1805.01978): a bank of vectors tells each picture from all others.
 
 accelerate launch recipes/instdisc.py --data.path uoft-cs/cifar10 --data.columns image img
 python recipes/instdisc.py --image.encoder small --image.stem default --optim.name adamw --train.lr 1e-3 \
@@ -19,15 +19,15 @@ from multicl.recipes import simclr
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(simclr.Recipe):
-    """Instance discrimination on pictures with labels for the probe; two views of a picture a step instead of one."""
+    """Instance discrimination on pictures with labels for the probe; a step sees two views of a picture, not one."""
 
     objective: InstanceNCE = InstanceNCE(0.07)  # type: ignore[assignment]
     train: Train = Train(batch_size=128, epochs=200, lr=0.03)
     optim: Optim = Optim(name="sgd", weight_decay=5e-4)
     head: Head = Head(dim=128, layers=2, norm="batch", centred=True)
-    """The paper's is linear; batch norm hinders vectors from moving all one way, away from a bank that follows late."""
+    """The paper's is linear. Batch norm keeps all vectors from drifting together, away from a bank that lags behind."""
 
-    space = "joint"  # the paper's neighbours are those of the 128 numbers that the bank holds
+    space = "joint"  # the paper's kNN uses the 128 numbers that the bank holds
 
     def terms(self) -> list[Pair]:
         """NCE of two strong views against the bank."""

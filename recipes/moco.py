@@ -9,7 +9,7 @@ python recipes/moco.py --version v3 --objective.temperature 0.2 --head.dim 256 -
 Measured with the second command on CIFAR-10 as JPEG, a budget for a CPU (two runs on an H100 in float32, one on a CPU;
 benchmarks/seeds.py), mean and deviation of three seeds: kNN 46.3 +- 0.2 %, linear probe 51.5 +- 0.8 %; with the flags
 of the third 46.9 +- 0.5 and 53.9 +- 0.4 %; untrained 35.7 and 43.3 %, raw pixels 28.6 and 40.2 %. On an
-H100 in bf16, 900 steps of the first one's recipe (9 epochs): 53.9 %.
+H100 in bf16, 900 steps of the first command (9 epochs): 53.9 %.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from multicl.recipes import simclr
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(simclr.Recipe):
-    """MoCo on pictures with labels for the probe; the numbers are those of its authors' CIFAR-10 demo."""
+    """MoCo on pictures with labels for the probe; the settings are those of its authors' CIFAR-10 demo."""
 
     version: Literal["v2", "v3"] = "v2"
-    """v3: a predictor before the rows that ask, both views ask, and the batch's keys alone, without a queue."""
+    """v3: a predictor on the queries, both views as queries, and only the batch's keys, without a queue."""
     objective: InfoNCE = InfoNCE(0.1, both_directions=False)
-    """both_directions: each view asks for the other's key, not the first alone (their "symmetric loss"). in_batch:
-    False takes negatives from the queue alone, as the paper; here the batch's other keys are negatives, too."""
+    """both_directions: both views are queries, not only the first (their "symmetric loss"). in_batch: False takes
+    negatives from the queue only, as in the paper; by default the batch's other keys are negatives, too."""
     hidden: int = 4096
     """Width of v3's predictor."""
     queue: int = 4096
-    """v2's keys of earlier batches; 65,536 for ImageNet."""
+    """Number of v2's keys from earlier batches; 65,536 for ImageNet."""
     keys: Literal["momentum", "online"] = "momentum"
     """"online": the queue holds the trained towers' own embeddings (XBM, arXiv:1912.06798)."""
     momentum: Momentum = Momentum(rate=0.99)

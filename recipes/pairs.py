@@ -5,10 +5,10 @@ accelerate launch recipes/pairs.py --data.path pairs.parquet --data.columns quer
 python recipes/pairs.py --data.path wordnet/ --data.columns query term document definition \
     --data.split "train[:10000]" --train.steps 400 --mine.every 100 --mine.start 100
 
-Measured with the second command on 5,000 held-out WordNet terms, a bag of hashed words as encoder, seed 0: a term
-finds a definition of it first / among ten in 11.1 / 19.9 %. The same steps with --negatives batch 11.0 / 20.0, hardest
-11.4 / 19.7, and with --hardest.k 8 10.4 / 18.1; untrained 7.6 / 13.6. One sigma is 0.4 / 0.6: hard negatives gain this
-encoder nothing.
+Measured with the second command on 5,000 held-out WordNet terms, a bag of hashed words as encoder, seed 0: recall@1 /
+@10 from a term to its definitions 11.1 / 19.9 %. The same steps with --negatives batch 11.0 / 20.0, hardest 11.4 /
+19.7, and with --hardest.k 8 10.4 / 18.1; untrained 7.6 / 13.6. One sigma is 0.4 / 0.6: this encoder gains nothing from
+hard negatives.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Recipe(multicl.Run):
     """Negatives of a query: the batch's other documents, the hardest of them, or the batch's and mined ones."""
     objective: InfoNCE = InfoNCE(0.05)
     hardest: HardestNegatives = HardestNegatives(0.05)
-    """With --negatives hardest, the objective in place of `objective`."""
+    """The objective with --negatives hardest, instead of `objective`."""
     matryoshka: tuple[int, ...] = ()
-    """Widths to which vectors may be cut and still compare well, such as 64 128 (arXiv:2205.13147), all measured."""
+    """Widths to which vectors can be truncated and still compare well, such as 64 128 (arXiv:2205.13147); measured."""
     mine: Mine = Mine(every=200, start=200, relative_margin=0.05)
     train: Train = Train(batch_size=256, steps=1000, lr=1e-3)
     optim: Optim = Optim(weight_decay=0.0)
@@ -45,14 +45,14 @@ class Recipe(multicl.Run):
         return {node: replace(self.text, tower="text") for node in ("query", "document")}
 
     def terms(self) -> list[Pair]:
-        """Each finds the other; repeated texts are not negatives."""
+        """Queries and documents find each other; repeated texts are not negatives."""
         objective: Objective = self.hardest if self.negatives == "hardest" else self.objective
         if self.matryoshka:
             objective = Matryoshka(objective, dims=self.matryoshka)
         return [Pair("query", "document", objective, mine=self.mine if self.negatives == "mined" else None)]
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Retrieval on the held-out split, both ways; repeated texts are all right."""
+        """Retrieval on the held-out split, both ways; any copy of the right text is right."""
         rows, embed = self.data.open(self.data.test), held_out.of_model(model)
         sides = self.modalities(), "query", "document", rows, ["query", "document"]
         figures = crossing.crossing(embed, *sides)

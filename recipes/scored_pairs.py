@@ -5,7 +5,7 @@ python recipes/scored_pairs.py --data.path same_or_not.csv --similar --data.colu
 python recipes/scored_pairs.py --data.path stsb/ --sts stsb/ --text.encoder words --text.pooling mean --train.lr 1e-3
 
 Measured with the third command on STS-B test, 92 s on 2 CPU cores: Spearman 0.679; untrained 0.584, counts of words
-0.503. A MiniLM trained on a billion pairs gains nothing by an epoch of it: 0.812 after, 0.820 before.
+0.503. A MiniLM trained on a billion pairs gains nothing from an epoch of it: 0.812 after, 0.820 before.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from multicl.recipes import simcse
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(simcse.Recipe):
-    """Columns sentence1 and sentence2 through one encoder, and score."""
+    """Columns sentence1 and sentence2, which share one encoder, and score."""
 
     text: Text = Text("bert-base-uncased", max_tokens=64)
     objective: CoSENT = CoSENT()  # type: ignore[assignment]
     similar: bool = False
-    """Scores are 0 (different) or 1 (similar), for Hadsell's margin loss (2006), and not graded."""
+    """Scores are 0 (different) or 1 (similar), not graded, and train with Hadsell's margin loss (2006)."""
     margin: Margin = Margin()
     train: Train = Train(batch_size=32, epochs=4, lr=2e-5)
     optim: Optim = Optim(weight_decay=0.01)
@@ -39,7 +39,7 @@ class Recipe(simcse.Recipe):
         return {node: replace(self.text, tower="text") for node in ("sentence1", "sentence2")}
 
     def terms(self) -> list[Pair]:
-        """Cosines in the order of the scores; or near and far."""
+        """Orders cosines like the scores or, with `similar`, pulls pairs together or apart."""
         return [Pair("sentence1", "sentence2", self.margin if self.similar else self.objective, target="score")]
 
 

@@ -1,4 +1,4 @@
-"""SigLIP (arXiv:2303.15343): for each picture and each caption of the batch, whether the two belong together.
+"""SigLIP (arXiv:2303.15343): classifies for each picture and caption of the batch whether the two belong together.
 
 accelerate launch recipes/siglip.py --data.path pairs.parquet --data.columns image img text caption
 python recipes/siglip.py --data.path emoji/ --data.columns image google --train.epochs 60

@@ -6,7 +6,7 @@ python recipes/simclr.py --image.encoder small --image.stem default --train.batc
 
 Measured with the second command on CIFAR-10 as JPEG, a budget for a CPU (two runs on an H100 in float32, one on a CPU;
 benchmarks/seeds.py), mean and deviation of three seeds: kNN 47.3 +- 0.5 %, linear probe 54.2 +- 0.4 %; untrained 35.7
-and 43.3 %, raw pixels 28.6 and 40.2 %. On an H100 in bf16, 900 steps of the first one's recipe (9 epochs): 57.7 %,
+and 43.3 %, raw pixels 28.6 and 40.2 %. On an H100 in bf16, 900 steps of the first command (9 epochs): 57.7 %,
 untrained 36.4 %.
 """
 
@@ -32,12 +32,12 @@ class Recipe(multicl.Run):
     optim: Optim = Optim(weight_decay=1e-4)
     head: Head = Head(dim=128, layers=2, norm="batch")
     label: str | None = "label"
-    """Column of the labels for the probe; None: there are none, and how well views of a picture find each other is
-    measured instead."""
+    """Column of the labels for the probe; None: there are no labels, and the figures say how well views of a picture
+    find each other."""
     bank: int = 50_000
-    """Training pictures among which the probe looks for neighbours."""
+    """Number of training pictures among which the probe finds neighbours."""
 
-    space: ClassVar[str | None] = None  # the probe looks at the encoder's features, as the paper does
+    space: ClassVar[str | None] = None  # the probe uses the encoder's features, as in the paper
 
     def modalities(self) -> dict[str, Modality]:
         """One node."""
@@ -54,15 +54,15 @@ class Recipe(multicl.Run):
         return held_out.probes(embed, self.modalities(), ["image"], bank, test, self.label)
 
     def find_views(self, embed: own_views.EmbedBatch) -> dict[str, float]:
-        """How well views of held-out pictures find each other, where there are no labels."""
+        """How well views of held-out pictures find each other, for data without labels."""
         return own_views.own_views(embed, self.modalities(), "image", self.data.open(self.data.test))
 
     def measure(self, model: multicl.Model) -> dict[str, float]:
-        """Of the model."""
+        """The model's figures."""
         return self.probe(held_out.of_model(model)) if self.label else self.find_views(own_views.of_model(model))
 
     def baseline(self) -> dict[str, float]:
-        """Of raw pixels."""
+        """Figures of raw pixels."""
         return self.probe(held_out.of_raw(self.modalities())) if self.label else self.find_views(own_views.of_raw())
 
 

@@ -4,11 +4,11 @@ accelerate launch recipes/simclr_audio.py --data.path sounds/ --data.columns aud
 python recipes/simclr_audio.py --data.path spoken_digits/ --audio.rate 8000 --data.group speaker --data.left-out theo \
     --audio.depth 0 --data.batches one --train.batch-size 75 --train.epochs 10 --train.lr 3e-4
 
-Measured with the second command and with seeds 1 and 2, means, each of six speakers left out of training in turn and
-asked among the five others (%; benchmarks/speakers.py runs all), half a minute each on a CPU core. "Plain" are log-mels
-of whole clips in 64 bands, "trimmed" log-mels of what this recipe hears. Trained encoders beat trimmed ones for every
-speaker by both measures, in the mean, and plain ones by 5-NN with each seed; by the linear probe plain ones are beaten
-but for yweweler and theo, for whom training does not make up for what is trimmed.
+Measured with the second command, means of seeds 0 to 2: each of six speakers is left out of training in turn and
+classified by the five others (%; benchmarks/speakers.py runs all), half a minute each on a CPU core. "Plain" are
+log-mels of whole clips in 64 bands, "trimmed" log-mels of what this recipe hears. On average, trained encoders beat
+trimmed log-mels for every speaker by both measures. They beat plain ones by 5-NN with each seed, and by the linear
+probe except for yweweler and theo, for whom training does not make up for the trimming.
 
                           5-NN                                     linear probe
           plain  trimmed  untrained  trained    plain  trimmed  untrained  trained
@@ -20,9 +20,9 @@ jackson      84       91         83       92       90       89         90       
 lucas        46       81         84       88       46       84         89       91
 mean         67       76         79       82       68       78         85       87
 
-Most of it the encoder has before training: trimming, parts equal in change, a root in place of the logarithm, and no
-residual convolutions (`--audio.depth 0`; more data will want the default, 3). Its settings were looked for on these
-six, untrained; of training, the rate, the random filter (`color_db`) and `warp`.
+Most of the gain comes before training: from trimming, parts equal in change, a root instead of the logarithm, and no
+residual convolutions (`--audio.depth 0`; more data will want the default, 3). These settings were tuned on the same six
+speakers, untrained; of training, the rate, the random filter (`color_db`) and `warp` were.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Recipe(multicl.Run):
     """Scored pairs for the figures: hub names or paths with columns sentence1, sentence2, score; "seven": the paper's
     sets (STS12 to 16, STS-B, SICK-R), from the hub; "none": leave these figures out, as without a network."""
     sts_split: str = "test"
-    """The split of the scored pairs that is measured on."""
+    """The split of the scored pairs to measure on."""
     sts_dev: str | None = None
     """Another split of the scored pairs, such as validation, for the figure `dev_spearman`, which --train.best may
     name."""
@@ -59,7 +59,7 @@ class Recipe(multicl.Run):
         return figures | sentences.probes(embed, node, self.text, self.probes)
 
     def baseline(self) -> dict[str, float]:
-        """Of bags of words."""
+        """Figures of bags of words."""
         return sentences.correlation(sentences.bag_of_words, "", self.sts, self.sts_split)
 
 

@@ -5,8 +5,8 @@ accelerate launch recipes/simcse_nli.py --data.path nli_for_simcse.csv \
 python recipes/simcse_nli.py --data.path triples.jsonl --text.encoder small --text.pooling mean --head.layers 0 \
     --train.batch-size 64 --train.lr 1e-3
 
-The paper has 81.57 as average of seven STS sets, with BERT-base and 275,601 triples from SNLI and MNLI. A row without
-a hard negative (null) is a pair; a negative that repeats the text of an anchor or a positive is none of theirs.
+The paper reports 81.57 on average over seven STS sets, with BERT-base and 275,601 triples from SNLI and MNLI. A row
+without a hard negative (null) is a pair; a negative that repeats an anchor's or a positive's text is not one for it.
 `--objective.own-negative` is the hard negative's weight alpha, which the authors found best at 1.
 """
 
@@ -27,7 +27,7 @@ class Recipe(simcse.Recipe):
     text: Text = Text("bert-base-uncased", pooling="cls", max_tokens=32)
     objective: InfoNCE = InfoNCE(0.05, both_directions=False)
     matryoshka: tuple[int, ...] = ()
-    """Widths to which vectors may be cut and still compare well, such as 64 128 256 (arXiv:2205.13147)."""
+    """Widths to which vectors can be truncated and still compare well, such as 64 128 256 (arXiv:2205.13147)."""
     train: Train = Train(batch_size=512, epochs=3, lr=5e-5)
     head: Head = Head(dim=768, layers=1)
 

@@ -5,7 +5,7 @@ python recipes/supcon.py --image.encoder small --image.stem default --train.batc
     --bank 20000
 
 Measured with the second command on CIFAR-10 as JPEG (labels of all 50,000), 35 minutes of one CPU core: kNN 60.8 %,
-linear probe 64.3 %; untrained 36.1 and 42.3 %, raw pixels 28.6 and 40.2 %. Of three seeds, two of them
+linear probe 64.3 %; untrained 36.1 and 42.3 %, raw pixels 28.6 and 40.2 %. Over three seeds, two of them
 on an H100, 60.4 +- 0.8 and 63.7 +- 0.6 % (benchmarks/seeds.py).
 """
 
@@ -24,7 +24,7 @@ class Recipe(simclr.Recipe):
 
     objective: SupCon = SupCon(0.1)  # type: ignore[assignment]  # in place of InfoNCE
     label: str = "label"
-    """Column of the labels that training and the probe know."""
+    """Column of the labels for training and the probe."""
 
     def terms(self) -> list[Pair]:
         """Two strong views; rows of equal label are positives of each other (the paper's L_out)."""

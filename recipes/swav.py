@@ -4,7 +4,7 @@ accelerate launch recipes/swav.py --data.path uoft-cs/cifar10 --data.columns ima
 python recipes/swav.py --image.encoder small --image.stem default --train.batch-size 256 --train.steps 300 \
     --objective.prototypes 300 --objective.frozen-steps 30 --local-draws 2 --bank 20000
 
-Measured with the second command on CIFAR-10 as JPEG, 23 minutes on a CPU core that others used, too: kNN 38.2 %;
+Measured with the second command on CIFAR-10 as JPEG, 23 minutes on a shared CPU core: kNN 38.2 %;
 untrained 36.1 %, raw pixels 28.6 %. The loss went from 5.9 to 5.3: these are few steps for SwAV.
 """
 
@@ -24,9 +24,9 @@ class Recipe(simclr.Recipe):
     objective: SwAV = SwAV(3000, frozen_steps=97)  # type: ignore[assignment]
     """frozen_steps: an epoch of CIFAR-10, as the paper's 313 are one of ImageNet."""
     local_draws: int = 6
-    """Small views of each picture beside the two whole ones."""
+    """Number of small views of each picture, besides the two whole ones."""
     queue: int = 0
-    """Embeddings of the last batches that are clustered with the batch, for batches with fewer rows than prototypes."""
+    """Number of earlier embeddings clustered with the batch, for batches with fewer rows than prototypes."""
     head: Head = Head(dim=128, layers=2, norm="batch")
 
     def terms(self) -> list[Pair]:
