@@ -1,5 +1,5 @@
-"""Before anything is imported: no hub, no GPU but for `make test-gpu`, a cache of data sets that goes, one thread, no
-bars."""
+"""Set-up before any import: no hub, no GPU except for `make test-gpu`, a temporary cache of data sets, one thread, no
+progress bars."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
-if os.environ.get("MULTICL_TEST_GPU") != "1":  # ranks of a test are more than a machine's GPUs, and gloo is for CPUs
+if os.environ.get("MULTICL_TEST_GPU") != "1":  # a test has more ranks than a machine has GPUs, and gloo is for CPUs
     os.environ.update(CUDA_VISIBLE_DEVICES="", ACCELERATE_USE_CPU="true")
 
 import pytest  # noqa: E402
@@ -33,8 +33,8 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # what is imported stays: no collection of garbage looks at it again
-    if "ranks" in sys.modules:  # before a test of loaders, whose server has imported less
+    gc.freeze()  # imported modules stay: garbage collection need not scan them again
+    if "ranks" in sys.modules:  # before a test of loaders starts a server with fewer imports
         forkserver.ensure_running()
 
 

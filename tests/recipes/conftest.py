@@ -56,7 +56,7 @@ class Launched:
 
     @property
     def result(self) -> dict[str, Any]:
-        """Of the last line; it is the only one of its kind."""
+        """The content of the only line RESULT, which is the last one."""
         last = self.out.splitlines()[-1]
         assert last.startswith("RESULT "), self.out + self.err
         assert self.out.count("RESULT ") == 1
@@ -65,7 +65,7 @@ class Launched:
 
     @property
     def refusal(self) -> str:
-        """What a mistake of the user's is answered with: one line, and exit code 2."""
+        """The one-line answer to a user's mistake, with exit code 2."""
         assert self.code == 2, self.out + self.err
         assert "RESULT" not in self.out
         said = [line for line in self.err.splitlines() if line.startswith("multicl: ")]
@@ -89,7 +89,7 @@ def recipe_of() -> Callable[[str], type[Run]]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 32 rows to train on and 12 held out, with scored sentences in sts/; to be left as it is."""
+    """A folder of 32 rows to train on and 12 held out, with scored sentences in sts/ beside it; read-only."""
     folder = media.folder(tmp_path_factory.mktemp("tiny") / "data")
     media.write(folder.parent / "sts" / "test.parquet", media.scored())
     return folder
@@ -109,7 +109,7 @@ def launched(recipe_of: Callable[[str], type[Run]], tiny: dict[str, list[str]], 
 
 
 def called(command: Callable[[], Any]) -> Launched:
-    """Call it and keep what it says; an exception but SystemExit passes."""
+    """Call it and capture output and exit code; exceptions other than SystemExit pass through."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -127,7 +127,7 @@ def call() -> Callable[[Callable[[], Any]], Launched]:
 
 @pytest.fixture(autouse=True, scope="module")
 def rough_figures() -> Iterator[None]:
-    """Probes of few iterations, intervals of few draws: figures are compared with figures of the same making here."""
+    """Probes of few iterations, intervals of few draws: tests here compare only figures made in the same way."""
     probe, interval = held_out.linear_probe, Figure.interval
 
     def rough(figure: Figure, *args: Any, **options: Any) -> tuple[float, float]:
@@ -142,7 +142,7 @@ def rough_figures() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """As in the processes that are started: sums are the same bit for bit."""
+    """One thread, as in the processes that tests start, so that sums are the same bit for bit."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

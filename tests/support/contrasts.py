@@ -1,4 +1,4 @@
-"""Inputs of the contrast op, and its values and gradients, on one process or of one rank."""
+"""Inputs of the contrast op, and its values and gradients, in one process or on one rank."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ CASES = [
 
 
 def pairs_of_values(cases: Iterable[Case]) -> set[Any]:
-    """Every two values of two settings that meet in one of the cases."""
+    """All pairs of values of two settings that occur together in one of the cases."""
     return {two for case in cases for two in combinations(vars(case).items(), 2)}
 
 
 def inputs(case: Case, na: int, nb: int, d: int, classes: int, seed: int) -> dict[str, Tensor]:
-    """Float64 rows with ids of few classes, rows that some of both sides share, and extra keys; gradients of stats.
+    """Float64 rows with ids of few classes, some shared by both sides, extra keys, and gradients of the statistics.
 
-    Of many classes, rows are in order: positives lie about the diagonal, and most of the matrix holds none.
+    With many classes, rows are sorted: positives lie around the diagonal, and most of the matrix holds none.
     """
     g = torch.Generator().manual_seed(seed)
 
@@ -83,7 +83,7 @@ def compute(
         [Extra(z, given[f"row_{name}"], given[f"id_{name}"], case.extra)] if case.extra else []
         for name, z in (("x_a", x_a), ("x_b", x_b))
     )
-    if case.extra and case.symmetric:  # two kinds of more keys at once
+    if case.extra and case.symmetric:  # two kinds of extra keys at once
         extra_a, extra_b = [*extra_a, Extra(x_b, given["row_x_b"], given["id_x_b"])], []
     relation = Relation(side_a, side_a if case.symmetric else side_b, case.equal_ids)
     more = {} if case.scale < 40 or op is not contrast else {"unit": True}
@@ -102,7 +102,7 @@ def compute(
 
 
 def of_rank(numbers: Sequence[int], counts_a: list[int], counts_b: list[int]) -> list[dict[str, Any]]:
-    """The cases of these numbers on this rank's rows, as lists."""
+    """`compute` of the cases with these numbers on this rank's rows, as lists."""
     blocks.tile_size = lambda device: 4
     world = World.current()
     at_a, at_b = (slice(sum(n[: world.rank]), sum(n[: world.rank + 1])) for n in (counts_a, counts_b))

@@ -1,4 +1,4 @@
-"""InfoNCE by way of `multicl.ops.direct` beside the plain form in float64."""
+"""InfoNCE by `multicl.ops.direct`, compared with the plain form in float64."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Case:
     equal_ids: Literal["positive", "ignore"]
     cosine: bool
     ids: int
-    """So many there are; 0: each row has one of its own, and its key is at its place."""
+    """Number of different ids; 0: each row has its own, and its key is at the same index."""
     extra: Literal["ignore", "negative"] | None = None
     scale: float = 6.0
 
@@ -35,12 +35,12 @@ CASES = [
     for keys, both, *more in product([None, 13], [True, False], ["positive", "ignore"], [True, False], [0, 9])
     if (both or keys is not None) and (both + (more[0] == "ignore") + more[1] + (more[2] == 0)) % 2
 ]
-"""Any three settings meet in all their ways."""
+"""All combinations of any three settings occur."""
 ROWS, WIDTH = 20, 11
 
 
 def prepare() -> None:
-    """Let the kernels run here, in tiles of a few rows."""
+    """Make the kernels run on a CPU, in tiles of a few rows."""
     interpret()
     blocks.tile_size = lambda device: 32
     small, smaller = fused.Sizes(16, 16, 16, 4, 2), fused.Sizes(8, 8, 16, 4, 2)
@@ -57,7 +57,7 @@ class Given(NamedTuple):
 
 
 def inputs(case: Case, seed: int, times: int = 1) -> Given:
-    """Float64 rows, so many times as many, the second without a direction; some extra keys share rows with them."""
+    """Float64 inputs with `times` as many rows, the second of them zero; some extra keys share rows with them."""
     draw = torch.Generator().manual_seed(seed)
     ids = torch.randint(case.ids or 1, (2 * times * ROWS,), generator=draw)
     sides, rows = [], []
@@ -89,7 +89,7 @@ def wanted(case: Case, seed: int, times: int) -> list[Tensor]:
 
 
 def moved(given: Given, device: str, kind: torch.dtype) -> Given:
-    """Rows in that type, apart from one another."""
+    """The inputs on a device, their rows of type `kind` and not contiguous."""
 
     def rows(z: Tensor) -> Tensor:
         return torch.cat([z, z], 1).to(device, kind)[:, : z.shape[1]]
@@ -104,7 +104,7 @@ def moved(given: Given, device: str, kind: torch.dtype) -> Given:
 def found(
     case: Case, seed: int, times: int, device: str, kind: torch.dtype, products: torch.dtype
 ) -> list[Tensor]:  # fmt: skip
-    """The same by the kernels; the loss is made three times as great in place."""
+    """The same by the kernels; the loss is tripled in place."""
     from multicl.ops.direct import direct_loss
 
     given = moved(inputs(case, seed, times), device, kind)
@@ -119,7 +119,7 @@ def found(
 
 
 def compare(device: str, times: int, kind: torch.dtype, products: torch.dtype, tolerance: float) -> int:
-    """All cases, by norm; the scale's gradient, a sum of both signs, by its summands."""
+    """Compare all cases by norm, and the scale's gradient, a sum of both signs, by its summands; how many there are."""
     for seed, case in enumerate(CASES):
         right = wanted(case, seed, times)
         for at, (mine, theirs) in enumerate(zip(found(case, seed, times, device, kind, products), right, strict=True)):
@@ -132,7 +132,7 @@ def compare(device: str, times: int, kind: torch.dtype, products: torch.dtype, t
 
 
 def alone(device: str) -> None:
-    """Sides that want no gradient get none, those that do what they get beside others; twice is refused."""
+    """Inputs that need no gradient get none, the others the same as together; double backward is refused."""
     from multicl.ops.direct import direct_loss
 
     case = CASES[-1]
@@ -150,7 +150,7 @@ def alone(device: str) -> None:
             assert (got is not None) == want
             if got is not None:
                 torch.testing.assert_close(got, right)
-    apart = rows[0].T.contiguous().T.requires_grad_()  # the only one that wants a gradient, and not in rows
+    apart = rows[0].T.contiguous().T.requires_grad_()  # the only one that needs a gradient, and not row-major
     (grad,) = torch.autograd.grad(direct_loss(apart, *rows[1:], *settings)[0], apart)
     torch.testing.assert_close(grad, whole[0])
     x = rows[0].clone().requires_grad_()

@@ -21,7 +21,7 @@ def model(seed: int = 0) -> Model:
 
 
 def saved(folder: Path, seed: int = 0) -> Path:
-    """The same in a folder."""
+    """The same model, saved in a folder."""
     return model(seed).save(folder)
 
 

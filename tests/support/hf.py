@@ -58,7 +58,7 @@ def gpt2(folder: Path, seed: int = 0) -> Path:
 
 
 def as_sentence(folder: Path, pooling: dict[str, Any], parts: Sequence[str] = ("Normalize",), path: str = "") -> Path:
-    """Make an encoder's folder one of sentence-transformers, with a pooling's settings and what comes after it."""
+    """Make an encoder's folder one of sentence-transformers, with a pooling's settings and the modules after it."""
     kinds = [("Transformer", path), ("Pooling", "1_Pooling"), *((p, f"{i}_{p}") for i, p in enumerate(parts, 2))]
     modules = [
         {"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{kind}"}

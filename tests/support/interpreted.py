@@ -6,10 +6,10 @@ from typing import Any
 
 
 def interpret() -> None:
-    """Kernels run here, on a CPU.
+    """Make kernels run on a CPU.
 
-    The interpreter replaces all of triton.language's functions at each call of a device function, which is a third of
-    its time; now a launch does so once.
+    The interpreter patches all functions of triton.language at each call of a device function, a third of its time;
+    from now on, it does so once per launch.
     """
     import triton
     from triton import language

@@ -15,7 +15,7 @@ from multicl.ops.contrast import contrast
 
 
 class Run(NamedTuple):
-    """Cases on so many rows a rank, and how products are made."""
+    """Cases, with each rank's numbers of rows, and the precision of products."""
 
     numbers: Sequence[int]
     counts_a: list[int]

@@ -1,4 +1,4 @@
-"""A tiny run in processes of its own, killed or asked to stop; they are forked, so that none waits for imports."""
+"""A tiny run in processes of its own, killed or asked to stop; they are forked, which saves the imports."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def trainer(run: Path, resume: bool = True, **settings: Any) -> Trainer:
 
 
 def start(run: Path, ranks: int) -> list[int]:
-    """Process ids of a run that goes on with what the folder holds."""
+    """Start a run that resumes from its folder; returns the process ids."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -74,7 +74,7 @@ def end(children: list[int]) -> list[int]:
 
 
 def finish(run: Path, ranks: int) -> float:
-    """Train to the end; the seconds it took."""
+    """Train to the end; returns the seconds it took."""
     began = time.perf_counter()
     codes = end(start(run, ranks))
     assert codes == [0] * ranks, codes
@@ -82,8 +82,8 @@ def finish(run: Path, ranks: int) -> float:
 
 
 def said(folder: str, ranks: int, kills: int, seed: int) -> str:
-    """Train folder/whole, then folder/killed, which is killed so many times, then folder/stopped, whose last rank is
-    sent SIGTERM. What they print; it is to be called in a process of its own, whose output is theirs."""
+    """Train folder/whole, then folder/killed, which is killed `kills` times, then folder/stopped, whose last rank gets
+    SIGTERM. Returns what they print; call it in a process of its own, as it redirects the process's output."""
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         del os.environ[name]  # of this process
     os.environ["ACCELERATE_USE_CPU"] = "true"

@@ -61,7 +61,7 @@ def encoded(samples: Any, subtype: str = "PCM_16") -> bytes:
 
 
 def rows(count: int, seed: int = 0) -> list[Row]:
-    """Rows of one thing each: image, audio, text (all different), label, and the text of another; they take turns."""
+    """Rows of one thing each, by turns: image, audio, text (all different), label, and the text of another thing."""
     return [
         {
             "image": png(i, seed),

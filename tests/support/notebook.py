@@ -1,4 +1,4 @@
-"""examples/seven_steps.py -> seven_steps.ipynb; `python tests/support/notebook.py` writes it anew."""
+"""examples/seven_steps.py -> seven_steps.ipynb; `python tests/support/notebook.py` rewrites it."""
 
 from __future__ import annotations
 

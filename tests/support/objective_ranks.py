@@ -1,4 +1,4 @@
-"""Every objective and every function on the rows of one rank; alone (a world of one) on all rows."""
+"""Every objective and every function on the rows of one rank; in a world of one, on all rows."""
 
 from __future__ import annotations
 
@@ -99,19 +99,19 @@ class Model(nn.Module):
             context = replace(context, extra_a=extras, extra_b=() if context.symmetric else extras[:1])
         if more == "queue":
             context = replace(context, extra_a=(self.queue(),), extra_b=(self.queue(),))
-        if more == "scores":  # of the last row of five none is known
+        if more == "scores":  # every fifth row has no known score
             score = torch.where(row % 5 == 4, torch.nan, (row % 2).float())
             a, b = (replace(v, score=score) for v in (a, b))
         return self.objective(a, b, context)["loss"]
 
     def queue(self) -> Extra:
-        """Keys of earlier steps, the same on every rank: rows that are in the batch, too, among them."""
+        """Keys of earlier steps, the same on every rank; some are rows of the batch, too."""
         row = 3 * torch.arange(0, 12, 2)
         z = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
         return Extra(z, row, row // 6)
 
     def explicit(self, x: Tensor, row: Tensor, world: World) -> Extra:
-        """A negative that comes with each row, for the rows of all ranks; its gradient goes home."""
+        """A negative that comes with each row, for the rows of all ranks; its gradient returns to its rank."""
         return Extra(world.gather(self.encoder(x)), world.gather(row), world.gather(1000 + row), "negative")
 
 
@@ -125,7 +125,7 @@ def data(rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def outcomes(counts_of: list[list[int]]) -> list[dict[str, list[Any]]]:
-    """For each split of rows over ranks: objective -> loss and DDP's gradients; function -> loss and leaves' shares."""
+    """For each split of rows over ranks: objective -> loss, DDP gradients; function -> loss and shares of gradients."""
     return [{**_objectives(counts), **_functions(counts)} for counts in counts_of]
 
 

@@ -1,4 +1,4 @@
-"""MoCo's loss by `contrast`, tiled and by Triton's kernels, beside its paper's in float64."""
+"""MoCo's loss by `contrast`, tiled and by Triton's kernels, compared with the paper's form in float64."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multicl.ops import fused
 
 
 def given(n: int, kind: torch.dtype, temperature: float) -> list[Tensor]:
-    """Queries, keys and 50 keys of a queue [n, 11], and the temperature; each wants a gradient."""
+    """Queries and keys [n, 11], 50 keys of a queue, and the temperature; all require gradients."""
     g = torch.Generator().manual_seed(0)
     rows = [torch.randn(m, 11, dtype=torch.float64, generator=g) for m in (n, n, 50)]
     rows[1] += rows[0]

@@ -1,17 +1,17 @@
-"""A GPU that is pretended: tensors that say "cuda", and are computed on the CPU, to the same bits.
+"""A pretended GPU: tensors that report the device "cuda" but are computed on the CPU, to the same bits.
 
-torch's own FakeTensorMode makes all tensors of a program fake, those of the CPU too, at whose numbers code may look
-freely; modules are not moved, and there is no backward without a driver. Here a tensor on the "GPU" has its numbers in
-another on the CPU, so that code takes its branches for a GPU, results can be compared with those of the CPU, and what a
-GPU would refuse or wait for is seen:
+torch's own FakeTensorMode makes all tensors of a program fake, even those on the CPU, whose values code may read
+freely; it does not move modules, and has no backward without a driver. Here a tensor on the "GPU" keeps its values in
+another one on the CPU. So code takes its branches for a GPU, results can be compared with those of the CPU, and what a
+GPU would refuse or synchronise for shows:
 
-- an operation between a tensor here and one there raises RuntimeError, as on a GPU;
-- what waits for the GPU is counted in `Gpu.waits`, by the function of this repository that asked for it: numbers, or
-  the size of what comes next, that go to the CPU; and numbers that come from there, where nobody said `non_blocking`;
-- `Gpu.launches` counts operations: what is done a row at a time shows.
+- an operation between a tensor on the GPU and one on the CPU raises RuntimeError, as on a GPU;
+- `Gpu.waits` counts synchronisations by the function of this repository that caused them: when values, or the size of a
+  result, go to the CPU, and when values come from the CPU without `non_blocking`;
+- `Gpu.launches` counts operations, so that work done a row at a time shows.
 
-It knows no streams, no Triton (forms in torch's own operations run), no recordings, no compilation, none of a GPU's
-roundings, and autocast by the CPU's rules. Tensors that C++ makes within an operation of several come out on the CPU.
+There are no streams, no Triton (the forms in torch's own operations run), no CUDA graphs, no compilation and none of a
+GPU's rounding; autocast follows the CPU's rules. Tensors that C++ makes inside a composite operation stay on the CPU.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ READS = {
     "_local_scalar_dense", "_unique2", "bincount", "equal", "is_nonzero", "linalg_cholesky_ex", "_linalg_eigh",
     "_linalg_svd", "masked_select", "nonzero", "repeat_interleave", "unique_consecutive", "unique_dim",
 }  # fmt: skip
-"""Operations whose result, its size, or whether there is one is known on the GPU alone."""
+"""Operations for which the CPU must wait: only the GPU knows their result, its size, or whether there is one."""
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
-_device_constructors()  # torch remembers which functions make tensors: those, and not their stand-ins
+_device_constructors()  # makes torch cache its list of functions that make tensors before they are patched
 
 
 class Gpu:
-    """What the pretended GPU has been through."""
+    """Counts of what the pretended GPU did."""
 
     def __init__(self) -> None:
         self.waits: Counter[str] = Counter()
@@ -55,12 +55,12 @@ class Gpu:
         self.launches = 0
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset the counts."""
         self.waits.clear()
         self.launches = 0
 
     def wait(self) -> None:
-        """Count it for the innermost function that is no test's; those of tests may wait."""
+        """Count a synchronisation for the innermost function that is not a test's; tests themselves may wait."""
         frame: Any = sys._getframe(1)
         while frame is not None:
             if own := _own(frame.f_code.co_filename):
@@ -69,7 +69,7 @@ class Gpu:
             frame = frame.f_back
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """An operation on at least one tensor of the GPU."""
+        """Run an operation on at least one tensor of the GPU."""
         operation = _operation(func)
         name = operation.name
         self.launches += 1
@@ -94,9 +94,9 @@ class Gpu:
     def _index(self, places: Any, values: Any = None, put: bool = False) -> None:
         given = [place for place in places if place is not None]
         if any(type(place) is Tensor and place.ndim for place in given):
-            self.wait()  # they are copied
+            self.wait()  # indices are copied
         masks = any(place.dtype in (torch.bool, torch.uint8) for place in given)
-        if masks and not (put and values.numel() == 1 and len(given) == 1):  # which fills, and asks nothing
+        if masks and not (put and values.numel() == 1 and len(given) == 1):  # a fill, which needs no wait
             self.wait()
         if put and type(values) is Tensor and values.ndim:
             raise RuntimeError("Expected all tensors to be on the same device, but values of the CPU were put")
@@ -147,7 +147,7 @@ _gpu = Gpu()
 
 
 class OnGpu(Tensor):
-    """A tensor of the pretended GPU. C++ takes it for one of the CPU, so that autograd and autocast run."""
+    """A tensor of the pretended GPU. C++ sees a CPU tensor, so that autograd and autocast run."""
 
     held: Tensor
     device = property(lambda self: CUDA)  # type: ignore[assignment]
@@ -206,7 +206,7 @@ class OnGpu(Tensor):
 
 
 class _Carry(torch.autograd.Function):
-    """From one place to the other; gradients come back."""
+    """Copies between CPU and GPU; gradients are copied back."""
 
     @staticmethod
     def forward(ctx: Any, x: Any) -> Tensor:
@@ -242,7 +242,7 @@ def _is_cuda(device: Any) -> bool:
 
 
 def _making(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A function of torch that makes tensors and knows the GPU."""
+    """A function of torch that makes tensors, extended to make them on the GPU."""
     name = plain.__name__
 
     def make(*args: Any, **options: Any) -> Tensor:
@@ -268,7 +268,7 @@ class _Autocast(torch.autocast):
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
-    """In the test "cuda" is a device, this one."""
+    """Makes "cuda" this pretended GPU for one test."""
     _gpu.clear()
     for name in FACTORIES:
         monkeypatch.setattr(torch, name, _making(getattr(torch, name)))
@@ -277,7 +277,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
     one_hot, enabled = nn.functional.one_hot, torch.is_autocast_enabled
     monkeypatch.setattr(
         nn.functional, "one_hot", lambda x, n: OnGpu(one_hot(x.held, n)) if isinstance(x, OnGpu) else one_hot(x, n)
-    )  # which makes numbers of the CPU on the way
+    )  # it makes CPU tensors inside
     pad = nn.utils.rnn.pad_sequence
     monkeypatch.setattr(
         nn.utils.rnn,
@@ -285,20 +285,20 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
         lambda parts, **how: (
             OnGpu(pad([p.held for p in parts], **how)) if isinstance(parts[0], OnGpu) else pad(parts, **how)
         ),
-    )  # which is several operations
+    )  # it is a composite operation
     monkeypatch.setattr(torch, "autocast", _Autocast)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind="cpu": enabled("cpu" if kind == "cuda" else kind))
     monkeypatch.setenv("MULTICL_TRITON", "0")
-    monkeypatch.setattr(torch.version, "cuda", None)  # nothing is recorded
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 33, 1 << 34))  # bytes free, and in all
+    monkeypatch.setattr(torch.version, "cuda", None)  # no CUDA graphs
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 33, 1 << 34))  # bytes free, and in total
     before = torch.__future__.get_overwrite_module_params_on_conversion()
-    torch.__future__.set_overwrite_module_params_on_conversion(True)  # data of another type cannot be put into them
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # `.data` cannot take a tensor of another type
     yield _gpu
     torch.__future__.set_overwrite_module_params_on_conversion(before)
 
 
 def same(found: Tensor, wanted: Tensor, close: float = 0.0) -> None:
-    """A tensor is on the GPU, of the other's type and shape, and of its values, to so much of their greatest."""
+    """Assert that a tensor is on the GPU and has the other's type, shape and values, to `close` of their maximum."""
     assert isinstance(found, OnGpu)
     assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
     most = float(wanted.detach().abs().max()) if wanted.numel() and wanted.is_floating_point() else 1.0

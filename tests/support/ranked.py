@@ -39,7 +39,7 @@ def collectives(counts: list[int]) -> dict[str, Any]:
 
 
 def collectives_beside_nccl(counts: list[int], folder: str) -> dict[str, Any]:
-    """The same of the processor's tensors where ranks have met for a GPU's alone, as over NCCL."""
+    """The same with CPU tensors if the process group takes only a GPU's, as over NCCL."""
     dist.destroy_process_group()
     dist.init_process_group(
         "cuda:gloo", init_method=f"file://{folder}/meet", rank=int(os.environ["RANK"]), world_size=len(counts)
@@ -68,7 +68,7 @@ def apart(rows: int) -> list[list[float]] | None:
 
 
 def losses(counts: list[int]) -> dict[str, Any]:
-    """NT-Xent and InfoNCE over ranks; each rank's gradient over W must be its share of the one-process gradient."""
+    """NT-Xent and InfoNCE over ranks; each rank's gradient / W must be its share of the one-process gradient."""
     world = World.current()
     a, b, scale = loss_inputs(sum(counts))
     start, n = sum(counts[: world.rank]), counts[world.rank]

@@ -1,4 +1,4 @@
-"""What the tests of how processes meet run on each rank."""
+"""What the tests of setting up process groups run on each rank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from multicl.running.accelerator import accelerator_of
 
 
 def meets(first: Sequence[str], told: dict[str, str]) -> tuple[int, int, int, str]:
-    """How many there are, by Accelerate and by us, which one this is, and how long it waits for others."""
+    """The number of processes by Accelerate and by us, this one's rank, and how long it waits for others."""
     os.environ.update(told)
     for asks in first:
         if asks == "name":

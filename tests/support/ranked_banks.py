@@ -26,7 +26,7 @@ def banked(data: list[dict[str, Any]], chunk: int | None = None, run: Any = None
 
 
 def held(data: list[dict[str, Any]], chunk: int | None) -> dict[str, Any]:
-    """Weights, and what memory holds."""
+    """Weights and the content of memory."""
     trainer = banked(data, chunk)
     found = {name: t.double().tolist() for name, t in trainer.memory.state().items()}
     return found | {name: p.tolist() for name, p in trainer.towers.named_parameters()}

@@ -10,7 +10,7 @@ from multicl import cli
 
 
 def printed(commands: Sequence[Sequence[str]]) -> str:
-    """What this rank's standard output says of them, one after another."""
+    """This rank's standard output of these commands, run one after another."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         for words in commands:

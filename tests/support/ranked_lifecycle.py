@@ -16,12 +16,12 @@ from multicl.training.memory import Memory
 
 
 def agreements(folder: str) -> dict[str, Any]:
-    """What each rank does with a loss that only the last one finds not finite; flags, over a group of their own."""
+    """What each rank does if only the last one's loss is not finite; flags agreed on over a group of their own."""
     world = World.current()
     found: dict[str, Any] = {policy: not_finite(f"{folder}/{policy}", policy) for policy in ("stop", "skip")}
     found["flags"] = world.agree(world.rank == 0, False, world.rank == 1)
     distributed._between_processors.cache_clear()
-    distributed.dist.get_backend_config = lambda *_: "cuda:nccl"  # type: ignore[attr-defined]  # no tensors of the CPU
+    distributed.dist.get_backend_config = lambda *_: "cuda:nccl"  # type: ignore[attr-defined]  # no CPU tensors
     found["over gloo beside nccl"] = world.agree(world.rank == 0, False, world.rank == 1)
     found["groups"] = distributed._between_processors(distributed.dist.group.WORLD) is distributed.dist.group.WORLD
     return found
@@ -46,7 +46,7 @@ def not_finite(folder: str, policy: Any) -> list[Any]:
 
 
 def left_out(folder: str) -> list[int]:
-    """Rows of which a run of two ranks, an epoch long, says that they cannot be used."""
+    """Rows that a run of two ranks, one epoch long, reports as unusable."""
     data = rows(64)
     for row in (3, 9, 20, 41):
         data[row]["a"] = [1.0]
@@ -57,7 +57,7 @@ def left_out(folder: str) -> list[int]:
 
 
 def one_fails(folder: str) -> str:
-    """What the first rank says of a run that only the last one cannot go on with."""
+    """The first rank's error in a run that only the last one cannot continue."""
     world = World.current()
     trainer = Trainer(
         {"a": Vectors()}, [Pair("a", "a")], rows(64), train=Train(batch_size=16, steps=4), run=Path(folder)

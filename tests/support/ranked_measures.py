@@ -29,7 +29,7 @@ NAMES = (
 
 
 def figures(model: str) -> dict[str, Any]:
-    """Of a saved model's vectors, and of plain ones in chunks of few rows; with intervals."""
+    """Figures of a saved model's vectors, and of plain ones in chunks of few rows; with intervals."""
     world = World.current()
     test = rows(45, seed=1)
     test[7]["a"] = None

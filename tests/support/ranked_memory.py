@@ -1,4 +1,4 @@
-"""Training with everything that remembers, for `run_ranks`."""
+"""Training with every kind of memory, for `run_ranks`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from multicl.settings import Momentum
 
 
 def remembered(data: list[dict[str, Any]], chunk: int | None) -> dict[str, Any]:
-    """Weights, and what memory holds, after a few steps: momentum keys, queues, explicit negatives."""
+    """Weights and the content of memory after a few steps: momentum keys, queues, explicit negatives."""
     terms = [
         Pair("a", "a", InfoNCE(0.2, learnable=True), keys="momentum", queue=14),
         Pair("a", "b", InfoNCE(0.2), queue=20, negatives="c"),

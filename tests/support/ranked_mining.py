@@ -1,4 +1,4 @@
-"""Mining on each rank, for `run_ranks`; alone in a world of one."""
+"""Mining on each rank, for `run_ranks`, or in a world of one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TERMS = [
 
 
 def mined(data: list[dict[str, Any]], folder: str, chunk: int | None) -> dict[str, Any]:
-    """The tables before the first step, and what a few steps lead to."""
+    """The tables before the first step, the searches of a few steps, and the weights after them."""
     multicl.training.mining.BLOCK = 5
     train = Train(batch_size=9, steps=4, lr=0.1, chunk_size=chunk)
     optim = Optim(name="sgd", warmup=0)

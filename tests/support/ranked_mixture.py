@@ -25,7 +25,7 @@ def mixed() -> list[Any]:
 
 
 def trained(run: str | None, steps: int = 9, resume: bool = False) -> dict[str, Any]:
-    """The weights after a run that is cut to `steps` of a constant rate."""
+    """The weights after a run of `steps` steps at a constant rate."""
     trainer = Trainer(
         {"a": Vectors(), "b": Vectors(width=6)},
         [Pair("a", "b"), Pair("a", "a"), Pair("b", "b")],

@@ -11,7 +11,7 @@ from multicl.settings import Momentum
 
 
 def predicted(data: list[dict[str, Any]], chunk: int | None) -> dict[str, Any]:
-    """Weights after a few steps: symmetric, the batch's momentum keys alone, as in MoCo v3."""
+    """Weights after a few steps: symmetric, with only the batch's momentum keys, as in MoCo v3."""
     objective = Predicted(InfoNCE(0.2, learnable=True), hidden=5, norm="layer")
     trainer = Trainer(
         {"a": Vectors(dropout=0.0)}, [Pair("a", "a", objective, keys="momentum", weight=0.8)], data,

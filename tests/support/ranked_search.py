@@ -10,6 +10,6 @@ from multicl.search import Index
 
 
 def index_share(where: str, data: Any) -> tuple[int, int, int]:
-    """Rows, new ones and repeats that this rank knows of once all have filled the database."""
+    """Rows, new ones and repeats that this rank reports after all ranks have filled the database."""
     added = Index(where, found.model()).add(data)
     return added.rows, added.new, added.repeats

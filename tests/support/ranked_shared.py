@@ -30,7 +30,7 @@ def cells() -> list[Any]:
 
 
 def asked(m: Model) -> dict[str, Any]:
-    """Everything that `embed` can be asked, and what it says of what it cannot."""
+    """Results of every kind of call of `embed`, and the errors of calls that it refuses."""
     skipped: dict[int, str] = {}
     good = [cell for i, cell in enumerate(cells()) if i != BAD]
     found: dict[str, Any] = {
@@ -56,7 +56,7 @@ def asked(m: Model) -> dict[str, Any]:
 
 
 def shares(round_size: int) -> dict[str, Any]:
-    """The figures of the first rank, and how many cells this one embedded; each rank begins with weights of its own."""
+    """The figures of the first rank, and how many cells this one embedded; each rank starts with other weights."""
     shared.ROUND = round_size
     world = World.current()
     m, embedded, plain = model(seed=world.rank), [], Model.embed_node
@@ -73,7 +73,7 @@ def shares(round_size: int) -> dict[str, Any]:
 
 
 def breaks() -> list[str]:
-    """What each rank hears where an encoder fails on the last rank, or what measures does; and that it goes on."""
+    """What each rank reports if an encoder fails on the last rank, or the measure itself does; and that it goes on."""
     world, said = World.current(), []
     m = model()
     if world.rank == world.size - 1:
@@ -87,7 +87,7 @@ def breaks() -> list[str]:
 
 
 def keeps() -> list[float]:
-    """What a model that outlives the measuring gives, on the first rank, while the others do something else."""
+    """How far the vectors of a model that outlives the measuring are off, on the first rank, while others go on."""
     m, kept = model(), list[Model]()
     good = [row["b"] for row in rows(40)]
 
@@ -104,7 +104,7 @@ def _fails(*_: Any) -> None:
 
 
 def trained(folder: str) -> dict[str, Any]:
-    """A run that measures while it trains: the figures of each rank, and what is the best step on it."""
+    """A run that measures while it trains: each rank's figures and best step."""
     data = rows(40)
     trainer = Trainer(
         {"a": Vectors(), "b": Vectors(width=5)}, [Pair("a", "b")], data, head=Head(norm="batch"),

@@ -35,10 +35,10 @@ def whole(case: Case) -> tuple[Towers, dict[str, Batch | None]]:
 
 
 def gradients(cases: list[Case]) -> list[dict[str, Any]]:
-    """Each case's loss and gradients after two steps, in which DDP arranges its buckets anew; one process or many.
+    """Each case's loss and gradients after two steps, after the first of which DDP rebuilds its buckets.
 
     A case: towers, options, lacking, chunk, and the `first` rank's rows (the rest are the second's). With `kept`, also
-    the mean over ranks of the gradients with graphs kept, which is what DDP must come to.
+    the mean over ranks of the gradients with graphs kept, which DDP must reproduce.
     """
     world = World.current()
     found = []
@@ -101,7 +101,7 @@ def trained_in_chunks(data: list[dict[str, Any]], chunk: int | None, precision: 
 
 
 def agreed(free: list[float]) -> list[Any]:
-    """The chunk size that ranks of unequal memory find, and what they say where one has none."""
+    """The chunk size that ranks with unequal memory agree on, and their error if one has none."""
     world = World.current()
     found: list[Any] = []
     for share in (1.0, 0.0):

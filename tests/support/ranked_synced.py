@@ -1,4 +1,4 @@
-"""What the tests of batch norms over ranks run on each of them."""
+"""What the tests of synchronised batch norm run on each rank."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NORMS: dict[str, Any] = {
 
 
 def inputs(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows far from zero, and what is sent back to them."""
+    """Rows far from zero, and gradients of the output."""
     dice = torch.Generator().manual_seed(1)
     shape = (7, 3, 4, 2) if name == "pictures" else (7, 3)
     x = 50 + torch.randn(*shape, generator=dice, dtype=torch.float64)
@@ -55,7 +55,7 @@ def layers(counts: list[int]) -> dict[str, Any]:
 
 
 def trainer(sync: bool, data: list[dict[str, Any]], batch_size: int = 9, **nodes: Any) -> Trainer:
-    """Batch norms in an encoder and in heads, and keys of momentum towers."""
+    """A trainer with batch norms in an encoder and in heads, and with momentum keys."""
     nodes = nodes or {"a": Built(net=lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)), width=5)}
     terms = [Pair("a", "a", InfoNCE(0.3), keys="momentum", queue=18), Pair("a", "a", InfoNCE(0.5), name="more")]
     train = Train(batch_size=batch_size, steps=4, lr=0.1, sync_batch_norm=sync)
@@ -73,7 +73,7 @@ def trained(sync: bool, data: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def predicted(data: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same of a predictor with a batch norm; with the least number of a rank's rows that a step compared."""
+    """The same with a batch norm in a predictor; also the smallest number of this rank's rows that a step compared."""
     pair = Pair("a", "b", Predicted(InfoNCE(0.3), hidden=5), keys="momentum")
     nodes = {node: Vectors() for node in "ab"}
     made = Trainer(
@@ -88,7 +88,7 @@ def predicted(data: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def lonely() -> list[list[float]]:
-    """Loss, gradients and statistics of a predictor whose norm remembers something, for one row over all ranks."""
+    """Loss, gradients and statistics of a predictor whose norm has statistics, for one row over all ranks."""
     world = World.current()
     torch.manual_seed(0)
     module = Predicted(InfoNCE(0.3), hidden=5).build((4, 4))
@@ -114,7 +114,7 @@ def both(sync: bool, data: list[dict[str, Any]], lacking: list[dict[str, Any]]) 
 
 
 def lacking(data: list[dict[str, Any]]) -> str:
-    """What each rank says where one of them has no rows."""
+    """What each rank reports if one of them has no rows."""
     try:
         trainer(True, data, batch_size=1).fit()
     except InputError as error:

@@ -1,4 +1,4 @@
-"""A graph with a target on the rows of one rank, for `run_ranks`; alone on all rows."""
+"""A graph with a target on the rows of one rank, for `run_ranks`; in a world of one, on all rows."""
 
 from __future__ import annotations
 

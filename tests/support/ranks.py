@@ -1,6 +1,8 @@
 """Run a function in several real processes over gloo; the function must live in an importable module.
 
-They are forked from a server that has imported what takes time, and has done nothing: each begins afresh."""
+They are forked from a server that has imported the slow libraries and multicl and done nothing else, so each starts
+afresh.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,10 @@ mp.set_forkserver_preload(
 def run_ranks(
     function: Callable[..., Any], world: int, *args: Any, start: str = "forkserver", met: bool = True
 ) -> list[Any]:
-    """[function(*args) of rank 0, of rank 1, ...]; results must pickle. What hangs or dies fails in two minutes.
+    """[function(*args) of rank 0, of rank 1, ...]; results must pickle. A rank that hangs or dies fails in two minutes.
 
-    start: "spawn", where libraries read the environment of a test as they are imported.
-    met: the processes have met on CPUs before the function is called; otherwise Accelerate is told nothing.
+    start: "spawn" if libraries read the environment of a test when they are imported.
+    met: a process group of CPUs is set up before the function is called; otherwise Accelerate gets no settings.
     """
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -55,7 +57,7 @@ def run_ranks(
 def _rank(
     function: Callable[..., Any], rank: int, environment: dict[str, str], args: Any, met: bool, queue: Any
 ) -> None:
-    os.environ.clear()  # the server's is of when it began
+    os.environ.clear()  # the server's is as old as the server
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Kernels of rows, interpreted on a CPU beside what they stand for: for processes that have TRITON_INTERPRET=1."""
+"""Row kernels, interpreted on a CPU and compared with torch's operations: for processes with TRITON_INTERPRET=1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from multicl.ops.running import Running, Slopes
 
 
 def statistics(kind: type[Running], tilts: tuple[float, ...], inside: bool, wide: bool, device: str) -> Running:
-    """Of 37 rows, the second without a key; the others with none, one or two positives."""
+    """Statistics of 37 rows, the second without a key, the others with none, one or two positives."""
     draw = torch.Generator().manual_seed(len(tilts))
     running = kind(37, tilts, inside, wide, torch.zeros(1, device=device))
     values = torch.rand(running.sums.shape, generator=draw) + 0.1
@@ -30,7 +30,7 @@ def statistics(kind: type[Running], tilts: tuple[float, ...], inside: bool, wide
 
 
 def compare_statistics(device: str) -> None:
-    """Log-sums and slopes, of one part of the rows and of two."""
+    """Compare log-sums and slopes, with the rows in one part and in two."""
     for tilts, inside, wide, first in product([(1.0,), (1.0, 2.5)], [True, False], [True, False], [37, 20]):
         plain, fast = (statistics(k, tilts, inside, wide, device) for k in (Running, finish.RunningOnGpu))
         torch.testing.assert_close(fast.lse(), plain.lse(), rtol=1e-6, atol=1e-6)
@@ -49,7 +49,7 @@ def compare_statistics(device: str) -> None:
 
 
 def compare_means(device: str) -> None:
-    """InfoNCE's mean and its gradients, of one direction and of two of other lengths; rows without positives."""
+    """Compare InfoNCE's mean and its gradients, in one direction and in two of other lengths; rows lack positives."""
     draw = torch.Generator().manual_seed(0)
     for sizes, some in product([(37,), (37, 19), (3, 40)], [True, False]):
         sums = []
@@ -57,7 +57,7 @@ def compare_means(device: str) -> None:
             lse, positive = (torch.randn(*shape, generator=draw).to(device) for shape in ((1, n), (n,)))
             positives = torch.randint(0, 3 if some else 1, (n,), generator=draw).float().to(device)
             sums.append(Sums(lse.requires_grad_(), positive.requires_grad_(), positives))
-            sums[-1].lse.data[0, 0] = torch.nan if sums[-1].positives[0] == 0 else 0.0  # which counts nowhere
+            sums[-1].lse.data[0, 0] = torch.nan if sums[-1].positives[0] == 0 else 0.0  # must not count
         leaves = [z for one in sums for z in (one.lse, one.positive)]
         found = finish.mean_loss(*((one.first, one.positive, one.positives) for one in sums))
         each = [softmax._direction(one, World.current()) for one in sums]
@@ -70,7 +70,7 @@ def compare_means(device: str) -> None:
 
 
 def compare_units(device: str, monkeypatch: Any) -> None:
-    """Unit rows and their gradients: strange ones, other types, rows that lie apart, widths that are no power of 2."""
+    """Compare unit rows and their gradients: extreme values, types, rows apart, widths that are no power of 2."""
     for kind, width, n in product([torch.float32, torch.bfloat16], [1, 5, 64, 130], [1, 70]):
         z = torch.randn(n, 2 * width, generator=torch.Generator().manual_seed(width)).to(device, kind)[:, :width]
         for at, row in enumerate((0.0, 1e-9, 1e18, torch.nan)):

@@ -1,4 +1,4 @@
-"""The losses as their papers write them: float64, a row at a time, whole matrices, no trick. To check against."""
+"""Reference losses as their papers write them: float64, a row at a time, whole matrices, no tricks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sup_con(z: Tensor, labels: list[int], temperature: Tensor, cosine: bool = Tr
 def sup_con_memory(
     z: Tensor, labels: list[int], temperature: Tensor, keys: Tensor, key_labels: list[int], cosine: bool = True
 ) -> Tensor:
-    """The same, whose rows' sums go over keys of earlier steps, too (arXiv:1912.06798)."""
+    """The same, with keys of earlier steps in the sums, too (arXiv:1912.06798)."""
     every, own = torch.cat([z, keys]), [*labels, *key_labels]
     logits, terms = similarities(z, every, cosine) / temperature, []
     for i in range(len(z)):
@@ -73,7 +73,7 @@ def decoupled(z1: Tensor, z2: Tensor, temperature: Tensor, cosine: bool = True) 
 def hard_negative(
     z1: Tensor, z2: Tensor, temperature: Tensor, beta: float = 1.0, tau_plus: float = 0.1, cosine: bool = True
 ) -> Tensor:
-    """The authors' code, https://github.com/joshr17/HCL (image/main.py), for a row at a time."""
+    """The authors' code, https://github.com/joshr17/HCL (image/main.py), a row at a time."""
     n = len(z1)
     exp, terms = (similarities(torch.cat([z1, z2]), torch.cat([z1, z2]), cosine) / temperature).exp(), []
     for i in range(2 * n):
@@ -111,7 +111,7 @@ def margin_contrastive(a: Tensor, b: Tensor, similar: list[bool], margin: float 
 
 
 def co_sent(a: Tensor, b: Tensor, scores: list[float], scale: float) -> Tensor:
-    """Over every two rows of which one has the higher score; a NaN is higher than nothing."""
+    """Over all pairs of rows in which one has the higher score; NaN is never higher or lower."""
     cos = [similarities(a[i : i + 1], b[i : i + 1], cosine=True)[0, 0] for i in range(len(a))]
     terms = [scale * (cos[j] - cos[i]) for i, s in enumerate(scores) for j, t in enumerate(scores) if s > t]
     return torch.logsumexp(torch.stack([torch.zeros_like(cos[0]), *terms]), 0)

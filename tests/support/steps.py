@@ -118,7 +118,7 @@ def cells(towers: Towers, n: int = 8) -> dict[str, Batch]:
 def looks(
     towers: Towers, batches: dict[str, Batch | None], make: Callable[[Batch], Batch] = lambda batch: batch
 ) -> list[Look]:
-    """A look for each view; `make` is every view."""
+    """A look for each view; `make` makes every view."""
     return [
         Look(batches[view.node], make, (Request(view, None, spaces, (7, World.current().rank, number)),))
         for number, (view, spaces) in enumerate(towers.requests.items())
@@ -126,7 +126,7 @@ def looks(
 
 
 class Ids:
-    """Rows that are each their own, and negatives that are nobody's."""
+    """An id of its own for each row, and for negatives ids that no row has."""
 
     def __call__(self, pair: Pair, row: Tensor, negatives: bool = False) -> Tensor:
         return row + 100 + 10_000 * negatives
@@ -152,7 +152,7 @@ def grads_of(towers: Towers) -> Grads:
 
 
 def kept(towers: Towers, seen: list[Look], chunk: int | None = None) -> tuple[Tensor, Grads]:
-    """The reference: the same chunks, each with its graph kept, and plain backwards of the loss."""
+    """The reference: the same chunks, each with its graph kept, and plain backward passes of the loss."""
     towers.zero_grad()
     z: Embeddings = {}
     for look in seen:
@@ -166,7 +166,7 @@ def kept(towers: Towers, seen: list[Look], chunk: int | None = None) -> tuple[Te
             z[key] = torch.cat([found[key] for _, found in parts])[order.argsort()]
     row = {r.view: look.batch.row if look.batch is not None else torch.arange(0) for look in seen for r in look.readers}
     total = torch.zeros(())
-    for pair in towers.terms:  # one backward a pair, and all embeddings in it: ranks must meet in the same order
+    for pair in towers.terms:  # one backward pass per pair, with all embeddings: ranks must reduce in one order
         (call,) = pair.calls
         a, b = (Embedded(z[view, pair.space], row[view], row[view] + 100) for view in (call.a, call.b))
         a, b = a[torch.isin(a.row, b.row)], b[torch.isin(b.row, a.row)]

@@ -1,4 +1,4 @@
-"""A modality of plain vectors: the smallest adapter there can be, for tests of the core."""
+"""A modality of plain vectors: the smallest possible adapter, for tests of the core."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Vectors:
 
 
 def rows(n: int = 64, size: int = 6, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of two noisy looks at one hidden vector, a label and a text."""
+    """Rows of two noisy views of one hidden vector, a label and a text."""
     g = torch.Generator().manual_seed(seed)
     hidden = torch.randn(n, size, generator=g)
     other = hidden.flip(1) + 0.1 * torch.randn(n, size, generator=g)

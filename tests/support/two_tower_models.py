@@ -1,4 +1,4 @@
-"""Small CLIP, SigLIP and CLAP models of transformers in folders, and what transformers alone makes of them."""
+"""Small CLIP, SigLIP and CLAP models of transformers in folders, and what transformers alone computes with them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ AUDIO = {"spec_size": 64, "num_mel_bins": 16, "window_size": 4, "patch_size": 4,
 MEAN, STD = [0.4, 0.5, 0.6], [0.3, 0.2, 0.25]
 RATE = 8000
 OTHER = {"clip": "image", "siglip": "image", "clap": "audio"}
-"""Kind -> the node beside text."""
+"""Kind -> the node that is not text."""
 
 
 def saved(folder: Path, kind: str, act: str = "relu") -> Path:
-    """A small model of that kind, its tokenizer and what reads its pictures or sounds."""
+    """A small model of that kind with its tokenizer and its image processor or feature extractor, in a folder."""
     torch.manual_seed(0)
     if kind == "clip":
         config: Any = transformers.CLIPConfig(
@@ -69,7 +69,7 @@ def saved(folder: Path, kind: str, act: str = "relu") -> Path:
 
 
 def sounds() -> list[np.ndarray]:
-    """Shorter than a second, and one of just a second: the extractor has nothing to draw."""
+    """Sounds shorter than a second and one of exactly a second, so that the extractor draws nothing."""
     generator = np.random.default_rng(0)
     parts = ((3000, 0.01), (5000, 0.1), (8000, 0.3), (1000, 1.0))  # samples and loudness
     return [

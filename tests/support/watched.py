@@ -1,4 +1,4 @@
-"""What torch is asked to compute within a `with`."""
+"""Records what torch computes within a `with` block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Watched(TorchDispatchMode):
-    """Counts calls by name, as "mm" and "index_add_", and watches how large a tensor is made."""
+    """Counts calls by name, such as "mm" and "index_add_", and keeps the size of the largest tensor made."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,5 +27,5 @@ class Watched(TorchDispatchMode):
 
     @property
     def products(self) -> int:
-        """Of matrices."""
+        """Number of matrix products."""
         return sum(self.calls[name] for name in ("mm", "addmm", "addmm_"))
