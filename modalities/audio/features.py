@@ -63,7 +63,8 @@ def kaldi_frames(rate: int) -> tuple[int, int]:
 
 
 def ast(extractor: ASTFeatureExtractor, wave: Tensor, lengths: Tensor) -> Tensor:
-    """[B, F, M]: Kaldi's log-mel energies, as in `torchaudio.compliance.kaldi.fbank`; beyond a clip, 0 normalised."""
+    """[B, F, M]: Kaldi's log-mel energies, as in `torchaudio.compliance.kaldi.fbank`, normalised as the extractor says;
+    frames beyond a clip are zero before that."""
     rate, most = int(extractor.sampling_rate), int(extractor.max_length)
     size, hop = kaldi_frames(rate)
     points = 1 << (size - 1).bit_length()

@@ -75,8 +75,8 @@ class Audio:
     """What "small" or a module of your own gets: log-mels [B, mels, frames] or the waveform [B, T], both float32."""
     pooling: Literal["linear", "segments"] = "linear"
     """What "small" gives: the means over 8 equal parts of the clip, 8 times 128 numbers ("segments"), or 256 numbers
-    from a last linear layer on them ("linear"). That layer specialises most in telling clips apart: probes prefer its
-    input."""
+    from a last linear layer on them ("linear"). That layer specialises most in telling clips apart, which suits probes
+    less."""
     parts: Literal["time", "change"] = "time"
     """What is equal in these 8 parts: their length, or how much the spectrum changes within them, so that long and
     short vowels and pauses weigh the same (trace segmentation, Kuhn and Tomaschewski 1983)."""

@@ -169,7 +169,7 @@ def fit(
 
 
 def scaled(side: int, kept: float) -> int:
-    """Pixels of a whole side of which the share `kept` is `side` pixels, rounded down as in timm: 232 for 224/232."""
+    """Pixels of a side whose share `kept` is `side` pixels, rounded down as in timm: 232 for a share 224/232 of 224."""
     return math.floor(side / kept + 1e-6)
 
 
