@@ -28,7 +28,7 @@ def adapted(net: Module, rank: int, modality: str) -> Module:
 
     linear = [name for name, part in net.named_modules() if isinstance(part, nn.Linear)]
     if not linear and not isinstance(net, PreTrainedModel):
-        raise InputError(f"{modality} setting lora={rank}: a {type(net).__name__} has no linear maps to update")
+        raise InputError(f"{modality} setting lora={rank}: a {type(net).__name__} has no linear layers to update")
     training = net.training
     targets = "all-linear" if isinstance(net, PreTrainedModel) else linear
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets), net)

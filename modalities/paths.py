@@ -18,4 +18,4 @@ def refuse_long(raw: str | os.PathLike[str]) -> None:
     """
     text = os.fspath(raw)
     if len(text) > LONGEST:
-        raise BadSample(f"a text of {len(text)} characters, {text[:40]!r} ...; base64 must be decoded")
+        raise BadSample(f"a text of {len(text)} characters is no path, {text[:40]!r} ...; decode base64 to bytes")

@@ -52,7 +52,7 @@ def locate(name: str) -> tuple[str, bool]:
     try:
         HfApi().model_info(repo, timeout=10)
     except (HFValidationError, RepositoryNotFoundError) as error:
-        raise OSError("there is no such folder, nor such a model on the hub") from error
+        raise OSError("there is no such folder, and no such model on the hub") from error
     except Exception:  # no network, a timeout, offline mode: the cache may have the model
         return repo, True
     return repo, False
@@ -176,7 +176,7 @@ def recompute(model: Any, enable: bool) -> None:
 def warn_of_absent(name: str, used: nn.Module, absent: set[int]) -> None:
     """Log how many parameters of `used` start at random, and one of their names; `absent`: as from `load`."""
     if lost := [key for key, parameter in used.named_parameters() if id(parameter) in absent]:
-        log.warning("%s lacks %d weights of its architecture, which begin at random: %s", name, len(lost), lost[0])
+        log.warning("%s lacks %d weights of its architecture, initialised at random: %s", name, len(lost), lost[0])
 
 
 def first_line(error: object) -> str:

@@ -127,9 +127,9 @@ def _array(array: Any, rate: Any, channel: str) -> tuple[np.ndarray, int]:
     try:
         array = np.asarray(array)
     except ValueError as error:  # a ragged list
-        raise BadSample(f"an array that is no waveform: {error}") from error
+        raise BadSample(f"an array that is not a waveform: {error}") from error
     if array.dtype.kind not in "iuf":
-        raise BadSample(f"an array of {array.dtype}; a waveform is of floats or integers")
+        raise BadSample(f"an array of {array.dtype}; a waveform holds floats or integers")
     if array.ndim not in (1, 2) or array.size == 0:
         raise BadSample(f"an array of shape {list(array.shape)}; expected [T], [T, C] or [C, T], not empty")
     if array.dtype.kind in "iu" and array.itemsize == 8:  # lists and tables hold integers of any size so
@@ -150,7 +150,7 @@ def _narrow(array: np.ndarray) -> np.ndarray:
     for kind in (np.int16, np.int32):
         if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
             return array.astype(kind)
-    raise BadSample(f"samples from {least} to {most}; integers are of 16 or 32 bits")
+    raise BadSample(f"samples from {least} to {most}; integers must fit in 16 or 32 bits")
 
 
 def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None, channel: str) -> tuple[np.ndarray, int]:
@@ -159,7 +159,7 @@ def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None, chann
         with soundfile.SoundFile(file) as sound:
             rate, frames = sound.samplerate, sound.frames
             if frames <= 0:
-                raise BadSample("a sound of no length")
+                raise BadSample("a sound without samples")
             _check_rate(rate)
             start, count = _window(frames, rate, max_seconds, rng)
             if start:
@@ -170,7 +170,7 @@ def _decode(file: BinaryIO, max_seconds: float, rng: random.Random | None, chann
         raise
     except (RuntimeError, ValueError, MemoryError) as error:  # libsndfile's are RuntimeErrors
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
-        way_out = "; ffmpeg makes .flac of most sounds" if "Format not recognised" in reason else ""
+        way_out = "; ffmpeg converts most sounds to .flac" if "Format not recognised" in reason else ""
         raise BadSample(f"not a readable sound: {reason.rstrip('.')}{way_out}") from error
     if len(samples) == 0 or len(samples) < count - slack:
         raise BadSample(f"truncated: {len(samples)} of {count} samples could be read")
@@ -188,7 +188,7 @@ def _mixed(samples: np.ndarray, channel: str) -> np.ndarray:
         mean: np.ndarray = samples.mean(axis=1)
         return mean
     if count > 2:
-        raise BadSample(f"{count} channels have no {channel} one: of more than two, only their mean is taken")
+        raise BadSample(f"a sound of {count} channels has no {channel} one: more than two have only channel='mean'")
     side: np.ndarray = samples[:, 1 if channel == "right" and count == 2 else 0]
     return side
 

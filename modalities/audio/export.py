@@ -58,7 +58,7 @@ with torch.no_grad():
 features = {features}  # [1, {plain.width}]
 ```
 
-One sound at a time: of several of different lengths, only the frames within each sound's own length count.
+Pass one sound at a time. In a batch of sounds of different lengths, use only the frames within each sound's own length.
 """
 
 
@@ -83,10 +83,10 @@ def half(audio: Audio, encoder: nn.Module) -> Half:
         InputError: it is not such a half.
     """
     if not isinstance(encoder, pretrained.SpectrogramModel) or not isinstance(audio.encoder, str):
-        raise InputError(f"a {type(encoder).__name__} is no audio half of a two-tower model")
+        raise InputError(f"a {type(encoder).__name__} is not the audio half of a two-tower model")
     config, _ = pretrained.describe(audio.encoder)
     if getattr(config, "audio_config", None) is None:
-        raise InputError(f"a {type(encoder.model).__name__} is no audio half of a two-tower model")
+        raise InputError(f"a {type(encoder.model).__name__} is not the audio half of a two-tower model")
     extractor, rate = encoder.extractor, encoder.extractor.sampling_rate
     seconds = pretrained.heard_seconds(extractor)
     usage = f"""    waves = [torch.zeros({rate}).numpy()]  # float32 [T] each, mono, at {rate} Hz

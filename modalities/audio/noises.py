@@ -68,5 +68,5 @@ def _paths(folder: str) -> list[Path]:
         raise InputError(f"noises={folder!r}: there is no such folder")
     found = [path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if not found:
-        raise InputError(f"noises={folder!r}: it holds no sound, no file that ends with {', '.join(sorted(SUFFIXES))}")
+        raise InputError(f"noises={folder!r}: it holds no sound (no file that ends with {', '.join(sorted(SUFFIXES))})")
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())

@@ -54,7 +54,7 @@ def build(name: str, rate: int, max_seconds: float, weights: bool) -> WaveModel 
     if extractor.sampling_rate != rate:
         wanted = extractor.sampling_rate
         raise InputError(
-            f"the audio encoder {name!r} hears {wanted} Hz and this run's sound is at {rate} Hz; "
+            f"the audio encoder {name!r} expects {wanted} Hz, but this run's sound is at {rate} Hz; "
             f"set --audio.rate {wanted}"
         )
     try:
@@ -65,12 +65,12 @@ def build(name: str, rate: int, max_seconds: float, weights: bool) -> WaveModel 
     pretrained.warn_of_absent(name, tower, absent)
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
         if not (hasattr(tower, "feature_extractor") and hasattr(tower.config, "conv_kernel")):
-            raise _unusable(name, TypeError(f"{type(tower).__name__} is not built as wav2vec2 is"))
+            raise _unusable(name, TypeError(f"{type(tower).__name__} is not built like wav2vec2"))
         return WaveModel(tower, extractor.do_normalize)
     heard = heard_seconds(extractor)
     if heard is not None and heard < max_seconds:
         log.warning(
-            "%s hears the first %g s of a sound: with --audio.max-seconds %g training hears other parts, too",
+            "%s hears only the first %g s of a sound; with --audio.max-seconds %g, training hears other parts, too",
             name, heard, heard,
         )  # fmt: skip
     return SpectrogramModel(tower, extractor)

@@ -30,7 +30,7 @@ def suggest(cells: Sequence[Any], accelerator: bool, pretrained: bool) -> Sugges
     length = sorted(seconds)[int(0.95 * (len(seconds) - 1))] if seconds else MOST_SECONDS
     longest = min(MOST_SECONDS, max(1.0, float(math.ceil(length))))
     cut = sum(length > longest for length in seconds)
-    longer = f"; {cut} of {len(seconds)} looked at are longer: evaluation hears their beginning, or `windows` of them"
+    longer = f"; {cut} of {len(seconds)} examined are longer: evaluation hears their beginning, or more with `windows`"
     more = longer if cut else ""
     if pretrained:
         settings = {"encoder": PRETRAINED, "rate": 48_000, "max_seconds": longest}

@@ -134,8 +134,8 @@ def is_single(values: Any) -> bool:
         shape, numbers = list(values.shape), isinstance(values, Tensor) or values.dtype.kind in "biuf"
         if len(shape) == 3 and shape[0] in (3, 4) and numbers and shape[2] not in (1, 3, 4):
             raise BadSample(
-                f"may be one picture of {shape[0]} channels or {shape[0]} grey ones, an array of shape {shape}: "
-                "give [array] for the one, list(array) for the others"
+                f"an array of shape {shape} may be one picture of {shape[0]} channels or {shape[0]} grey pictures: "
+                "give [array] for one picture, list(array) for several"
             )
         return numbers and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)))
     if hasattr(values, "read"):  # an open file, which would be iterated over by lines
@@ -255,7 +255,7 @@ def _from_array(raw: Any, top: int = 255) -> Image.Image:
     try:
         array = raw.detach().cpu().numpy() if isinstance(raw, Tensor) else np.asarray(raw)
     except (TypeError, ValueError) as error:
-        raise BadSample(f"an array that is no picture: {error}") from None
+        raise BadSample(f"an array that is not a picture: {error}") from None
     shape = list(array.shape)
     if array.ndim == 2:
         array = array[..., None]
@@ -285,7 +285,7 @@ def _to_uint8(array: Any, top: int) -> Any:
     if kind == np.bool_:
         return array.astype(np.uint8) * 255
     if kind.kind not in "iuf":
-        raise BadSample(f"an array of {kind}; a picture's are integers or floats")
+        raise BadSample(f"an array of {kind}; a picture holds integers or floats")
     low, high = array.min(), array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise BadSample("an array with NaN or infinite values")
@@ -296,6 +296,6 @@ def _to_uint8(array: Any, top: int) -> Any:
     slack = 1e-3 * top if kind.kind == "f" else 0  # rounding of an earlier resize
     if low < -slack or high > top + slack:
         normalised = kind.kind == "f" and low < 0 and max(-low, high) < 10
-        hint = ": leave Normalize out of its transforms, encoders normalise" if normalised else ""
+        hint = ": leave Normalize out of its transforms, as encoders normalise" if normalised else ""
         raise BadSample(f"an array of {kind} with values from {low} to {high}; a picture's are in [0, {top}]{hint}")
     return (array.clip(0, top).astype(np.float64) * (255 / top) + 0.5).astype(np.uint8)

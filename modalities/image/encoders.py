@@ -83,8 +83,8 @@ class ImageEncoder(nn.Module):
             return
         if (width := self._measure(shape)) != self.width:
             raise InputError(
-                f"the encoder {self.name} gives {width} features of pictures of {shape[0]} x {shape[1]} pixels, and "
-                f"{self.width} of others: set local_size to the value of size, or take another encoder"
+                f"the encoder {self.name} gives {width} features for pictures of {shape[0]} x {shape[1]} pixels, and "
+                f"{self.width} for others: set local_size to the value of size, or use another encoder"
             )
         self.shapes.add(shape)
 
@@ -103,7 +103,9 @@ class ImageEncoder(nn.Module):
             ) from error
         if not isinstance(h, Tensor) or h.ndim < 2 or len(h) != 2 or not h.is_floating_point():
             got = f"{list(h.shape)} {h.dtype}" if isinstance(h, Tensor) else type(h).__name__
-            raise InputError(f"the encoder {self.name} must give float [B, W] or [B, W, ...]; for B = 2 it gave {got}")
+            raise InputError(
+                f"the encoder {self.name} must return float [B, W] or [B, W, ...]; it returned {got} for B = 2"
+            )
         return int(h.shape[1])
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from multicl.modalities.image.settings import Image
 
 
-ROUNDING = "Other sizes: the processor scales and cuts pictures as in training, but for half a pixel of rounding."
+ROUNDING = "The processor scales and crops pictures of other sizes as in training, up to rounding by half a pixel."
 
 
 def forms(image: Image) -> tuple[str, ...]:
@@ -57,14 +57,16 @@ def half(image: Image, encoder: nn.Module) -> Half:
     assert isinstance(encoder, ImageEncoder)
     net = encoder.net
     if not isinstance(net, Pooled):
-        raise InputError(f"a {type(net).__name__} is no image half of a two-tower model")
+        raise InputError(f"a {type(net).__name__} is not the image half of a two-tower model")
     config = load_config(str(image.encoder))
     vision = getattr(config, "vision_config", None)
     if vision is None:
-        raise InputError(f"a {type(net.model).__name__} is no image half of a two-tower model")
+        raise InputError(f"a {type(net.model).__name__} is not the image half of a two-tower model")
     height, width = image.shape
     if height != width or image.channels != "rgb":
-        raise InputError(f"two-tower models look at square pictures in colour, not {image.channels} {height}x{width}")
+        raise InputError(
+            f"two-tower models take square RGB pictures, not {image.channels} of {height} x {width} pixels"
+        )
     own = getattr(vision, "image_size", height)
     between = "" if own == height else ", interpolate_pos_encoding=True"
     usage = f"""    from PIL import Image
@@ -95,9 +97,7 @@ def _transformers(image: Image, encoder: ImageEncoder, folder: Path) -> str:
     assert isinstance(net, Pooled)
     height, width = image.shape
     if height != width and image.whole[2] == "center":
-        raise InputError(
-            "the image processors of transformers cut no pictures that are not square: train on square ones"
-        )
+        raise InputError("the image processors of transformers crop to squares only: train on square pictures")
     with pretrained.quiet():
         net.model.save_pretrained(folder)
     _processor(image, encoder).save_pretrained(folder)
@@ -184,8 +184,8 @@ model.eval()
 {_given(image, encoder)}
 ```
 
-`strict=False`, since the file has no classifier: `{last}` is left as it was drawn. The last but one line takes it off,
-so that the model gives features; leave that line out to train a classifier of your own there.
+`strict=False`, as the file has no classifier: `{last}` keeps its random weights. The next line removes it, so that the
+model gives features; leave that line out to train a classifier of your own there.
 {_colours(image)}"""
 
 

@@ -71,7 +71,7 @@ def huggingface_net(name: str, inputs: int, weights: bool) -> tuple[Pooled, Stat
     if "pixel_values" not in inspect.signature(model.forward).parameters:
         raise InputError(f"the encoder {name} is a {type(model).__name__}, which takes no pictures")
     if pretrained.mostly(model, absent):
-        raise InputError(f"the weights of the encoder {name} are of another model than its {type(model).__name__}")
+        raise InputError(f"the weights of the encoder {name} belong to another model than its {type(model).__name__}")
     pretrained.warn_of_absent(name, model, absent)
     return Pooled(model), _stats(place)
 
@@ -113,7 +113,7 @@ def load_config(name: str) -> Any:
     try:
         return pretrained.fetch(AutoConfig.from_pretrained, _place(name))
     except (OSError, ValueError) as error:
-        raise InputError(f"the encoder {name} cannot be had: {pretrained.first_line(error)}") from error
+        raise InputError(f"the encoder {name} cannot be loaded: {pretrained.first_line(error)}") from error
 
 
 def reading(name: str) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def reading(name: str) -> dict[str, Any]:
     size, crop = (_plain(getattr(processor, key, None)) for key in ("size", "crop_size"))
     edge, whole = size.get("shortest_edge"), (size.get("height"), size.get("width"))
     if not getattr(processor, "do_resize", True) or (edge is None and None in whole):
-        raise InputError(f"the encoder {name} reads pictures of any size, which is not known here: {size}")
+        raise InputError(f"the encoder {name} reads pictures of any size, which is not supported: {size}")
     how: dict[str, Any] = {} if edge else {"crop_mode": "squash"}
     if (resample := getattr(processor, "resample", None)) is not None:
         how["interpolation"] = _interpolation(resample)

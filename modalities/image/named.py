@@ -35,14 +35,16 @@ def torchvision_net(name: str, inputs: int, weights: bool, cifar_stem: bool = Fa
     known = models.list_models(module=models)
     if name not in known:
         near = get_close_matches(name, known, n=3, cutoff=0.5)
-        raise InputError(f"unknown image encoder {name!r}; it may be {KINDS}. Near it: {near or known}")
+        raise InputError(f"unknown image encoder {name!r}; it may be {KINDS}. Similar names: {near or known}")
     best = models.get_model_weights(name).DEFAULT
     try:
         with _only_tensors(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # about Inception's initialisation
             net: nn.Module = models.get_model(name, weights=best if weights else None)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{name}: its weights cannot be fetched ({error}); pretrained=False starts fresh") from error
+        raise InputError(
+            f"{name}: its weights cannot be fetched ({error}); pretrained=False starts from random weights"
+        ) from error
     _strip(net, len(best.meta["categories"]))
     if cifar_stem:
         if not isinstance(net, models.ResNet):
@@ -67,7 +69,7 @@ def timm_net(name: str, inputs: int, weights: bool) -> tuple[nn.Module, Stats]:
         raise InputError(f"the image encoder 'timm/{name}' needs timm: pip install 'multicl[timm]'") from None
     if not timm.is_model(name):
         near = get_close_matches(name.partition(".")[0], timm.list_models(), n=3, cutoff=0.5)
-        raise InputError(f"timm knows no model {name!r}; near it: {near or 'none (see timm.list_models())'}")
+        raise InputError(f"timm has no model {name!r}; similar names: {near or 'none (see timm.list_models())'}")
     try:
         net: nn.Module = timm.create_model(name, pretrained=weights, num_classes=0, in_chans=inputs)
     except Exception as error:  # hub, network or an unknown tag: timm raises many kinds

@@ -52,7 +52,7 @@ def build(settings: Text, weights: bool) -> nn.Module:
         return TransformerEncoder(lora.adapted(_small(settings, dropout), settings.lora, "text"), pooling)
     pooling = settings.pooling or sentence.pooling_of(settings.encoder) or pooling
     if weights and not settings.prompt and (prompt := sentence.prompt_of(settings.encoder)):
-        log.warning("text encoder %r: its files put %r before every text: give it as prompt=", settings.encoder, prompt)
+        log.warning("text encoder %r: its files put %r before every text: set it as prompt=", settings.encoder, prompt)
     model = load(settings, pooling, weights and settings.pretrained)
     if weights and not settings.fill:
         tokenizer = tokens.tokenizer(settings.encoder, settings.max_tokens)
@@ -161,8 +161,8 @@ class OwnEncoder(nn.Module):
         if not isinstance(out, Tensor) or out.ndim not in (2, 3) or out.shape[0] != len(batch):
             given = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise InputError(
-                f"your text encoder {type(self.module).__name__} gave {given} for (ids, mask) of {list(mask.shape)}: "
-                "it must give a tensor [B, W] or [B, T, W]"
+                f"your text encoder {type(self.module).__name__} returned {given} for (ids, mask) of "
+                f"{list(mask.shape)}: it must return a tensor [B, W] or [B, T, W]"
             )
         return out.float() if out.ndim == 2 else pool(out, mask, self.pooling)
 

@@ -71,7 +71,7 @@ def half(text: Text, encoder: nn.Module) -> Half:
         InputError: it is not a transformer, or pools in another way than they do.
     """
     if not isinstance(encoder, TransformerEncoder):
-        raise InputError(f"a {type(encoder).__name__} is no text half of a two-tower model")
+        raise InputError(f"a {type(encoder).__name__} is not the text half of a two-tower model")
     if encoder.pooling != "pooler":
         raise InputError(f"two-tower models compare the pooled output of a text, not pooling={encoder.pooling!r}")
     fill = '"max_length"' if text.fill else "True"
@@ -195,7 +195,7 @@ def _check_onnx(whole: nn.Module, tokenizer: PreTrainedTokenizerBase, path: Path
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {name: x.numpy() for name, x in given.items()})
     if (off := float((torch.from_numpy(found) - expected).abs().max())) > TOLERANCE:
-        raise InputError(f"the ONNX file is off by {off:.2g} from PyTorch, more than {TOLERANCE}")
+        raise InputError(f"vectors of the ONNX file differ from PyTorch's by {off:.2g}, more than {TOLERANCE}")
 
 
 def _tokenizer(text: Text) -> PreTrainedTokenizerBase:

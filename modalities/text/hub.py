@@ -63,7 +63,7 @@ def read_json(name: str, file: str) -> Any:
         try:
             return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         except ValueError as error:
-            raise ValueError(f"{file} is no JSON: {error}") from error
+            raise ValueError(f"{file} is not JSON: {error}") from error
 
 
 @contextmanager
@@ -74,4 +74,4 @@ def _refused(name: str) -> Iterator[None]:
         near = difflib.get_close_matches(name, ["small", "words"], n=1, cutoff=0.6)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         reason = first_line(error).rstrip(".")
-        raise InputError(f"text encoder {name!r} cannot be had: {reason}.{hint} {KINDS}") from error
+        raise InputError(f"text encoder {name!r} cannot be loaded: {reason}.{hint} {KINDS}") from error

@@ -58,13 +58,13 @@ def load(settings: Text, pooling: str, weights: bool) -> PreTrainedModel:
         model = model.get_encoder()
         model.config.is_encoder_decoder = True  # files of an encoder alone (T5EncoderModel's) say False
     if pooling == "pooler" and not _pools(model, tokenizer):
-        raise InputError(f"text setting pooling='pooler': encoder {name!r} has none; give pooling='cls'")
+        raise InputError(f"text setting pooling='pooler': encoder {name!r} has no pooler; give pooling='cls'")
     if pooling != "pooler" and getattr(model, "pooler", None) is not None:
         model.register_module("pooler", None)  # its weights would get no gradient
     if lost := [key for key, p in model.named_parameters() if id(p) in absent]:
         raise InputError(
-            f"the weights of text encoder {name!r} lack {len(lost)} tensors of its architecture, {lost[0]!r} among "
-            "them: give another checkpoint, or pretrained=False to begin from random weights"
+            f"the weights of text encoder {name!r} lack {len(lost)} tensors of its architecture, such as {lost[0]!r}: "
+            "give another checkpoint, or pretrained=False to start from random weights"
         )
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)

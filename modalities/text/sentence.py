@@ -57,19 +57,18 @@ def _pooling_of(name: str) -> str | None:
         )
     if parts[0][1]:
         raise InputError(
-            f"the transformer of text encoder {name!r} stands in its folder {parts[0][1]!r}: give that folder, and "
-            "pooling="
+            f"the transformer of text encoder {name!r} is in its folder {parts[0][1]!r}: give that folder, and pooling="
         )
     settings = hub.read_json(name, f"{parts[1][1]}/config.json") or {}
     modes = settings.get("pooling_mode") or [mode for flag, mode in FLAGS.items() if settings.get(flag)] or "mean"
     modes = [modes] if isinstance(modes, str) else list(modes)
     if len(modes) != 1 or modes[0] not in POOLINGS:
         raise InputError(
-            f"text encoder {name!r} pools by {' and '.join(modes)}, which is not known here: give pooling= one of "
+            f"text encoder {name!r} pools by {' and '.join(modes)}, which is not supported: give pooling= one of "
             "those that are"
         )
     if left := [kind for kind in kinds[2:] if kind not in HARMLESS]:
-        log.warning("text encoder %r: what comes after its pooling, %s, is left out", name, ", ".join(left))
+        log.warning("text encoder %r: the modules after its pooling are left out: %s", name, ", ".join(left))
     return POOLINGS[modes[0]]
 
 

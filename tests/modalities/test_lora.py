@@ -104,7 +104,7 @@ def test_a_net_of_timm(tmp_path: Path) -> None:
         (lambda: Image("hf/a/b", lora=-1), "lora=-1: it must be a whole number, 0 or more"),
         (lambda: Audio("small", lora=4).build(), "lora=4: it must be 0 unless the encoder is one of Hugging Face"),
         (lambda: Audio("a/b", lora=-1), "lora=-1: it must be a whole number, 0 or more"),
-        (lambda: Image("timm/resnet10t", pretrained=False, lora=4).build(), "a ResNet has no linear maps to update"),
+        (lambda: Image("timm/resnet10t", pretrained=False, lora=4).build(), "a ResNet has no linear layers to update"),
     ],
 )
 def test_where_it_cannot_be(make: Any, message: str) -> None:

@@ -44,7 +44,7 @@ def test_what_it_finds_is_told_and_not_reported(
     warn_of_absent("a net", model.encoder, absent)
     assert caplog.text == ""
     warn_of_absent("a net", model, absent)
-    assert "a net lacks 1 weights of its architecture, which begin at random: pooler.dense.weight" in caplog.text
+    assert "a net lacks 1 weights of its architecture, initialised at random: pooler.dense.weight" in caplog.text
 
 
 def test_quiet_leaves_levels_and_bars_as_they_were() -> None:

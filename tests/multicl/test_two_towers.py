@@ -100,7 +100,7 @@ def test_a_text_that_pools_otherwise_is_no_half(settings: Any, message: str, tmp
 def test_pictures_that_clip_does_not_read_are_no_half(tmp_path: Path) -> None:
     folder = str(saved(tmp_path, "clip"))
     for image in (Image(folder, size=(16, 32)), Image(folder, size=16, channels="L")):
-        with pytest.raises(InputError, match="square pictures in colour"):
+        with pytest.raises(InputError, match="square RGB pictures"):
             image.half(image.build())
     image = Image(folder, size=32)
     half = image.half(image.build())

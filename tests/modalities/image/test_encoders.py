@@ -73,7 +73,7 @@ def test_small_views_go_through_the_same_encoder(name, options):
 
 def test_small_views_that_an_encoder_cannot_take_are_refused():
     encoder = Image(Seen(), size=8).build()
-    with pytest.raises(InputError, match=r"Seen .* gives 48 features of pictures of 4 x 4 pixels, and 192 of others"):
+    with pytest.raises(InputError, match=r"Seen .* gives 48 features for pictures of 4 x 4 pixels, and 192 for others"):
         encoder(batch(4, 4))
     fixed = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
     with pytest.raises(InputError, match=r"cannot take pictures of 3 x 4 x 4.*local_size="):
@@ -125,8 +125,8 @@ def test_measuring_leaves_modes_and_statistics_alone():
     [
         (nn.Linear(5, 5), r"cannot take pictures of 3 x 8 x 8"),
         (nn.Conv2d(1, 4, 3), r"cannot take pictures"),
-        (nn.Flatten(0), r"it gave \[384\]"),
-        (nn.AdaptiveMaxPool2d(1, return_indices=True), "it gave tuple"),
+        (nn.Flatten(0), r"it returned \[384\]"),
+        (nn.AdaptiveMaxPool2d(1, return_indices=True), "it returned tuple"),
     ],
 )
 def test_modules_that_do_not_fit_are_named(net, reason):
@@ -210,7 +210,7 @@ def test_timm():
     pytest.importorskip("timm")
     encoder = Image("timm/resnet10t", pretrained=False, channels="L").build().eval()
     assert encoder(batch(32, 32)).shape == (3, encoder.width)
-    with pytest.raises(InputError, match=r"timm knows no model 'resnet10q'.*resnet10t"):
+    with pytest.raises(InputError, match=r"timm has no model 'resnet10q'.*resnet10t"):
         Image("timm/resnet10q").build()
 
 
@@ -312,7 +312,7 @@ def test_hugging_face_folders_that_will_not_do(tmp_path):
     with pytest.raises(InputError, match="BertModel, which takes no pictures"):
         Image(str(tmp_path), pretrained=False).build()
     (tmp_path / "config.json").write_text('{"model_type": "of nobody"}')
-    with pytest.raises(InputError, match="cannot be had"):
+    with pytest.raises(InputError, match="cannot be loaded"):
         Image(str(tmp_path)).build()
 
 

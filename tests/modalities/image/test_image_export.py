@@ -159,7 +159,7 @@ def test_a_backbone_lacks_its_classifier_and_nothing_else(tmp_path: Path) -> Non
         ("small", {"to": "timm"}, r"\(image: a ImageEncoder\).*Forms that fit: none"),
         ("resnet18", {"to": "timm"}, r"Forms that fit: --to torchvision \(image\)"),
         ("timm/resnet18", {"to": "torchvision"}, r"Forms that fit: --to timm \(image\)"),
-        ("resnet18", {"to": "clip"}, r"image-image: a ResNet is no image half.*--to torchvision \(image\)"),
+        ("resnet18", {"to": "clip"}, r"image-image: a ResNet is not the image half.*--to torchvision \(image\)"),
         ("resnet18", {"to": "torchvision", "space": "joint"}, r"no place for a head.*--space features"),
     ],
 )
@@ -232,7 +232,7 @@ def test_transformers_gives_our_features(make: Any, settings: dict[str, Any], tm
 
 def test_what_transformers_cannot_read_is_refused(tmp_path: Path) -> None:
     wide = Image(clip_vision(tmp_path / "theirs"), size=(32, 48))
-    with pytest.raises(InputError, match="cut no pictures that are not square"):
+    with pytest.raises(InputError, match="crop to squares only: train on square pictures"):
         export(saved(tmp_path / "wide", wide), "transformers", tmp_path / "out")
     lab = Image(vit(tmp_path / "vit"), size=32, channels="ab")
     with pytest.raises(InputError, match="Forms that fit: none"):

@@ -203,7 +203,7 @@ def test_a_page_shows_the_tokens_of_a_view(folder: Callable[..., Path]) -> None:
 
 
 def test_a_pooler_must_be_there(folder: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match=r"pooling='pooler': encoder .* has none; give pooling='cls'"):
+    with pytest.raises(InputError, match=r"pooling='pooler': encoder .* has no pooler; give pooling='cls'"):
         Text(str(folder("distilbert")), max_tokens=16, pooling="pooler").build()
 
 
@@ -311,11 +311,11 @@ def test_weights_that_are_not_there(folder: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match=r"lack 16 tensors.*pretrained=False"):
         Text(str(place), max_tokens=16).build()
     (place / "model.safetensors").write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="cannot be had"):
+    with pytest.raises(InputError, match="cannot be loaded"):
         Text(str(place), max_tokens=16).build()
     (place / "model.safetensors").unlink()
     torch.save(kept, place / "pytorch_model.bin")  # a pickle is never loaded
-    with pytest.raises(InputError, match="cannot be had"):
+    with pytest.raises(InputError, match="cannot be loaded"):
         Text(str(place), max_tokens=16).build()
 
 
@@ -346,7 +346,7 @@ def test_unknown_or_unreachable(monkeypatch: pytest.MonkeyPatch, name: str, erro
 
 
 def test_a_folder_that_holds_no_model(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be had"):
+    with pytest.raises(InputError, match="cannot be loaded"):
         Text(str(tmp_path)).build()
 
 

@@ -23,7 +23,7 @@ def test_a_prompt_that_the_files_have_is_told(tmp_path: Path, caplog: pytest.Log
     settings = {"prompts": {"query": "query: ", "none": ""}, "default_prompt_name": "query"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     Text(str(folder), max_tokens=16).build()
-    assert "its files put 'query: ' before every text: give it as prompt=" in caplog.text
+    assert "its files put 'query: ' before every text: set it as prompt=" in caplog.text
     caplog.clear()
     Text(str(folder), max_tokens=16, prompt="query: ").build()
     (folder / "config_sentence_transformers.json").write_text(json.dumps({**settings, "default_prompt_name": None}))
@@ -61,7 +61,7 @@ def test_it_is_kept_in_a_saved_model(tmp_path: Path) -> None:
 def test_what_comes_after_is_left_out_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = hf.as_sentence(hf.bert(tmp_path / "m"), {"pooling_mode": "mean"}, ["Dense", "Normalize"])
     assert pooling_of(folder) == "mean"
-    assert "what comes after its pooling, Dense, is left out" in caplog.text
+    assert "the modules after its pooling are left out: Dense" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_what_comes_after_is_left_out_with_a_note(tmp_path: Path, caplog: pytest
     [
         (lambda f: hf.as_sentence(f, {"pooling_mode": "max"}), r"pools by max.*give pooling="),
         (lambda f: hf.as_sentence(f, {"pooling_mode": ["cls", "mean"]}), "pools by cls and mean"),
-        (lambda f: hf.as_sentence(f, {}, path="0_Transformer"), "stands in its folder '0_Transformer'"),
-        (lambda f: (f / "modules.json").write_text("{"), r"modules\.json is no JSON"),
+        (lambda f: hf.as_sentence(f, {}, path="0_Transformer"), "is in its folder '0_Transformer'"),
+        (lambda f: (f / "modules.json").write_text("{"), r"modules\.json is not JSON"),
         (lambda f: (f / "modules.json").write_text("[3]"), r"modules\.json is damaged"),
         (lambda f: (f / "modules.json").write_text(json.dumps([{"type": "a.BoW", "path": ""}])), r"made of \['BoW'\]"),
     ],
