@@ -61,8 +61,8 @@ def _begin(recipe: Any, trainer: multicl.Trainer) -> None:
         raise InputError(f"--from {name}: its files lack {', '.join(lost)}")
     if not objective.learnable and objective.temperature == plain.temperature:
         raise InputError(
-            f"--from {name} has a temperature of {two_towers.temperature_of(whole):.6g}: give --objective.temperature, "
-            "this or another, if it is not to be learnt"
+            f"--from {name} has a temperature of {two_towers.temperature_of(whole):.6g}: give --objective.temperature "
+            "(this or another), or let it be learnt"
         )
     given = [key for key in ("temperature", "bias") if getattr(objective, key, None) != getattr(plain, key, None)]
     two_towers.begin(trainer.towers, pair, whole, keep=given)
@@ -123,9 +123,7 @@ def _pictures(name: str, encoder: str, vision: Any) -> dict[str, Any]:
     from multicl.modalities.image.huggingface import reading
 
     if not hasattr(vision, "image_size"):
-        raise InputError(
-            f"--from {name}: a {type(vision).__name__} looks at pictures of any size, which is not known here"
-        )
+        raise InputError(f"--from {name}: a {type(vision).__name__} takes pictures of any size, which is not supported")
     read = reading(encoder)
     height, width = read.get("size", (int(vision.image_size),) * 2)
     usual = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
@@ -140,12 +138,12 @@ def _config(name: str, node: str) -> Any:
     if any(config_of(folder) for folder in (Path(name), Path(name) / "model")):
         form = "clip" if node == "image" else "clap"
         raise InputError(
-            f"--from {name} is a model of multicl: multicl export {quote(name)} --to {form}, and give that folder"
+            f"--from {name} is a model of multicl: run multicl export {quote(name)} --to {form}, and give that folder"
         )
     config = _loaded(partial(pretrained.fetch, AutoConfig.from_pretrained), name)
     if not all(getattr(config, part, None) is not None for part in (OTHERS[node], "text_config")):
         article = "an image" if node == "image" else "an audio"
-        raise InputError(f"--from {name}: a {type(config).__name__} is no pair of a text and {article} encoder")
+        raise InputError(f"--from {name}: a {type(config).__name__} is not a pair of a text and {article} encoder")
     return config
 
 

@@ -29,7 +29,7 @@ def scored(names: Sequence[str], split: str) -> dict[str, Rows]:
     try:
         sets = {Path(name).name: open_rows(name, split=split) for name in names}
     except InputError as error:  # the default is a hub name, which the user may not have asked for
-        raise InputError(f"--sts: {error}. To leave its figures out: --sts none") from error
+        raise InputError(f"--sts: {error}. To leave out its figures: --sts none") from error
     if not sets or len(sets) < len(names):
         raise InputError(f"--sts: give one name, or several with different last parts, got {' '.join(names) or 'none'}")
     return sets

@@ -226,9 +226,17 @@ def test_a_picture_of_another_size_is_read_nearly_as_ours(trained: Callable[[str
     ("recipe", "make", "message"),
     [
         ("clip", lambda path: str(path / "none" / "of" / "these"), "cannot be loaded"),
-        ("clip", lambda path: str(hf.bert(path / "bert")), "a BertConfig is no pair of a text and an image encoder"),
-        ("clip", lambda path: str(saved(path / "m", "clap")), "a ClapConfig is no pair of a text and an image encoder"),
-        ("clap", lambda path: str(saved(path / "m", "clip")), "a CLIPConfig is no pair of a text and an audio encoder"),
+        ("clip", lambda path: str(hf.bert(path / "bert")), "a BertConfig is not a pair of a text and an image encoder"),
+        (
+            "clip",
+            lambda path: str(saved(path / "m", "clap")),
+            "a ClapConfig is not a pair of a text and an image encoder",
+        ),
+        (
+            "clap",
+            lambda path: str(saved(path / "m", "clip")),
+            "a CLIPConfig is not a pair of a text and an audio encoder",
+        ),
         ("clap", lambda path: str(saved(path / "m", "clap", "gelu")), "the head of 'audio' is Linear"),
     ],
 )
@@ -297,7 +305,7 @@ def test_pictures_are_read_as_the_checkpoints_own_processor_does(
 def test_pictures_of_any_size_are_refused(recipe_of: Any, tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", "siglip")
     transformers.SiglipImageProcessor(do_resize=False).save_pretrained(folder)
-    with pytest.raises(InputError, match="reads pictures of any size, which is not known here"):
+    with pytest.raises(InputError, match="reads pictures of any size, which is not supported"):
         parse(recipe_of("siglip"), ["--from", str(folder)])
 
 
@@ -326,7 +334,7 @@ def test_files_without_projections_or_temperature_are_refused(recipe_of: Any, tm
 def test_files_of_another_vision_model_are_refused(recipe_of: Any, tmp_path: Path, data: Path) -> None:
     folder = without(saved(tmp_path / "model", "clip"), "vision_model")
     settings = parse(recipe_of("clip"), ["--from", str(folder), "--data.path", str(data), *FEW])
-    with pytest.raises(InputError, match="are of another model than its CLIPVisionModel"):
+    with pytest.raises(InputError, match="belong to another model than its CLIPVisionModel"):
         settings.trainer()
 
 
@@ -404,14 +412,14 @@ def test_a_model_made_of_two_others(recipe_of: Any, tmp_path: Path, data: Path) 
 def test_a_model_of_pictures_of_any_size_is_refused(recipe_of: Any, tmp_path: Path) -> None:
     config = transformers.Siglip2Config(text_config=hf.SIZE, vision_config=hf.SIZE)
     config.save_pretrained(tmp_path / "model")
-    with pytest.raises(InputError, match="a Siglip2VisionConfig looks at pictures of any size"):
+    with pytest.raises(InputError, match="a Siglip2VisionConfig takes pictures of any size"):
         parse(recipe_of("siglip"), ["--from", str(tmp_path / "model")])
 
 
 @pytest.mark.parametrize("part", ["", "model"])
 def test_a_run_is_exported_first(part: str, trained: Callable[[str], Path], recipe_of: Any) -> None:
     run = trained("clip")
-    with pytest.raises(InputError, match=f"is a model of multicl: multicl export {run / part} --to clip, and give"):
+    with pytest.raises(InputError, match=f"is a model of multicl: run multicl export {run / part} --to clip, and give"):
         parse(recipe_of("clip"), ["--from", str(run / part)])
 
 

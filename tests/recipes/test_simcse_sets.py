@@ -31,7 +31,7 @@ def test_names_that_end_alike_are_refused(launched: Any, data: Path, tmp_path: P
 def test_a_set_that_cannot_be_had_says_how_to_do_without(launched: Any, tmp_path: Path) -> None:
     said = launched("simcse", "--run", str(tmp_path / "run"), "--sts", str(tmp_path / "none.csv")).refusal
     assert said.startswith("--sts: no such file")
-    assert said.rstrip().endswith("To leave its figures out: --sts none")
+    assert said.rstrip().endswith("To leave out its figures: --sts none")
 
 
 def test_a_dev_split_and_labelled_texts_are_measured_beside(launched: Any, tmp_path: Path) -> None:
