@@ -40,9 +40,9 @@ class Audio:
     `nn.Module` of your own, called with what `input` names, that returns [B, W] or [B, W, ...] (averaged)."""
     _: KW_ONLY
     column: str | None = None
-    """Column of the rows; None: the node's name."""
+    """Column of the data that holds the sounds; None: the one named like the node."""
     tower: str | None = None
-    """Nodes that name one tower share its weights; None: the node's name."""
+    """Name of the tower; nodes with the same tower share its weights. None: the node's name."""
     rate: int = 16000
     """Sampling rate of the waveform in the batch, in Hz; sounds of other rates are resampled."""
     seconds: float | None = None

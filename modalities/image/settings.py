@@ -44,9 +44,9 @@ class Image:
     Face); or an `nn.Module` of your own: normalised float [B, C, h, w] -> [B, W] or [B, W, ...] (averaged)."""
     _: KW_ONLY
     column: str | None = None
-    """Column of the rows; None: the node's name."""
+    """Column of the data that holds the pictures; None: the one named like the node."""
     tower: str | None = None
-    """Nodes that name one tower share its weights; None: the node's name."""
+    """Name of the tower; nodes with the same tower share its weights. None: the node's name."""
     size: int | tuple[int, int] = 32
     """Height and width in pixels that the encoder sees; one number: a square."""
     stored: int | tuple[int, int] | None = None
@@ -76,7 +76,7 @@ class Image:
     stem: Stem = "default"
     """"cifar": a torchvision ResNet begins with a 3x3 convolution of stride 1 and no pooling, for small pictures."""
     pretrained: bool = True
-    """Load the weights of a named model, if it has any; False: its architecture with random weights."""
+    """Load the weights of a named model, if there are any; False: its architecture with random weights."""
     lora: int = 0
     """Rank of LoRA's updates (arXiv:2106.09685) to all linear layers of a model of Hugging Face or timm: only these and
     the heads are trained; 0: all weights are. Needs peft; an export merges them into the weights."""

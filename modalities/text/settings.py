@@ -45,21 +45,21 @@ class Text:
     or in Python any nn.Module that turns (ids, mask) of bytes into [B, W] or [B, T, W]."""
     _: KW_ONLY
     column: str | None = None
-    """Column of the rows; None: the node's name."""
+    """Column of the data that holds the texts; None: the one named like the node."""
     tower: str | None = None
-    """Nodes that name one tower share its weights; None: the node's name."""
+    """Name of the tower; nodes with the same tower share its weights. None: the node's name."""
     pooling: Pooling | None = None
     """Tokens -> one vector. "cls": the last layer's state of the leading [CLS] token (SimCSE's cls_before_pooler);
     "pooler": that state through the checkpoint's own pooler (SimCSE's cls); "last": the state of the last token, for
     decoders; "first_last", "top2": the mean over tokens and two layers (the embeddings and the last, or the last two),
     as in SimCSE's code. None: what a folder of sentence-transformers says; for other encoders "mean"."""
     max_tokens: int = 128
-    """Longer texts are cut; special tokens count. "small" counts bytes and [CLS], "words" counts words."""
+    """Longer texts are truncated; special tokens count. "small" counts bytes and [CLS], "words" counts words."""
     fill: bool = False
     """Pad every text to `max_tokens` (at most the tokenizer's own limit) on the tokenizer's padding side; the encoder
     reads the padding like text, as SigLIP does in training."""
     prompt: str = ""
-    """Put before every text, such as "query: "; nodes of one tower may have prompts of their own."""
+    """Text that is put before every text, such as "query: "; nodes of one tower may have different prompts."""
     deletion: float = 0.0
     """In strong views, the probability that a token is dropped, in [0, 1)."""
     crop: float = 1.0
