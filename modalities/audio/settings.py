@@ -57,8 +57,8 @@ class Audio:
     """What is used of a sound with several channels: their mean, or only the first or second channel of a stereo sound.
     A mono sound is used as it is."""
     trim_db: float | None = None
-    """Trims the beginning and the end while their loudest band is more than this below the sound's loudest; None: no
-    trimming. Encoders that keep order in time then see aligned sounds, however the recordings were cut."""
+    """Trims the beginning and the end while their loudest band is more than this many dB below the sound's loudest;
+    None: no trimming. Encoders that keep order in time then see aligned sounds, however the recordings were cut."""
     mels: int = 64
     """Mel bands of the log-mel front end ("small" and modules of your own)."""
     window_ms: float = 25.0

@@ -1,7 +1,7 @@
 """The changes of a random view for a GPU: each is computed for all rows, and kept in those that drew it.
 
-Kernel launches and synchronising to see which rows a change applies to take the time on a GPU, not arithmetic. So the
-draws stay on the device as numbers, and the whole view can be recorded as a CUDA graph and replayed as one launch.
+On a GPU, kernel launches and synchronising (to see which rows a change applies to) take the time, not arithmetic. So
+the draws stay on the device as numbers, and the whole view can be recorded as a CUDA graph and replayed as one launch.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch import Tensor
 KEPT = 8
 """Maximum number of recordings, each with memory of its own."""
 SEEN = 3
-"""The call with the same shapes and settings that is recorded: it does not pay for one or two calls."""
+"""Which call with the same shapes and settings is recorded: a recording does not pay for one or two calls."""
 
 _calls: OrderedDict[Hashable, int | _Recording] = OrderedDict()
 
