@@ -88,7 +88,7 @@ def test_another_head_is_refused_both_ways(head: Head, message: str, tmp_path: P
     ("settings", "message"),
     [
         ({"pooling": "mean"}, "not pooling='mean'"),
-        ({"encoder": "words", "pooling": "mean"}, "a WordEncoder is no text"),
+        ({"encoder": "words", "pooling": "mean"}, "a WordEncoder is not the text half"),
     ],
 )
 def test_a_text_that_pools_otherwise_is_no_half(settings: Any, message: str, tmp_path: Path) -> None:
