@@ -187,7 +187,9 @@ class Rows:
         if len(values) != len(self):
             raise InputError(f"{self.label} has {len(self)} rows, but {name!r} {len(values)} values")
         if _is_table(self.data):
-            data: Any = self.data.add_column(name, list(values))
+            import pyarrow
+
+            data: Any = self.data.add_column(name, pyarrow.array(values))  # of a list `datasets` pickles every value
         else:
             data = [{**self.row(i), name: value} for i, value in enumerate(values)]
         return Rows(data, self._columns, self.base, self.label)
