@@ -110,14 +110,12 @@ def _eval(options: argparse.Namespace) -> None:
         if given:
             flag = f"--{next(iter(given)).replace('_', '-')}"
             raise InputError(
-                f"{flag} works only with --measure (the recipe's own measures have their own settings): add --measure"
+                f"{flag} works only with --measure (the recipe's own measures define their settings): add --measure"
             )
         from multicl.commands.model import evaluate_all
 
         if options.ids and not options.pairs:
-            raise InputError(
-                "--ids works only with --pairs or --measure (the recipe's own measures have their own ids)"
-            )
+            raise InputError("--ids works only with --pairs or --measure (the recipe's own measures define their ids)")
         evaluate_all(runs, options.data, options.test, options.pairs, options.ids, columns)
         return
     if options.pairs:
