@@ -74,13 +74,13 @@ def columns_of(rows: Rows, held: Rows | None = None, texts: Sequence[str] = ()) 
     """
     if rows.streaming:
         raise InputError(
-            f"{rows.label} is a stream, which is not looked through: write a recipe for it (multicl recipes)"
+            f"{rows.label} is a stream, which multicl fit cannot inspect: write a recipe for it (multicl recipes)"
         )
     names = [name for name in rows.names or [] if not (name.startswith("__") and name.endswith("__"))]
     seen = rows.fetch(_spread(len(rows), LOOKED_AT), names)
     if cell := next((name for name in names if _is_label(name, [row.get(name) for row in seen])), None):
         raise InputError(
-            f"{rows.label}: the first line, in which columns are named, is a row ({cell!r}): write names before it, as "
+            f"{rows.label}: the first line holds a row ({cell!r}), not column names: write names before it, such as "
             + ",".join(("image", "caption", "label", *(f"other_{i}" for i in range(len(names))))[: len(names)])
         )
     for name in texts:
@@ -90,7 +90,7 @@ def columns_of(rows: Rows, held: Rows | None = None, texts: Sequence[str] = ()) 
             raise InputError(f"--as-text {name}: column {name!r} of {rows.label} holds no texts")
     columns = [_column(name, [row.get(name) for row in seen], rows, name in texts) for name in names]
     return [
-        replace(column, classes=0, odd=Odd("labels, which no held-out row has"))
+        replace(column, classes=0, odd=Odd("labels, but no held-out row has one"))
         if column.classes and held is not None and not _labelled(held, column.name)
         else column
         for column in columns
@@ -149,7 +149,7 @@ def _no_texts(name: str, cells: Sequence[Any]) -> Odd | None:
     if len(words) < len(cells) or not all(len(word) in IDS for word in words):
         return None
     numbered = sum(any(map(str.isdigit, word)) for word in words) > len(words) / 2
-    return Odd(f"ids, as {cells[0]!r}; --as-text {shlex.quote(name)}: texts to learn from") if numbered else None
+    return Odd(f"ids, such as {cells[0]!r}; --as-text {shlex.quote(name)} trains on them") if numbered else None
 
 
 def _classes(name: str, cells: list[Any], rows: Rows) -> int:

@@ -40,26 +40,26 @@ def odd(cells: Sequence[Any], found: Sequence[Any], media: Callable[[Sequence[An
         if any({"bytes", "path"} & cell.keys() for cell in cells):  # undecoded files of `datasets`
             cells, found = ([cell.get("path") for cell in each if not cell.get("bytes")] for each in (cells, found))
             return odd(cells, found, media) if cells and all(isinstance(cell, str) for cell in cells) else None
-        return Odd(f"tables in its cells, of {', '.join(map(repr, cells[0]))}, which need columns of their own")
+        return Odd(f"a table in each cell ({', '.join(map(repr, cells[0]))}), which needs columns of its own")
     if all(isinstance(cell, list) for cell in cells):
         parts = [part for cell in found for part in cell if not is_null(part)]
         several = all(isinstance(part, str | bytes | dict) for part in parts) and (media(parts) or name_media(parts))
-        return Odd("several files in a cell", "Give each a row of its own") if parts and several else None
+        return Odd("several files in a cell", "Give each file its own row") if parts and several else None
     if not all(isinstance(cell, str) for cell in cells):
         return None
     if all("://" in cell and len(cell.split()) == 1 and not cell.startswith("file:") for cell in cells):
-        way_out = "Download what they name, and give the paths of the files" if name_media(cells) else ""
-        return Odd(f"links, as {_short(cells[0])}", way_out)
+        way_out = "Download the files, and give their paths" if name_media(cells) else ""
+        return Odd(f"links, such as {_short(cells[0])}", way_out)
     if name_media(cells):
-        hint = " with / for \\" if "\\" in cells[0] else ""
-        way_out = f"Mend the paths{hint} (relative ones: beside the table, in folders there, from those above)"
-        return Odd(f"paths of files that are not there, as {found[0]!r}", way_out)
+        hint = ", with / instead of \\" if "\\" in cells[0] else ""
+        way_out = f"Correct the paths{hint} (relative ones start at the table's folder, one in it or one above it)"
+        return Odd(f"paths of missing files, such as {found[0]!r}", way_out)
     if all(len(cell.split()) > 1 for cell in cells) and name_media([re.split(r"[#,;|\t]", cell)[0] for cell in cells]):
         return Odd(
-            f"lines that begin with names of files, as {_short(cells[0])}", "Write a table of them, image,caption"
+            f"lines that begin with file names, such as {_short(cells[0])}", "Write a table with columns image,caption"
         )
     if (decoded := [_decoded(cell) for cell in cells]) and None not in decoded and media(decoded):
-        return Odd(f"base64, as {_short(cells[0])}", "Decode it to bytes (base64.b64decode), and write a Parquet table")
+        return Odd(f"base64, such as {_short(cells[0])}", "Decode it (base64.b64decode) into a Parquet table of bytes")
     return None
 
 

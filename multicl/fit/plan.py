@@ -89,12 +89,10 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
     lost = next(((c.name, c.odd) for c in columns if c.odd is not None and c.odd.way_out), None)
     if lost is not None and not media:
         name, why_odd = lost
-        raise InputError(
-            f"{rows.label}: column {name!r} holds {why_odd.what}. {why_odd.way_out}, or take the column out"
-        )
+        raise InputError(f"{rows.label}: column {name!r} holds {why_odd.what}. {why_odd.way_out}, or remove the column")
     if not kinds:
         raise InputError(
-            f"{rows.label}: no column holds pictures, texts or sounds that can be read; it has "
+            f"{rows.label}: no column holds readable pictures, texts or sounds; its columns are "
             + ", ".join(f"{c.name} ({_left_alone(c, 'unknown')})" for c in columns)
         )
     texts = [column for column in kinds.get("text", ()) if column.name.lower() not in NEGATIVES]
@@ -110,11 +108,11 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
         chosen["text"] += negatives[:1]
     why = [_said(column, chosen, label) for column in columns]
     if name := next((column.name for column in columns if len(column.name) > LONG), ""):
-        why.append(f"a column is called {name[:LONG]!r} ...: if the first line is a row, write names before it")
+        why.append(f"a column is named {name[:LONG]!r} ...: if the first line is a row, write column names before it")
     if not media and len(texts) == 2:
         why += [
-            f"if column {column.name} says which rows do not match: all are trained as matches here, and recipe "
-            "scored_pairs (for classes of NLI simcse_nli) learns from it"
+            f"all rows are trained as matches: if column {column.name} says which match, recipe scored_pairs "
+            "(simcse_nli for classes of NLI) learns from it"
             for column in columns
             if column.name.lower() in SCORES and column not in texts
         ]
@@ -125,7 +123,7 @@ def plan(rows: Rows, columns: Sequence[Column], accelerator: bool, pretrained: b
     why += [f"{node.name}: {node.suggestion.why}" for node in nodes]
     why += [f"pairs: {graph}", f"batch: {batch_size} of {len(rows)} rows"]
     if len(rows) < FEW and not pretrained:
-        why.append(f"{len(rows)} rows are few to train from scratch: --pretrained begins with encoders from the hub")
+        why.append(f"{len(rows)} rows are few to train from scratch: --pretrained starts from encoders of the hub")
     return Plan(nodes, edges, label.name if label else None, len(rows), batch_size, tuple(why))
 
 
@@ -174,7 +172,9 @@ def _edges(nodes: Sequence[Node], media: Sequence[str]) -> tuple[tuple[Edge, ...
     texts = [node for node in nodes if node.kind == "text"]
     if len(texts) == len(nodes) == 3:
         a, b, negative = nodes
-        return (Edge(a.name, b.name, 0.07, True, negative.name),), f"{a.name} and {b.name}, {negative.name} apart"
+        return (
+            Edge(a.name, b.name, 0.07, True, negative.name),
+        ), f"{a.name} and {b.name}, with hard negatives from {negative.name}"
     edges = [
         Edge(a.name, b.name, 0.07, True)
         for a, b in combinations(nodes, 2)
@@ -194,8 +194,8 @@ def _said(column: Column, chosen: dict[str, list[Column]], label: Column | None)
     if label is not None and column.name == label.name:
         where = "" if column.present == 1 else f", in {column.present:.0%} of the rows"
         may_be_texts = "text" not in chosen and any(isinstance(cell, str) for cell in column.cells)
-        other = f" (--as-text {shlex.quote(column.name)}: texts to learn from)" if may_be_texts else ""
-        return f"column {column.name}: {column.classes} labels{where}, for the figures alone{other}"
+        other = f" (--as-text {shlex.quote(column.name)} trains on them as texts)" if may_be_texts else ""
+        return f"column {column.name}: {column.classes} labels{where}, only for measuring{other}"
     if any(column is each for found in chosen.values() for each in found):
         return f"column {column.name}: {column.adapter}"
     return f"column {column.name}: left alone ({_left_alone(column, 'no adapter reads it')})"

@@ -75,14 +75,14 @@ def fit(
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
-            "multicl fit is one process: with --dry-run it writes a recipe, which can be launched as several"
+            "multicl fit runs in one process: --dry-run writes a recipe, which several processes can train"
         )
     if not minutes > 0:
         raise InputError(f"--minutes must be above 0, got {minutes}")
     data, rows, held = _opened(source, split, config)
     if min(len(rows), len(held)) < 2:
         raise InputError(
-            f"{rows.label}: {len(rows)} to train on and {len(held)} held out: two rows of each are the fewest"
+            f"{rows.label}: {len(rows)} rows to train on and {len(held)} held out, but at least two of each are needed"
         )
     chosen = plan(rows, columns_of(rows, held, texts), torch.cuda.is_available(), pretrained)
     if apart := _apart(data, chosen, len(held)):
@@ -104,7 +104,7 @@ def fit(
     steps = steps_within(minutes, each, chosen.rows, batch_size)
     write_recipe(file, chosen, data, steps, source)
     epochs = steps * batch_size / chosen.rows
-    others = "; your flags ask for other steps" if timed.train.steps != TRIED else ""
+    others = "; your flags set other steps" if timed.train.steps != TRIED else ""
     print(f"  {steps} steps ({epochs:.1f} epochs), {each:.2g} s each: about {steps * each / 60:.1f} minutes{others}")
     print(
         f"written: {file}, a recipe to edit; `accelerate launch {shlex.quote(str(file))}` for several processes",
@@ -122,7 +122,7 @@ def _check_new(folder: Path, file: Path) -> None:
     for there in (folder, file):
         if there.exists():
             again = shlex.join(["python", str(file), "--run", str(folder), "--resume", "auto"])
-            raise InputError(f"{there} exists: to go on, {again}; else give another --run")
+            raise InputError(f"{there} exists: give another --run, or continue with {again}")
     check_writable(file, "or give another --run")
 
 
@@ -219,7 +219,7 @@ def _cautions(chosen: Plan, data: Data, rows: Rows, held: Rows) -> list[str]:
     elif len(held) < FEW and chosen.label:
         said.append(f"{len(held)} held-out rows are few: figures are rough")
     if not (chosen.label or chosen.crossings or viewed(chosen)):
-        said.append("nothing is measured: texts alone have nothing to find; a second column or one of labels would do")
+        said.append("nothing is measured: that needs a second column to find, or a column of labels")
     return said
 
 
@@ -233,8 +233,8 @@ def _opens(data: Data, split: str) -> Rows | None:
 def _how_held(data: Data) -> str:
     if not isinstance(data, HoldOut):
         return f", the split {data.test!r}"
-    drawn = ", a tenth drawn by chance" if data.hold_out == HoldOut.hold_out else ", drawn by chance"
-    return drawn if data.together is None else f"{drawn}, rows of one {data.together} together"
+    drawn = ", a random tenth" if data.hold_out == HoldOut.hold_out else ", drawn at random"
+    return drawn if data.together is None else f"{drawn}, with all rows of one {data.together} on one side"
 
 
 def _loaded(file: Path) -> type[Run]:

@@ -71,10 +71,12 @@ def _raw(plan: Plan) -> list[str]:
 
 def _measured(plan: Plan) -> str:
     parts = [f"retrieval, {a} <-> {b}" for a, b in plan.crossings]
-    parts += [f"nearest neighbours' {_in_docstring(plan.label)}"] if plan.label else []
+    parts += [f"{_in_docstring(plan.label)} by nearest neighbours"] if plan.label else []
     parts += [f"views of one {node}, which find each other" for node in viewed(plan)]
     return (
-        f"On held-out rows: {'; '.join(parts)}." if parts else "Nothing: texts alone have no labels to be measured by."
+        f"On held-out rows: {'; '.join(parts)}."
+        if parts
+        else "Nothing: that needs a second column to find, or a column of labels."
     )
 
 

@@ -31,7 +31,7 @@ def test_labels_that_some_rows_lack_are_labels(missing: Any) -> None:
     data = open_rows([{"text": f"text {i}", "kind": label} for i, label in enumerate(labels)])
     made = plan(data, columns_of(data), accelerator=False)
     assert made.label == "kind"
-    assert "column kind: 3 labels, in 80% of the rows, for the figures alone" in made.why
+    assert "column kind: 3 labels, in 80% of the rows, only for measuring" in made.why
 
 
 def test_of_labels_those_come_first_that_all_rows_have() -> None:
@@ -50,7 +50,7 @@ def test_labels_that_no_held_out_row_has_measure_nothing() -> None:
     )
     made = plan(rows, columns_of(rows, held), accelerator=False)
     assert made.label is None
-    assert "column label: left alone (labels, which no held-out row has)" in made.why
+    assert "column label: left alone (labels, but no held-out row has one)" in made.why
     assert plan(rows, columns_of(rows, rows), accelerator=False).label == "label"
 
 
@@ -88,7 +88,8 @@ def test_a_table_without_names_is_told(tmp_path: Path) -> None:
         (tmp_path / f"{i}.png").write_bytes(media.png(i))
     (tmp_path / "t.csv").write_text("".join(f"id{i},some picture of {i},{'ab'[i % 2]}\n" for i in range(9)))  # VGGSound
     rows = open_rows(tmp_path / "t.csv")
-    with pytest.raises(InputError, match=r"is a row \('a'\): write names before it, as image,caption,label$"):
+    told = r"holds a row \('a'\), not column names: write names before it, such as image,caption,label$"
+    with pytest.raises(InputError, match=told):
         columns_of(rows)
     (tmp_path / "t.csv").write_text("".join(f"{i}.png,a picture of {i},9\n" for i in range(4)))
     assert [(column.name, column.adapter) for column in columns_of(open_rows(tmp_path / "t.csv"))] == [
@@ -113,13 +114,13 @@ def test_short_texts_that_repeat_are_labels_unless_they_are_said_to_be_texts(
     data = open_rows(rows)
     made = plan(data, columns_of(data), accelerator=False)
     assert made.label == "the word"
-    assert "column the word: 8 labels, for the figures alone (--as-text 'the word': texts to learn from)" in made.why
+    assert "column the word: 8 labels, only for measuring (--as-text 'the word' trains on them as texts)" in made.why
     found = columns_of(data, texts=["the word"])
     assert [column.adapter for column in found] == ["image", "text", None]
     made = plan(data, found, accelerator=False)
     assert {(edge.a, edge.b) for edge in made.edges} == {("image", "text"), ("image", "image")}
     assert made.label == "n"
-    assert "column n: 2 labels, for the figures alone" in made.why
+    assert "column n: 2 labels, only for measuring" in made.why
     other = open_rows([{**row, "caption": f"thing {i} at length"} for i, row in enumerate(rows)])
     assert {n.column for n in plan(other, columns_of(other), accelerator=False).nodes} == {"image", "caption"}
     made = plan(other, columns_of(other, texts=["the word"]), accelerator=False)
@@ -144,14 +145,14 @@ def test_files_that_repeat_are_no_labels(tmp_path: Path, there: bool) -> None:
     (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *rows]) + "\n")
     image, _ = columns_of(open_rows(tmp_path / "captions.csv"))
     assert (image.adapter, image.classes) == ("image" if there else None, 0)
-    assert there or (image.odd and "paths of files that are not there" in image.odd.what)
+    assert there or (image.odd and "paths of missing files" in image.odd.what)
 
 
 @pytest.mark.parametrize(
     ("cell", "wanted"),
     [
-        ("Y--0bn{0}9iE", "ids, as 'Y--0bn09iE'; --as-text x: texts to learn from"),
-        ("{0}.jpg#{0}r1n", "ids, as '0.jpg#0r1n'; --as-text x: texts to learn from"),
+        ("Y--0bn{0}9iE", "ids, such as 'Y--0bn09iE'; --as-text x trains on them"),
+        ("{0}.jpg#{0}r1n", "ids, such as '0.jpg#0r1n'; --as-text x trains on them"),
         ("word-{0}", None),  # one of seven characters may be read in a picture
         ("the {0}th of many", None),
         ("第{0}句话没有空格也是文字", None),

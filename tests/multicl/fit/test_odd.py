@@ -24,23 +24,29 @@ def planned(cells: list[Any], **more: list[Any]) -> Plan:
 
 
 ODD: dict[str, tuple[list[Any], str]] = {
-    "links": ([f"https://host.org/{i}.jpg?size=2" for i in range(24)], r"links, as 'https://host.*Download"),
-    "base64": ([base64.b64encode(p).decode() for p in PICTURES], r"base64, as 'iVBOR.{75}\.\.\.'. Decode"),
-    "data": ([f"data:image/png;base64,{base64.b64encode(p).decode()}" for p in PICTURES], "base64, as 'data:image"),
-    "several": ([[p, p] for p in PICTURES], "several files in a cell. Give each a row"),
+    "links": ([f"https://host.org/{i}.jpg?size=2" for i in range(24)], r"links, such as 'https://host.*Download"),
+    "base64": ([base64.b64encode(p).decode() for p in PICTURES], r"base64, such as 'iVBOR.{75}\.\.\.'. Decode"),
+    "data": (
+        [f"data:image/png;base64,{base64.b64encode(p).decode()}" for p in PICTURES],
+        "base64, such as 'data:image",
+    ),
+    "several": ([[p, p] for p in PICTURES], "several files in a cell. Give each file its own row"),
     "several paths": ([[None, f"{i}.png"] for i in range(24)], "several files in a cell"),
     "paths of datasets": (
         [{"path": f"gone/{i}.png", "bytes": None} for i in range(24)],
-        r"paths of .* 'gone/0.png'. Mend",
+        r"paths of .* 'gone/0.png'. Correct",
     ),
-    "paths of Windows": ([rf"pics\{i}.png" for i in range(24)], r"paths of files .* Mend the paths with / for "),
+    "paths of Windows": (
+        [rf"pics\{i}.png" for i in range(24)],
+        r"paths of missing files, .* Correct the paths, with / instead of ",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", ODD)
 def test_they_are_refused_where_there_are_no_others(kind: str) -> None:
     cells, told = ODD[kind]
-    with pytest.raises(InputError, match=rf"column 'it' holds {told}.*or take the column out"):
+    with pytest.raises(InputError, match=rf"column 'it' holds {told}.*or remove the column"):
         planned(cells)
     made = planned(cells, picture=PICTURES)
     assert {node.column for node in made.nodes} == {"picture", "caption"}
@@ -49,10 +55,10 @@ def test_they_are_refused_where_there_are_no_others(kind: str) -> None:
 
 def test_links_to_pages_and_tables_in_cells_are_left_alone() -> None:
     for cells, told in (
-        ([f"https://host.org/page/{i}" for i in range(24)], "links, as 'https://host.org/page/0'"),
+        ([f"https://host.org/page/{i}" for i in range(24)], "links, such as 'https://host.org/page/0'"),
         (
             [{"image": p, "w": 3} for p in PICTURES],
-            "tables in its cells, of 'image', 'w', which need columns of their own",
+            "a table in each cell ('image', 'w'), which needs columns of its own",
         ),
     ):
         made = planned(cells)
@@ -90,5 +96,5 @@ def test_lines_that_begin_with_names_of_files_are_told(between: str) -> None:
     cells = [f"{i}.jpg{between}a dog runs" for i in range(9)]
     found = odd(cells, cells, lambda media: False)
     assert found is not None
-    assert found.what.startswith("lines that begin with names of files, as '0.jpg")
+    assert found.what.startswith("lines that begin with file names, such as '0.jpg")
     assert odd([f"a dog, {i}.jpg runs" for i in range(9)], cells, lambda media: False) is None

@@ -64,9 +64,9 @@ def test_a_path_is_a_file_where_there_is_one(tmp_path: Any) -> None:
     found = columns_of(data)
     assert [c.adapter for c in found] == ["image", None]
     assert found[1].odd is not None
-    assert found[1].odd.what == "paths of files that are not there, as 'nowhere/0.png'"
+    assert found[1].odd.what == "paths of missing files, such as 'nowhere/0.png'"
     made = plan(data, found, accelerator=False)
-    assert "column missing: left alone (paths of files that are not there, as 'nowhere/0.png')" in made.why
+    assert "column missing: left alone (paths of missing files, such as 'nowhere/0.png')" in made.why
 
 
 def test_paths_to_nothing_are_no_texts_to_train_on(tmp_path: Any) -> None:
@@ -157,7 +157,7 @@ def test_negatives_are_explicit_ones_and_never_a_match(first: int) -> None:
     (edge,) = made.edges
     assert (edge.a, edge.b, edge.negatives) == ("anchor", "positive", "negative")
     assert {node.tower for node in made.nodes} == {"text"}
-    assert "pairs: anchor and positive, negative apart" in made.why
+    assert "pairs: anchor and positive, with hard negatives from negative" in made.why
     assert made.crossings == [("anchor", "positive")]
 
 
@@ -171,7 +171,7 @@ def test_negatives_alone_or_beside_pictures_are_texts_as_others() -> None:
 @pytest.mark.parametrize("name", ["score", "is_duplicate", "Label"])
 def test_texts_of_which_a_column_may_say_that_they_do_not_match_are_told(name: str) -> None:
     rows = [{"one": f"text {i}", "two": f"a text {i}", name: i % 2} for i in range(20)]
-    line = f"if column {name} says which rows do not match: all are trained as matches here, and recipe scored_pairs"
+    line = f"all rows are trained as matches: if column {name} says which match, recipe scored_pairs"
     assert any(why.startswith(line) for why in planned("one", "two", name, rows=rows).why)
     assert not any("match" in why for why in planned("one", name, rows=rows).why)
 
@@ -214,4 +214,4 @@ def test_a_long_name_of_a_column_may_be_a_row() -> None:
     """MS MARCO's triplets name no columns."""
     long = "what is the longest river of all " * 4
     made = planned(long, "b", rows=[{long: f"a text {i}", "b": f"another {i}"} for i in range(20)])
-    assert any(line.endswith("if the first line is a row, write names before it") for line in made.why)
+    assert any(line.endswith("if the first line is a row, write column names before it") for line in made.why)

@@ -65,7 +65,7 @@ def test_a_folder_of_pictures_by_class_and_no_split(tmp_path: Path, capsys: pyte
         (place / f"{i}.png").write_bytes(media.png(i % 2, seed=i))
     file = fit(str(tmp_path / "pets"), tmp_path / "run", minutes=0.001, dry_run=True)
     said = capsys.readouterr().out
-    assert "22 rows to train on, 2 held out, a tenth drawn by chance" in said
+    assert "22 rows to train on, 2 held out, a random tenth" in said
     recipe = recipe_class(str(file))()
     assert recipe.data.test == "held-out"
     assert [(pair.a, pair.b) for pair in recipe.terms()] == [("image", "image")]
@@ -149,7 +149,7 @@ def test_texts_alone_are_said_to_have_no_figures(
     (tmp_path / "b.csv").write_text("text,more\n" + "".join(f"the words of row {i},and {i} more\n" for i in range(40)))
     for name, unmeasured in (("a.txt", True), ("b.csv", False)):
         fit(str(tmp_path / name), tmp_path / name[0], dry_run=True)
-        assert ("nothing is measured: texts alone have nothing to find" in capsys.readouterr().out) == unmeasured
+        assert ("nothing is measured: that needs a second column to find" in capsys.readouterr().out) == unmeasured
 
 
 def test_a_steps_time_is_that_of_a_process_that_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_steps_are_timed_with_the_flags_and_a_dry_run_tells_how_to_train_with_th
     with pytest.raises(InputError, match=f"python '{run}.py' --run '{run}' --resume auto"):
         fit(str(data), run, dry_run=True)
     fit(str(data), tmp_path / "other", dry_run=True, flags=["--train.epochs", "3"])
-    assert "minutes; your flags ask for other steps" in capsys.readouterr().out
+    assert "minutes; your flags set other steps" in capsys.readouterr().out
 
 
 def test_any_name_of_a_column_gives_a_recipe_that_python_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,12 +220,12 @@ def test_two_rows_are_held_back_where_a_tenth_is_one(
     run = tmp_path / "run"
     main(["fit", str(tmp_path / "photos"), "--run", str(run), "--minutes", "0.001"])
     said = capsys.readouterr().out
-    assert "6 rows to train on, 2 held out, drawn by chance" in said
+    assert "6 rows to train on, 2 held out, drawn at random" in said
     assert "  2 held-out rows are few: figures are rough, and recall@10 is 100% by chance" in said
     assert json.loads(said.splitlines()[-1].removeprefix("RESULT "))["steps"] > 0
     for i in range(3, 8):
         (tmp_path / "photos" / f"{i}.png").unlink()
-    with pytest.raises(InputError, match="2 to train on and 1 held out"):
+    with pytest.raises(InputError, match="2 rows to train on and 1 held out"):
         fit(str(tmp_path / "photos"), tmp_path / "other")
 
 
@@ -261,7 +261,7 @@ def test_captions_of_one_picture_are_held_out_together(
     (tmp_path / "pairs.csv").write_text("image,caption\n" + "".join(lines))
     file = fit(str(tmp_path / "pairs.csv"), tmp_path / "run", dry_run=True)
     said = capsys.readouterr().out
-    assert "81 rows to train on, 9 held out, a tenth drawn by chance, rows of one image together" in said
+    assert "81 rows to train on, 9 held out, a random tenth, with all rows of one image on one side" in said
     data = recipe_class(str(file))().data
     kept, back = (set(rows.column("image")) for rows in (data.open(), data.open(data.test)))
     assert len(back) == 3
