@@ -50,10 +50,10 @@ def index(
     )  # fmt: skip
     if there.world.rank == 0:
         say = f"{added.rows} rows of {', '.join(added.nodes)}: {added.new} added"
-        say += f", {added.known} there before" if added.known else ""
-        say += f" ({added.moved} of them in another place)" if added.moved else ""
+        say += f", {added.known} already there" if added.known else ""
+        say += f" ({added.moved} of them moved)" if added.moved else ""
         say += f", {added.repeats} copies of others" if added.repeats else ""
-        say += f", {added.gone} taken out that the data no longer hold" if added.gone else ""
+        say += f", {added.gone} removed that are no longer in the data" if added.gone else ""
         print(say + (f", {len(added.skipped)} cells left out" if added.skipped else ""))
         for line in added.skipped[:5]:
             print(f"  left out: {line}")
@@ -84,11 +84,11 @@ def search(
         check_writable(html, "or give another --html")
     found = there.search(query, node=node, among=among, where=where, k=k, exact=exact)
     readers, _ = there.asked_as(query, node)
-    others = f" (--node {' or '.join(readers[1:])} reads it in another way)" if readers[1:] else ""
-    print(f"asked as {readers[0]}{others}")
+    others = f" (--node {' or '.join(readers[1:])} reads it differently)" if readers[1:] else ""
+    print(f"query read as {readers[0]}{others}")
     if html is not None:
         title = str(query) if len(str(query)) <= 2 * SHOWN else f"{str(query)[: 2 * SHOWN]}…"
-        write_gallery(html, title=title, intro=f"What {db} has nearest to it.", sections=sections(found))
+        write_gallery(html, title=title, intro=f"The nearest in {db}.", sections=sections(found))
         print(f"written: {html}")
         return found
     for target, hits in found.items():

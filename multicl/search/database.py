@@ -91,10 +91,12 @@ def connect(where: str | Path, create: bool = False) -> Any:
     if "://" not in name:
         folder = Path(name).expanduser()
         if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
-            raise InputError(f"{folder} is no search database: give one that `multicl index` filled, or a new folder")
+            raise InputError(
+                f"{folder} is not a search database: give one that `multicl index` filled, or a new folder"
+            )
         if not folder.exists() and not create:
             raise InputError(
-                f"no such search database: {folder} (multicl index RUN --data DATA --out {quote(str(folder))})"
+                f"no such search database: {folder} (make it: multicl index RUN --data DATA --out {quote(str(folder))})"
             )
         name = str(folder)
     try:

@@ -142,12 +142,12 @@ def _plan(index: Index, data: Any, split: str, columns: Mapping[str, str]) -> _P
     modalities = {node: index.model.towers.modalities[node] for node in index.nodes}
     rows, nodes = rows_for(index.own, modalities, data, split, columns)
     if rows.streaming:
-        raise InputError(f"{rows.label} is a stream, whose rows have no numbers: give a table, a folder or a list")
+        raise InputError(f"{rows.label} is a stream, whose rows cannot be numbered: give a table, a folder or a list")
     types = plain_columns(rows)
     plain = kept_names(types, index.nodes)
     if (renamed := {column: name for column, name in plain.items() if name != column}) and index.world.rank == 0:
-        why = "the database has columns of these names, or cannot have any"
-        log.warning("%s: kept under other names, as %s: %s", rows.label, why, renamed)
+        why = "the database uses these names itself, or cannot hold them"
+        log.warning("%s: columns kept under other names, as %s: %s", rows.label, why, renamed)
     kinds = {plain[column]: kind for column, kind in types.items()}
     mapped = {node: column for node, column in nodes.items() if column != column_of(node, modalities[node])}
     files = dict.fromkeys(plain, False) | {column: modalities[node].files for node, column in nodes.items()}

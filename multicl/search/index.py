@@ -81,8 +81,8 @@ class Index:
         mine = fingerprint(self.model)
         if about is not None and about.fingerprint != mine:
             raise InputError(
-                f"{where} holds vectors of another model ({about.model}, weights {about.fingerprint[:8]}), not to be "
-                f"compared with those of {name} (weights {mine[:8]}): index into another folder"
+                f"{where} holds vectors of another model ({about.model}, weights {about.fingerprint[:8]}), which "
+                f"cannot be compared with those of {name} (weights {mine[:8]}): index into another folder"
             )
         wanted = self.model.space if space == DEFAULT else space
         if about is not None and space != DEFAULT and about.space != wanted:
@@ -303,7 +303,7 @@ def _loaded(where: str, model: str | Path | Model | None, about: About | None) -
         name = str(place.resolve() if place.exists() else model)
         return load(name), name
     if about is None:
-        raise InputError(f"{where} is empty, and does not say whose vectors it is to hold: give a model")
+        raise InputError(f"{where} is empty and names no model: give the model whose vectors it will hold")
     try:
         return load(about.model), about.model
     except InputError as error:

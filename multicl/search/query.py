@@ -41,7 +41,7 @@ def readers_of(
     values = {n: m for n, m in asked.items() if not m.files}
     if not values:
         raise InputError(
-            f"no such file: {text} (nor does the model read words, only {', '.join(asked)}: give a file's path, or a "
+            f"no such file: {text} (the model reads no words, only {', '.join(asked)}: give a file's path, or a "
             "model that was trained with texts)"
         )
     try:

@@ -276,8 +276,8 @@ def test_places_that_are_no_database(model: Model, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for where, given, message in (
         (tmp_path / "none", None, "no such search database"),
-        (tmp_path / "other", model, "is no search database"),
-        (tmp_path / "other" / "file", model, "is no search database"),
+        (tmp_path / "other", model, "is not a search database"),
+        (tmp_path / "other" / "file", model, "is not a search database"),
         (tmp_path / "empty", None, "is empty"),
         (tmp_path / "new", "./none", "no such folder"),
     ):
@@ -311,11 +311,13 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "image: approximate index of 2 parts" in said
     cli.main(["search", str(db), "red thing", "--in", "image", "--k", "2", "--where", "label < 4"])
     said = capsys.readouterr().out
-    assert said.startswith("asked as text\n\nnearest by image:\nscore  row")
+    assert said.startswith("query read as text\n\nnearest by image:\nscore  row")
     assert said.splitlines()[-1].startswith('RESULT {"asked_as": "text", "found": {"image": [{"score": ')
     cli.main(["search", str(db), "red thing", "--in", "image", "--where", "label > 99"])
     said = capsys.readouterr().out
-    assert said == 'asked as text\n\nnearest by image: nothing\nRESULT {"asked_as": "text", "found": {"image": []}}\n'
+    assert (
+        said == 'query read as text\n\nnearest by image: nothing\nRESULT {"asked_as": "text", "found": {"image": []}}\n'
+    )
     page = tmp_path / "page.html"
     with pytest.raises(SystemExit):
         cli.main(["search", str(db), "<b>red", "--html", str(tmp_path)])
