@@ -60,7 +60,7 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
         ("Figures on held-out rows", "", [k for k in keys if k.startswith("eval/")], {}),
         ("Temperature", "", [k for k in keys if k.endswith("/temperature")], {}),
         ("Learning rate", "", ["lr"], {"rangemode": "tozero"}),
-        ("Rows a second", "", [k for k in keys if k.endswith("rows_per_second")], {"rangemode": "tozero"}),
+        ("Rows per second", "", [k for k in keys if k.endswith("rows_per_second")], {"rangemode": "tozero"}),
     ]  # fmt: skip
     charts = []
     for title, note, names, axis in wanted:
@@ -125,7 +125,7 @@ def confusion(truth: Sequence[str], found: Sequence[str]) -> Chart:
     axis = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": ticks, "showgrid": False}
     layout = {"yaxis": {**axis, "autorange": "reversed"}, "xaxis": {**axis, "tickangle": -45}}
     more = f"; the {CLASSES} commonest of {len(counts)} classes" if len(counts) > CLASSES else ""
-    note = f"true class down, that of the ten nearest neighbours across; {wrong} of {len(truth)} wrong{more}"
+    note = f"rows: true class; columns: class of the ten nearest neighbours; {wrong} of {len(truth)} wrong{more}"
     return Chart("Confusion between classes", note, [trace], layout, wide=True)
 
 
