@@ -93,7 +93,7 @@ def test_other_errors_pass() -> None:
 def test_where_nothing_can_be_written_is_known_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file" / "a.html", tmp_path):
-        with pytest.raises(InputError, match=r"cannot be written: .*\. Mend it, or give another --out"):
+        with pytest.raises(InputError, match=r"cannot be written: .*\. Fix this, or give another --out"):
             check_writable(path, "or give another --out")
     check_writable(tmp_path / "new" / "a.html", "or give another --out")
     assert list((tmp_path / "new").iterdir()) == []

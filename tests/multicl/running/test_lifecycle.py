@@ -544,7 +544,7 @@ def test_no_room_for_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_run_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file/run cannot be written: .*Mend it, or give another --run"):
+    with pytest.raises(InputError, match=r"file/run cannot be written: .*Fix this, or give another --run"):
         trainer(tmp_path / "file" / "run")
     with pytest.raises(InputError, match=r"file cannot be written: .*or give another --run"):
         trainer(tmp_path / "file", resume=True)
