@@ -1,8 +1,8 @@
 """Rows of a data set -> this rank's slice of each step's batch.
 
-The order of the rows is a pure function of (seed, epoch): a position in the run is a step number, and resuming needs
-nothing else. `batch_size` is global; rank r takes its slice, nothing is repeated, and the incomplete batch at the end
-of an epoch is left for the next shuffle.
+The order of the rows is a pure function of (seed, epoch), so a step number is all that resuming needs. `batch_size` is
+global: rank r takes its slice of each batch, and no row is repeated. The incomplete batch at the end of an epoch is
+dropped; its rows take part in the next epoch's shuffle.
 """
 
 from __future__ import annotations
@@ -39,36 +39,36 @@ class Data:
     """Where rows come from."""
 
     path: str | None = None
-    """A table (.parquet, .jsonl, .csv, .tar; "shards-*.tar" is several), whose paths begin at its folder; a folder of
-    tables, images or sounds; or a hub name. Columns caption_1, caption_2 ... are together in one more, caption."""
+    """A table (.parquet, .jsonl, .csv, .tar; "shards-*.tar" for several), with paths relative to its folder; a folder
+    of tables, images or sounds; or a hub name. Columns caption_1, caption_2 ... are also gathered into one, caption."""
     config: str | None = None
     """The hub set's configuration."""
     split: str = "train"
-    """What of it to train on; a slice is "train[:1000]", and one file is all "train"."""
+    """The split to train on, or a slice of it: "train[:1000]". A single file is all split "train"."""
     test: str = "test"
-    """The held-out split; a path stands for a file of its own."""
+    """The held-out split, or the path of a held-out file or folder."""
     mix: dict[str, float] = field(default_factory=dict)
-    """More data to train on, of other columns too: path or hub name -> weight, how many rows are taken of it where
-    `weight` are of `path`; 0: as many as it has. `--data.weight 1 --data.mix sounds/ 1 more.parquet 0.5`."""
+    """More data sets to train on, whose columns may differ: path or hub name -> weight, the share of rows drawn from
+    it relative to `weight`; 0: its number of rows. `--data.weight 1 --data.mix sounds/ 1 more.parquet 0.5`."""
     weight: float = 0.0
-    """Of the rows of `path`, or in a list of Data of each; 0: as many as there are."""
+    """The weight of `path` (in a list of Data, of each) when sets are mixed; 0: its number of rows."""
     batches: Batches = "mixed"
-    """With several sets: "mixed": each batch has rows of all of them; "one": of one."""
+    """With several sets: "mixed": each batch has rows of all sets; "one": each batch has rows of one set."""
     grouped: tuple[str, int] | None = None
-    """A column, and how many rows of one value of it come together in a batch: `--data.grouped label 4`, where classes
-    are so many that a batch has hardly two rows of one. None: rows come by chance."""
+    """A column, and how many rows with the same value a batch gets together: `--data.grouped label 4`. Use it when
+    there are so many classes that a random batch rarely has two rows of one. None: plain shuffling."""
     columns: dict[str, str] = field(default_factory=dict)
     """Name that the recipe asks for -> column of the data: `--data.columns image img text caption`."""
     streaming: bool = False
-    """Rows are read on the fly, shuffled in a buffer, and nothing is prepared on the disk first."""
+    """Read rows on the fly and shuffle them in a buffer, without preparing anything on disk first."""
     on_error: Literal["skip", "raise"] = "skip"
-    """A cell that cannot be read is counted, named in the log and left out; or stops the run."""
+    """For a cell that cannot be read: "skip" counts it, logs it and leaves it out; "raise" stops the run."""
     workers: int | None = None
-    """Loader processes; None: one a core but one, where every epoch decodes slowly again, or what is decoded does not
-    fit `cache_gb`. Of a stream they decode what the run itself reads."""
+    """Loader processes. None: one per core but one (8 at most) if decoding is slow in every epoch or decoded samples
+    exceed `cache_gb`, otherwise none. The main process reads a stream itself; they only decode it."""
     cache_gb: float = 4.0
-    """Decoded samples that never change are kept in memory up to this size; pictures that are all of one size on the
-    GPU, where they take no more than a sixteenth of its free memory."""
+    """Decoded samples that never change are cached in memory, up to this size. Images that all have one size are cached
+    on the GPU instead, if they take at most a sixteenth of its free memory."""
 
     def __post_init__(self) -> None:
         check_settings(self, "data.")
@@ -81,17 +81,17 @@ class Data:
                 raise InputError(f"data.{name} must be 0 or more, got {weight}")
 
     def config_of(self, data: Any) -> str | None:
-        """The configuration for other data in the place of `path`: it is of that one alone."""
+        """The hub configuration to open these data with: `config` if they are `path`, None for other data."""
         return self.config if isinstance(data, str) and data == self.path else None
 
     def open(self, split: str | None = None) -> Rows:
         """The rows of a split (default: the training split), or of another file or folder.
 
         Args:
-            split: a split of `path`, or a path: what ends as a table does, or has a / in it.
+            split: a split of `path`, or a path (see `is_path`).
 
         Raises:
-            InputError: no path given, or it cannot be read.
+            InputError: no path is given, or it cannot be read.
         """
         if split is not None and is_path(split):
             return open_rows(split, columns=self.columns, streaming=self.streaming)
@@ -108,17 +108,17 @@ class Data:
 
 
 def is_path(split: str) -> bool:
-    """Whether a held-out split is a path: it ends as a table does, or has a / in it."""
+    """Whether a held-out split is a path: it has a / in it, or ends in a suffix of tables such as .csv."""
     return "/" in split or os.sep in split or Path(split).suffix.lower() in TABLES
 
 
 def open_data(data: Any, columns: Mapping[str, str] | None = None) -> tuple[Rows, Data]:
-    """What `Trainer(data=...)` takes -> its rows, and how they are loaded: of a list of sets, as the first Data says.
+    """What `Trainer(data=...)` takes -> its rows, and their loading settings: for several sets those of the first Data.
 
-    A list of paths, Data, data sets or DataFrames is several sets; a list of dicts or tuples is one.
+    A list of paths, Data, data sets or DataFrames is several sets; a list of dicts or tuples is one set.
 
     Raises:
-        InputError: see `open_rows`; a stream among several sets; columns for Data, which have their own.
+        InputError: see `open_rows`; one of several sets is a stream; `columns` are given for Data, which has its own.
     """
     parts = data if isinstance(data, list) else [data]
     if columns and parts and all(isinstance(part, Data) for part in parts):
@@ -138,7 +138,7 @@ def open_data(data: Any, columns: Mapping[str, str] | None = None) -> tuple[Rows
 
 
 class Steps(torch.utils.data.Dataset[Slice]):
-    """Map-style data: step number -> this rank's slice."""
+    """A map-style data set: step number -> this rank's slice of the batch."""
 
     def __init__(self, reader: Reader, batch_size: int, rank: int, world: int) -> None:
         self.order = Order(reader.rows, batch_size, reader.seed)
@@ -147,17 +147,17 @@ class Steps(torch.utils.data.Dataset[Slice]):
 
     @property
     def epoch_steps(self) -> int:
-        """Steps of an epoch."""
+        """Steps per epoch."""
         return self.order.epoch_steps
 
     def __getitem__(self, step: int) -> Slice:
-        """The slice of a step, counted from the beginning of the run."""
+        """The slice of a step; steps count from the beginning of the run."""
         epoch, at = divmod(step, self.order.epoch_steps)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self.order.epoch(epoch))
         batch = self._epoch[1][at * self.batch_size : (at + 1) * self.batch_size]
         mine = np.array_split(batch, self.world)[self.rank]
-        # in a mixture an epoch may visit a row twice, and each visit draws for itself
+        # in a mixture an epoch may visit a row twice: seeded by step, each visit gets its own random draws
         return self.reader.slice(mine.tolist(), step if isinstance(self.reader.rows, Mixture) else epoch)
 
 
@@ -165,11 +165,11 @@ def slices(
     reader: Reader, settings: Data, batch_size: int, rank: int, world: int, start: int, steps: int, pin: bool,
     device: torch.device = CPU,
 ) -> Iterator[Slice]:  # fmt: skip
-    """This rank's slices of steps start .. steps - 1, loaded ahead by workers where that helps.
+    """This rank's slices of steps start .. steps - 1, prefetched by loader processes where that helps.
 
     Args:
-        pin: tensors of the CPU are to be page-locked. device: where samples that are all alike may lie, and their
-            batches with them, where nothing is loaded by workers.
+        pin: page-lock CPU tensors. device: where samples of one shape may be cached, and their batches made, if there
+            are no loader processes.
 
     Raises:
         InputError: the batch is larger than the data; (while iterating) a loader process died.
@@ -181,7 +181,7 @@ def slices(
     if reader.rows.streaming:
         stream = StreamSteps(reader, batch_size, rank, world, start)
         data, asked = Guarded(stream), islice(stream.reads(), max(0, steps - start))
-        room = 0.0  # a stream need not give the same row at the same place again
+        room = 0.0  # a stream may give another row at the same place in the next epoch
         if workers is None:
             first = list(islice(asked, 1))
             asked = chain(first, asked)
@@ -207,7 +207,7 @@ def slices(
         pin_memory=pin,
         multiprocessing_context=start_method() if workers else None,
         prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # a loader draws a number; the global generator stays as it is
+        generator=torch.Generator(),  # DataLoader draws a seed: keep it off the global generator
         worker_init_fn=begin_loader if workers else None,
     )
     with nullcontext() if found is None or found.names_main else main_unseen():

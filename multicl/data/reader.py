@@ -1,4 +1,4 @@
-"""Row numbers -> a slice of a batch: decoded, collated, with the ids of every pair and the classes of every target."""
+"""Row numbers -> a slice of a batch, decoded and collated, with the ids of each pair and the classes of each target."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from multicl.seeds import Draws
 from multicl.types import Alike, BadSample, Batch, InputError, Modality
 
 SLOW = 2e-3
-"""Seconds to load a row, above which loader processes help."""
+"""Seconds to load a row above which loader processes help."""
 READ_AGAIN = 1 << 24
-"""Bytes up to which a stream's file is read whole, so that its id is that of its content: hashing takes less time than
-decoding. A larger file, such as a long recording of which a window is decoded, is known by its path."""
+"""Bytes up to which a file named in a stream is hashed whole, so that its id is that of its content: hashing takes less
+time than decoding. A larger file, such as a long recording of which a window is decoded, is identified by its path."""
 
 CPU = torch.device("cpu")
 
 
 def sources_of(modalities: Mapping[str, Modality]) -> dict[str, str]:
-    """Node -> key of its source. Nodes of equal (column, source) share one: decoded and viewed once."""
+    """Node -> key of its source. Nodes of equal (column, source) share a source, which is decoded and viewed once."""
     known: dict[Any, str] = {}
     for node, modality in modalities.items():
         known.setdefault((column_of(node, modality), modality.source), node)
@@ -47,11 +47,11 @@ def sources_of(modalities: Mapping[str, Modality]) -> dict[str, str]:
 
 
 class Reader:
-    """Turns rows into slices; lives in the loader's workers.
+    """Turns rows into slices, in the main process or in loader processes.
 
     Raises:
-        InputError: a node's, pair's or target's column is not in the data, a node's is null in every row, or a target's
-            holds a label of no class.
+        InputError: the column of a node, pair or target is missing; a node's column is null in every row; a target's
+            column holds a label that is not one of its classes.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Reader:
             if node == source:
                 self.modalities[source] = modalities[node]
         for node, column in self.columns.items():
-            if not rows.streaming and all(map(is_null, rows.cells(column))):  # stops at the first that is not
+            if not rows.streaming and all(map(is_null, rows.cells(column))):  # stops at the first cell that is not null
                 raise InputError(f"column {column!r} of {rows.label}, which {node!r} reads, is null in every row")
         self.label_columns = {
             pair.name: rows.resolve(pair.ids, f", the ids of pair {pair.name!r}") for pair in self.pairs if pair.ids
@@ -85,16 +85,16 @@ class Reader:
         self.cache = Cache(self.modalities)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What loader processes get: nothing kept, and no user's network, which may be large and need not pickle."""
+        """The state sent to loader processes, without cache or user's encoder, which may be large or not pickle."""
         light = {source: _without_module(modality) for source, modality in self.modalities.items()}
         return self.__dict__ | {"cache": Cache(light), "modalities": light}
 
     def keep(self, room: float, device: torch.device = CPU, pin: bool = False) -> None:
-        """From now on keep the samples that no random draw changes.
+        """Cache the samples that do not depend on random draws, from now on.
 
         Args:
-            room: bytes that they may take. device: where samples of one shape (`Alike`) are kept, as one tensor.
-            pin: copies to the device go through page-locked memory.
+            room: bytes that the cache may take. device: where samples of one shape (`Alike`) are kept, as one tensor.
+            pin: copy to the device through page-locked memory.
         """
         self.cache.room = room
         self.cache.stores.clear()
@@ -103,9 +103,9 @@ class Reader:
                 self.cache.give(source, Store(modality, self.rows, self.columns[source], device, pin))
 
     def _all_ids(self) -> dict[str, identity.Ids]:
-        """[N] ids of every row, for each pair, and of its explicit negatives; equal demands are computed once.
+        """[N] for each pair the ids of every row and of its explicit negatives; for each target the rows' classes.
 
-        For each target, its classes.
+        Pairs with equal demands share one computation.
         """
         done: dict[Any, tuple[identity.Ids, identity.Ids]] = {}
         files = Files()
@@ -122,10 +122,10 @@ class Reader:
         return found
 
     def _ids_of_all(self, pair: Pair, files: Files) -> tuple[identity.Ids, identity.Ids]:
-        """[N] ids of every row, and of the explicit negatives that rows bring, which are about something else."""
+        """[N] ids of every row, and [N] ids of the rows' explicit negatives, which are about other things."""
         rows = len(self.rows)
         numbers = self.rows.numbers().tolist()
-        others = list(range(-rows, 0)) if pair.negatives else []  # which are no row's
+        others = list(range(-rows, 0)) if pair.negatives else []  # numbers that no row has
         if pair.ids:
             labels = self.rows.cells(self.label_columns[pair.name])
             named = identity.label_ids(labels, numbers, f"ids={pair.ids!r} of pair {pair.name!r}")
@@ -133,7 +133,7 @@ class Reader:
         if pair.symmetric or pair.target:
             return identity.row_ids(numbers), identity.row_ids(others)
         cells: list[Iterable[Any]] = [self._cells(node) for node in (pair.a, pair.b)]
-        if pair.negatives:  # one that repeats a row's own text is no negative of that row
+        if pair.negatives:  # an explicit negative that repeats a row's own text is not a negative of that row
             cells = [chain(cells[0], repeat(None, rows)), chain(cells[1], self._cells(pair.negatives))]
             numbers = [*numbers, *others]
         looked = [files if self._reads_files(node) else None for node in (pair.a, pair.b)]
@@ -153,27 +153,27 @@ class Reader:
             return bool(pair.negatives)
         nodes = [pair.a, pair.b, *([pair.negatives] if pair.negatives else [])]
         columns = [(self.columns[node], self._reads_files(node)) for node in nodes]
-        return tuple(columns if pair.negatives else sorted(columns))  # their order matters for negatives alone
+        return tuple(columns if pair.negatives else sorted(columns))  # the order matters only with negatives
 
     def _reads_files(self, node: str) -> bool:
-        """Whether its strings are paths."""
+        """Whether a node's strings are paths of files."""
         return self.modalities[self.sources[node]].files
 
     def _resolved(self, node: str, number: int, cell: Any) -> Any:
-        """A cell with its paths as they are found from here."""
+        """A cell, its relative paths resolved against its row's folder if the node reads files."""
         return resolve_path(cell, self.rows.base_of(number) if self._reads_files(node) else None)
 
     def _cells(self, node: str) -> Iterator[Any]:
-        """Every cell of a node's column."""
+        """Iterate over every cell of a node's column."""
         return self.rows.found(self.columns[node], self._reads_files(node))
 
     @property
     def needed(self) -> list[str]:
-        """Columns of the data that slices are made from."""
+        """The columns of the data that slices need."""
         return list(dict.fromkeys(chain(*(d.values() for d in (self.columns, self.label_columns, self.scores.pairs)))))
 
     def slice(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> Slice:
-        """The slice of these row numbers (of a stream: with the rows themselves)."""
+        """The slice of these row numbers; `rows`: the rows themselves, for a stream."""
         skipped: list[Skipped] = []
         sources = list(self.modalities)
         fetched = self._fetch(numbers, sources) if rows is None else dict(zip(numbers, rows, strict=True))
@@ -183,7 +183,7 @@ class Reader:
         return Slice(batches, row, ids, tuple(skipped), epoch, scores=self.scores.of(numbers, fetched))
 
     def with_mined(self, part: Slice, wanted: Mapping[str, Sequence[int]]) -> Slice:
-        """The slice with rows of other slices, too: pair -> those of its node b. What cannot be read is left out."""
+        """The slice plus mined rows; `wanted`: pair -> the numbers of its node b's. Unreadable cells are left out."""
         mined: dict[str, Batch | None] = {}
         for pair in self.pairs:
             if pair.name in wanted:
@@ -198,13 +198,13 @@ class Reader:
     def _batch(
         self, source: str, numbers: Sequence[int], epoch: int, fetched: Mapping[int, Row], skipped: list[Skipped]
     ) -> Batch | None:
-        """The rows that are present; what cannot be read is added to `skipped`."""
+        """The batch of the rows that have this source, None if none has; unreadable cells are added to `skipped`."""
         if (store := self.cache.stores.get(source)) is not None:
             new = {n: self._load(source, n, epoch, fetched) for n in store.unknown(numbers)}
             lasting = all(lasts for _, lasts in new.values())
             if lasting and store.fill({n: found for n, (found, _) in new.items()}, self.cache.left):
                 return store.batch(numbers, skipped)
-            del self.cache.stores[source]  # what it held is loaded again, beside what is unlike it
+            del self.cache.stores[source]  # not all alike, or no room: cache row by row, and reload what it held
             for number, (found, lasts) in new.items():
                 if lasts:
                     self.cache.add(source, number, found)
@@ -227,13 +227,13 @@ class Reader:
         return batch
 
     def _fetch(self, numbers: Sequence[int], sources: Sequence[str]) -> dict[int, Row]:
-        """The rows of which anything is not kept, in one read."""
+        """The rows that are not fully cached, in one read."""
         wanted = list(dict.fromkeys(chain.from_iterable(self.cache.unknown(source, numbers) for source in sources)))
         columns = list(dict.fromkeys(self.columns[source] for source in sources))
         return dict(zip(wanted, self.rows.fetch(wanted, columns), strict=True)) if wanted else {}
 
     def _load(self, source: str, number: int, epoch: int, fetched: Mapping[int, Row]) -> tuple[Found, bool]:
-        """What a cell comes to, and whether it is the same in every epoch."""
+        """What a cell loads as, and whether that is the same in every epoch."""
         column, modality = self.columns[source], self.modalities[source]
         cell = fetched[number].get(column)
         draws = Draws(self.seed, epoch, number, source)
@@ -263,7 +263,7 @@ class Reader:
                 found[pair.name] = identity.label_ids(labels, numbers, f"ids={pair.ids!r} of pair {pair.name!r}")
             elif pair.symmetric or pair.target:
                 found[pair.name] = identity.row_ids(numbers)
-            else:  # a stream cannot be searched for repeats ahead: one text or file of the second node is one thing
+            else:  # a stream cannot be searched for repeats in advance: the content of the second node is the id
                 found[pair.name] = self._contents(pair.b, numbers, fetched)
             if pair.negatives:
                 found[negatives_of(pair)] = self._contents(pair.negatives, numbers, fetched)
@@ -275,23 +275,23 @@ class Reader:
         return np.array([identity.row_id(n) if k is None else k for k, n in zip(keys, numbers, strict=True)])
 
     def decodes_on(self, room: float) -> bool:
-        """Whether decoded rows will not fit the cache, or take long in every epoch: loader processes are worth it.
+        """Whether loader processes are worth it: decoded rows do not fit the cache, or are slow to load every epoch.
 
-        Judged by the first rows.
+        The first rows decide.
 
         Args:
-            room: bytes that a cache may take.
+            room: bytes that the cache may take.
         """
         looked_at = self.rows.numbers()[:8].tolist()
         self.cache.room = math.inf
-        slow = self.slow(looked_at, epoch=0)  # times a second load: what is not in the cache by then never will be
+        slow = self.slow(looked_at, epoch=0)  # times a second load: what the cache lacks by then it will never hold
         used = sum(bytes_of(kept[n]) for kept in self.cache.found.values() for n in looked_at if n in kept)
         self.cache.room = 0.0
         return used * len(self.rows) / len(looked_at) > room or slow
 
     def slow(self, numbers: Sequence[int], epoch: int, rows: Sequence[Row] | None = None) -> bool:
-        """Whether loading these again, as `slice` does, takes so long that loader processes are worth their start."""
-        self.slice(numbers, epoch, rows)  # the first time libraries and tokenizers are loaded, too
+        """Whether `slice` of these rows, a second time, is slow enough to justify starting loader processes."""
+        self.slice(numbers, epoch, rows)  # the first time also loads libraries and tokenizers
         began = time.perf_counter()
         self.slice(numbers, epoch, rows)
         return time.perf_counter() - began > SLOW * max(1, len(numbers))
@@ -301,5 +301,5 @@ def _without_module(modality: Modality) -> Modality:
     if not isinstance(getattr(modality, "encoder", None), nn.Module):
         return modality
     light = copy.copy(modality)
-    object.__setattr__(light, "encoder", None)  # load and collate, all that a loader calls, know nothing of it
+    object.__setattr__(light, "encoder", None)  # loaders call only load and collate, which do not use it
     return light

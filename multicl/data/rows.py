@@ -1,4 +1,4 @@
-"""Rows of any data set: whatever `datasets` reads, and what people have in hand."""
+"""Rows of any data set: whatever `datasets` reads, and any data already in memory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from multicl.data.sources.undecoded import records, undecoded
 from multicl.types import InputError
 
 PEEK = 16
-"""Rows that are looked at for the columns of data that do not name them."""
+"""Rows that are read to find the column names of data that do not list them."""
 Row = Mapping[str, Any]
 
 
 class _NoLength(InputError, TypeError):
-    """A TypeError too, by which Python knows that list(rows) must do without a length."""
+    """No length. Also a TypeError, so that list(rows) falls back to plain iteration."""
 
 
 class Rows:
@@ -32,11 +32,11 @@ class Rows:
 
     Args:
         data: a `datasets.Dataset` or `IterableDataset`, or any sequence of dicts (or of tuples: columns "0", "1", ...);
-            what has no length or cannot be indexed is a stream.
-        columns: name asked for -> column of the data. Where that column is missing but the name itself is a column,
+            data without a length or without indexing are a stream.
+        columns: requested name -> column of the data. If that column is missing but the name itself is a column,
             the name is used.
         base: the folder against which relative paths in cells are resolved; see `multicl.data.sources.beside`.
-        label: how messages call the data.
+        label: what messages call the data.
     """
 
     def __init__(
@@ -49,18 +49,18 @@ class Rows:
         self._columns = dict(columns or {})
         self._tables: dict[tuple[str, ...], Any] = {}
         self.groups: tuple[np.ndarray[Any, np.dtype[np.int64]], int] | None = None
-        """[N] a number of each row's label, and how many of one come together in training; see `grouped`."""
+        """[N] the number of each row's label, and how many rows of a label training visits together; see `grouped`."""
         self.names: list[str] | None = self._find_names()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What loader processes get: of a stream no data, which the run itself reads and which need not pickle."""
+        """The state sent to loader processes. A stream's data are left out: the main process reads them."""
         return self.__dict__ | ({"data": None} if self.streaming else {})
 
     def _find_names(self) -> list[str] | None:
         names = getattr(self.data, "column_names", None)
         if names is not None:
             return list(names)
-        if isinstance(self.data, list):  # cheap to look through, and rows may lack columns
+        if isinstance(self.data, list):  # cheap to scan, and some rows may lack columns
             looked_at: Iterable[Row] = map(_as_dict, self.data)
         else:
             looked_at = islice(self, PEEK)
@@ -73,11 +73,11 @@ class Rows:
 
     @property
     def sizes(self) -> list[int]:
-        """Rows of each set that these are of."""
+        """The number of rows of each underlying set."""
         return [len(self)]
 
     def numbers(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """[N] the stable numbers of all rows, by which `fetch` knows them."""
+        """[N] the stable numbers of all rows, as `fetch` takes them."""
         return np.arange(len(self))
 
     def places(self, numbers: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -85,14 +85,14 @@ class Rows:
         return np.asarray(numbers, dtype=np.int64)
 
     def base_of(self, number: int) -> Path | None:
-        """The folder of a row's relative paths."""
+        """The folder against which a row's relative paths are resolved."""
         return self.base
 
     def resolve(self, name: str, wanted_by: str = "") -> str:
         """The data's column for a name.
 
         Raises:
-            InputError: no such column; names the nearest and all there are.
+            InputError: there is no such column; the message lists all columns and suggests the nearest.
         """
         column = self._columns.get(name, name)
         if self.names is None or column in self.names:
@@ -108,13 +108,13 @@ class Rows:
         )
 
     def check_mapped(self, columns: Mapping[str, str]) -> None:
-        """Refuse a mapping to a column that is not there, for which `resolve` takes the column of the name itself.
+        """Refuse a mapping to a missing column, where `resolve` would fall back to the column of the name itself.
 
         Args:
-            columns: node -> column, as a user mapped them for these rows alone.
+            columns: node -> column, as the user mapped them for these rows only.
 
         Raises:
-            InputError: the first that is missing.
+            InputError: a column is missing; the message names the first.
         """
         for node, column in columns.items():
             if self.names is not None and column not in self.names:
@@ -138,7 +138,7 @@ class Rows:
         return _as_dict(self.data[index])
 
     def fetch(self, numbers: Sequence[int], columns: Sequence[str]) -> list[Row]:
-        """Some rows, with at least these columns of the data; one read where the data is a table."""
+        """The rows of these numbers, with at least these columns of the data; a single read if the data are a table."""
         if not _is_table(self.data):
             return [self.row(n) for n in numbers]
         key = tuple(columns)
@@ -148,7 +148,7 @@ class Rows:
         return [dict(zip(key, row, strict=True)) for row in zip(*(cells[c] for c in key), strict=True)]
 
     def cells(self, name: str) -> Iterator[Any]:
-        """Every cell of a column, undecoded, in the order of the rows."""
+        """Iterate over every cell of a column, undecoded, in row order."""
         column = self.resolve(name)
         if _is_table(self.data):
             yield from cells_of(self.data, column)
@@ -157,30 +157,30 @@ class Rows:
                 yield row.get(column)
 
     def column(self, name: str) -> list[Any]:
-        """Every cell of a column, undecoded, in a list."""
+        """A list of every cell of a column, undecoded."""
         return list(self.cells(name))
 
     def class_names(self, name: str) -> list[str] | None:
-        """What the numbers of a column of classes stand for, where the data say so (`datasets.ClassLabel`)."""
+        """The class names of a column of class numbers, where the data give them (`datasets.ClassLabel`); else None."""
         features = getattr(self.data, "features", None) or {}
         names = getattr(features.get(self.resolve(name)), "names", None)
         return list(names) if names else None
 
     def found(self, name: str, files: bool) -> Iterator[Any]:
-        """Every cell of a column, None where it is absent; `files`: relative paths are looked for beside the table."""
+        """Iterate over every cell of a column, None where null; `files`: resolve relative paths against `base`."""
         base = self.base if files else None
         for cell in self.cells(name):
             yield None if is_null(cell) else resolve_path(cell, base)
 
     def resolved(self, name: str, files: bool) -> list[Any]:
-        """As `found`, in a list, which takes the memory of all that the cells hold."""
+        """`found` as a list: the contents of all cells are in memory at once."""
         return list(self.found(name, files))
 
     def with_column(self, name: str, values: Sequence[Any]) -> Rows:
         """These rows with one more column.
 
         Raises:
-            InputError: there is one of that name; a stream, or another number of values than rows.
+            InputError: a column of that name exists; the data are a stream; the number of values is not that of rows.
         """
         if self.names is not None and name in self.names:
             raise InputError(f"{self.label} has a column {name!r} already: {self.names}")
@@ -189,22 +189,22 @@ class Rows:
         if _is_table(self.data):
             import pyarrow
 
-            data: Any = self.data.add_column(name, pyarrow.array(values))  # of a list `datasets` pickles every value
+            data: Any = self.data.add_column(name, pyarrow.array(values))  # `datasets` pickles every value of a list
         else:
             data = [{**self.row(i), name: value} for i, value in enumerate(values)]
         return Rows(data, self._columns, self.base, self.label)
 
     def take(self, numbers: Sequence[int]) -> Rows:
-        """Some of these rows, in that order; they are numbered anew."""
+        """The rows of these numbers, in this order, renumbered from 0."""
         if _is_table(self.data):
-            # of a list `datasets` pickles every number
+            # `datasets` pickles every number of a list
             data: Any = self.data.select(numbers if isinstance(numbers, range) else np.asarray(numbers, dtype=np.int64))
         else:
             data = [self.row(n) for n in numbers]
         return Rows(data, self._columns, self.base, self.label)
 
     def first(self, count: int) -> Rows:
-        """The first so many of these rows, or all; of a stream, read now."""
+        """The first `count` rows, or all if there are fewer; those of a stream are read now."""
         if self.streaming:
             return Rows(list(islice(self, count)), self._columns, self.base, self.label)
         return self if count >= len(self) else self.take(range(count))
@@ -221,7 +221,7 @@ class Rows:
                 done += 1
         except InputError:
             raise
-        except Exception as error:  # a file or connection that breaks in mid-stream: of any library's kind
+        except Exception as error:  # a file or connection broke mid-stream; each library raises its own kind
             raise InputError(f"{self.label}: the stream broke after {done} rows: {reason(error)}") from error
 
 
@@ -233,15 +233,16 @@ def open_rows(
     columns: Mapping[str, str] | None = None,
     streaming: bool = False,
 ) -> Rows:
-    """Open anything as Rows; media columns stay bytes or paths.
+    """Open any supported source as Rows; media columns stay bytes or paths.
 
     Args:
-        source: a path (table, folder of tables, of images or of sounds, WebDataset tar, possibly with * or {00..09} in
-            it), a URL of a table, a hub name, a `datasets` Dataset, DatasetDict or stream, a DataFrame, what else is
-            Arrow (polars), a torch Dataset, a sequence of dicts or of tuples (named ones name their columns). What is
-            no sequence is a stream. Of what is named, caption_1, caption_2 ... are in a column of lists, caption, too.
-        split: of a folder, hub name or DatasetDict; "test[:100]" as `datasets` has it. One file is split "train".
-        config: the hub set's or folder's configuration. streaming: read on the fly, prepare nothing first.
+        source: a path (a table, a folder of tables, images or sounds, or a WebDataset tar; * and {00..09} work), a URL
+            of a table, a hub name, a `datasets` Dataset, DatasetDict or stream, a DataFrame, any other Arrow table
+            (polars), a torch Dataset, or a sequence of dicts or tuples (named tuples name their columns). An iterable
+            that is not a sequence is a stream. From a path, URL or hub name, the columns caption_1, caption_2, ... are
+            also gathered into a column of lists, caption.
+        split: a split of a folder, hub name or DatasetDict; "test[:100]" as in `datasets`. One file is split "train".
+        config: the hub set's or folder's configuration. streaming: read on the fly, without preparing anything first.
 
     Raises:
         InputError: the path or split does not exist, is empty, or cannot be read.
@@ -260,7 +261,7 @@ def open_rows(
     if kind == "datasets":
         source = undecoded(source)
     elif (kind == "pyarrow" and hasattr(source, "column_names")) or (
-        kind not in ("pandas", "pyarrow") and hasattr(source, "__arrow_c_stream__")  # polars' DataFrame, and others'
+        kind not in ("pandas", "pyarrow") and hasattr(source, "__arrow_c_stream__")  # a polars DataFrame, for example
     ):
         import pyarrow
         from datasets import Dataset, table
@@ -292,14 +293,14 @@ def open_rows(
 
 
 def _is_map(data: Any) -> bool:
-    """Rows can be asked for by number."""
+    """Whether rows can be indexed by number."""
     from torch.utils.data import IterableDataset
 
     return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, IterableDataset)
 
 
 def _is_table(data: Any) -> bool:
-    """A `datasets.Dataset` whose cells come as they are stored."""
+    """Whether this is a `datasets.Dataset` whose cells come as they are stored."""
     return hasattr(data, "select_columns") and _is_map(data) and data.format["type"] is None
 
 
