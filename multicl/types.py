@@ -169,7 +169,7 @@ class Modality(Protocol):
 
     @property
     def column(self) -> str | None:
-        """Column of the rows; None: the node's name."""
+        """The column of the data that the node reads; None: the column of the node's name."""
         ...
 
     @property
