@@ -1,4 +1,4 @@
-"""A run's own settings of data, for the commands that read others with its model: these are called as its own were."""
+"""A run's data settings, for commands that read other data with its model: the same column mapping applies to both."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 
 
 def own_data(name: str | Path) -> Data:
-    """What a run's recipe.yaml says of its data; the defaults for a model or a hub name, which have none.
+    """The data settings in a run's recipe.yaml; the defaults for a saved model or a hub name, which have no such file.
 
-    The recipe itself, which may be gone, is not asked.
+    The recipe itself is not imported: its file may be gone.
 
     Raises:
-        InputError: the file cannot be read, or is no recipe's.
+        InputError: the file cannot be read, or does not hold valid data settings.
     """
     file = Path(name).expanduser() / "recipe.yaml"
     recorded = read_yaml(file).get("data", {}) if file.is_file() else {}
-    known = {field.name for field in fields(Data)}  # a recipe's own kind of Data has more
+    known = {field.name for field in fields(Data)}  # a recipe's subclass of Data has more
     try:
         return from_plain(Data, {key: value for key, value in recorded.items() if key in known}, "data")
     except (InputError, AttributeError) as error:
@@ -38,16 +38,16 @@ def rows_for(
     own: Data, nodes: Mapping[str, Modality], data: Any, split: str, columns: Mapping[str, str],
     chosen: Sequence[str] | None = None,
 ) -> tuple[Rows, dict[str, str]]:  # fmt: skip
-    """Data as Rows, and those of a model's nodes that they have a column for -> that column; the others are logged.
+    """Data as Rows, and a mapping of node -> column for the nodes whose column is there; the others are logged.
 
     Args:
-        own: of the model's run, whose columns are read of these, too.
+        own: the data settings of the model's run; its column mapping applies to these data too.
         nodes: node -> adapter. data, split: as `open_rows` takes them.
-        columns: node -> column of the data, where it is another one than the run's.
-        chosen: nodes that must have one, and are all that is wanted.
+        columns: node -> column of the data, where it differs from the run's.
+        chosen: the only nodes wanted; each must have its column.
 
     Raises:
-        InputError: `columns` or `chosen` names an unknown node; a column is not there, or of no node.
+        InputError: `columns` or `chosen` names an unknown node; a mapped or chosen column is missing; no node has one.
     """
     if unknown := [node for node in columns if node not in nodes]:
         raise InputError(f"--columns names {unknown[0]!r}, but the model's nodes are {list(nodes)}")

@@ -35,14 +35,16 @@ NO_FIGURES = "{run}: its recipe measures nothing on these data; --measure and --
 def opened(
     run: Path, data: str | None = None, test: str | None = None, columns: Mapping[str, str] | None = None
 ) -> Run:
-    """A run's recipe, as its recipe.yaml has it; relative paths of data that are not here begin where it was launched.
+    """The recipe of a run, from its recipe.yaml.
+
+    Relative data paths that do not exist here are resolved against the folder where the run was launched.
 
     Args:
-        run: a run's folder. data, test: other data than the run's, and the held-out split or file.
-        columns: more of its `data.columns`: name asked for -> column of the data.
+        run: a run's folder. data, test: data to use instead of the run's, and the held-out split or file.
+        columns: entries added to its `data.columns`: requested name -> column of the data.
 
     Raises:
-        InputError: the folder is no run, or holds several, or its recipe cannot be found.
+        InputError: the folder is not a run, or holds several; its recipe cannot be found or read.
     """
     check_one(run)
     if not (run / "recipe.yaml").is_file():
@@ -73,7 +75,7 @@ def opened(
 
 
 def _launched_in(run: Path, recorded: Path | None) -> Path | None:
-    """The folder from which runs/NAME, as it was recorded, led to the run; None where that cannot be told."""
+    """The folder where the run was launched: the recorded runs/NAME leads from it to the run; None if unknown."""
     if recorded is None or recorded.is_absolute():
         return None
     whole, count = run.absolute(), len(recorded.parts)
@@ -81,7 +83,7 @@ def _launched_in(run: Path, recorded: Path | None) -> Path | None:
 
 
 def _from(home: Path, name: str) -> str:
-    """A path as seen from there, if it is nothing here."""
+    """The path resolved against `home` if it exists there and not here; else unchanged."""
     return str(home / name) if not Path(name).expanduser().exists() and (home / name).exists() else name
 
 
@@ -89,16 +91,16 @@ def evaluate(
     run: Path, data: str | None = None, test: str | None = None, pairs: Sequence[str] = (), ids: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Figures:  # fmt: skip
-    """The recipe's own measures on the run's saved model; prints a table and a last line `RESULT {json}`.
+    """The figures of the recipe's own measures on the run's saved model; prints a table, then `RESULT {json}`.
 
     Args:
         run, data, test, columns: as `opened`.
-        pairs: instead of the recipe's measures, retrieval between two nodes each, as "image-audio", whether they were
-            trained as a pair or not. ids: a column for these: rows of equal value are all right; None: those that share
-            a text or a file.
+        pairs: measure retrieval between these nodes instead, such as "image-audio", trained as a pair or not.
+        ids: the column that decides which rows match in `pairs`: those of equal value; None: rows that share a text or
+            a file.
 
     Raises:
-        InputError: the folder holds no finished run; a pair names no two nodes, or no row has both.
+        InputError: the folder holds no finished run; a pair does not name two nodes, or no row has both.
     """
     recipe, model = opened(run, data, test, columns), load(run)
     measured = Figures()
@@ -119,7 +121,7 @@ def evaluate(
 
 
 def evaluate_all(runs: Sequence[Path], *args: Any) -> Figures:
-    """`evaluate` of each run; of several, last their mean and deviation as another table and `RESULT {json}`.
+    """Run `evaluate` on each run; for several, also print their mean and deviation as a table and `RESULT {json}`.
 
     Args:
         runs: folders of runs. args, and errors: as `evaluate`'s.
@@ -152,18 +154,18 @@ def embed(
     batch_size: int = 128,
     on_error: Literal["skip", "raise"] = "skip",
 ) -> Path:
-    """Embed the columns of a data set; a column of vectors a node, null where a row lacks it or cannot be read.
+    """Embed a data set into a Parquet file: one column of vectors per node, null where a cell is absent or unreadable.
 
-    Columns of the data that hold plain values (numbers, texts, names of files) are copied too, so that it can be seen
-    what a vector is of. Of several processes the first does it all.
+    Columns of plain values (numbers, texts, file names) are copied too, so that each vector can be traced to its row.
+    With several processes, only the first does the work.
 
     Args:
         name: a run, a model or a hub name. data: as `open_rows` takes it. out: the Parquet file.
         nodes: default: all whose column is in the data. columns: node -> column of the data; default: the run's own.
-        space: a space's name, "features" for the encoder's own; default: the recipe's choice.
+        space: a space's name, or "features" for the encoder's own output; default: the recipe's choice.
 
     Raises:
-        InputError: no column fits, an unknown node, `out` cannot be written, or (`on_error="raise"`) a cell cannot be
+        InputError: no column fits, a node is unknown, `out` cannot be written, or (`on_error="raise"`) a cell cannot be
             read.
     """
     import pyarrow as pa
@@ -171,7 +173,7 @@ def embed(
 
     if out.suffix != ".parquet":
         raise InputError(f"--out must end in .parquet, got {out}")
-    if not is_main():  # there is one file, and no work is shared
+    if not is_main():  # there is one file to write, and the work is not split over processes
         return out
     model = load(name)
     rows, chosen = rows_for(own_data(name), model.towers.modalities, data, split, columns or {}, nodes)
@@ -199,10 +201,10 @@ def embed(
 
 
 def export(name: str, to: Form, out: Path | None = None, node: str | None = None, space: str | None = None) -> None:
-    """Write a model's encoder for another library and say where it is; of several processes the first does.
+    """Write a model's encoder for another library and print where it is; only the first of several processes does so.
 
     Args:
-        space: a space's name, "features" for the encoder's own; default: the recipe's choice.
+        space: a space's name, or "features" for the encoder's own output; default: the recipe's choice.
         name, to, out, node, and errors: as `multicl.export.export`.
     """
     if is_main():
@@ -210,7 +212,7 @@ def export(name: str, to: Form, out: Path | None = None, node: str | None = None
 
 
 def _carried(rows: Rows, written: set[str]) -> dict[str, Any]:
-    """The plain columns of the data, as Arrow arrays; says which give way to a written one's name."""
+    """The plain columns of the data, as Arrow arrays; prints which are dropped because their name is taken."""
     carried: dict[str, Any] = {}
     for column in rows.names or []:
         if column in written:
@@ -221,13 +223,13 @@ def _carried(rows: Rows, written: set[str]) -> dict[str, Any]:
 
 
 def _plain_column(cells: Iterable[Any]) -> Any:
-    """An Arrow array of texts or numbers, or None where the cells are something else, or of several kinds."""
+    """An Arrow array of texts or numbers; None where cells are something else or of mixed kinds."""
     import pyarrow as pa
 
     plain = []
     for cell in cells:
         if not (cell is None or isinstance(cell, str | int | float)):
-            return None  # media are not read to their end
+            return None  # stop at the first such cell: reading a column of media would take long
         plain.append(cell)
     try:
         return pa.array(plain)
@@ -238,7 +240,7 @@ def _plain_column(cells: Iterable[Any]) -> Any:
 def _embed_column(
     model: Model, rows: Rows, node: str, space: str | None, batch_size: int, on_error: str
 ) -> tuple[Any, list[str]]:
-    """An Arrow array of the rows' vectors, null where there is none, and what of each cell that was left out."""
+    """An Arrow array of the rows' vectors, null where there is none, and a line for each cell that was left out."""
     import pyarrow as pa
 
     modality = model.towers.modalities[node]

@@ -1,8 +1,8 @@
-"""Several data sets as one: rows of any columns, and the order in which a run visits them.
+"""Several data sets as one: their columns may differ. Also the order in which a run visits rows.
 
-A row is known by its stable number: (number of its set << 48) + place in the set. The order is a pure function of
-(seed, epoch). Each set is shuffled and read from end to end, pass after pass, at the rate that its weight asks for.
-Rows from the end of a pass come late in the next, so that no batch holds a row twice if its set has two batches' rows.
+A row's stable number is (number of its set << 48) + its position in the set. The order is a pure function of (seed,
+epoch). Each set is shuffled and read from end to end, pass after pass, at the rate that its weight sets. Rows from the
+end of a pass come late in the next, so that no batch holds a row twice if its set has two batches' rows.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Mixture(Rows):
-    """Rows of several sets, one after the other; a column that a set lacks is null there.
+    """The rows of several sets, concatenated; a column that a set lacks is null in its rows.
 
     Args:
         sets: one or more, each with columns and base of its own.
-        weights: of each set, how many rows a run takes of it in relation to the others; None: as many as it has, so
-            that all sets are passed through equally often.
-        batches: "mixed": each batch has rows of all sets, by their shares; "one": of one set.
+        weights: for each set, how many rows a run draws from it relative to the others; None: its number of rows, so
+            that sets with None are passed through equally often.
+        batches: "mixed": each batch has rows of all sets, by their shares; "one": each batch has rows of one set.
 
     Raises:
-        InputError: a stream; a weight that is not above 0.
+        InputError: a set is a stream; a weight is not above 0 and finite.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Mixture(Rows):
 
     @property
     def sizes(self) -> list[int]:
-        """Rows of each set."""
+        """The number of rows of each set."""
         return [len(rows) for rows in self.sets]
 
     def numbers(self) -> Numbers:
@@ -73,20 +73,20 @@ class Mixture(Rows):
         return np.concatenate([(s << SET_BITS) + np.arange(len(rows)) for s, rows in enumerate(self.sets)])
 
     def places(self, numbers: Sequence[int] | Numbers) -> Numbers:
-        """[n] stable numbers -> [n] their places among all rows."""
+        """[n] stable numbers -> [n] their positions in the concatenation."""
         at = np.asarray(numbers, dtype=np.int64)
         places: Numbers = self.starts[at >> SET_BITS] + (at & ((1 << SET_BITS) - 1))
         return places
 
     def base_of(self, number: int) -> Path | None:
-        """The folder of a row's relative paths."""
+        """The folder against which a row's relative paths are resolved."""
         return self.sets[number >> SET_BITS].base
 
     def resolve(self, name: str, wanted_by: str = "") -> str:
-        """The name itself, where some set has a column for it: each has its own.
+        """The name itself, if any set has a column for it; each set maps it to its own column.
 
         Raises:
-            InputError: none has one.
+            InputError: no set has one.
         """
         if not any(rows.has(name) for rows in self.sets):
             for rows in self.sets:
@@ -94,11 +94,11 @@ class Mixture(Rows):
         return name
 
     def row(self, index: int) -> Row:
-        """The row at a place among all, with all its columns."""
+        """The row at a position in the concatenation, with all its columns."""
         return self._rows([int(self.numbers()[index])], None)[0]
 
     def fetch(self, numbers: Sequence[int], columns: Sequence[str]) -> list[Row]:
-        """Some rows by their stable numbers, with these columns by the names that were asked for."""
+        """The rows of these stable numbers; keys are the requested names, whatever a set's columns are called."""
         return self._rows(numbers, columns)
 
     def _rows(self, numbers: Sequence[int], columns: Sequence[str] | None) -> list[Row]:
@@ -115,10 +115,10 @@ class Mixture(Rows):
         return [found[n] for n in numbers]
 
     def take(self, numbers: Sequence[int]) -> Mixture:
-        """Rows at some places among all, each still of its set, whose weight stays; sets of which none is taken go.
+        """The rows at these positions; sets keep their weights, and sets from which no row is taken are dropped.
 
         Raises:
-            InputError: the places are not in order.
+            InputError: the positions are empty or not in ascending order.
         """
         places = np.asarray(numbers, dtype=np.int64)
         if not len(places) or (np.diff(places) < 0).any():
@@ -129,7 +129,7 @@ class Mixture(Rows):
         return Mixture(sets, [self.given[s] for s in kept], self.batches)
 
     def with_column(self, name: str, values: Sequence[Any]) -> Mixture:
-        """As `Rows.with_column`: each set gets its part of the values."""
+        """As `Rows.with_column`; each set gets its part of the values."""
         if len(values) != len(self):
             raise InputError(f"{self.label} has {len(self)} rows, but {name!r} {len(values)} values")
         parts = [values[start:end] for start, end in pairwise(self.starts.tolist())]
@@ -137,13 +137,13 @@ class Mixture(Rows):
         return Mixture(sets, self.given, self.batches)
 
     def cells(self, name: str) -> Iterator[Any]:
-        """Every cell of a column, null where a set lacks it."""
+        """Iterate over every cell of a column, null where a set lacks it."""
         self.resolve(name)
         for rows in self.sets:
             yield from rows.cells(name) if rows.has(name) else repeat(None, len(rows))
 
     def found(self, name: str, files: bool) -> Iterator[Any]:
-        """As `Rows.found`; each set's paths beside its own table."""
+        """As `Rows.found`; each set resolves its paths against its own base."""
         self.resolve(name)
         for rows in self.sets:
             yield from rows.found(name, files) if rows.has(name) else repeat(None, len(rows))
@@ -151,10 +151,11 @@ class Mixture(Rows):
 
 @dataclass(frozen=True)
 class Order:
-    """Which rows each step takes, of rows of any kind.
+    """The order of the rows in each epoch, for a single set or a Mixture.
 
     Raises:
-        InputError: the batch is larger than the data, or than what a set can give to it.
+        InputError: the batch is larger than the data; a batch needs more rows of a set than it has; or a set's weight
+            gives it no row in an epoch.
     """
 
     rows: Rows
@@ -182,11 +183,11 @@ class Order:
 
     @property
     def epoch_steps(self) -> int:
-        """Whole batches that the rows make up; rows left over wait for the next epoch's shuffle."""
+        """Full batches per epoch; leftover rows take part in the next epoch's shuffle."""
         return len(self.rows) // self.batch_size
 
     def epoch(self, epoch: int) -> Numbers:
-        """[epoch_steps * batch_size] stable numbers of the rows of an epoch, batch after batch."""
+        """[epoch_steps * batch_size] stable numbers of an epoch's rows, batch after batch."""
         if not isinstance(self.rows, Mixture):
             groups, most = self.rows.groups, self.epoch_steps * self.batch_size
             if groups is not None:
@@ -198,11 +199,11 @@ class Order:
         if self.rows.batches == "one":
             batches = np.concatenate(parts).reshape(-1, self.batch_size)
             return batches[dice.permutation(len(batches))].reshape(-1)
-        keys = np.concatenate([(np.arange(n) + dice.random(n)) / n for n in shares])  # spread over the epoch evenly
+        keys = np.concatenate([(np.arange(n) + dice.random(n)) / n for n in shares])  # spread evenly over the epoch
         return np.concatenate(parts)[np.argsort(keys, kind="stable")]
 
     def _shares(self) -> list[int]:
-        """Rows of each set in an epoch (of whole batches, where each is of one set); largest remainders first."""
+        """Rows of each set per epoch (whole batches if each batch is of one set), rounded by largest remainders."""
         assert isinstance(self.rows, Mixture)
         unit = self.batch_size if self.rows.batches == "one" else 1
         total = self.epoch_steps * self.batch_size // unit
@@ -213,7 +214,7 @@ class Order:
         return [int(n) * unit for n in whole]
 
     def _visits(self, s: int, first: int, count: int) -> Numbers:
-        """Visits first .. first + count - 1 of a set, over its passes one after the other."""
+        """Visits first .. first + count - 1 of a set, counted over its consecutive passes."""
         assert isinstance(self.rows, Mixture)
         size = len(self.rows.sets[s])
         gap = min(self._most(count), (size + 1) // 2)  # then `_later` leaves the end of each pass as it is
@@ -226,7 +227,7 @@ class Order:
         return (s << SET_BITS) + every[first - before * size :][:count]
 
     def _most(self, share: int) -> int:
-        """The most rows of a set that one batch can hold, if an epoch takes `share` of them."""
+        """An upper bound of the rows of a set in one batch, if an epoch takes `share` of them."""
         assert isinstance(self.rows, Mixture)
         if self.rows.batches == "one":
             return self.batch_size
@@ -234,7 +235,7 @@ class Order:
 
 
 def _later(before: Numbers, after: Numbers, gap: int) -> Numbers:
-    """The pass `after`, reordered at its beginning so that a row comes at least `gap` visits after its last one."""
+    """The pass `after`, its beginning reordered so that a row comes at least `gap` visits after its previous one."""
     first = {row: place for place, row in enumerate(before[len(before) - gap + 1 :].tolist(), 1)}
     waiting, head = deque(after[:gap].tolist()), list[int]()
     for place in range(gap):
@@ -245,7 +246,7 @@ def _later(before: Numbers, after: Numbers, gap: int) -> Numbers:
 
 
 def run_steps(rows: Rows, train: Train) -> tuple[int, int]:
-    """Steps of a run and of an epoch; a stream's run is one epoch.
+    """(steps of the run, steps per epoch); a stream's run counts as one epoch.
 
     Raises:
         InputError: a stream without `train.steps`; a batch that the rows cannot fill (`Order`).

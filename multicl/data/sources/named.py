@@ -1,4 +1,4 @@
-"""What `datasets` must be told before the rows of a file, a folder or a hub set can be used undecoded."""
+"""Opens a file, a folder or a hub set with `datasets`: chooses its reader and options, and leaves media undecoded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from multicl.types import InputError
 
 
 def open_named(name: str, split: str, config: str | None, streaming: bool) -> tuple[Any, Path | None, str]:
-    """A path, URL or hub name -> (undecoded data set, the folder of its relative paths, how messages call it).
+    """A path, URL or hub name -> (undecoded data set, base folder of its relative paths, label for messages).
 
     Raises:
         InputError: see `multicl.data.rows.open_rows`.
@@ -73,7 +73,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         if suffix == ".tsv":
             options["sep"] = "\t"
         elif suffix == ".txt":
-            options["encoding"] = "utf-8-sig"  # or the mark with which Windows begins a file is of the first text
+            options["encoding"] = "utf-8-sig"  # otherwise a byte-order mark would be part of the first text
         elif key is not None:
             options |= lines_of({"train": files[0]}, key)
         what, label, base = TABLES[suffix], f"{name} ({key})" if key else name, files[0].parent if files else None
@@ -97,7 +97,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
             data = undecoded((builder.as_streaming_dataset if streaming else builder.as_dataset)(split=part))
     except InputError:
         raise
-    except Exception as error:  # datasets raises many kinds; all of them mean that this source cannot be read
+    except Exception as error:  # `datasets` raises many kinds, and each means that the source cannot be read
         torn = [str(file) for file in sorted(base.rglob("*")) if is_torn(file)] if base and not files else []
         why = f"{', '.join(torn)}: empty or cut short, take it out or write it again" if torn else reason(error)
         if base and not files and glob.escape(what) != what:
@@ -123,7 +123,7 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
 
 
 def _beginning(data: Any, builder: Any, count: int) -> Iterable[Mapping[str, Any]]:
-    """A stream's first rows; of CSV by pandas itself: `datasets` closes no file that it has not read to its end."""
+    """A stream's first rows. pandas reads those of CSV: `datasets` leaves a file open unless it reads it to the end."""
     how = getattr(builder.config, "pd_read_csv_kwargs", None)
     if how is None:
         return data  # type: ignore[no-any-return]
@@ -141,10 +141,13 @@ def _splits(split: str) -> list[str]:
 
 
 def _check_split(name: str, split: str, there: list[str], in_classes: bool) -> None:
-    """InputError unless the data, which are no single file, have every split that is asked for.
+    """Refuse a split that a folder or hub set does not have.
 
     Args:
-        in_classes: rows come in the order of their classes, whose last ones a part at the end would be.
+        in_classes: rows come sorted by class, so that a slice at the end would hold the last classes only.
+
+    Raises:
+        InputError: a split is missing; the message names the first.
     """
     missing = [part for part in _splits(split) if part not in {*there, "all"}]
     if there and missing:
@@ -159,10 +162,10 @@ def _check_split(name: str, split: str, there: list[str], in_classes: bool) -> N
 
 
 def _of_folder(folder: Path, what: str, options: Mapping[str, Any]) -> Any:
-    """What `datasets` reads a folder with: its media, also where it would choose texts alone, or files of no kind.
+    """The builder of `datasets` for a folder; it reads the media even where `datasets` would choose only texts or fail.
 
     Raises:
-        InputError: the texts are captions, or see `hidden_media`.
+        InputError: the texts are captions of media beside them; or see `hidden_media`.
     """
     from datasets.exceptions import DataFilesNotFoundError
 
@@ -183,11 +186,11 @@ def _of_folder(folder: Path, what: str, options: Mapping[str, Any]) -> Any:
 
 
 def _builder(what: str, options: Mapping[str, Any]) -> Any:
-    """What `datasets` reads a set with.
+    """The builder with which `datasets` reads a set.
 
-    Of CSV only empty cells are missing, unless the set's card says otherwise; local files may have other separators,
-    their integers keep all digits, and a local folder's metadata.csv is read alike. Local tars have all columns that
-    are found in many samples.
+    In CSV only empty cells are missing, unless the set's card says otherwise. Local CSV files, metadata.csv of folders
+    included, may use separators other than a comma. Integers in local CSV keep all digits. Local tars get every column
+    found in their first samples, where `datasets` looks at only five.
     """
     import datasets
     from datasets.packaged_modules.csv.csv import CsvConfig
@@ -199,7 +202,7 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
     except ValueError:
         if not datasets.config.HF_HUB_OFFLINE:
             raise
-        return datasets.load_dataset_builder(what, **options, **EMPTY_ALONE)  # as CSV that was downloaded is kept
+        return datasets.load_dataset_builder(what, **options, **EMPTY_ALONE)  # the options under which CSV is cached
     config, changes = builder.config, captions(builder)
     files = [Path(str(file)) for part in (config.data_files or {}).values() for file in part]
     if isinstance(builder, WebDataset) and all(map(Path.is_file, files)) and (found := columns_of(files)):
@@ -230,7 +233,7 @@ def _builder(what: str, options: Mapping[str, Any]) -> Any:
 
 
 def _saved(folder: Path) -> dict[str, list[str]]:
-    """Split -> the tables of a folder that `save_to_disk` wrote, without what `map` cached beside; else empty."""
+    """Split -> the tables of a folder that `save_to_disk` wrote, without the cache files of `map`; else empty."""
     index, names = folder / "dataset_dict.json", ["."]
     if index.is_file():
         names = json.loads(index.read_text(encoding="utf-8"))["splits"]
