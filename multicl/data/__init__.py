@@ -1,1 +1,1 @@
-"""Rows of any data set -> batches: sources, ids, mixtures, loading, what is held out, what is kept in memory."""
+"""Rows of any data set -> batches: sources, ids, mixtures, loading, held-out rows, the cache of decoded samples."""

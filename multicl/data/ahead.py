@@ -1,4 +1,4 @@
-"""Work that threads do ahead of where it is wanted: decoders of pictures and sounds let go of Python's lock."""
+"""Prefetching with threads: decoders of pictures and sounds release Python's global lock."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ import torch
 from multicl.types import BadSample, Modality, Sample
 
 SLOW = 2e-4
-"""Seconds an item, above which threads help."""
+"""Seconds per item above which threads help."""
 MOST = 8
-"""Threads; one stream of kernels is fed by fewer."""
+"""Threads at most; fewer than these already keep a GPU busy."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], most: int) -> Generator[R]:
-    """work(item) of every item, in order: by threads where there are cores for them and the first items were slow.
+    """Yield work(item) for every item, in order; use threads if there are spare cores and the first items were slow.
 
-    What an item raises, it raises in its turn. Threads end with the iterator, also where it is closed before its end.
+    An exception is raised when its item's turn comes. Threads end with the iterator, even if it is closed early.
 
     Args:
-        most: items that are done ahead, and wait.
+        most: how many items may be submitted or done ahead of the consumer.
     """
     items = iter(items)
     threads = min(MOST, cores())
@@ -41,11 +41,11 @@ def ahead(work: Callable[[T], R], items: Iterable[T], most: int) -> Generator[R]
         done = work(item)
         took.append(time.perf_counter() - began)
         yield done
-    if threads < 2 or len(took) < 8 or median(took) < SLOW:  # the first alone loads libraries and tokenizers
+    if threads < 2 or len(took) < 8 or median(took) < SLOW:  # median: the first item also loads libraries
         yield from map(work, items)
         return
     waiting: deque[Future[R]] = deque()
-    mode = torch.is_grad_enabled()  # which a thread has for itself
+    mode = torch.is_grad_enabled()  # grad mode is per thread
     with ThreadPoolExecutor(threads, "ahead", torch.set_grad_enabled, (mode,)) as pool:
         try:
             for item in items:
@@ -60,7 +60,7 @@ def ahead(work: Callable[[T], R], items: Iterable[T], most: int) -> Generator[R]
 
 
 def loaded(modality: Modality, cells: Iterable[Any], most: int) -> Generator[Sample | BadSample]:
-    """Each cell as evaluation reads it, by `ahead`; what is wrong with one stands in its place."""
+    """Yield each cell as evaluation loads it, prefetched by `ahead`; a BadSample stands for one that cannot be read."""
     return ahead(partial(_loaded, modality), cells, most)
 
 
@@ -72,6 +72,6 @@ def _loaded(modality: Modality, cell: Any) -> Sample | BadSample:
 
 
 def cores() -> int:
-    """Cores for this process: those that it may use, shared with the other ranks of this machine; at least 1."""
+    """Cores for this process: those it may run on, divided by the number of ranks on this machine; at least 1."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, own // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

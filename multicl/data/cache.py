@@ -1,4 +1,4 @@
-"""Decoded samples that never change, kept in memory as far as there is room: in a store where they are all alike."""
+"""A memory-limited cache of decoded samples that never change; those all of one shape are kept in a `Store`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from multicl.data.store import Store
 from multicl.types import Sample
 
 Found = Sample | Skipped | None
-"""What a cell came to: a sample, none, or why it was skipped."""
+"""What a cell loads as: a sample, None for a null cell, or why it was skipped."""
 UNREAD: Any = object()
-"""Marks a row that is not in the cache; None is a cell that is null."""
+"""Marks a row that is not in the cache; None would be a null cell."""
 
 
 class Cache:
-    """What each source's cells came to, source by source."""
+    """The loaded cells of each source."""
 
     def __init__(self, sources: Iterable[str]) -> None:
         self.found: dict[str, dict[int, Found]] = {source: {} for source in sources}
-        """Source -> row -> what it came to, where no store has it."""
+        """Source -> row number -> what its cell loaded as, for sources without a store."""
         self.stores: dict[str, Store] = {}
         self.room = 0.0
-        """Bytes that all of it may take, stores too."""
+        """Bytes that the cache may take, stores included."""
         self.used = 0.0
         """Bytes that `found` takes."""
 
@@ -33,25 +33,25 @@ class Cache:
         return sum(map(len, self.found.values()))
 
     def give(self, source: str, store: Store) -> None:
-        """From now on the store keeps the source's rows; the few that were kept here are loaded again."""
+        """Let the store hold the source's rows from now on; rows cached here so far are dropped and loaded again."""
         self.used -= sum(map(bytes_of, self.found[source].values()))
         self.found[source].clear()
         self.stores[source] = store
 
     @property
     def left(self) -> float:
-        """Bytes that may still be taken."""
+        """Bytes that are still free."""
         return self.room - self.used - sum(store.taken for store in self.stores.values())
 
     def unknown(self, source: str, numbers: Sequence[int]) -> list[int]:
-        """Those of a source's rows that are not kept, each once."""
+        """Those of a source's rows that are not cached, without repeats."""
         if source in self.stores:
             return self.stores[source].unknown(numbers)
         kept = self.found[source]
         return list(dict.fromkeys(n for n in numbers if n not in kept))
 
     def add(self, source: str, number: int, found: Found) -> None:
-        """Keep what a row came to, if there is room."""
+        """Cache what a row's cell loaded as, if there is room."""
         size = bytes_of(found)
         if size <= self.left:
             self.found[source][number] = found
@@ -59,7 +59,7 @@ class Cache:
 
 
 def bytes_of(sample: Sample) -> float:
-    """Memory of a decoded sample; unknown kinds are never cached."""
+    """Bytes of memory of a decoded sample, roughly; infinite for unknown kinds, which are thus never cached."""
     size = getattr(sample, "nbytes", None)
     if size is not None:
         return float(size) + 200

@@ -1,4 +1,4 @@
-"""What a cell is: null, a file, the path of one beside its table."""
+"""What a cell is: null, a file, or a path relative to its table."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from urllib.parse import unquote
 import numpy as np
 
 LONGEST = 1024
-"""Characters of a string that may be a path; longer ones are data that somebody wrote as text."""
+"""Characters of a string that may be a path; longer strings are data stored as text."""
 
 
 def is_null(cell: Any) -> bool:
-    """None, or the NaN that tables put for it."""
+    """Whether a cell is None, or the NaN that tables use instead."""
     return cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell))
 
 
 def file_of(cell: Any, files: bool) -> str | None:
-    """The file that a cell is, where it says; `files`: strings are paths."""
+    """The name of the file that a cell stands for, or None; `files`: strings are paths."""
     path = cell.get("path") if isinstance(cell, Mapping) else cell if files else None
     name = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
     return name if 0 < len(name) <= LONGEST else None
 
 
 def blamed(cell: Any, files: bool, reason: str) -> str:
-    """Why a cell cannot be used, after the file that it is: people know their files, not rows' numbers.
+    """The reason why a cell cannot be used, prefixed with its file if it has one: users know files, not row numbers.
 
     Args:
         files: as `file_of`. reason: what was wrong with it.
@@ -38,10 +38,10 @@ def blamed(cell: Any, files: bool, reason: str) -> str:
 
 
 def resolve_path(cell: Any, base: Path | None) -> Any:
-    """A path in a cell (or in each of a list), also "~/..." and "file://...", as it is found from here.
+    """The cell with its path, or those of a list, resolved against a folder; "~/..." and "file://..." work too.
 
     Args:
-        base: the folder where relative paths begin; None: the cell is returned as it is.
+        base: the folder of relative paths; None: the cell is returned unchanged.
     """
     if base is None:
         return cell
@@ -59,7 +59,7 @@ def resolve_path(cell: Any, base: Path | None) -> Any:
 
 
 def _beside(base: Path, path: str) -> str:
-    """str(base / path), in a tenth of the time where there is nothing to simplify: a table may have a million paths."""
+    """str(base / path), in a tenth of the time for paths already in normal form: a table may have a million."""
     if os.sep == "/" and path.startswith("/"):
         return path
     parts = path.split("/")

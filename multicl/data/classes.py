@@ -1,4 +1,4 @@
-"""Labels of a column -> the numbers of a Target's classes."""
+"""Labels of a column -> class numbers of a Target."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from multicl.types import InputError
 
 
 def with_classes(terms: Sequence[Term], rows: Rows) -> list[Term]:
-    """The terms, each Target with the classes that its column holds where it names none.
+    """The terms, with the classes of each Target that names none filled in from its column.
 
-    Classes are in order: whole numbers by value, then texts.
+    Classes are sorted: integers by value, then texts.
 
     Raises:
-        InputError: no such column, a stream, or a column of fewer than two labels.
+        InputError: there is no such column, it holds fewer than two labels, or the rows are a stream.
     """
     return [_found(t, rows) if isinstance(t, Target) and not t.classes else t for t in terms]
 
 
 def class_numbers(target: Target, labels: Iterable[object], rows: Iterable[int] | None = None) -> Ids:
-    """[N] the number of each label's class, -1 where there is no label.
+    """[N] the class number of each label, -1 where there is no label.
 
     Args:
-        rows: how an error calls them; default: 0, 1, ...
+        rows: the row numbers that an error message gives; default: 0, 1, ...
 
     Raises:
-        InputError: a label that is none of the classes.
+        InputError: a label is not one of the classes.
     """
     number = {label_key(name): i for i, name in enumerate(target.classes)}
     found = []

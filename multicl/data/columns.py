@@ -1,4 +1,4 @@
-"""Columns that a user maps to the names that a graph asks its data for: none is passed over without a word."""
+"""Checks the user's mapping of names to columns: an entry without effect is an error, never silently ignored."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from multicl.types import InputError, Modality
 def check_columns(
     columns: Mapping[str, str], modalities: Mapping[str, Modality], terms: Sequence[Term], names: Sequence[str] | None
 ) -> None:
-    """Refuse what would have no effect: a name that nothing asks for, or a column that is not there.
+    """Refuse entries without effect: a name that nothing asks for, or a column that does not exist.
 
     Args:
-        columns: name asked for -> column of the data. names: all columns; None: they are not known.
+        columns: requested name -> column of the data. names: all columns of the data; None: not known.
 
     Raises:
-        InputError: the first such; it names what there is, and the nearest.
+        InputError: there is such an entry; the message lists the valid names and suggests the nearest.
     """
     reads = {node: column_of(node, modality) for node, modality in modalities.items()}
     ids = [pair.ids for pair in pairs_of(terms)]

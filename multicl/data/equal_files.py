@@ -1,4 +1,4 @@
-"""Which of many files hold the same bytes, at the cost of a look at each: sizes first, then a piece, then the whole."""
+"""Finds files with the same bytes. Most are told apart by size, most others by a piece; the rest are read whole."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from typing import Any
 from multicl.waiting import Waiting
 
 PIECE = 1 << 14
-"""Bytes from the middle of a file, by which nearly all of equal size are told apart: formats begin and end alike."""
+"""Bytes read from the middle of a file, enough to tell apart nearly all files of equal size. Not from the beginning or
+the end, where files of one format are alike."""
 THREADS = 16
-"""Looks at once: over a network each waits for an answer."""
+"""Concurrent reads; on a network file system each waits for a reply."""
 BLOCK = 256
-"""Files that a thread is given at once."""
+"""Files per task of a thread."""
 
 
 def bytes_key(content: bytes | bytearray | memoryview) -> int:
-    """62-bit hash (blake2b) of some bytes."""
+    """The 62-bit hash (blake2b) of these bytes."""
     return _number(hashlib.blake2b(content, digest_size=8))
 
 
 def file_key(path: str, largest: int | None = None) -> int | None:
-    """`bytes_key` of what a file holds; None where it is missing, empty, no regular file or larger than so many bytes.
+    """The `bytes_key` of a file's content; None if it is missing, empty, not a regular file or larger than `largest`.
 
-    It is read by parts, so that a long recording takes no memory.
+    The file is read in parts, so that a long recording takes no memory.
     """
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a million times, Path's own share is half of it
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - for a million files, pathlib takes half of the time
             size = _size(os.fstat(file.fileno()))
             if not size or (largest is not None and size > largest):
                 return None
@@ -41,15 +42,15 @@ def file_key(path: str, largest: int | None = None) -> int | None:
 
 
 class Files:
-    """Files by what they hold. What was looked at is remembered, for columns that several pairs share."""
+    """Compares files by content; remembers what it has read, for columns that several pairs share."""
 
     def __init__(self) -> None:
         self._known: dict[Any, dict[str, int | None]] = {}
 
     def keys(self, paths: Iterable[str], embedded: Collection[int] = ()) -> dict[str, int]:
-        """Path -> `file_key` of every file that may equal another or some bytes of these sizes, `embedded`.
+        """Path -> `file_key` of every file that may equal another file, or embedded bytes of the sizes `embedded`.
 
-        What is left out holds what no other does, or cannot be read: which files are equal is the same on every rank.
+        A file left out has unique content or cannot be read. The result is the same on every rank.
         """
         sizes = self._each(_size_of, dict.fromkeys(paths), "sizes")
         often = Counter(sizes.values())
@@ -73,7 +74,7 @@ class Files:
 
 
 def _size_of(path: str) -> int | None:
-    """Bytes of a file; None where there are none."""
+    """The size of a file in bytes; None if it is empty, not a regular file or cannot be read."""
     try:
         return _size(os.stat(path))  # noqa: PTH116 - as above
     except (OSError, ValueError):
@@ -85,7 +86,7 @@ def _size(status: os.stat_result) -> int | None:
 
 
 def _piece_of(path: str) -> int | None:
-    """`bytes_key` of a file's middle."""
+    """The `bytes_key` of PIECE bytes in the middle of a file."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
             file.seek(max(0, os.fstat(file.fileno()).st_size - PIECE) // 2)
@@ -95,5 +96,5 @@ def _piece_of(path: str) -> int | None:
 
 
 def _number(digest: Any) -> int:
-    """62 bits of a digest of 64."""
+    """The upper 62 bits of a 64-bit digest."""
     return int.from_bytes(digest.digest(), "little") >> 2

@@ -1,4 +1,4 @@
-"""Data of which only a few rows keep their label: how semi-supervised methods are compared."""
+"""Data in which only a few rows keep their label: the setting in which semi-supervised methods are compared."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from multicl.types import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class FewLabels(Data):
-    """Training rows have one more column, `known`: the label of a balanced share of them, null elsewhere."""
+    """Adds a column `known` to the training rows: the label for a class-balanced share of them, null elsewhere."""
 
     label: str = "label"
     """Column of the labels."""
     labels: float = 0.1
-    """Share of the training rows whose label is known, in (0, 1]; of each class equally many, and one at least."""
+    """Share of the training rows whose label is known, in (0, 1]; the same number for each class, at least one."""
     label_seed: int = 0
-    """Seed of their random choice."""
+    """Seed of the choice of these rows."""
     only: bool = False
-    """Leave the other rows out."""
+    """Train on these rows only."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,7 +45,7 @@ class FewLabels(Data):
 
 
 def few_labels(labels: Sequence[Any], share: float, seed: int) -> list[Any]:
-    """The labels of a share of the rows, of each class equally many as far as they go; None elsewhere.
+    """The labels of a share of the rows, None elsewhere; the same number for each class, or all if it has fewer.
 
     Raises:
         InputError: no row has a label.
@@ -59,7 +59,7 @@ def few_labels(labels: Sequence[Any], share: float, seed: int) -> list[Any]:
     each = max(1, round(share * sum(map(len, classes.values())) / len(classes)))
     kept: list[Any] = [None] * len(labels)
     for key in sorted(classes):
-        dice = np.random.default_rng([seed, *key.encode()])  # a class's rows do not depend on the other classes
+        dice = np.random.default_rng([seed, *key.encode()])  # the choice in a class does not depend on other classes
         for row in dice.permutation(classes[key])[:each]:
             kept[row] = labels[row]
     return kept

@@ -1,6 +1,7 @@
-"""Rows of one label that come together: without it a batch of thousands of classes has hardly two rows of one.
+"""Groups rows of one label in a batch: with thousands of classes, a random batch rarely has two rows of one class.
 
-SupCon and other losses of labels then have positives beside a row's own views, and near classes meet by chance alone.
+SupCon and other losses that use labels then have positives beyond a row's own views. Which classes share a batch stays
+random.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def grouped(rows: Rows, column: str, count: int) -> Rows:
-    """The same rows, but training visits `count` of one label in a row; also for `Trainer(data=...)`.
+    """The same rows, but training visits `count` rows of one label in succession; also for `Trainer(data=...)`.
 
-    Every row is still seen once an epoch: what is left of a label is a smaller group, and a row without a label (null,
-    NaN, -1, "") is a group by itself. Where a batch ends within a group, the group is cut in two.
+    Every row is still seen once an epoch. The remainder of a label is a smaller group, and a row without a label (null,
+    NaN, -1, "") is a group of its own. A batch that ends within a group splits it.
 
     Raises:
-        InputError: a stream or several sets, no such column, a count below 2, or no label that two rows share.
+        InputError: the rows are a stream or several sets; there is no such column; `count` is below 2; no two rows
+            share a label.
     """
     if count < 2:
         raise InputError(f"data.grouped wants 2 rows or more of a value, got {count}")
@@ -41,7 +43,7 @@ def grouped(rows: Rows, column: str, count: int) -> Rows:
 
 
 def grouped_order(seed: int, epoch: int, labels: Numbers, count: int) -> Numbers:
-    """[N] the order in which an epoch visits rows of these labels: random groups of `count`, in random order."""
+    """[N] the order in which an epoch visits rows with these labels: random groups of `count`, in random order."""
     order = epoch_order(seed, epoch, len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # label by label, shuffled within each
     of = labels[order]

@@ -1,4 +1,4 @@
-"""Rows kept back from training: a share of them, or a group such as one speaker's."""
+"""Rows held out from training: a random share, or a group such as one speaker's rows."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from multicl.data.rows import Rows
 from multicl.types import InputError
 
 LOOKED_AT = 1000
-"""Cells of `together`, spread over the table, that are tested for being paths: if no file is there, all are texts."""
+"""Cells of `together`, spread over the table, that are tested for being paths of files; if none is, all are texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HoldOut(Data):
-    """A random share of the training split is kept back; `open("held-out")` gives it."""
+    """Holds out a random share of the training split; `open("held-out")` gives it."""
 
     hold_out: float = 0.1
-    """Share of the rows, in (0, 1)."""
+    """Share of the rows to hold out, in (0, 1)."""
     hold_out_seed: int = 0
-    """Seed of their random choice."""
+    """Seed of the choice of these rows."""
     together: str | None = None
-    """A column whose equal cells (texts, numbers, files of the same bytes; of lists, any part) stay on one side: else
-    captions of one picture would be trained on and held out. Rows where it is null, blank or -1 are each by itself."""
+    """A column whose equal cells (texts, numbers, files of the same bytes; lists that share an item) stay on one side,
+    so that captions of one picture are not both trained on and held out. Null, blank and -1 equal no other cell."""
     test: str = "held-out"
 
     def __post_init__(self) -> None:
@@ -42,11 +42,11 @@ class HoldOut(Data):
             raise InputError("no rows of a stream can be kept back: name another --data.test, or leave streaming out")
 
     def open(self, split: str | None = None) -> Rows:
-        """As `Data.open`; the training split lacks the rows that the split "held-out" has.
+        """As `Data.open`; the training split lacks the rows of the split "held-out".
 
         Raises:
-            InputError: fewer than two rows, or cells of `together`; another slice of the training split, which may
-                hold what is held out.
+            InputError: there are fewer than two rows, or fewer than two different cells of `together`; `split` is
+                another slice of the training split, which may hold held-out rows.
         """
         if split not in (None, "held-out", self.split):
             _refuse_others(split, self.split, "rows are held out")
@@ -60,7 +60,7 @@ class HoldOut(Data):
 
     @cached_property
     def held(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """[N] which rows are kept back: whole things of `together`, in random order, as long as they fit in the share.
+        """[N] bool, the held-out rows: whole groups of `together`, taken in random order if they fit in the share.
 
         Raises:
             InputError: see `open`.
@@ -86,16 +86,16 @@ class HoldOut(Data):
 
 @dataclass(frozen=True, kw_only=True)
 class LeaveOut(Data):
-    """Rows of groups (speakers, patients, cameras): one may be left out; `open("left-out")` gives its rows.
+    """Rows in groups (speakers, patients, cameras), one of which may be left out; `open("left-out")` gives its rows.
 
-    With `batches` "one", each batch has rows of one group, so that nothing which tells groups apart tells a row from
-    its negatives.
+    With `batches` "one", each batch has rows of one group, so that traits of a group cannot tell a row from its
+    negatives.
     """
 
     group: str | None = None
-    """The column of groups, which every row has; None: there are none, and this is plain `Data`."""
+    """The column that names each row's group, null in none; None: no groups, as plain `Data`."""
     left_out: str | None = None
-    """The group whose rows training does not see, as its cells are written; None: it sees all."""
+    """The group whose rows training does not see, as written in its cells; None: training sees all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,10 +105,11 @@ class LeaveOut(Data):
             raise InputError("data.group is for one set that is no stream: leave out --data.streaming and --data.mix")
 
     def open(self, split: str | None = None) -> Rows:
-        """As `Data.open`; the training split lacks the rows that the split "left-out" has.
+        """As `Data.open`; the training split lacks the rows of the split "left-out".
 
         Raises:
-            InputError: no such group, or no other; rows of no group; with one left out another slice of the split.
+            InputError: there is no such group, or only that one; a row has no group; a group is left out and `split`
+                is another slice of the training split.
         """
         if self.group is None or split not in (None, "left-out", self.split):
             if self.left_out is not None:
@@ -118,7 +119,7 @@ class LeaveOut(Data):
         groups: dict[str, list[int]] = {}
         for number, cell in enumerate(rows.column(self.group)):
             groups.setdefault("" if label_key(cell) is None else str(cell), []).append(number)
-        if alone := groups.get(""):  # of whom nobody knows whether they are of the group left out
+        if alone := groups.get(""):  # they might belong to the group that is left out
             raise InputError(
                 f"column {self.group!r} of {rows.label} names no group in {len(alone)} of {len(rows)} rows, first row "
                 f"{alone[0]}: give them one, or take them out of the data"
@@ -139,7 +140,7 @@ class LeaveOut(Data):
 
 
 def _things(rows: Rows, column: str) -> Ids:
-    """[N] which thing a row's cell is, numbered as they first come."""
+    """[N] the number of the thing in each row's cell: equal cells share one, numbered by first appearance."""
     every, column = rows.numbers(), rows.resolve(column)
     some = every[np.linspace(0, len(every) - 1, min(len(every), LOOKED_AT)).astype(int)].tolist()
     looked_at = zip(some, (row.get(column) for row in rows.fetch(some, [column])), strict=True)
@@ -151,15 +152,15 @@ def _things(rows: Rows, column: str) -> Ids:
 
 
 def _names_file(cell: Any) -> bool:
-    """Whether a cell, or anything in a list, is the path of a file that is there."""
+    """Whether a cell, or any item of a list, is the path of a file that exists."""
     if isinstance(cell, list):
         return any(map(_names_file, cell))
     name = file_of(cell, files=True)
-    return name is not None and os.path.isfile(name)  # noqa: PTH113 - of a text, pathlib raises
+    return name is not None and os.path.isfile(name)  # noqa: PTH113 - pathlib may raise for a text
 
 
 def _compared(cell: Any) -> Any:
-    """A cell as content is compared: texts without blanks around them, media, lists of these; of all else its text."""
+    """A cell in the form that is compared: stripped text, media, or a list of these; for all else its label as text."""
     if isinstance(cell, str):
         return cell.strip()
     if isinstance(cell, list) and all(part is None or isinstance(part, str | bytes | dict) for part in cell):
@@ -170,7 +171,7 @@ def _compared(cell: Any) -> Any:
 
 
 def _refuse_others(split: str | None, training: str, why: str) -> None:
-    """Refuse another slice of the split that training is a slice of: it may hold rows that training must not see."""
+    """Refuse another slice of the split that training uses: it may overlap with the rows kept back."""
     if split is not None and split.partition("[")[0] == training.partition("[")[0]:
         raise InputError(
             f"split {split!r}: {why} of {training!r}, and may be in it; name {training!r}: it gives the rest"

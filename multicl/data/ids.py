@@ -1,6 +1,6 @@
-"""Ids: what a row is about, as 62-bit hashes that are the same on every rank and every machine.
+"""Ids say what a row is about, as 62-bit hashes that are the same on every rank and every machine.
 
-Namespaces keep them apart: a label, a row and a content never collide but by chance (2^-62 a pair).
+Each namespace (label, row, content) is hashed separately: ids collide only by chance (2^-62 per pair).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from multicl.types import InputError
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 SET_BITS = 48
-"""A stable row is (set number << 48) + position in the set."""
+"""A stable row number is (set number << 48) + position in the set."""
 _TEXT = b"text\0"
-"""Before a text's bytes: the hash of both is `hash62("text", text)`, in two thirds of the time."""
+"""Prefix of a text's bytes: hashing both gives `hash62("text", text)` in two thirds of the time."""
 
 
 def label_key(value: Any) -> str | None:
     """The text under which a label is hashed, or None for "unlabelled".
 
-    Strings and numbers are alike (3, 3.0, "3" and True's 1 are one label each by their text); null, NaN, -1 and the
-    empty string are no label.
+    Strings and numbers with the same text are one label: 3, 3.0 and "3"; True, 1 and "1". Null, NaN, -1 and the empty
+    string are no label.
     """
     if value is None:
         return None
@@ -47,23 +47,23 @@ def label_key(value: Any) -> str | None:
 
 
 def row_id(row: int) -> int:
-    """The id of a row that is about nothing but itself."""
+    """The id of a row that shares its subject with no other row."""
     return hash62("row", row)
 
 
 def row_ids(rows: Iterable[int]) -> Ids:
-    """[N] ids of rows that are each their own."""
+    """[N] ids of rows that share their subject with no other row."""
     return hashes62("row", rows)
 
 
 def label_ids(values: Iterable[Any], rows: Iterable[int], what: str = "ids") -> Ids:
-    """[N] ids of labels; an unlabelled row is its own class.
+    """[N] ids of labels; an unlabelled row is a class of its own.
 
     Args:
-        what: how an error calls the labels.
+        what: what an error message calls the labels.
 
     Raises:
-        InputError: a list of labels: of rows that share one of several no single id can tell.
+        InputError: a cell is a list of labels: a single id cannot express that rows share one of several.
     """
     known: dict[str, int] = {}
     ids = []
@@ -86,13 +86,13 @@ def label_ids(values: Iterable[Any], rows: Iterable[int], what: str = "ids") -> 
 def content_ids(
     columns: Sequence[Iterable[Any]], rows: Iterable[int], files: Sequence[Files | None] = ()
 ) -> tuple[Ids, int]:
-    """Ids that join the rows which share a text or a file in any of the columns; of several in a cell, any.
+    """Ids that are equal for rows that share a text or a file in any of the columns (any one, if a cell is a list).
 
-    Joining is transitive: where rows 1 and 2 share a caption and 2 and 3 a picture, all three are about one thing.
+    Sharing is transitive: if rows 1 and 2 share a caption, and 2 and 3 a picture, all three are about one thing.
 
     Args:
-        files: for each column, what looks at the files that its strings are the paths of, so that copies under other
-            names and in tables are one; None, or left out: strings are texts.
+        files: for each column, a `Files` if its strings are paths, to match copies of a file under other names or
+            embedded in tables; None, or left out: strings are texts.
 
     Returns:
         [N] ids, and how many rows share their content with another.
@@ -107,10 +107,10 @@ def content_ids(
 
 
 def first_of_content(columns: Sequence[Iterable[Any]], rows: int, files: Sequence[Files | None] = ()) -> Ids:
-    """[N] place of the first row that each is about the same thing as.
+    """[N] position of the first row that is about the same thing as each row.
 
     Args:
-        columns, files: as `content_ids`. rows: how many there are.
+        columns, files: as `content_ids`. rows: their number N.
     """
     parent = list(range(rows))
 
@@ -124,7 +124,7 @@ def first_of_content(columns: Sequence[Iterable[Any]], rows: int, files: Sequenc
         places, keys = _keys(column, looked)
         _, first, of = np.unique(keys, return_index=True, return_inverse=True)
         before = places[first][of]
-        again = before != places  # few, as a rule: the others cost no step of Python
+        again = before != places  # usually few; rows without repeats cost no Python step
         for i, j in zip(places[again].tolist(), before[again].tolist(), strict=True):
             a, b = root(i), root(j)
             parent[max(a, b)] = min(a, b)
@@ -132,9 +132,9 @@ def first_of_content(columns: Sequence[Iterable[Any]], rows: int, files: Sequenc
 
 
 def _keys(column: Iterable[Any], files: Files | None) -> tuple[Ids, Ids]:
-    """[K] places of cells and [K] keys, of all that a column holds; a cell may hold several things, or none.
+    """[K] positions of cells and [K] keys, one per text or file in a column; a cell may hold several, or none.
 
-    A path's key is that of its text; a file that may equal another has one of its bytes, too.
+    A path has the key of its text; a file that may equal another also has a key of its bytes.
     """
     places, keys = array("q"), array("q")
     first: dict[str, int] = {}
@@ -158,11 +158,11 @@ def _keys(column: Iterable[Any], files: Files | None) -> tuple[Ids, Ids]:
 
 
 def content_key(value: Any, largest: int = 0) -> int | None:
-    """62-bit hash of one cell's content, or None where there is nothing to compare (null, a list, a decoded object).
+    """The 62-bit hash of a cell's content, or None if there is nothing to compare (null, a list, a decoded object).
 
     Args:
-        largest: a string is the path of a file, which counts by what it holds where it can be read and has no more
-            bytes than this; 0: a string is a text.
+        largest: above 0, a string is a path: a file of up to this many bytes is hashed by content, one that is larger
+            or cannot be read by its path. 0: a string is a text.
     """
     value = _stored(value)
     if largest and isinstance(value, str) and (key := file_key(value, largest)) is not None:
@@ -178,7 +178,7 @@ def _key(value: Any) -> int | None:
 
 
 def _stored(value: Any) -> Any:
-    """The bytes, path or text that a cell is, where it is one of these."""
+    """The bytes, path or text of a cell; anything else is returned unchanged."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):  # Hugging Face's undecoded media

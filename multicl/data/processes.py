@@ -1,4 +1,4 @@
-"""Loader processes: how they start, what they are sent, how their errors come back, and when they end."""
+"""Loader processes: how they start, what is sent to them, how their errors come back, and when they end."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from multicl.signals import HANGUP
 from multicl.types import InputError
 
 PRELOAD = ["torch.utils.data", "datasets"]
-"""Modules that take seconds to import: the server that forks loader processes imports them once for all."""
+"""Modules that take seconds to import: the server that forks loader processes imports them once."""
 
 
 class Guarded(torch.utils.data.Dataset[Any]):
-    """Steps whose InputErrors are returned: raised in a loader process, they would arrive wrapped in a traceback.
+    """Steps that return an InputError: raised in a loader process, it would arrive wrapped in a traceback.
 
-    What is asked for may itself be an InputError, where reading a stream failed: it is returned in its turn.
+    The requested item may itself be an InputError, if reading a stream failed; it is returned when its turn comes.
     """
 
     def __init__(self, steps: torch.utils.data.Dataset[Slice]) -> None:
@@ -41,7 +41,7 @@ class Guarded(torch.utils.data.Dataset[Any]):
 
 
 def start_method() -> str:
-    """How loader processes start: a fork of a process with threads may hang, and Windows has no server that forks."""
+    """The start method of loader processes: forking a process with threads may hang, and Windows has no forkserver."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
     multiprocessing.set_forkserver_preload(PRELOAD)
@@ -49,32 +49,32 @@ def start_method() -> str:
 
 
 class Sent:
-    """A file that keeps nothing of a pickle but one fact."""
+    """A write-only file that discards a pickle and records one fact about it."""
 
     names_main = False
-    """Whether the pickle names anything that the main script defines."""
+    """Whether the pickle refers to anything that the main script defines."""
 
     def write(self, data: Any) -> int:
-        """As a file's."""
+        """Inspect and discard the bytes, as a file's `write`; returns their number."""
         self.names_main |= b"__main__" in bytes(data)
         return len(data)
 
 
 def sent(data: Guarded) -> Sent | None:
-    """What a pickle of the data tells; None: they do not pickle, and cannot be sent to another process."""
+    """The facts about a pickle of the data; None: they do not pickle, and cannot be sent to another process."""
     found = Sent()
     try:
         pickle.Pickler(found).dump(data)
-    except Exception:  # whatever an object's __reduce__ raises
+    except Exception:  # an object's __reduce__ may raise anything
         return None
     return found
 
 
 @contextmanager
 def main_unseen() -> Iterator[None]:
-    """Start processes that do not import the main script; it would train anew in each of them unless it is guarded.
+    """Start processes that do not import the main script: without a `__main__` guard, it would train in each of them.
 
-    They must import it only where they are sent something that it defines (`Sent.names_main`).
+    Do not use this if something that the script defines is sent to them (`Sent.names_main`).
     """
     main = sys.modules["__main__"]
     spec, file = main.__spec__, main.__dict__.pop("__file__", None)
@@ -88,11 +88,11 @@ def main_unseen() -> Iterator[None]:
 
 
 def begin_loader(worker: int) -> None:
-    """In a loader process: let it live exactly as long as the run's process does.
+    """Tie a loader process's life to that of the run's process; called in the loader process.
 
     Ctrl-C and a closed terminal signal every process of the terminal, but the run finishes its step first and needs its
-    loaders until then. Where the run is killed, torch's own watchdog does not notice: it watches the parent, which is
-    the server that forked the loaders and stays alive as long as they do.
+    loaders until then. If the run is killed, torch's own watchdog does not notice: it watches the parent, which is the
+    forkserver, and that stays alive as long as the loaders do.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if HANGUP:
@@ -108,10 +108,10 @@ def begin_loader(worker: int) -> None:
 
 
 def unguarded(found: Iterator[Slice | InputError]) -> Iterator[Slice]:
-    """The slices of a loader over `Guarded` steps.
+    """Yield the slices of a loader over `Guarded` steps.
 
     Raises:
-        InputError: (while iterating) the first that was returned; a loader process died.
+        InputError: (while iterating) a step returned one; or a loader process died.
     """
     while True:
         try:
@@ -127,6 +127,6 @@ def unguarded(found: Iterator[Slice | InputError]) -> Iterator[Slice]:
                 "Python: Data(workers=0)) to load without such processes"
             ) from error
         if isinstance(part, InputError):
-            del found  # the loader's processes end now, and not when somebody lets go of the traceback
+            del found  # end the loader's processes now, not when the traceback is freed
             raise part
         yield part

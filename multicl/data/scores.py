@@ -1,4 +1,4 @@
-"""The cells of pairs' targets, graded scores or 0 and 1 -> numbers."""
+"""The scores of pairs that have a target column (graded, or 0 and 1), as tensors."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from multicl.types import InputError
 
 
 class Scores:
-    """How near rows' two should be, for each pair that has a target.
+    """How similar a row's two sides should be, for each pair that has a target.
 
     Raises:
-        InputError: no such column; a cell that is none (`numbers_of`); a column whose scores are all the same.
+        InputError: there is no such column; a cell is not a score (`numbers_of`); a column's scores are all equal.
     """
 
     def __init__(self, rows: Rows, pairs: Sequence[Pair]) -> None:
         self.pairs = {p: rows.resolve(p.target, f", the target of pair {p.name!r}") for p in pairs if p.target}
         self.rows = rows
         self.every: dict[Pair, Tensor] | None = None
-        """[N] of all rows; None: rows are a stream, and tell when they come."""
+        """Pair -> [N] float32 of all rows; None: the rows are a stream, and scores are read along with them."""
         if not rows.streaming:
             self.every = {pair: numbers_of(pair, rows.cells(column)) for pair, column in self.pairs.items()}
             for pair, scores in self.every.items():
                 _check_variance(pair, scores)
 
     def of(self, numbers: Sequence[int], fetched: Mapping[int, Row]) -> dict[str, Tensor]:
-        """Pair -> [n] float32 of these rows."""
+        """The pair's name -> [n] float32 scores of these rows, NaN where a row has none."""
         if self.every is not None:
             places = torch.from_numpy(self.rows.places(numbers))
             return {pair.name: scores[places] for pair, scores in self.every.items()}
@@ -45,13 +45,13 @@ class Scores:
 
 
 def numbers_of(pair: Pair, cells: Iterable[Any], rows: Iterable[int] | None = None) -> Tensor:
-    """[N] float32, NaN where a row has no score.
+    """[N] float32 scores, NaN where a row has none.
 
     Args:
-        rows: how an error calls them; default: 0, 1, ...
+        rows: the row numbers that an error message gives; default: 0, 1, ...
 
     Raises:
-        InputError: a cell that is no number, or neither 0 nor 1 where the objective takes no others.
+        InputError: a cell is not a finite number, or, for an objective with binary scores, neither 0 nor 1.
     """
     binary = getattr(pair.objective, "scores", None) == "binary"
     found = []

@@ -1,4 +1,4 @@
-"""A rank's rows of one step, as loaders hand them on: batches, the ids of every pair, and what could not be read."""
+"""A rank's rows of one step, as loaders yield them: batches, the ids of every pair, and the cells that were skipped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multicl.types import Batch
 
 
 def negatives_of(pair: Pair) -> str:
-    """The name under which a slice has the ids of a pair's explicit negatives."""
+    """The key in `Slice.ids` of the ids of a pair's explicit negatives."""
     return f"{pair.name}/negatives"
 
 
@@ -34,32 +34,32 @@ class Slice:
     """This rank's rows of one step."""
 
     batches: dict[str, Batch | None]
-    """Source -> its present rows; None where no row has it."""
+    """Source -> the batch of rows that have it; None if none does."""
     row: Tensor
-    """[n] int64 of all rows of the slice, mined ones too."""
+    """[n] int64 stable numbers of all rows of the slice, mined rows included."""
     ids: dict[str, Tensor]
     """Pair -> [n] int64 ids of those rows, or of their explicit negatives (`negatives_of`); target -> classes or -1."""
     skipped: tuple[Skipped, ...] = ()
     epoch: int = 0
     mined: dict[str, Batch | None] = field(default_factory=dict)
-    """Pair -> the mined rows of its node b; None where there are none."""
+    """Pair -> the batch of mined rows of its node b; None if there are none."""
     scores: dict[str, Tensor] = field(default_factory=dict)
-    """Pair that has a target -> [n] float32 of all rows of the slice but mined ones; NaN where a row has none."""
+    """Pair that has a target -> [n] float32 scores of the slice's rows without mined ones; NaN where a row has none."""
 
     def ids_of(self, term: Term, row: Tensor, negatives: bool = False) -> Tensor:
-        """[B] ids of some of the rows, or of the explicit negatives they bring, in their order, on their device."""
+        """[B] ids of the rows numbered `row` [B], or of their explicit negatives, on the device of `row`."""
         name = negatives_of(term) if negatives and isinstance(term, Pair) else term.name
         return self.ids[name][self._places(row)].to(row.device)
 
     def scores_of(self, pair: Pair, row: Tensor) -> Tensor:
-        """[B] float32 of some of the rows, in their order, on their device; of a pair that has a target."""
+        """[B] float32 scores of the rows numbered `row` [B], on its device, for a pair that has a target."""
         scores = self.scores[pair.name]
         return scores[self._places(row, len(scores))].to(row.device)
 
     def _places(self, row: Tensor, among: int | None = None) -> Tensor | slice:
-        """Positions of some of the rows, among the first `among` where given: mined rows after them may repeat one."""
+        """Positions of the rows numbered `row`, among the first `among` if given: later mined rows may repeat one."""
         mine, row = self.row[:among], row.cpu()
-        if torch.equal(mine, row):  # as it mostly is
+        if torch.equal(mine, row):  # the usual case
             return slice(None)
         order = torch.argsort(mine)
         at = order[torch.searchsorted(mine[order], row)]
@@ -67,7 +67,7 @@ class Slice:
         return at
 
     def pin_memory(self) -> Slice:
-        """Page-locked tensors, for fast copies to a GPU."""
+        """Move the tensors to page-locked memory in place, for fast copies to a GPU; returns the slice."""
         for batch in self.batches.values():
             if batch is not None:
                 batch.pin_memory()

@@ -1,7 +1,7 @@
-"""Decoded rows of one source as one tensor a name, on the GPU where there is one: a step's batch is one gather there.
+"""Decoded rows of one source, one tensor per name, on the GPU if there is one: a step's batch is a single gather.
 
-Rows are written to where they stay as they are decoded, so that memory holds none of them twice. Every rank keeps all
-rows that it meets, and in the end all there are: each epoch deals them out anew.
+Each row is written to its final place when it is decoded, so that memory never holds it twice. Every rank keeps all
+rows that it has loaded, eventually the whole data set: each epoch assigns rows to ranks anew.
 """
 
 from __future__ import annotations
@@ -17,50 +17,50 @@ from multicl.data.slice import Skipped
 from multicl.types import Alike, Batch, Sample
 
 SHARE = 1 / 16
-"""Of a GPU's free memory, what a store may take; more stays on the CPU. Before the first step nothing tells what views
-and graphs will need, and a batch that fitted should still fit."""
+"""Share of a GPU's free memory that a store may take; a larger store stays on the CPU. Before the first step, it is
+unknown how much memory views and autograd graphs need, and a batch that fitted without a store should still fit."""
 UNKNOWN, ABSENT, BAD = -1, -2, -3
-"""Slots of rows that were not loaded, whose cell is null, or cannot be read."""
+"""Slots of rows that are not loaded yet, whose cell is null, or whose cell cannot be read."""
 
 
 class Store:
-    """Rows of one source, all alike.
+    """Rows of one source whose samples are all alike (`multicl.types.Alike`).
 
     Args:
-        rows: of all sources. column: the source's.
-        device: where they are to lie. pin: copies to it go by page-locked memory.
+        rows: the data set. column: the source's column.
+        device: where to keep the tensors, if they fit. pin: copy to it through page-locked memory.
     """
 
     def __init__(self, modality: Alike, rows: Rows, column: str, device: torch.device, pin: bool) -> None:
         self.modality, self.rows, self.device, self.pin = modality, rows, device, pin
         sets: list[Rows] = getattr(rows, "sets", [rows])
         self.most = sum(len(part) for part in sets if part.has(column))
-        """Rows that may have a cell."""
+        """Rows at most that have a cell: those of the sets with the column."""
         self.slots = np.full(len(rows), UNKNOWN)
-        """[N] where each of all rows lies, or one of the above."""
+        """[N] index of each row in the tensors, or UNKNOWN, ABSENT or BAD."""
         self.bad: dict[int, Skipped] = {}
         self.kind: Hashable = None
         self.tensors: dict[str, Tensor] = {}
-        """Name -> [most, ...] in the order of memory, of which the first `used` are written; none before the first."""
+        """Name -> contiguous [most, ...] tensor, of which the first `used` rows are written; empty before the first."""
         self.orders: dict[str, list[int]] = {}
-        """Name -> the order of a batch's dimensions in memory, where large pictures have their channels last."""
+        """Name -> the order of a batch's dimensions in memory: large images are channels-last."""
         self.used = 0
 
     @property
     def taken(self) -> int:
-        """Bytes of the machine's own memory that it takes."""
+        """Bytes of CPU memory that the tensors take."""
         return sum(t.nbytes for t in self.tensors.values() if t.device.type == "cpu")
 
     def unknown(self, numbers: Sequence[int]) -> list[int]:
-        """Those of the rows that are not loaded yet, each once."""
+        """Those of the rows that are not loaded yet, without repeats."""
         at = np.flatnonzero(self.slots[self.rows.places(numbers)] == UNKNOWN)
         return list(dict.fromkeys(numbers[i] for i in at.tolist()))
 
     def fill(self, loaded: Mapping[int, Sample | Skipped | None], room: float) -> bool:
-        """Take in what unknown rows came to; False: they are not alike, or not all rows would fit.
+        """Store what unknown rows loaded as; False: the samples are not alike, or not all rows would fit.
 
         Args:
-            room: bytes that it may take, on the GPU or beside the CPU.
+            room: bytes that the store may take, on the GPU or in CPU memory.
         """
         there = {n: found for n, found in loaded.items() if found is not None and not isinstance(found, Skipped)}
         if there and not self._write(list(there), list(there.values()), room):
@@ -91,9 +91,9 @@ class Store:
         return True
 
     def _open(self, batch: Batch, room: float) -> bool:
-        """Make room for all rows like these, where there is any."""
+        """Allocate tensors for all rows, shaped like this batch's; False if they do not fit or have lengths."""
         size = self.most * sum(t.nbytes for t in batch.tensors.values()) / len(batch)
-        if size > room or batch.lengths is not None:  # lengths sort chunks on the CPU
+        if size > room or batch.lengths is not None:  # chunks are sorted by length on the CPU
             return False
         if self.device.type != "cuda" or size > SHARE * torch.cuda.mem_get_info(self.device)[0]:
             self.device, self.pin = torch.device("cpu"), False
@@ -104,9 +104,9 @@ class Store:
         return True
 
     def batch(self, numbers: Sequence[int], skipped: list[Skipped]) -> Batch | None:
-        """The rows that are present, as `collate` gives them; what cannot be read is added to `skipped`.
+        """The batch of the rows that have a cell, as `collate` gives it; unreadable cells are added to `skipped`.
 
-        Tensors are where the store is, `row` on the CPU. None: no row is present.
+        Its tensors are on the store's device, `row` on the CPU. None: no row has a cell.
         """
         slots = self.slots[self.rows.places(numbers)]
         skipped += [self.bad[numbers[i]] for i in np.flatnonzero(slots == BAD).tolist()]

@@ -1,7 +1,7 @@
 """Rows of a stream -> this rank's slice of each step's batch.
 
-The run itself reads the stream, so that rows come in one order however many loader processes there are; to these it
-sends the rows of a slice, undecoded.
+The main process reads the stream, so that the order of rows does not depend on the number of loader processes. It sends
+them the rows of a slice undecoded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Read = tuple[list[int], int, list[Row]]
 
 
 class StreamSteps(torch.utils.data.Dataset[Slice]):
-    """Streamed data: every rank reads the stream and keeps its slice of each batch; resuming reads up to the step."""
+    """Streamed data: every rank reads the stream and keeps its slice of each batch; resuming skips up to `start`."""
 
     def __init__(
         self, reader: Reader, batch_size: int, rank: int, world: int, start: int, shuffle: int = 10_000
@@ -31,18 +31,18 @@ class StreamSteps(torch.utils.data.Dataset[Slice]):
         self.start, self.shuffle = start, shuffle
 
     def __getitem__(self, read: Read | bytes) -> Slice:
-        """The slice of what `reads` gave, `packed` or not; in a loader process, where there are any."""
+        """The slice of an item of `reads`, `packed` or not; called in a loader process if there are any."""
         return self.reader.slice(*(pickle.loads(read) if isinstance(read, bytes) else read))
 
     def slow(self, read: Read | InputError) -> bool:
-        """Whether rows like the first of these are worth loader processes."""
+        """Whether the first of these rows load slowly enough to justify loader processes."""
         if isinstance(read, InputError):
             return False
         numbers, epoch, rows = read
         return self.reader.slow(numbers[:8], epoch, rows[:8])
 
     def reads(self) -> Iterator[Read | InputError]:
-        """What this rank reads for each step from `start` on, without end; an error comes in its turn, and is last."""
+        """Yield this rank's rows for each step from `start` on, endlessly; an InputError is yielded, and ends it."""
         try:
             yield from self._reads()
         except InputError as error:
@@ -67,7 +67,7 @@ class StreamSteps(torch.utils.data.Dataset[Slice]):
             epoch += 1
 
     def _shuffled(self, epoch: int) -> Iterator[tuple[int, Row]]:
-        """A buffer from which rows leave in seeded order; a row's number is its place in the unshuffled stream."""
+        """Yield rows from a buffer in seeded random order; a row's number is its position in the unshuffled stream."""
         rng = np.random.default_rng([self.reader.seed, epoch])
         buffer: list[tuple[int, Row]] = []
         columns = self.reader.needed
@@ -84,12 +84,12 @@ class StreamSteps(torch.utils.data.Dataset[Slice]):
 
 
 def packed(read: Read | InputError) -> bytes | InputError:
-    """What is sent to a loader process: bytes, as what a queue cannot pickle it would drop, and the run would wait."""
+    """What is sent to a loader process: bytes, since a queue drops what it cannot pickle, and the run would hang."""
     if isinstance(read, InputError):
         return InputError(str(read))
     try:
         return pickle.dumps(read, pickle.HIGHEST_PROTOCOL)
-    except Exception as error:  # whatever an object's __reduce__ raises
+    except Exception as error:  # an object's __reduce__ may raise anything
         return InputError(
             f"a row among {read[0][:3]} ... of the stream cannot be sent to loader processes, as it does not pickle "
             f"({error}): give --data.workers 0"
