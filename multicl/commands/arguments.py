@@ -1,4 +1,4 @@
-"""The command line of `multicl`: what can be asked, and its --help; nothing heavy is imported."""
+"""The command line of `multicl`: its commands and flags, and their --help, without heavy imports."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEASURES = (
     "knn", "linear_probe", "few_shot", "fine_tune", "retrieval", "retrieval_within", "zero_shot", "sts", "clustering",
     "alignment", "uniformity", "effective_rank", "modality_gap", "triplets",
 )  # fmt: skip
-"""What `multicl.commands.measuring` knows, for --help, which imports nothing heavy."""
+"""The names in `multicl.commands.measuring.MEASURES`, repeated here so that --help imports nothing heavy."""
 EVAL_EXAMPLES = """examples:
   multicl eval runs/simclr                                         the recipe's own measures
   multicl eval runs/simclr --measure knn clustering --label label --k 20
@@ -48,13 +48,13 @@ TO = {
     "clip": "both encoders of a run begun with clip.py or siglip.py --from, for CLIPModel or SiglipModel",
     "clap": "both encoders of a run begun with clap.py --from, for ClapModel",
 }
-"""Forms of `multicl export`: those of `multicl.export`, for --help, which imports nothing heavy."""
+"""The forms of `multicl export`, repeated from `multicl.export` so that --help imports nothing heavy."""
 SEARCH = ("index", "search", "serve")
-"""Commands of a search database."""
+"""Commands that work with a search database."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; `command` names the one that was chosen, or is None."""
+    """The parser of all commands; in its result, `command` is the chosen command's name or None."""
     parser = argparse.ArgumentParser(
         prog="multicl",
         description="Contrastive learning for images, text and audio with one trainer.",

@@ -15,10 +15,10 @@ from multicl.types import InputError
 
 
 def compare(runs: Sequence[Path]) -> dict[str, Any]:
-    """Print a table of figures, where the recipes differ, and a last line `RESULT {json}`; nothing is computed anew.
+    """Print a table of figures, the settings in which recipes differ, and a last line `RESULT {json}`.
 
-    Figures whose intervals (95 %) do not meet those of the first run are named. A folder of several seeds counts as one
-    run: its figures are means, and their deviations stand beside them.
+    Nothing is recomputed. Figures whose 95 % intervals do not overlap those of the first run are listed. A folder of
+    several seeds counts as one run: its figures are means, with their deviations beside them.
 
     Returns:
         {"figures": {run: {...}}, "differences": {setting: {run: value}}}
@@ -49,7 +49,7 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
 
 
 def _lines(differences: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A setting a line; a node that not all runs have is one line, with the encoder of the others."""
+    """A line per setting; a node that some runs lack takes a single line, which shows the encoder of the others."""
     parts = {run: {key.partition(".")[0] for key in plain} for run, plain in settings.items()}
     lines: dict[str, str] = {}
     for key, values in differences.items():
@@ -74,7 +74,7 @@ def _columns(figures: Mapping[str, dict[str, float]], results: Mapping[str, Any]
 def _settings(run: Path) -> dict[str, Any]:
     first, *more = each = runs_of(run)
     plain = flat(read_yaml(first / "recipe.yaml"))
-    settings = {key: value for key, value in plain.items() if value != {}}  # no entries: as one that lacks them all
+    settings = {key: value for key, value in plain.items() if value != {}}  # an empty dict: the same as no entries
     return {**settings, "train.seed": [int(of.name.removeprefix("seed-")) for of in each]} if more else settings
 
 
@@ -92,11 +92,11 @@ def _figures(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names of the figures whose intervals do not meet."""
+    """Names of the figures whose intervals do not overlap."""
     a, b = one.get("intervals", {}), other.get("intervals", {})
     return [name for name in a if name in b and (a[name][1] < b[name][0] or b[name][1] < a[name][0])]
 
 
 def _differ(values: Any) -> bool:
     first, *others = values
-    return any(value != first for value in others)  # 32 is 32.0, as flags and files have it
+    return any(value != first for value in others)  # 32 equals 32.0: flags and files may differ in that

@@ -1,4 +1,4 @@
-"""Fine-tune: how good a start are the trained weights for learning the labels themselves?"""
+"""The measure `fine_tune`: how good a starting point the trained weights are for learning the labels."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def fine_tune(
     model: Model, node: str, train: Rows, test: Rows, label: str, *,
     epochs: float = 3, lr: float = 3e-4, batch_size: int = 128, seed: int = 0, fresh: bool = False,
 ) -> Figure:  # fmt: skip
-    """Train a copy of a node's encoder with a linear classifier on labelled rows, and count test rows that are right.
+    """Fine-tune a copy of a node's encoder with a linear classifier on labelled rows, and measure its test accuracy.
 
-    The model is left as it is. Views are the adapter's weak ones; AdamW, a cosine schedule.
+    The model is not changed. Training uses the adapter's weak views, AdamW and a cosine schedule.
 
     Args:
         train, test: rows with the node's column and labels; rows without a label are left out.
-        fresh: from new weights instead, for comparison.
+        fresh: start from newly initialised weights instead, for comparison.
 
     Returns:
         Accuracy in [0, 1], with its interval over test rows.

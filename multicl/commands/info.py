@@ -1,4 +1,4 @@
-"""`multicl info`: what is installed and what it can run on."""
+"""`multicl info`: installed versions, devices and adapters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXTRAS = ("timm", "peft", "lancedb", "plotly", "onnxruntime")
 
 
 def print_info() -> None:
-    """Versions, devices and adapters, a line each."""
+    """Print versions, devices and adapters, one per line."""
     import torch
 
     from multicl import __version__

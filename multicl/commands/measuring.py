@@ -1,7 +1,7 @@
 """`multicl eval RUN --measure ...`: measures chosen by name, on any run and any data.
 
-Each takes a `Subject` and settings, and gives figures by name; over several ranks the rows are dealt out, and figures
-are the very same as on one.
+Each measure takes a `Subject` and settings, and returns figures by name. With several ranks, each embeds a part of the
+rows; the figures are identical to those of one process.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ class Choices:
     """Settings of the measures."""
 
     nodes: tuple[str, ...] = ()
-    """Empty: all whose column the data have."""
+    """Nodes to measure; empty: all whose column the data have."""
     label: str = "label"
     """Column of the labels."""
     names: str | None = None
-    """Column of the classes' names in words, for zero-shot; None: that of the labels."""
+    """Column of the class names in words, for zero-shot; None: the column of the labels."""
     templates: tuple[str, ...] = ("{}",)
-    """What is said of a class, {} being its name: "a photo of a {}"; the mean over several is compared."""
+    """Prompts for a class, {} standing for its name: "a photo of a {}"; of several, the mean vector is used."""
     ids: str | None = None
-    """Column by whose equal values items are right, for retrieval; None: the pair's own, or what shares a text or
-    a file with it is."""
+    """For retrieval, the column whose equal values make a found item correct; None: the pair's own `ids`, or else
+    items that share a text or a file."""
     k: int = 200
-    """Neighbours that vote."""
+    """Number of neighbours that vote in kNN."""
     seed: int = 0
-    """Of all that is drawn: a probe's split, few-shot rows, clusters' beginnings, fine-tuning, intervals."""
+    """Seed of all random choices: a probe's split, few-shot rows, initial clusters, fine-tuning, intervals."""
 
 
 def measured(subject: Subject, names: Sequence[str], choices: Choices) -> Figures:
-    """Figures of several measures; a figure of one node among several is named "NODE/FIGURE".
+    """The figures of several measures; with more than one node, a node's figure is named "NODE/FIGURE".
 
     Raises:
-        InputError: an unknown measure, a node or column that is not there, a measure that none of the nodes can have.
+        InputError: a measure is unknown, a node or column is missing, or a measure suits none of the nodes.
     """
     if unknown := [name for name in names if name not in MEASURES]:
         raise InputError(f"no measure is named {unknown[0]!r}; there are {list(MEASURES)}")
@@ -62,13 +62,13 @@ def measured(subject: Subject, names: Sequence[str], choices: Choices) -> Figure
     for name in names:
         try:
             figures |= MEASURES[name](subject, choices)
-        except InputError as error:  # of which of them
+        except InputError as error:  # say which measure
             raise InputError(f"{name}: {error}") from error
     return figures
 
 
 def _each(subject: Subject, choices: Choices, one: Callable[[str], Figures]) -> Figures:
-    """A measure of every chosen node."""
+    """The figures of a measure for every chosen node."""
     nodes = _chosen(subject, choices) or subject.nodes()
     if not nodes:
         raise InputError(f"{subject.test.label} has no column that the model's nodes {subject.model.nodes} read")
@@ -79,7 +79,7 @@ def _each(subject: Subject, choices: Choices, one: Callable[[str], Figures]) -> 
 
 
 def _chosen(subject: Subject, choices: Choices) -> list[str]:
-    """The nodes that are named, all of which the rows have."""
+    """The nodes that `choices` names, checked to be in the rows; empty: it names none."""
     there = subject.nodes()
     if unknown := [node for node in choices.nodes if node not in there]:
         raise InputError(f"{subject.test.label} has no {unknown[0]!r} of this model; it has {there}")
@@ -87,7 +87,7 @@ def _chosen(subject: Subject, choices: Choices) -> list[str]:
 
 
 def _couples(subject: Subject, choices: Choices) -> list[tuple[str, str, str | None]]:
-    """(a, b, column of ids) of the pairs of two nodes, or of any two that are chosen."""
+    """(a, b, ids column) of each trained pair of two different nodes; without one, of any two of the nodes."""
     nodes = _chosen(subject, choices) or subject.nodes()
     trained = [p for p in subject.model.towers.pairs if isinstance(p, Pair) and not p.symmetric]
     found = [(p.a, p.b, p.ids) for p in trained if p.a in nodes and p.b in nodes]
@@ -180,7 +180,7 @@ def _retrieval_within(subject: Subject, choices: Choices) -> Figures:
 
 
 def _triplets(subject: Subject, choices: Choices) -> Figures:
-    """Of three chosen nodes, or of every pair that has explicit negatives."""
+    """Triplet accuracy of three chosen nodes, or of every pair that has explicit negatives."""
     there, chosen = subject.nodes(), _chosen(subject, choices)
     terms = [term for term in subject.model.towers.pairs if isinstance(term, Pair)]
     threes = [(p.a, p.b, p.negatives) for p in terms if p.negatives and {p.a, p.b, p.negatives} <= set(there)]
@@ -246,20 +246,20 @@ def measure_runs(
     runs: Sequence[Path], names: Sequence[str], choices: Choices, *, data: str | None = None, test: str | None = None,
     train: str | None = None, columns: Mapping[str, str] | None = None, space: str | None = None, batch_size: int = 128,
 ) -> Figures:  # fmt: skip
-    """Measures of one run, or of several and their mean and deviation; prints a table, last a line `RESULT {json}`.
+    """Measure one run, or several with their mean and deviation; prints a table and a last line `RESULT {json}`.
 
     Args:
-        data, test, train: other data than the run's, its held-out split or file, and the split to learn from.
-        columns: more of the recipe's `data.columns`.
-        space: a space's name, "features" for the encoder's own; default: the recipe's choice.
+        data, test, train: data to use instead of the run's, the held-out split or file, and the split to learn from.
+        columns: entries added to the recipe's `data.columns`.
+        space: a space's name, or "features" for the encoder's own output; default: the recipe's choice.
 
     Returns:
         The figures of the only run, or the means.
 
     Raises:
-        InputError: no finished run, or as `measured`.
+        InputError: a folder is not a finished run; or see `measured`.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # launched on several processes, which meet now
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # several processes were launched: join them
         from multicl.running.accelerator import meet
 
         meet()
@@ -292,4 +292,4 @@ def measure_runs(
 
 
 LEARNS = {"knn", "linear_probe", "few_shot", "fine_tune"}
-"""Measures that need training rows."""
+"""Measures that learn from training rows."""

@@ -1,4 +1,4 @@
-"""`multicl report RUN`: everything that a run's page shows, gathered from its folder, its model and held-out rows."""
+"""`multicl report RUN`: gathers what a run's page shows from its folder, its model and held-out rows."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ def report(
     run: Path, out: Path | None = None, *, data: str | None = None, test: str | None = None,
     points: int = 2000, label: str | None = None,
 ) -> Path:  # fmt: skip
-    """Write one self-contained page of a run; print where it is. Of several processes the first does it all.
+    """Write one self-contained page of a run and print its path. With several processes, only the first does the work.
 
     Args:
-        run: a run's folder. out: the HTML file; default: report.html in it.
-        data, test: other data than the run's, and its held-out split or file; figures are measured anew.
-        points: things on the map, at most, of all nodes together.
-        label: column of classes; default: the first of class, category and label that there is.
+        run: a run's folder. out: the HTML file; default: report.html in `run`.
+        data, test: data to use instead of the run's, and the held-out split or file; figures are then measured again.
+        points: the most points on the map, over all nodes.
+        label: column of classes; default: the first of class, category and label that exists.
 
     Raises:
-        InputError: no finished run, plotly is not installed, `points` less than 1, no such column, or `out` cannot be
-            written.
+        InputError: the run is not finished, plotly is not installed, `points` is less than 1, there is no such column,
+            or `out` cannot be written.
     """
     if points < 1:
         raise InputError(f"--points must be 1 or more, got {points}")
     path = out or run / "report.html"
     if not is_main():
         return path
-    plotly_source()  # before anything is computed
+    plotly_source()  # fails early without plotly
     recipe, model = opened(run, data, test), load(run)
     check_writable(path, "or give another --out")
     rows, notes = _held_out(recipe)
@@ -119,7 +119,7 @@ def _time(seconds: float) -> str:
 
 
 def _headlines(run: Path, anew: Run | None, model: Any) -> list[Headline]:
-    """Figures with their intervals: of result.json, or measured on other data."""
+    """Figures with their intervals: from result.json, or, given `anew`, measured on other data."""
     result = _read(run / "result.json")
     trained = {name: value for name, value in result.items() if isinstance(value, float) and name != "seconds"}
     spans: Mapping[str, Sequence[float]] = result.get("intervals", {})
@@ -142,7 +142,7 @@ def _curves(run: Path) -> list[Chart]:
         try:
             rows.append(json.loads(line))
         except ValueError:
-            continue  # cut short by a kill
+            continue  # a last line that a kill cut short
     return curves(rows)
 
 

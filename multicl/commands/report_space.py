@@ -1,4 +1,4 @@
-"""Of a run's held-out rows: the things on the map, searches and failures, cosines, confusion, credits."""
+"""What a report shows of held-out rows: points on the map, searches and failures, cosines, confusion, credits."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from multicl.types import BadSample, InputError
 LABELS = ("class", "category", "label")
 CREDITS = ("license", "licence", "attribution", "credit", "author", "source")
 ROOM = 5_000_000
-"""Bytes of media on the page, as base64; the page's own parts take 2.2 MB."""
+"""Bytes of base64 media on the page at most; the rest of the page takes 2.2 MB."""
 EACH_WAY = 8
-"""Searches shown of each direction: half of them go right, where there are so many."""
+"""Searches shown per direction: half of them correct, half wrong, if there are enough of both."""
 WORST = 6
 
 
 @dataclass
 class Shown:
-    """What there is to show."""
+    """The parts of the page that come from held-out rows."""
 
     items: list[Item] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
@@ -46,13 +46,13 @@ class Shown:
 
 
 def show(subject: Subject, label: str | None = None) -> Shown:
-    """Gather it all from the subject's test rows.
+    """Gather everything to show from the subject's test rows.
 
     Args:
-        label: column of classes; None: the first of LABELS that there is.
+        label: column of classes; None: the first of LABELS that exists.
 
     Raises:
-        InputError: no such column; no node's column is in the rows.
+        InputError: there is no such column; no node's column is in the rows.
     """
     shown, rows = Shown(), subject.test
     nodes = _distinct(subject)
@@ -85,14 +85,14 @@ def show(subject: Subject, label: str | None = None) -> Shown:
 
 
 def _class_of_each(rows: Rows, column: str) -> list[str | None]:
-    """Each row's class by its name, where the data have names for their numbers; None: it has none."""
+    """Each row's class, by name if the data name their class numbers; None for a row without a class."""
     names = rows.class_names(column)
     cells = rows.column(column)
     return [None if is_null(c) or c == -1 else names[c] if names and isinstance(c, int) else str(c) for c in cells]
 
 
 def _distinct(subject: Subject) -> list[str]:
-    """Nodes that show different things: of two encoders of one picture, the first."""
+    """The nodes that show different things; of several encoders of the same source, the first."""
     modalities = subject.model.towers.modalities
     return list({(column_of(n, modalities[n]), modalities[n].source): n for n in reversed(subject.nodes())}.values())[
         ::-1
@@ -100,7 +100,7 @@ def _distinct(subject: Subject) -> list[str]:
 
 
 def _names(subject: Subject, nodes: Sequence[str], classes: Sequence[str | None] | None) -> list[str]:
-    """What each row is called: by its words, where a node reads words; else by its class, its file or its number."""
+    """A name for each row: its text, if a node reads texts; else its class, its file or its number."""
     for node in nodes:
         cells = subject.cells(node, subject.test)
         if (
@@ -129,7 +129,7 @@ def _items(
     subject: Subject, node: str, names: Sequence[str], credits: Sequence[str],
     classes: Sequence[str | None] | None, among: int, shown: Shown,
 ) -> dict[int, Item]:  # fmt: skip
-    """Row -> thing, of the rows that have the node."""
+    """Row -> its item on the map, for the rows that have the node."""
     z, rows = subject.vectors(node)
     modality, cells = subject.model.towers.modalities[node], subject.cells(node, subject.test)
     room = ROOM // among
@@ -137,7 +137,7 @@ def _items(
     for row in rows:
         try:
             media.append(thumbnail(*modality.preview(cells[row]), most=room * 3 // 4 // len(rows)))
-        except BadSample:  # it can be embedded, and not be shown
+        except BadSample:  # it can be embedded, but not shown
             media.append(None)
     kept = within(media, room)
     if (left := sum(m is not None and k is None for m, k in zip(media, kept, strict=True))) > 0:
@@ -151,7 +151,7 @@ def _items(
 
 
 def _found(query: Item, cos: Tensor, items: Sequence[Item], true: Tensor, k: int, split: str = "") -> Search:
-    """What a query finds among items, [M] cosines and truth."""
+    """The k nearest of M items to a query; `cos`: [M] cosines, `true`: [M] bool, which items are correct."""
     best = cos.topk(min(k, len(items))).indices.tolist()
     asked = query if not split else Item(query.node, query.label, query.vector, query.media, split, query.credit)
     return Search(asked, [(items[i], float(cos[i])) for i in best], [bool(true[i]) for i in best])
@@ -160,7 +160,7 @@ def _found(query: Item, cos: Tensor, items: Sequence[Item], true: Tensor, k: int
 def _crossing(
     subject: Subject, a: str, b: str, ids: str | None, items: dict[str, dict[int, Item]], shown: Shown
 ) -> None:
-    """Searches both ways, those that go most wrong, and cosines of rows' two sides beside those of different rows."""
+    """Add searches in both directions, the worst failures, and cosines of matching and of different rows to `shown`."""
     (za, zb), rows = subject.together(a, b)
     values = abouts(subject.test, ids or (a, b), subject.model.towers.modalities)
     assert values is not None
@@ -190,7 +190,7 @@ def _crossing(
 def _classes(
     subject: Subject, node: str, classes: Sequence[str | None], items: dict[int, Item], shown: Shown, searches: bool
 ) -> None:
-    """Each row among all others: confusion of its ten nearest; of one node also searches and the surest mistakes."""
+    """Add the confusion matrix of each row's ten nearest others; `searches`: also searches and the surest mistakes."""
     z, rows = subject.vectors(node)
     kept = [at for at, row in enumerate(rows) if classes[row]]
     z, rows = z[kept], [rows[at] for at in kept]
@@ -202,7 +202,7 @@ def _classes(
         shown.charts.append(confusion(truth, found))
     if not searches:
         return
-    cos = z @ z.T  # of two thousand points at most
+    cos = z @ z.T  # small: `report` limits the points, to 2000 by default
     cos.fill_diagonal_(-torch.inf)
     near = cos.max(1)
     there = [items[row] for row in rows]
@@ -215,7 +215,7 @@ def _classes(
 
 
 def leave_one_out(z: Tensor, labels: Sequence[str], k: int) -> list[str]:
-    """The class that the k nearest other rows vote for, for each row of unit vectors [N, D]."""
+    """For each row of unit vectors z [N, D], the class that its k nearest other rows vote for."""
     names = list(dict.fromkeys(labels))
     number = torch.tensor([names.index(label) for label in labels])
     found: list[str] = []
@@ -229,7 +229,7 @@ def leave_one_out(z: Tensor, labels: Sequence[str], k: int) -> list[str]:
 
 
 def _own_views(subject: Subject, node: str, shown: Shown) -> None:
-    """Cosines of two random views of one thing, beside those of different things."""
+    """Add the cosines of two random views of one thing, beside those of different things, to `shown`."""
     towers, modality = subject.model.towers, subject.model.towers.modalities[node]
     spaces = [p.space for p in towers.pairs if isinstance(p, Pair) and node in (p.a, p.b)]
     space = subject.model.space

@@ -1,4 +1,4 @@
-"""What is measured of a model: rows of a data set as vectors, embedded once however many measures look at them."""
+"""A model and a data set's rows as vectors, embedded once however many measures use them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from multicl.types import InputError, Several
 
 
 class Subject:
-    """A model and the rows that it is measured on, which ranks embed together.
+    """A model and the rows that it is measured on; ranks share the work of embedding them.
 
     Args:
         model: the same on every rank.
-        test: rows that training did not see. train: among which neighbours are sought and probes learn; None: measures
-            that need it are refused.
-        space: as `Model.embed` has it. batch_size: cells computed at once.
+        test: rows that training did not see. train: rows in which kNN searches and from which probes learn; None:
+            measures that need them are refused.
+        space: as in `Model.embed`. batch_size: cells embedded at once.
+
+    Raises:
+        InputError: `batch_size` is less than 1.
     """
 
     def __init__(
@@ -44,26 +47,26 @@ class Subject:
         """The rows to learn from.
 
         Raises:
-            InputError: there are none.
+            InputError: none were given.
         """
         if self._train is None:
             raise InputError("this measure learns from training rows, and none were given")
         return self._train
 
     def nodes(self) -> list[str]:
-        """Those whose column the test rows have."""
+        """The nodes whose column the test rows have."""
         return [n for n in self.model.nodes if self.test.has(column_of(n, self.model.towers.modalities[n]))]
 
     def cells(self, node: str, rows: Rows) -> list[Any]:
-        """What a node reads of every row, None where it is absent."""
+        """The cells of a node's column, one per row, None where null."""
         modality = self.model.towers.modalities[node]
         return rows.resolved(column_of(node, modality), modality.files)
 
     def vectors(self, node: str, of_train: bool = False) -> Side:
-        """[N, D] of the rows that have the node and can be read, and which rows these are.
+        """[N, D] unit vectors of the rows that have the node and can be read, and these rows' positions.
 
         Raises:
-            InputError: none can be.
+            InputError: no row has the node.
         """
         if (node, of_train) not in self._known:
             rows = self.train if of_train else self.test
@@ -77,10 +80,10 @@ class Subject:
         return self._known[node, of_train]
 
     def parts(self, node: str) -> Side:
-        """As `vectors` of the test rows, but each of several captions of a cell on its own.
+        """As `vectors` of the test rows, but with one vector for each of several captions in a cell.
 
         Raises:
-            InputError: none can be read.
+            InputError: no row has the node.
         """
         modality, cells = self.model.towers.modalities[node], self.cells(node, self.test)
         if not isinstance(modality, Several) or all(c is None or list(modality.each(c)) == [c] for c in cells):
@@ -96,8 +99,8 @@ class Subject:
         return self._several[node]
 
     def embed(self, node: str, cells: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """[N, D] unit vectors and [N] bool, which cells could not be read (zero vectors); all ranks get all of them."""
-        model, window = self.model, 16 * self.batch_size  # `Model.embed_node` sorts by length within as many
+        """[N, D] unit vectors and [N] bool, which cells could not be read (zero vectors); every rank gets them all."""
+        model, window = self.model, 16 * self.batch_size  # the window in which `Model.embed_node` sorts by length
 
         def part(rows: slice) -> Tensor:
             skipped: dict[int, str] = {}
@@ -113,10 +116,10 @@ class Subject:
         return found[:, :-1].contiguous(), found[:, -1] > 0
 
     def labelled(self, node: str, label: str, of_train: bool = False) -> tuple[Tensor, list[str]]:
-        """`vectors` of the rows that have a label, and their labels, as `label_key` has them.
+        """The `vectors` of the rows that have a label, and their labels as `label_key` normalises them.
 
         Raises:
-            InputError: no such column; no row has a label.
+            InputError: there is no such column, or no row that has the node has a label.
         """
         z, rows = self.vectors(node, of_train)
         data = self.train if of_train else self.test
@@ -127,10 +130,10 @@ class Subject:
         return z[list(found)], list(found.values())
 
     def together(self, *nodes: str) -> tuple[list[Tensor], list[int]]:
-        """[N, D] of each node, of the test rows that have all of them, and which rows these are.
+        """[N, D] unit vectors of each node for the test rows that have all these nodes, and these rows' positions.
 
         Raises:
-            InputError: no row has all.
+            InputError: no row has all of them.
         """
         sides = [self.vectors(node) for node in nodes]
         at = [{row: place for place, row in enumerate(rows)} for _, rows in sides]

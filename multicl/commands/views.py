@@ -1,4 +1,4 @@
-"""`multicl views`: a page of a recipe's data and of their random views."""
+"""`multicl views`: a page of a recipe's data and their random views."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from multicl.seeds import row_seeds
 from multicl.types import InputError, Kind, Modality, Shows
 
 LOOKED_AT = 1000
-"""Rows among which `views` looks for some that have a column."""
+"""Rows in which `views` searches for some that have a source's column."""
 
 
 def views(recipe: Run, out: Path, *, rows: int = 8, draws: int = 4) -> Path:
-    """A page of the recipe's data and their random views: those of its first epoch, draw by draw.
+    """Write a page of the recipe's data and their random views, with the draws of its first epoch; returns `out`.
 
-    Of several processes the first does it all.
+    With several processes, only the first does the work.
 
     Args:
         out: the HTML file. rows, draws, and errors: as `view_sections`.
@@ -39,13 +39,13 @@ def views(recipe: Run, out: Path, *, rows: int = 8, draws: int = 4) -> Path:
 
 
 def view_sections(recipe: Run, *, rows: int = 8, draws: int = 4) -> list[Section]:
-    """Each source of the graph once, in the kinds of view that the pairs ask of its nodes.
+    """One section for each source of the graph, with the kinds of views that the pairs request of its nodes.
 
     Args:
-        rows: how many of each source. draws: views of each kind.
+        rows: rows shown of each source. draws: views of each kind.
 
     Raises:
-        InputError: the data is a stream, or lacks a column; `rows` or `draws` less than 1.
+        InputError: the data are a stream, or lack a column; `rows` or `draws` is less than 1.
     """
     if rows < 1 or draws < 1:
         raise InputError(f"--rows and --draws must be 1 or more, got {rows} and {draws}")
