@@ -1,4 +1,4 @@
-"""Where a table's pictures and sounds are: beside it, or in a folder inside it, next to it (../audio/) or above it."""
+"""Finds a table's images and sounds: beside it, in a folder inside its own, next to it (../audio/), or above it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from multicl.data.sources.folders import is_medium
 from multicl.data.sources.told import tell
 
 ROWS = 8
-"""First rows whose paths are looked for."""
+"""The first rows, whose paths are searched for."""
 LONG = 8
-"""Characters of a file's path, without its end, from which it is hardly of another set: 7.jpg may be anybody's."""
+"""Characters of a path without its extension from which it is unlikely to belong to another data set, as 7.jpg may."""
 
 
 def folder_of_media(rows: Iterable[Mapping[str, Any]], folder: Path) -> Path:
-    """The folder where relative paths in cells begin: that of `home_of`, or else the table's own."""
+    """The folder against which relative paths in cells are resolved: that of `home_of`, or else the table's own."""
     names = sorted({name for row in islice(rows, ROWS) for name in row.values() if is_file_name(name)})
     return home_of(names, folder) or folder
 
 
 def home_of(names: Sequence[str], folder: Path) -> Path | None:
-    """The folder where the files named by a table in `folder` begin; logged if it is neither that folder nor inside it.
+    """The folder to which the file names of a table in `folder` are relative; logged if it is not in that folder.
 
-    Where none of them is beside the table, it is the one folder inside the table's that holds most of them, or else the
-    one folder next to it that holds all, if their names are LONG. Names with a folder in them may begin at any folder
-    above the table's, or where the program was started. None: there is none, or two.
+    If no file is beside the table, it is the one folder inside the table's that holds most of them; or else the one
+    folder next to it that holds all, if their names are LONG. Names that contain a folder may also be relative to any
+    folder above the table's, or to the working directory. None: no folder qualifies, or several do.
     """
     if not names or _held(names, folder):
         return folder if names else None
@@ -47,7 +47,7 @@ def home_of(names: Sequence[str], folder: Path) -> Path | None:
 
 
 def holds_all(names: Sequence[str], folder: Path) -> bool:
-    """Whether one folder is found that has every file which a table in `folder` names."""
+    """Whether the folder found by `home_of` has every one of the files."""
     home = home_of(names, folder)
     return home is not None and _held(names, home) == len(names)
 
@@ -57,7 +57,7 @@ def _only(homes: list[Path]) -> Path | None:
 
 
 def is_file_name(cell: Any) -> bool:
-    """A relative path of what has the name of a picture or a sound."""
+    """Whether a cell is a relative path with the extension of an image or a sound."""
     if not isinstance(cell, str) or len(cell) > LONGEST or "\n" in cell or "://" in cell or not is_medium(cell):
         return False
     return not cell.startswith("~") and not Path(cell).is_absolute()
@@ -68,8 +68,8 @@ def _held(names: Iterable[str], folder: Path) -> int:
 
 
 def folders(folder: Path) -> list[Path]:
-    """Those inside one, but for hidden ones."""
+    """The folders directly inside one, without hidden ones."""
     try:
         return sorted(home for home in folder.iterdir() if not home.name.startswith(".") and home.is_dir())
-    except OSError:  # one that may not be looked into
+    except OSError:  # no permission to list it
         return []

@@ -1,4 +1,4 @@
-"""A WebDataset's .json of each sample: what it says (a caption, say) is in columns of its own, too."""
+"""Columns from the .json of each WebDataset sample: each key, such as a caption, becomes a column."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ENDS = ("json", "jsn")
 
 
 def with_fields(data: Any) -> Any:
-    """The data with a column for each key of its JSON that no column is called as; the JSON stays.
+    """The data with a column for each key of its JSON, unless a column of that name exists; the JSON column stays.
 
     Args:
         data: a `datasets.Dataset` of tars, undecoded, or an `IterableDataset`.
@@ -34,5 +34,5 @@ def with_fields(data: Any) -> Any:
 
 
 def _taken(made: Mapping[str, str], rows: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Of some rows the value of each key; None: the row has none."""
+    """A batch of rows -> the values of each key; None where a row lacks it."""
     return {key: [(cell or {}).get(key) for cell in rows[name]] for key, name in made.items()}

@@ -1,6 +1,6 @@
-"""What the first lines of local CSV tell: a row where columns' names should be, and names of files without their ends.
+"""Infers from the first lines of local CSV that it has no header, or that its file names lack their extension.
 
-LJSpeech's metadata.csv has both: "LJ001-0001|Printing, in the only sense ...", of wavs/LJ001-0001.wav.
+LJSpeech's metadata.csv is both: "LJ001-0001|Printing, in the only sense ..." stands for wavs/LJ001-0001.wav.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from multicl.types import InputError
 
 
 def told(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the CSV builder for what the first of local files tells; empty: nothing.
+    """Options of the CSV builder, inferred from the first of the local files; empty: none are needed.
 
-    Where the first line has a link, or the name of a picture or sound that is there, it names no columns; these are
-    called "0", "1", ... Where none of them names files, those of a column may lack their end, which all get. Where
-    files are found in several folders, or have Windows' separators, cells become their paths. Lists of texts, which CSV
-    has as text, become lists.
+    If the first line has a link, or the name of an existing image or sound, it is not a header, and columns are named
+    "0", "1", ... If no cell is a file name, those of one column may lack an extension, which is appended. If files lie
+    in several folders, or cells use Windows' separators, cells become paths. Printed lists of texts become lists.
 
     Args:
-        how: what pandas reads them with.
+        how: the options with which pandas reads the files.
     """
     rows = _first(files[0], how) if files and how.get("header") == "infer" and how.get("names") is None else []
     if len(rows) < 2:
@@ -60,14 +59,14 @@ def told(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
 def _mends(
     first: Sequence[str], rows: Sequence[Sequence[str]], folder: Path
 ) -> dict[int, tuple[Callable[[str], str | None], str]]:
-    """Of columns that name files, but not as they are: what makes their paths of cells, and in words what is amiss."""
+    """Columns whose cells name files imprecisely -> the function that makes paths of cells, and a description."""
     columns = [*enumerate(map(list, zip(*rows, strict=True)))]
     if any(map(is_file_name, (*first, *rows[0]))):
         there = [(at, list(filter(None, cells))) for at, cells in columns]
         ended = [(at, cells, "") for at, cells in there if cells and all(map(is_file_name, cells))]
     else:
         ended = [(at, cells, end) for at, cells in columns if (end := _end_of(cells, folder))]
-        ended = ended if len(ended) == 1 else []  # of two, one may be labels
+        ended = ended if len(ended) == 1 else []  # with two such columns, one may be labels
     found: dict[int, tuple[Callable[[str], str | None], str]] = {}
     for at, cells, end in ended:
         without = f"without their end, which is taken to be {end}" if end else ""
@@ -82,7 +81,7 @@ def _mends(
 
 
 def table_of(folder: Path) -> Path | None:
-    """A folder's metadata.csv that names files, but in no column file_name, as `datasets` asks of one; else None."""
+    """A folder's metadata.csv if it names files, but lacks the column file_name that `datasets` requires; else None."""
     file = folder / "metadata.csv"
     if not file.is_file() or is_empty(file):
         return None
@@ -95,19 +94,19 @@ def table_of(folder: Path) -> Path | None:
 
 
 def first_rows(file: Path) -> list[list[str]]:
-    """The first line of a local CSV, and some after it; empty: they cannot be read."""
+    """The cells of the first ROWS + 1 lines of a local CSV; empty: they cannot be read."""
     sep = "\t" if file.suffix.lower() == ".tsv" else separator([file]) or ","
     quoting = csv.QUOTE_NONE if quotes_are_letters([file], sep) else csv.QUOTE_MINIMAL
     return _first(file, {"sep": sep, "quoting": quoting})
 
 
 def separator_of_files(file: Path) -> str | None:
-    """What comes after the name of a picture or sound in a .txt that is a table, as Flickr8k's; None: it is texts.
+    """The separator of a .txt that is a table with names of images or sounds, as Flickr8k's; None: its lines are texts.
 
-    A space does where all lines have as many: "cat/1.jpg 0", or "cat_1 0", whose files lack their end.
+    A space counts if all lines have equally many: "cat/1.jpg 0", or "cat_1 0", whose files lack their extension.
     """
     with file.open(encoding="utf-8", errors="replace") as lines:
-        start = comments(file) + 1  # the first may name columns
+        start = comments(file) + 1  # the first line may be a header
         others = [line.strip() for line in islice(lines, start, start + ROWS)]
     second, folder = others[0] if others else "", file.parent
     starts = {sep: second.partition(sep)[0] for sep in (",", *OTHERS) if sep in second}
@@ -122,9 +121,9 @@ def separator_of_files(file: Path) -> str | None:
 
 
 def comments(file: Path) -> int:
-    """How many lines a .txt begins with that are no rows, as the list of Oxford's pets does: "# ...", but no only one.
+    """How many comment lines ("# ...") a .txt begins with, as the list of Oxford's pets does.
 
-    That one may name columns.
+    0 if there is only one, which may be a header.
     """
     with file.open(encoding="utf-8", errors="replace") as lines:
         count = sum(1 for _ in takewhile(lambda line: line.startswith("#"), lines))
@@ -132,28 +131,28 @@ def comments(file: Path) -> int:
 
 
 def with_end(end: str, cell: str) -> str | None:
-    """A file's whole name; None where there is none."""
+    """The cell with the extension appended; None if it is empty."""
     return cell + end if cell else None
 
 
 def with_slashes(cell: str) -> str | None:
-    """A path as Windows has it, as others do; None where there is none."""
+    """A Windows path with forward slashes; None if it is empty."""
     return cell.replace("\\", "/") or None
 
 
 def placed(paths: Mapping[str, str], cell: str) -> str | None:
-    """A file's path; what is not among these paths as it is, None where there is none."""
+    """The cell's path; the cell itself if it is not in `paths`, None if it is empty."""
     return paths.get(cell, cell) or None
 
 
 def _first(file: Path, how: Mapping[str, Any]) -> list[list[str]]:
-    """The first line, and some after it; empty: they cannot be read."""
+    """The cells of the first ROWS + 1 lines; empty: they cannot be read."""
     import pandas
 
     plain = {"header": None, "dtype": str, "converters": None, "chunksize": None, "iterator": False, "nrows": 1 + ROWS}
     try:
         frame = pandas.read_csv(file, **{**how, **plain})
-    except (OSError, EOFError, ValueError):  # what is wrong, reading them says best
+    except (OSError, EOFError, ValueError):  # reading all of it gives a better message
         return []
     rows: list[list[str]] = frame.fillna("").astype(str).to_numpy().tolist()
     return rows
@@ -164,10 +163,10 @@ def _is_link(cell: str) -> bool:
 
 
 def _end_of(names: Sequence[str], folder: Path) -> str:
-    """What all names lack to be files; empty: they are none. Short ones may be labels if they repeat.
+    """The extension that makes files of all names; empty: there is none. Short names that repeat may be labels.
 
     Raises:
-        InputError: they may be two files of one kind each, as pictures and masks of them are called alike.
+        InputError: two extensions of one kind fit, as when images and their masks have the same names.
     """
     if any(not name or "." in name or len(name.split()) > 1 or len(name) > LONGEST for name in names):
         return ""

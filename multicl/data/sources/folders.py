@@ -1,4 +1,4 @@
-"""What `datasets` would pass over in a folder without a word: links to folders, files of a second kind or unknown."""
+"""What `datasets` silently ignores in a folder: links to folders, and files of a second or an unsupported kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from multicl.types import InputError
 
 FOLDERS = ("imagefolder", "audiofolder")
-"""What `datasets` calls its readers of folders of pictures and sounds."""
+"""The names of the builders with which `datasets` reads folders of images and of sounds."""
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 _ZIPS = "zip archives"
 _TARS = "WebDataset tars"
@@ -26,7 +26,7 @@ _UNREAD = {
     "pictures": (".heic", ".heif", ".avif", ".jxl", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf"),
     "sounds": (".m4a", ".aac", ".aif", ".aifc", ".oga", ".amr", ".ac3", ".mp2", ".mka", ".ape", ".wv", ".spx"),
 }
-"""Ends of pictures and sounds that are no rows of a folder for `datasets`."""
+"""Extensions of images and sounds that `datasets` does not read from a folder."""
 _WAYS_OUT = {
     "pictures": "write them as .png or .jpg (ImageMagick: mogrify -format png FILES; in Python pillow-heif)",
     "sounds": "write them as .flac (ffmpeg -i FILE FILE.flac)",
@@ -34,7 +34,7 @@ _WAYS_OUT = {
 
 
 def refuse_links(folder: Path) -> None:
-    """`datasets` follows links to files, and passes over those to folders without a word.
+    """Refuse links to folders: `datasets` follows links to files, but silently ignores those to folders.
 
     Raises:
         InputError: the folder holds a link to a folder.
@@ -50,21 +50,20 @@ def refuse_links(folder: Path) -> None:
 
 
 def refuse_mixed(folder: Path) -> None:
-    """`datasets` reads the kind of file of which there are most, and passes over the others.
+    """Refuse a folder with files of several kinds: `datasets` reads the most frequent kind and ignores the others.
 
-    A table beside pictures or sounds mostly names them, and passes. An archive beside them is read, but at a depth of
-    its own, so that the classes of all are lost.
+    A table beside images or sounds is accepted: it usually names them. An archive beside them would be read, but its
+    files lie at another depth, so that no file would get a class.
 
     Raises:
-        InputError: pictures and sounds, either and archives, or two kinds of tables, each of which would be rows were
-            it alone.
+        InputError: the folder holds images and sounds, zip archives and either, or two kinds of tables.
     """
     if _says_its_files(folder) or not _clash(_examples(walk(folder))):
         return
-    examples = _examples(_candidates(folder))  # asked only now, as it takes long in a large folder
+    examples = _examples(_candidates(folder))  # only now: slow in a large folder
     if clash := _clash(examples):
         one, other = clash
-        file = Path(examples.get(_TARS, examples[one]))  # beside which img2dataset writes what it did
+        file = Path(examples.get(_TARS, examples[one]))  # img2dataset writes logs beside its tars
         end = next(end for end in reversed(file.suffixes) if end.lower() not in PACKED)
         why = "of which `datasets` would read one kind alone: "
         if other == _ZIPS:
@@ -80,10 +79,10 @@ def refuse_mixed(folder: Path) -> None:
 
 
 def passed_over(folder: Path, rows: int | None) -> list[str]:
-    """What a folder of pictures or sounds holds beside its rows, a line each: tables, and files that no line names.
+    """What a folder of images or sounds holds besides its rows, a line each: tables, captions, and unlisted files.
 
     Args:
-        rows: all that `datasets` found; None: not known.
+        rows: the number of rows that `datasets` found; None: not known.
     """
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
@@ -103,12 +102,12 @@ def passed_over(folder: Path, rows: int | None) -> list[str]:
 
 
 def captions_beside(folder: Path, files: Sequence[str] | None = None) -> str | None:
-    """Of texts that are called as the pictures or sounds beside them, 1.jpg and 1.txt, the way out; None: no such.
+    """Advice for texts named like the images or sounds beside them (1.jpg and 1.txt); None: there are none.
 
-    `datasets` reads one kind alone, and where there are equally many these are the texts.
+    `datasets` reads only one kind of file: the texts, if there are equally many of both.
 
     Args:
-        files: all that the folder holds, where the caller has walked it.
+        files: all files of the folder, if the caller has walked it.
     """
     files = list(walk(folder)) if files is None else files
     texts = [file for file in files if _end(file) == ".txt"]
@@ -123,7 +122,7 @@ def captions_beside(folder: Path, files: Sequence[str] | None = None) -> str | N
 
 
 def unread(folder: Path) -> list[str]:
-    """The pictures and the sounds in a folder that are no rows, a line each: how many, and the way out."""
+    """The images and sounds in a folder that `datasets` cannot read, a line per kind: how many, and how to convert."""
     kinds = {end: kind for kind, ends in _UNREAD.items() for end in ends if end not in _kinds()}
     found: dict[str, list[str]] = {kind: [] for kind in _UNREAD}
     for file in walk(folder):
@@ -142,13 +141,13 @@ def _end(file: str) -> str:
 
 
 def _clash(kinds: Iterable[str]) -> tuple[str, str] | None:
-    """Two kinds that are never one set."""
+    """Two of these kinds that cannot form one data set; None: there are none."""
     pairs = combinations(sorted(kinds), 2)
     return next(((a, b) for a, b in pairs if (a in _MEDIA) == (b in _MEDIA or b == _ZIPS)), None)
 
 
 def _examples(files: Iterable[str]) -> dict[str, str]:
-    """Kind -> its first file. Captions of media (metadata.csv) and texts (LICENSE.txt) are of no kind."""
+    """Kind -> its first file. Captions of media (metadata.csv) and texts (LICENSE.txt) have no kind."""
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
     found = dict[str, str]()
@@ -160,8 +159,8 @@ def _examples(files: Iterable[str]) -> dict[str, str]:
 
 
 def kind_of(file: str) -> str | None:
-    """What a file holds, by its name: "pictures", "sounds", a kind of tables or archives; None: something else."""
-    name = file.replace(os.sep, "/").rpartition("/")[2]  # a folder may hold a million, of which pathlib takes seconds
+    """The kind of a file by its name: "pictures", "sounds", a kind of tables or archives; None: something else."""
+    name = file.replace(os.sep, "/").rpartition("/")[2]  # pathlib would take seconds for a million files
     ends = [f".{end}" for end in name.lower().split(".")[1:] if f".{end}" not in PACKED]
     return _kinds().get(ends[-1]) if ends else None
 
@@ -177,7 +176,7 @@ def is_picture(file: str) -> bool:
 
 
 def media_in(folder: Path) -> dict[str, list[str]]:
-    """The pictures and the sounds below a folder, but for hidden ones."""
+    """Kind -> the images and the sounds below a folder, without hidden files."""
     found: dict[str, list[str]] = {kind: [] for kind in sorted(_MEDIA)}
     for file in walk(folder):
         if (kind := kind_of(file)) in found and not file.rpartition(os.sep)[2].startswith((".", "__")):
@@ -186,13 +185,13 @@ def media_in(folder: Path) -> dict[str, list[str]]:
 
 
 def medium_ends() -> list[str]:
-    """The ends of pictures and sounds."""
+    """The extensions of images and sounds."""
     return [end for end, kind in _kinds().items() if kind in _MEDIA]
 
 
 @cache
 def _kinds() -> dict[str, str]:
-    """End of a name -> what such files hold."""
+    """Extension -> kind of file."""
     from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
@@ -201,25 +200,25 @@ def _kinds() -> dict[str, str]:
 
 
 def walk(folder: Path) -> Iterator[str]:
-    """The path of every file below a folder, of each folder in the order of their names."""
+    """Yield the path of every file below a folder, sorted by name within each folder."""
     for home, _, names in os.walk(folder):
         yield from (f"{home}{os.sep}{name}" for name in sorted(names))
 
 
 def _candidates(folder: Path) -> list[str]:
-    """The files of all splits as `datasets` finds them: none that are hidden, or beside train.csv and test.csv."""
+    """The files of all splits as `datasets` finds them: no hidden ones, and no others beside train.csv and test.csv."""
     from datasets.data_files import DataFilesDict, EmptyDatasetError, get_data_patterns
 
     base = folder.resolve().as_posix()
     try:
         splits = DataFilesDict.from_patterns(get_data_patterns(base), base_path=base)
-    except (EmptyDatasetError, FileNotFoundError):  # what is wrong, opening it says best
+    except (EmptyDatasetError, FileNotFoundError):  # opening it gives a better message
         return []
     return [file for files in splits.values() for file in files]
 
 
 def _says_its_files(folder: Path) -> bool:
-    """Whether the folder's own card says which files are its rows."""
+    """Whether the folder's dataset card specifies its data files."""
     cards = [folder / "README.md", folder / ".huggingface.yaml"]
     lines = (line for card in cards if card.is_file() for line in card.read_text("utf-8", "replace").splitlines())
     return any(line.startswith("configs:") for line in lines)

@@ -1,7 +1,7 @@
-"""Pictures and sounds that `datasets` would not see, because other files of their folder have names like splits'.
+"""Images and sounds that `datasets` would miss because other files in their folder are named like splits.
 
-It would read those files alone: Speech Commands' testing_list.txt, CUB's train_test_split.txt, ESC-50's tests/,
-Food-101's meta/.
+It would read only those: Speech Commands' testing_list.txt, CUB's train_test_split.txt, ESC-50's tests/, Food-101's
+meta/.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _BUILDERS = {"pictures": "imagefolder", "sounds": "audiofolder"}
 
 
 def only_media(folder: Path) -> tuple[str, dict[str, Any]] | None:
-    """How `datasets` opens a folder of nothing but pictures, or sounds, that names no splits; None: it is another.
+    """The builder and options for a folder of only images, or only sounds, and no split names; None: it is another.
 
-    Left to itself it searches the folder 66 times for names of splits, which takes longer than all that comes after.
+    Without them, `datasets` searches the folder 66 times for names of splits, which takes longer than all that follows.
     """
     from datasets.config import REPOYAML_FILENAME  # a hidden file that may say which files are rows
     from datasets.data_files import SPLIT_KEYWORDS
@@ -41,13 +41,13 @@ def only_media(folder: Path) -> tuple[str, dict[str, Any]] | None:
 
 
 def hidden_media(folder: Path, chosen: Iterable[Any]) -> tuple[str, dict[str, Any]] | None:
-    """How `datasets` is made to open a folder's pictures or sounds; None: there are no more of them than of `chosen`.
+    """The builder and options for a folder's images or sounds; None: they are not more numerous than `chosen`.
 
     Args:
-        chosen: the files that it would read by itself, neither media nor tables.
+        chosen: the files that `datasets` would read by default, neither media nor tables.
 
     Raises:
-        InputError: they lie at several depths, as pictures and masks do, and may be of several kinds.
+        InputError: the media lie at several depths and may differ in meaning, as images and masks do.
     """
     files = list(chosen)
     kind, media = max(media_in(folder).items(), key=lambda found: len(found[1]))
@@ -65,18 +65,18 @@ def hidden_media(folder: Path, chosen: Iterable[Any]) -> tuple[str, dict[str, An
 
 
 def _all_of(folder: Path) -> dict[str, Any]:
-    """Options of a builder that reads every file of its kind in a folder, as one split."""
+    """Builder options to read every file of its kind in a folder as one split, train."""
     return {"data_dir": str(folder.resolve()), "data_files": {"train": "**"}}
 
 
 def refuse_unnamed(folder: Path, rows: Any) -> None:
-    """Refuse tables that name no files, where their folder holds more pictures or sounds than rows.
+    """Refuse tables that name no files if their folder holds more images or sounds than the tables have rows.
 
     Args:
-        rows: [N] of the tables, undecoded.
+        rows: [N] rows of the tables, undecoded.
 
     Raises:
-        InputError: it is so.
+        InputError: that is the case.
     """
     if any(_is_file(cell) for row in islice(rows, ROWS) for cell in row.values()):
         return
@@ -89,14 +89,14 @@ def refuse_unnamed(folder: Path, rows: Any) -> None:
 
 
 def media_home(folder: Path) -> tuple[str, int, str]:
-    """Of which a folder holds more, pictures or sounds; how many, and the innermost folder that holds all of them."""
+    """The more frequent kind in a folder, "pictures" or "sounds"; how many; the innermost folder holding them all."""
     kind, media = max(media_in(folder).items(), key=lambda found: len(found[1]))
     homes = {file.rpartition(os.sep)[0] for file in media} or {str(folder)}
     return kind, len(media), os.path.commonpath(list(homes))
 
 
 def _is_file(cell: Any) -> bool:
-    """Whether a cell is a file, or several: its content, its name or a link."""
+    """Whether a cell is a file or several, given by content, name or link."""
     if isinstance(cell, list):
         return any(map(_is_file, cell))
     if isinstance(cell, Mapping):

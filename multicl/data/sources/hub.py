@@ -1,4 +1,4 @@
-"""A hub that does not answer: what was downloaded before can still be opened."""
+"""Works offline: if the hub does not answer, data downloaded earlier can still be opened."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from multicl.types import InputError
 
 @contextmanager
 def offline_if_unreachable(name: str) -> Iterator[None]:
-    """Ask the hub once for a set of this name; where nothing answers, only what was downloaded before can be opened.
+    """Ask the hub once for a data set of this name; if it does not answer, switch `datasets` to offline mode.
 
-    `datasets` itself would retry for half a minute.
+    Without this, `datasets` would retry for half a minute. In offline mode it opens what was downloaded earlier.
+
+    Raises:
+        InputError: the hub is unreachable, and no such data set was downloaded earlier.
     """
     import datasets
     from huggingface_hub import HfApi
@@ -22,7 +25,7 @@ def offline_if_unreachable(name: str) -> Iterator[None]:
     unreachable: Exception | None = None
     try:
         HfApi().dataset_info(name, timeout=10)
-    except HfHubHTTPError:  # an answer: `datasets` says best what is wrong with the name
+    except HfHubHTTPError:  # it answered: `datasets` reports best what is wrong with the name
         pass
     except Exception as error:
         unreachable = error

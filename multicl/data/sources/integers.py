@@ -1,4 +1,4 @@
-"""Integers of CSV beyond 2^53: beside empty cells pandas makes floats of them, which lack the last digits."""
+"""Integers beyond 2^53 in CSV: in a column with empty cells, pandas reads them as floats and loses the last digits."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import Any
 from multicl.data.sources.separators import AT_ONCE, OPENERS
 
 LOOKED_AT = 1 << 22
-"""Bytes of a file's beginning in which a column of such integers has one, or it is not looked for: 4 ms a file."""
+"""Bytes at a file's beginning that are searched for such an integer (4 ms per file); without one, it is skipped."""
 LONG = 16
-"""Digits of 2^53."""
+"""Decimal digits of 2^53."""
 _DIGITS = re.compile(rb"\d{%d}" % LONG)
-_WHOLE = r"[+-]?\d{1,18}"  # 19 digits may be more than 64 bits hold
+_WHOLE = r"[+-]?\d{1,18}"  # 19 digits may exceed 64 bits
 _BIGGEST = r"[+-]?\d{19}"
 
 
 def whole_columns(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the CSV builder by which such columns keep their digits; empty: no file has one.
+    """Options of the CSV builder that keep all digits of such columns; empty: no file has one.
 
     Args:
-        files: local ones. how: what pandas reads them with.
+        files: local files. how: the options with which pandas reads them.
     """
     try:
         if not any(map(_has_long, files)):
             return {}
         names, rows = _find(files, how)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):  # what is wrong, reading them says best
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):  # reading all of it gives a better message
         return {}
-    # all rows at once: a part in which every cell is empty would be of no type
+    # all rows in one chunk: a chunk in which every cell is empty would have no type
     return {"converters": dict.fromkeys(names, whole), "chunksize": max(AT_ONCE, rows)} if names else {}
 
 
 def whole(cell: str) -> Any:
-    """A cell of CSV as a number; NA where it is empty, as pandas makes floats of integers beside None."""
+    """A CSV cell as an integer; NA if it is empty, since pandas turns integers beside None into floats."""
     import pandas
 
     return int(cell) if cell.strip() else pandas.NA
@@ -50,7 +50,7 @@ def _has_long(file: Path) -> bool:
 
 
 def _find(files: Sequence[Path], how: Mapping[str, Any]) -> tuple[list[str], int]:
-    """Columns of integers of 64 bits, one of them long and one missing; and how many rows the longest file has."""
+    """Columns of 64-bit integers that have a long and a missing one; and the number of rows of the longest file."""
     import pandas
 
     integral, gaps, long = dict[str, bool](), set[str](), set[str]()

@@ -1,6 +1,6 @@
 """JSON that is one object with rows in it: {"data": [...]}, {"train": [...], "test": [...]}, or a table's columns.
 
-Such a file is written anew, a row a line, which `datasets` reads with every digit of an integer beside nulls.
+Such a file is rewritten as JSON lines, in which `datasets` keeps all digits of integers beside nulls.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from multicl.files import writing
 from multicl.types import InputError
 
 PEEK = 1024
-"""Characters in which an object begins."""
+"""Characters within which an object must begin."""
 COLUMNS = ""
-"""Stands for the key of the list, where the object is a table: {"text": [...], "image": [...]}."""
+"""The key that stands for an object that is a table of columns: {"text": [...], "image": [...]}."""
 CAPTIONED = "train"
-"""Stands for the key of pictures with their captions, where they are in two lists, as COCO has them."""
+"""The key that stands for images joined with their captions, which COCO keeps in two lists."""
 
 
 def lists_in(file: Path) -> list[str]:
-    """The keys of a local .json (.json.gz, .bz2, .xz) under which lists of objects stand; or COLUMNS alone.
+    """The keys of a local .json (.json.gz, .bz2, .xz) whose values are lists of objects; or COLUMNS for a table.
 
-    CAPTIONED comes first where they are COCO's "images" and "annotations" with captions.
+    CAPTIONED comes first if they are COCO's "images" and "annotations" with captions.
 
-    A table is an object of lists that are equally long, 2 or more, not all of objects, or of what pandas writes:
+    A table is an object of equally long lists (2 items or more, not all lists of objects), or what pandas writes:
     {"text": {"0": "a", "1": "b"}, "image": {"0": ..., "1": ...}}. Empty: the file is something else.
 
     Raises:
-        InputError: lists of unlike lengths, and nothing else.
+        InputError: the object holds only lists, of different lengths.
     """
     if suffix_of(file) != ".json":
         return []
@@ -49,13 +49,13 @@ def lists_in(file: Path) -> list[str]:
 
 
 def chosen(keys: Sequence[str], split: str, name: str) -> str | None:
-    """Which list is a split: the one that is called so, or the only one for "train"; None: neither.
+    """The key of the list that is a split: the one of its name, or for "train" the only one; None: neither.
 
     Args:
-        keys: of a file's lists. split: with or without a slice after it. name: of the file, for messages.
+        keys: the keys of a file's lists. split: with or without a slice. name: the file's name, for messages.
 
     Raises:
-        InputError: of several, none is called so.
+        InputError: there are several lists, none of that name.
     """
     wanted = split.partition("[")[0]
     if wanted in keys:
@@ -69,9 +69,9 @@ def chosen(keys: Sequence[str], split: str, name: str) -> str | None:
 
 
 def only_lists(splits: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """What the builder of a folder is to be told where each split is one local file, with one list, of one name.
+    """Builder options for a folder in which each split is one local file with one list, under the same key; else empty.
 
-    Of more files to a split each is a row, whatever lists it has.
+    If a split has several files, each file is a row, whatever lists it holds.
     """
     files = {split: Path(str(part[0])) for split, part in splits.items() if len(part) == 1}
     found = {tuple(lists_in(file)) for file in files.values()} if len(files) == len(splits) else set()
@@ -80,14 +80,14 @@ def only_lists(splits: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
 
 
 def lines_of(files: Mapping[str, Path], key: str) -> dict[str, Any]:
-    """What a builder is told of the rows under a key: files of a row a line, in the cache of `datasets`.
+    """Builder options for the rows under a key, rewritten as JSON lines in the cache of `datasets`.
 
     Args:
-        files: of each split. key: as `lists_in` has it.
+        files: split -> its file. key: one of `lists_in`.
     """
     lines = {split: _as_lines(file, key) for split, file in files.items()}
     most = max(file.stat().st_size for file in lines.values())
-    # all rows at once: a key, or a fraction among integers, that comes late would be none of the first rows' columns
+    # all rows in one chunk: a new key, or a fraction among integers, in a later chunk would not fit the first's schema
     return {"data_files": {split: str(file) for split, file in lines.items()}, "chunksize": max(10 << 20, most + 1)}
 
 
@@ -103,7 +103,7 @@ def _as_lines(file: Path, key: str) -> Path:
         rows = found[key] if key in found else _columns(found, file) or _captioned(found)
         with writing(folder, "or give HF_DATASETS_CACHE another place"):
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as own:  # other processes may write the same
+            with tempfile.TemporaryDirectory(dir=folder) as own:  # other processes may write the same file
                 beside = Path(own, lines.name)
                 with beside.open("w", encoding="utf-8") as out:
                     out.writelines(json.dumps(row) + "\n" for row in rows)
@@ -112,17 +112,17 @@ def _as_lines(file: Path, key: str) -> Path:
 
 
 def _only_object(file: Path) -> dict[str, Any]:
-    """The object that a file is; empty: an object a line, or no object.
+    """The single object that a file holds; empty: it is JSON lines, or not an object.
 
     Raises:
-        OSError, EOFError, zlib.error, lzma.LZMAError: it cannot be read, or unpacked. ValueError: no JSON.
+        OSError, EOFError, zlib.error, lzma.LZMAError: it cannot be read or unpacked. ValueError: it is not JSON.
     """
     with OPENERS.get(file.suffix.lower(), open)(file, "rt", encoding="utf-8-sig") as lines:
         return _read(lines)
 
 
 def _read(lines: IO[str]) -> dict[str, Any]:
-    if not lines.read(PEEK).lstrip().startswith("{"):  # a list's only line may be long
+    if not lines.read(PEEK).lstrip().startswith("{"):  # do not read a list: its only line may be long
         return {}
     lines.seek(0)
     first = lines.readline()
@@ -130,13 +130,17 @@ def _read(lines: IO[str]) -> dict[str, Any]:
         found = json.loads(first)
         if any(map(str.strip, lines)):
             return {}
-    except ValueError:  # one that is written on several lines
+    except ValueError:  # an object that spans several lines
         found = json.loads(first + lines.read())
     return found if isinstance(found, dict) else {}
 
 
 def _columns(found: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
-    """The rows of an object of columns; none: it is another one."""
+    """The rows of an object that is a table of columns; empty: it is not.
+
+    Raises:
+        InputError: the object holds only lists, of different lengths.
+    """
     cells = list(found.values())
     if cells and all(isinstance(c, dict) and c and all(map(str.isdigit, c)) and [*c] == [*cells[0]] for c in cells):
         cells = [list(column.values()) for column in cells]
@@ -155,7 +159,7 @@ def _columns(found: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
 
 
 def _captioned(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """COCO's pictures that have captions, each with all of its own; none: it is another object."""
+    """A row for each of COCO's images that has captions, with all of them; empty: it is another object."""
     pictures, captions = found.get("images"), found.get("annotations")
     if not (_are_rows(pictures) and _are_rows(captions)):
         return []

@@ -1,4 +1,4 @@
-"""Lists of texts that CSV holds as they are printed: '["one", "two"]' of JSON, "['one', 'two']" of Python."""
+"""Printed lists of texts in CSV cells: '["one", "two"]' as JSON, "['one', 'two']" as Python."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import re
 from collections.abc import Sequence
 
 _RUN_ON = re.compile(r"""['"]\s+['"]""")
-"""Between the texts of a printed numpy array, which for Python are one."""
+"""What separates the texts of a printed numpy array; Python would concatenate them to one."""
 
 
 def are_lists(cells: Sequence[str]) -> bool:
-    """Whether some cells of a column, but for empty ones, are all lists of texts."""
+    """Whether all of these cells that are not empty are lists of texts, and at least one has a text."""
     found = [_read(cell) for cell in cells if cell]
     return any(found) and None not in found
 
 
 def listed(cell: str) -> list[str] | None:
-    """The texts of a cell; what is no list is its only one, None where there is none."""
+    """The texts of a cell: those of its list, or a cell that is not a list as the only one; None: there is none."""
     if not cell:
         return None
     found = _read(cell)

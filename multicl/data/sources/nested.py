@@ -1,4 +1,4 @@
-"""Classes of folders that `datasets` gives up: Tiny-ImageNet's train/CLASS/images/, ImageNet's beside a flat val/."""
+"""Classes from folders where `datasets` finds none: Tiny-ImageNet's train/CLASS/images/, ImageNet with a flat val/."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from multicl.data.sources.folders import is_medium
 
 LABEL = "label"
-"""The column that is made."""
+"""The column that is added."""
 
 
 def with_classes(data: Any, files: Iterable[Any]) -> Any:
-    """The rows of a folder of media with the one folder of their paths in which they differ, by its name.
+    """The rows of a folder of media with a column `label`: the name of the one folder level in which paths differ.
 
     Args:
-        data: a `datasets.Dataset` or `IterableDataset` of the folder, undecoded; where it has other columns than its
-            media, or these lie in one folder, or differ in several, it comes back as it is.
+        data: a `datasets.Dataset` or `IterableDataset` of the folder, undecoded; returned unchanged if it has columns
+            besides its media, or if all files lie in one folder, at different depths, or differ in several levels.
         files: the paths of all its rows.
     """
     from datasets import Features, Value
@@ -27,7 +27,7 @@ def with_classes(data: Any, files: Iterable[Any]) -> Any:
     paths = [str(file).replace("\\", "/") for file in files]
     if others or not all(map(is_medium, paths)):  # archives
         return data
-    homes = {path.rpartition("/")[0] for path in paths}  # of a million files few
+    homes = {path.rpartition("/")[0] for path in paths}  # few, even of a million files
     parts = [PurePath(home).parts for home in homes]
     if len({*map(len, parts)}) != 1:
         return data

@@ -1,4 +1,4 @@
-"""Captions in columns of their own, as Clotho's caption_1 ... caption_5, are in one more together: caption."""
+"""Gathers numbered caption columns, such as Clotho's caption_1 ... caption_5, into one more column, caption."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any
 
 TOGETHER = "caption"
-"""The column that is made."""
+"""The column that is added."""
 _NUMBERED = re.compile(r"captions?[ _-]?\d+", re.IGNORECASE)
 
 
 def with_captions(data: Any) -> Any:
-    """The data with a column of each row's captions in a list, where it has none, and two or more that are numbered.
+    """The data with a column of each row's captions as a list, if it has two or more numbered ones and no `caption`.
 
     Args:
-        data: a `datasets.Dataset`, of which the captions alone are written anew, or an `IterableDataset`.
+        data: a `datasets.Dataset`, of which only the captions are rewritten, or an `IterableDataset`.
     """
     from datasets import Features, List, Value, concatenate_datasets
 
@@ -35,5 +35,5 @@ def with_captions(data: Any) -> Any:
 
 
 def _gathered(parts: Sequence[str], rows: Mapping[str, list[Any]]) -> dict[str, list[list[str] | None]]:
-    """Of some rows the captions that are there; None: none is."""
+    """A batch of rows -> the list of each row's captions; None where it has none."""
     return {TOGETHER: [list(filter(None, row)) or None for row in zip(*(rows[part] for part in parts), strict=True)]}

@@ -1,4 +1,4 @@
-"""Files that a table names and that lie in several folders: UrbanSound8K's folds, HAM10000's two parts."""
+"""Finds files that a table names but that lie in several folders: UrbanSound8K's folds, HAM10000's two parts."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from multicl.data.sources.beside import LONG
 from multicl.data.sources.folders import is_medium, walk
 
 MOST = 500_000
-"""Files that are looked through, in a few seconds: above a table there may be anything."""
+"""Files that are looked at, which takes a few seconds: the folder above a table may hold anything."""
 
 
 def places(names: Sequence[str], folder: Path, end: str) -> dict[str, str]:
-    """Cells of a table in `folder` -> paths from there, of every picture and sound whose name is of no second one.
+    """Cells of a table in `folder` -> paths relative to it, for every image and sound with a unique name.
 
-    They are looked for below the folder, and where the names are LONG below the one above it.
+    They are searched for below the folder and, if the names are LONG, below its parent.
 
     Args:
-        names: some cells, all of which must be found. end: what cells lack to be names of files.
+        names: some cells, all of which must be found. end: the extension that cells lack.
 
     Returns:
-        Empty: some name is of no file, or of two.
+        The mapping; empty if one of `names` matches no file, or two.
     """
     homes = {"": folder, "../": folder.resolve().parent}
     if min(len(Path(name + end).stem) for name in names) < LONG:
@@ -32,7 +32,7 @@ def places(names: Sequence[str], folder: Path, end: str) -> dict[str, str]:
         found, start = dict[str, str](), len(str(home / "_")) - 1
         twice = set[str]()
         for path in islice(walk(home), MOST):
-            name = path.rpartition(os.sep)[2].removesuffix(end)  # by pathlib a million take half a minute
+            name = path.rpartition(os.sep)[2].removesuffix(end)  # pathlib takes half a minute for a million
             if path.endswith(end) and is_medium(path):
                 if name in found:
                     twice.add(name)

@@ -1,4 +1,4 @@
-"""What is wrong, in a line: `datasets` wraps it in words that say nothing."""
+"""The reason for an error of `datasets` in one line: its own messages often hide it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from multicl.files import FULL
 
 
 def reason(error: BaseException) -> str:
-    """The first line that tells something at the bottom of an error."""
+    """The first informative line of an error's root cause, with the way out for well-known ones."""
     while error.__cause__ is not None and type(error).__module__.startswith("datasets."):
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
@@ -23,15 +23,15 @@ def reason(error: BaseException) -> str:
         return "it has no rows"
     if lines and (twice := re.match(r"Multiple matches for FieldRef\.Name\((.*?)\) in ", lines[0])):
         return f"two columns are called {twice[1]!r}: give one of them another name"
-    if lines and lines[0].startswith("`file_name`"):  # LJSpeech's metadata.csv, which names no columns, say
+    if lines and lines[0].startswith("`file_name`"):  # such as LJSpeech's metadata.csv, which has no header
         return "its metadata.csv has no column file_name, which names each file: call one so, or give the table itself"
-    if lines and lines[0].startswith("Couldn't infer the same data file format"):  # as Food-101's meta/ has
+    if lines and lines[0].startswith("Couldn't infer the same data file format"):  # such as Food-101's meta/
         return "its files called train, test and the like are of several kinds: name the file or folder of rows"
-    if lines and lines[0].startswith("Trailing data"):  # pandas' words, of lists or what is no JSON
+    if lines and lines[0].startswith("Trailing data"):  # pandas' message for lists or what is not JSON
         return 'its lines are not all JSON objects: write each row as one, as {"anchor": ..., "positive": ...}'
-    if lines and lines[0].startswith("Invalid string class label"):  # it is the archive's own name or folder
+    if lines and lines[0].startswith("Invalid string class label"):  # the class is the archive's name or folder
         return f"{lines[0]}: `datasets` finds no classes in zip archives; unpack them"
-    if lines and (lines[0].rstrip().endswith(":") or lines[0] == "Couldn't cast"):  # what, the next ones say
+    if lines and (lines[0].rstrip().endswith(":") or lines[0] == "Couldn't cast"):  # the next lines say what
         return shorten(" ".join(lines), 300)
     if isinstance(error, OSError) and _of_the_cache(error):
         return f"{error}. `datasets` keeps there what it prepares: give HF_DATASETS_CACHE, or HF_HOME, another place"

@@ -1,6 +1,6 @@
-"""How CSV is read: spreadsheets write semicolons in much of the world, and NA may be a word.
+"""How CSV is read: spreadsheets in many countries write semicolons, and NA may be a word.
 
-`datasets` reads a folder's metadata.csv in a way of its own, which knows commas alone and takes words for missing.
+`datasets` reads a folder's metadata.csv in its own way, with commas only, and treats words such as NA as missing.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Any
 
 EMPTY_ALONE = {"keep_default_na": False, "na_values": [""]}
-"""Which cells of CSV are missing; for pandas the texts and labels NA, None, null, nan ... are, unless it is told."""
+"""Only empty cells of CSV are missing; by default pandas treats the texts NA, None, null, nan, ... as missing too."""
 LOOKED_AT = 1 << 16
-"""Bytes of a file's beginning that are looked at."""
+"""Bytes at a file's beginning that are examined."""
 AT_ONCE = 10_000
-"""Lines of metadata.csv that are read at a time."""
+"""Lines of metadata.csv that are read at once."""
 OTHERS = (";", "\t", "|")
 UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError)
-"""What opening or reading a packed file raises that is cut short, or none."""
+"""What opening or reading a compressed file raises if it is cut short or not one."""
 OPENERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 def separator(files: Sequence[Path]) -> str | None:
-    """The separator of local .csv files (.csv.gz, .bz2, .xz), by the first; None: a comma, one column, or not known.
+    """The separator of local .csv files (.csv.gz, .bz2, .xz), by the first; None: a comma, one column, or unknown.
 
-    It is the first of comma and OTHERS of which all rows have equally many, and one or more.
+    It is the first of comma and OTHERS that occurs equally often, at least once, in all rows examined.
     """
     start = _beginning(files)
     found = None if start is None else next((sep for sep in (",", *OTHERS) if _is_even(start, sep)), None)
@@ -39,22 +39,22 @@ def separator(files: Sequence[Path]) -> str | None:
 
 
 def _is_even(start: str, sep: str) -> bool:
-    """Whether all rows of a table's beginning have equally many cells, two or more; quotes may be letters."""
+    """Whether all rows of a table's beginning have equally many cells, two or more, with or without quoting."""
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
         rows = [row for row in csv.reader(io.StringIO(start, newline=None), delimiter=sep, quoting=quoting) if row]
         if len(start) >= LOOKED_AT:
-            del rows[-1]  # of which there may be more
+            del rows[-1]  # it may be cut short
         if len(rows) > 1 and {len(row) for row in rows} == {len(rows[0])} and len(rows[0]) > 1:
             return True
     return False
 
 
 def quotes_are_letters(files: Sequence[Path], sep: str) -> bool:
-    """Whether quotes in local files are of the texts, as in LJSpeech's and Common Voice's, and would swallow rows.
+    """Whether quotes in local files are plain characters of the texts, as in LJSpeech's and Common Voice's.
 
-    Each line is a row then, of equally many cells, and as quotes some would not end where a cell does.
+    If so, every line is a row with equally many cells, and parsing the quotes would break cells or merge rows.
     """
-    if sep not in OTHERS:  # of commas texts have some
+    if sep not in OTHERS:  # texts contain commas, so that counting them tells nothing
         return False
     try:
         return {_odd_quotes(file, file.stat().st_mtime_ns, sep) for file in files} - {None} == {True}
@@ -64,7 +64,7 @@ def quotes_are_letters(files: Sequence[Path], sep: str) -> bool:
 
 @cache
 def _odd_quotes(file: Path, changed: int, sep: str) -> bool | None:
-    """`quotes_are_letters` of a file as it was when changed: a million lines take a second; None: it has no quotes."""
+    """`quotes_are_letters` of one file, None if it has no quotes; cached by mtime: a million lines take a second."""
     opened = OPENERS.get(file.suffix.lower(), _plain)
     with opened(file) as whole:
         if not any(b'"' in part for part in iter(partial(whole.read, 1 << 20), b"")):
@@ -80,13 +80,13 @@ def _odd_quotes(file: Path, changed: int, sep: str) -> bool | None:
 
 
 def is_spaced(files: Sequence[Path], sep: str) -> bool:
-    """Whether the first line of local .csv files has a space after each separator, which is of no column's name."""
+    """Whether the first line of local .csv files has a space after each separator, which is not part of the names."""
     names = (_beginning(files) or "").partition("\n")[0].split(sep)[1:]
     return bool(names) and all(name.startswith(" ") for name in names)
 
 
 def _beginning(files: Sequence[Path]) -> str | None:
-    """Of the first of local .csv files, packed or not; None: no such file, or it cannot be read."""
+    """The beginning of the first of local .csv files, compressed or not; None: no such file, or it cannot be read."""
     if not files or not files[0].is_file():
         return None
     *_, end = ("", *(suffix.lower() for suffix in files[0].suffixes if suffix.lower() not in OPENERS))
@@ -95,20 +95,20 @@ def _beginning(files: Sequence[Path]) -> str | None:
     try:
         with OPENERS.get(files[0].suffix.lower(), _plain)(files[0]) as file:
             start: str = file.read(LOOKED_AT).decode("utf-8-sig", "replace")
-    except UNREADABLE:  # cut short, or no archive: `datasets` says so
+    except UNREADABLE:  # cut short, or not compressed: `datasets` will report it
         return None
     return start
 
 
 def captions(builder: Any) -> dict[str, Any]:
-    """Options with which to make a folder's builder again, so that `read_captions` can change how it reads.
+    """Options to rebuild the builder of a folder with a metadata.csv, so that `read_captions` can change how it reads.
 
     Args:
-        builder: of `datasets`, of local files; any other than a folder's with such a file is left as it is.
+        builder: a builder of `datasets` over local files.
 
     Returns:
-        Options that change nothing but the name under which `datasets` caches the rows: under the usual name there may
-        be rows that it read in its own way. Empty: there is no metadata.csv to read.
+        Options that only change the name under which `datasets` caches the rows: under the usual name there may be
+        rows that it read in its own way. Empty: there is no metadata.csv to read.
     """
     from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
 
@@ -120,7 +120,7 @@ def captions(builder: Any) -> dict[str, Any]:
 
 
 def read_captions(builder: Any) -> None:
-    """Let a builder that was made with the options of `captions` read metadata.csv as any other CSV is read."""
+    """Make a builder that has the options of `captions` read metadata.csv like any other CSV."""
     other = builder._read_metadata
 
     def read(file: str, metadata_ext: str = "") -> Iterator[Any]:

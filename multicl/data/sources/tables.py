@@ -1,4 +1,4 @@
-"""Which local files a name stands for, and what is wrong with a table."""
+"""Which local files a name stands for, and whether a table is empty or damaged."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def files_of(name: str, path: Path, url: bool) -> list[Path]:
     """The local files of a name; none for a folder, a URL or a hub name.
 
     Raises:
-        InputError: it looks like a path, and nothing is there.
+        InputError: the name looks like a path, but nothing is there.
     """
     wild = not url and ("*" in name or "?" in name)
     if not (url or path.exists()) and len(each := spelt_out(name)) > 1:
         return sorted({file for part in each for file in files_of(part, Path(part).expanduser(), url)})
     found = Path(path.anchor).glob(str(path.relative_to(path.anchor))) if wild else [path]
     files = sorted(filter(Path.is_file, found))
-    # A hub name is "name" or "user/name"; anything else that does not exist is a path that is missing.
+    # A hub name is "name" or "user/name"; anything else that does not exist is a missing path.
     inside = "/" in name and path.parts != () and Path(path.parts[0]).is_dir()
     is_path = name.startswith((".", "/", "~")) or name.endswith("/")
     looks_local = wild or inside or suffix_of(path) in TABLES or is_path or name.count("/") > 1
@@ -39,7 +39,7 @@ def files_of(name: str, path: Path, url: bool) -> list[Path]:
 
 
 def spelt_out(name: str) -> list[str]:
-    """A name with {00000..00003} or {a,b} in it -> the names that it stands for, as shells and webdataset have it."""
+    """A name with {00000..00003} or {a,b} in it -> the names that it stands for, as in shells and webdataset."""
     found = BRACES.search(name)
     if found is None:
         return [name]
@@ -50,13 +50,13 @@ def spelt_out(name: str) -> list[str]:
 
 
 def suffix_of(path: Path) -> str:
-    """What kind of table a name says it is: ".csv" of "rows.csv.gz" too."""
+    """The lower-case extension without that of compression: ".csv", also for "rows.csv.gz"."""
     suffixes = [s.lower() for s in path.suffixes if s.lower() not in PACKED]
     return suffixes[-1] if suffixes else ""
 
 
 def is_empty(file: Path) -> bool:
-    """No rows in a local table: `datasets` says so in a dozen ways."""
+    """Whether a local table has no rows; `datasets` raises a dozen different errors for that."""
     if file.stat().st_size == 0:
         return True
     if file.suffix.lower() in (".csv", ".tsv"):
@@ -66,13 +66,13 @@ def is_empty(file: Path) -> bool:
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import read_metadata
 
-        with suppress(ArrowInvalid, OSError):  # `datasets` says what is wrong with it
+        with suppress(ArrowInvalid, OSError):  # `datasets` will report what is wrong
             return int(read_metadata(file).num_rows) == 0
     return False
 
 
 def is_torn(file: Path) -> bool:
-    """A table in a folder that `datasets` cannot read and does not name."""
+    """Whether a file is a table that `datasets` cannot read, in which case its error does not name the file."""
     if not file.is_file() or suffix_of(file) not in TABLES:
         return False
     if file.suffix.lower() == ".parquet":

@@ -1,4 +1,4 @@
-"""The cells of a column of a table of which some rows were taken: `datasets` gathers each by itself, in 5 us."""
+"""Fast reads of a column after some rows of its table were selected: `datasets` gathers each by itself, 5 us a cell."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 BATCH = 1000
-"""Rows that are read at once."""
+"""Rows read at once."""
 
 
 def cells_of(data: Any, column: str) -> Iterator[Any]:
-    """Every cell, undecoded, in the order of the rows.
+    """Yield every cell, undecoded, in row order.
 
-    Where most rows of the table were taken, in their order (all but those held out, say), it is read from end to end.
+    If most rows of the table were selected, in order (such as all but those held out), the whole table is scanned.
 
     Args:
         data: a `datasets.Dataset` without a format.
@@ -36,9 +36,9 @@ def cells_of(data: Any, column: str) -> Iterator[Any]:
 
 
 def _places(data: Any) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Positions of the rows in their table; None: they are all of it, in its order, or the positions cannot be read.
+    """Positions of the selected rows in their table; None: all rows in order, or the positions cannot be read.
 
-    `datasets` has no public name for them. If the private one changes, cells are read as `datasets` does it: slower.
+    They have no public name in `datasets`. If the private name changes, cells are read by `datasets` itself: slower.
     """
     try:
         places = data._indices.column(0).to_numpy()

@@ -1,4 +1,4 @@
-"""Which columns WebDataset tars have: `datasets` looks at five samples, and loses what these lack or refuses them."""
+"""Finds the columns of WebDataset tars: `datasets` looks at five samples only, and ignores or refuses other columns."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pathlib import Path
 from typing import IO, Any
 
 FILES = 20_000
-"""Files in all tars whose names are looked at, which takes about a second."""
+"""Files, over all tars, whose names are looked at, which takes about a second."""
 READ = 5
-"""Cells of a column that are read for its type; of pictures, sounds and the like one."""
+"""Cells of a column that are read to find its type; one for images, sounds and other media."""
 READ_JSON = 100
-"""The same of JSON, which may have other keys in each."""
+"""The same for JSON, whose keys may differ between samples."""
 
 
 def columns_of(tars: Sequence[Path]) -> Any:
-    """The `datasets.Features` of local tars, by the first FILES of their files, of which each tar has its share.
+    """The `datasets.Features` of local tars, from FILES of their files, an equal share from the start of each tar.
 
-    Types are joined: whole numbers and others are numbers, JSON has all keys that were seen.
+    Types are unified: integers and floats become floats, and JSON has all keys that were seen.
 
     Returns:
-        None where no sample can be read: what is wrong, `datasets` says.
+        The features; None if no sample can be read: `datasets` will report what is wrong.
 
     Raises:
-        Exception: of many kinds: a cell cannot be read, or cells of one column are of unlike types.
+        Exception: of many kinds: a cell cannot be read, or the types of a column's cells cannot be unified.
     """
     import pyarrow
     from datasets import Audio, Features, Image, Mesh, Video
@@ -41,7 +41,7 @@ def columns_of(tars: Sequence[Path]) -> Any:
         (WebDataset.VIDEO_EXTENSIONS, Video()),
         (WebDataset.MESH_EXTENSIONS, Mesh()),
     )
-    media = {end: kind for ends, kind in kinds for end in ends}  # of an end in two lists the last, as `datasets` has it
+    media = {end: kind for ends, kind in kinds for end in ends}  # the last of two lists wins, as in `datasets`
     wanted = dict.fromkeys(media, 1) | {"json": READ_JSON, "jsn": READ_JSON}
     seen = Counter[str]()
     tables = [
@@ -52,12 +52,12 @@ def columns_of(tars: Sequence[Path]) -> Any:
     if not tables:
         return None
     found = Features.from_arrow_schema(pyarrow.concat_tables(tables, promote_options="permissive").schema)
-    names = sorted(found, key=lambda name: name in ("__key__", "__url__"))  # which come last
+    names = sorted(found, key=lambda name: name in ("__key__", "__url__"))  # these come last
     return Features({name: media.get(_end(name), found[name]) for name in names})
 
 
 def _some(tar: Path, files: int, wanted: Mapping[str, int], seen: Counter[str]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Of a tar's first files those whose column has been seen less often than is wanted of its end."""
+    """Yield those of a tar's first files whose column has been seen less often than `wanted` for its extension."""
     from datasets.packaged_modules.webdataset.webdataset import base_plus_ext
 
     with suppress(tarfile.TarError, EOFError, OSError, zlib.error), tarfile.open(tar) as archive:

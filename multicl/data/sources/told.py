@@ -1,4 +1,4 @@
-"""Assumptions about data are logged once, though data are opened several times."""
+"""Logs each assumption about data once, however often the data are opened."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TOLD = set[Hashable]()
 
 
 def tell(line: str, about: Hashable = None) -> None:
-    """Log a line, unless this process has, or one about the same."""
+    """Log a line, unless this process has logged it, or one with an equal `about`, before."""
     if (about or line) not in _TOLD:
         _TOLD.add(about or line)
         log.warning(line)

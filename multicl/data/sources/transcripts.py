@@ -1,4 +1,4 @@
-"""Texts beside sounds or pictures whose lines begin with their names, as LibriSpeech's 84-121123.trans.txt has them."""
+"""Transcripts beside sounds or images: .txt files whose lines begin with file names, as LibriSpeech's *.trans.txt."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 from multicl.data.sources.folders import is_medium
 
 TEXT = "text"
-"""The column that is made."""
+"""The column that is added."""
 TRIED = 3
-"""Texts of which one must have such a line, or none is read: there may be one beside each picture."""
+"""If the first so many texts have no such line, no more are read: there may be one beside each image."""
 
 
 def with_transcripts(data: Any, folder: Path) -> Any:
-    """The rows of a folder of media with what is said of each in a line of a .txt beside it; null: no line is of it.
+    """The rows of a folder of media with a column `text` from lines of .txt files beside them; null where none matches.
 
     Args:
-        data: a `datasets.Dataset` or `IterableDataset` of the folder, undecoded; where there are no such lines, or
-            metadata gave it other columns, it comes back as it is.
+        data: a `datasets.Dataset` or `IterableDataset` of the folder, undecoded; returned unchanged if there are no
+            such lines, or if metadata gave it other columns.
     """
     from datasets import Features, Value
 
@@ -38,7 +38,7 @@ def _found(lines: Mapping[str, str], medium: str, rows: Mapping[str, Any]) -> di
 
 
 def _lines(folder: Path) -> dict[str, str]:
-    """Path of a medium, without its end -> its line after the name."""
+    """Path of a media file without its extension -> the rest of its line after the name."""
     found: dict[str, str] = {}
     tried = 0
     for home, _, names in os.walk(folder):

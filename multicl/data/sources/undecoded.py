@@ -12,9 +12,9 @@ from multicl.types import InputError
 
 
 def undecoded(data: Any) -> Any:
-    """Media as bytes and paths, numbers as plain Python: decoding is `Modality.load`'s affair."""
+    """The data with media as bytes and paths and numbers as plain Python objects; `Modality.load` decodes media."""
     kind = getattr(data, "format", {}).get("type")
-    if kind != "custom":  # a transform of the user's own stays
+    if kind != "custom":  # keep a transform of the user
         data = data.with_format(None)
     if data.features is None and hasattr(data, "_resolve_features"):
         data = data._resolve_features()
@@ -26,7 +26,7 @@ def undecoded(data: Any) -> Any:
 
 
 def _plain(feature: Any) -> Any:
-    """The feature with every medium in it left undecoded."""
+    """The feature with decoding turned off for all media in it."""
     import datasets
 
     if isinstance(feature, dict):
@@ -34,7 +34,7 @@ def _plain(feature: Any) -> Any:
     if isinstance(feature, list):
         return [_plain(part) for part in feature]
     if is_dataclass(feature) and not isinstance(feature, type):
-        if hasattr(feature, "decode"):  # but of JSON, which datasets 5 knows: texts beside lists
+        if hasattr(feature, "decode"):  # except JSON, of datasets 5: texts beside lists
             return feature if isinstance(feature, getattr(datasets, "Json", ())) else replace(feature, decode=False)
         if hasattr(feature, "feature"):
             return replace(feature, feature=_plain(feature.feature))
@@ -42,7 +42,11 @@ def _plain(feature: Any) -> Any:
 
 
 def records(frame: Any) -> list[dict[str, Any]]:
-    """The rows of a DataFrame; its NaN, NA and NaT are null, and arrays of texts, as of Parquet's lists, are lists."""
+    """The rows of a DataFrame; NaN, NA and NaT become None, and arrays of texts (from Parquet's lists) become lists.
+
+    Raises:
+        InputError: two columns have the same name.
+    """
     names = [str(name) for name in frame.columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"the DataFrame has two columns {twice[0]!r}: give one of them another name")
@@ -56,9 +60,9 @@ def _listed(cell: Any) -> Any:
 
 
 def let_sounds_pass() -> None:
-    """Without torchcodec `datasets` refuses even sounds that stay bytes and paths; nothing is decoded here.
+    """Let `datasets` read sounds as bytes and paths without torchcodec, which it requires even if nothing is decoded.
 
-    Replaces a method that does nothing but raise in that case.
+    Replaces a method that would only raise in that case.
     """
     import datasets
 

@@ -1,4 +1,4 @@
-"""What a folder of pictures or sounds holds that its rows lack: files of other kinds, and tables in folders below."""
+"""What the rows of a folder of images or sounds leave out: files of other kinds, and tables in subfolders."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from multicl.data.sources.first_lines import first_rows
 from multicl.data.sources.folders import FOLDERS, is_medium, media_in, unread, walk
 
 TABLES_READ = 20
-"""Tables below a folder that are looked at: it may have one for each of its files."""
+"""Tables in subfolders that are examined at most: there may be one for each media file."""
 
 
 def unread_beside(data: Any, base: Path | None) -> list[str]:
-    """What of the folder of media that these data are is no row, a line each; where metadata.csv names them, nothing.
+    """What a folder of media holds that is not a row, a line each; empty if metadata.csv lists the rows.
 
     Args:
-        data: as `datasets` has them. base: their folder.
+        data: the data as `datasets` opened them. base: their folder.
     """
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
@@ -33,7 +33,7 @@ def unread_beside(data: Any, base: Path | None) -> list[str]:
 
 
 def no_classes(data: Any, folder: Path) -> list[str]:
-    """Why a folder of media has no classes, though it holds folders; empty: it has, or holds none."""
+    """Why a folder of media has no classes although it has subfolders; empty: it has classes, or no subfolders."""
     homes = sorted({Path(file).parent for files in media_in(folder).values() for file in files})
     if len(data.features or {}) > 1 or len(homes) < 2:
         return []
@@ -44,7 +44,7 @@ def no_classes(data: Any, folder: Path) -> list[str]:
 
 
 def tables_below(folder: Path) -> list[str]:
-    """Tables in the folders below one of media that name these, and are not read: the way out, a line each."""
+    """Tables in subfolders that name the folder's media but are not read, a line each, with advice."""
     files = list(walk(folder))
     tables = [Path(file) for file in files if file.lower().endswith((".csv", ".tsv"))]
     tables = [file for file in tables if file.parent != folder]
