@@ -1,1 +1,1 @@
-"""What the benchmarks of the losses share: inputs, implementations, a float64 reference, floors, memory, processes."""
+"""Shared by the loss benchmarks: inputs, implementations, a float64 reference, floors, memory, worker processes."""

@@ -1,15 +1,15 @@
-"""The floor: the bare products that a loss without a saved matrix cannot do without, and nothing else.
+"""The floor: only the matrix products that a loss needs if it does not store the logits.
 
-For logits S = X Y^T of n x n and their gradient G these are four products of n*n*D multiplications each:
+For logits S = X Y^T of n x n and their gradient G there are four products of n*n*D multiplications each:
 
     S = X Y^T   forward
-    S = X Y^T   once more in the backward, where G is made of it
+    S = X Y^T   recomputed in the backward, to form G
     dX = G Y    backward
     dY = G^T X  backward
 
-S stands for G: soft-max, masks and sums are what a loss adds. In a symmetric matrix (Y is X) the tiles below the
-diagonal say nothing new: the half walk takes those on and above it, and each gives both dX_i += G X_j and
-dX_j += G^T X_i. Products are torch.mm a tile at a time, into memory that was allocated beforehand.
+S is used in place of G: soft-max, masks and sums are what a loss adds to the floor. If the matrix is symmetric (Y is
+X), the tiles below the diagonal are redundant: the half walk takes only those on and above it, and each gives both
+dX_i += G X_j and dX_j += G^T X_i. Each product is a torch.mm of one tile into a preallocated buffer.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Step = Callable[[], tuple[Tensor, Tensor]]
 
 
 def full_walk(loss: str, x: Inputs, tile: int = 512) -> Step:
-    """The four products over all tiles, as a step to be timed; it gives dX and dY."""
+    """A step to time: the four products over all tiles; returns dX and dY."""
     return _walk(loss, x, tile, half=False)
 
 
 def half_walk(loss: str, x: Inputs, tile: int = 512) -> Step:
-    """The four products over the tiles on and above the diagonal of a symmetric loss; it gives dX twice."""
+    """A step to time: the four products over a symmetric loss's tiles on and above the diagonal; returns dX twice."""
     assert loss in SYMMETRIC, loss
     return _walk(loss, x, tile, half=True)
 

@@ -1,7 +1,7 @@
-"""Who computes a loss: multicl, plain PyTorch, and the peers, each as its users would call it.
+"""The implementations of each loss: multicl, plain PyTorch, and the peers, each called as its users would.
 
-All take the same raw vectors; where a library wants unit vectors, normalising is part of its time as of everyone's. A
-peer that computes something narrower (one direction) stands beside multicl's function for the same thing.
+All take the same raw vectors; if a library expects unit vectors, normalising counts in its time, as for everyone. A
+peer that computes less (one direction) is compared with multicl's function for the same loss.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ Loss = Callable[[Inputs], Tensor]
 
 @dataclass(frozen=True)
 class Implementation:
-    """How to get a loss function, and how much memory it will want."""
+    """How to make a loss function, and how much memory it needs."""
 
     make: Callable[[], Loss]
-    """Imports what it needs; ImportError where that is not installed."""
+    """Imports what it needs; raises ImportError if that is not installed."""
     title: str
     matrices: float = 0.0
-    """Matrices of rows x rows float32 alive at the peak, as measured, rounded up; 0: memory grows with the rows."""
+    """float32 matrices of rows x rows alive at the peak, as measured, rounded up; 0: memory is linear in the rows."""
     cubes: float = 0.0
-    """The same for rows x rows x rows."""
+    """The same for tensors of rows x rows x rows."""
     peer: bool = True
-    """Of another library."""
+    """Whether it belongs to another library."""
 
     def needs(self, rows: int) -> float:
-        """Bytes, roughly."""
+        """Bytes of memory at the peak, roughly."""
         return 4.0 * (self.matrices * rows**2 + self.cubes * rows**3)
 
 
@@ -98,7 +98,7 @@ def _metric_learning_nt_xent() -> Loss:
 
 
 def _metric_learning_sup_con(name: str, labelled: bool) -> Loss:
-    """With two rows a label, SupCon is NT-Xent; this form has no B x B x B tensor."""
+    """SupCon; with two rows per label it equals NT-Xent, without that loss's B x B x B tensor."""
     from pytorch_metric_learning.losses import SupConLoss
 
     loss = SupConLoss(temperature=TEMPERATURE[name])
@@ -127,7 +127,7 @@ def _open_clip_sigmoid() -> Loss:
 
 
 def _sentence_transformers(both: bool) -> Loss:
-    """The in-batch core on given embeddings. Where the others learn the temperature, its scale is made to learn too."""
+    """The loss on given embeddings. If the other implementations learn the temperature, its scale is learnt too."""
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     how = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"} if both else {}
@@ -183,4 +183,4 @@ LOSSES: dict[str, dict[str, Implementation]] = {
         "open_clip": Implementation(_open_clip_sigmoid, "open_clip SigLipLoss", 5.1),
     },
 }
-"""Loss -> implementation -> how to get it."""
+"""Loss -> implementation -> how to make it."""

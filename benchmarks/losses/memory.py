@@ -1,4 +1,4 @@
-"""Extra peak memory of a call: the resident set's high-water mark, which Linux resets on demand."""
+"""Extra peak memory of a call, from the high-water mark of the resident set, which Linux resets on demand."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def extra_peak(call: Callable[[], object]) -> int | None:
-    """Bytes by which the call's peak passes what was resident before it; None where the kernel cannot say.
+    """Bytes by which the call's peak exceeds what was resident before it; None if the kernel cannot say.
 
-    What the call returns is kept until the peak is read: results (gradients) count, for everyone alike. Measure a
-    call's first run: later ones find memory that the allocator has kept, and seem to need less.
+    The call's result is kept until the peak is read, so that results (gradients) count for every implementation.
+    Measure a call's first run: later ones reuse memory that the allocator kept, and seem to need less.
     """
     gc.collect()
     try:
-        RESET.write_text("5")  # the mark falls to what is resident now
+        RESET.write_text("5")  # resets the mark to what is resident now
     except OSError:
         return None
     before = _mark()
@@ -28,7 +28,7 @@ def extra_peak(call: Callable[[], object]) -> int | None:
 
 
 def available() -> int | None:
-    """Bytes that may be taken without swapping; None where the kernel does not say."""
+    """Bytes that can be allocated without swapping; None if the kernel does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""Who is right? Every loss in float64, the plain way, a block of rows at a time so that any batch fits.
+"""The reference for correctness: every loss in plain float64, a block of rows at a time so that any batch fits.
 
-A row's term needs that row against all keys and nothing else, so the blocks' gradients add up to the loss's.
+A row's term depends on that row and all keys only, so the gradients of the blocks add up to that of the loss.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from losses.inputs import Inputs
 
 
 def reference(loss: str, x: Inputs, block: int = 512) -> tuple[float, list[Tensor]]:
-    """The value, and the gradients of `x.learnt`, of a loss by its name. Give it float64 inputs."""
+    """The value of the loss of this name, and its gradients with respect to `x.learnt`. Give it float64 inputs."""
     terms = {
         "nt_xent": _nt_xent,
         "info_nce": _info_nce,
@@ -35,7 +35,7 @@ def reference(loss: str, x: Inputs, block: int = 512) -> tuple[float, list[Tenso
 def differences(
     value: float, grads: Sequence[Tensor], right: float, right_grads: Sequence[Tensor]
 ) -> tuple[float, float]:
-    """Relative difference of the loss, and the largest norm-wise one of the gradients."""
+    """The relative difference of the loss, and the largest relative difference (by norm) of the gradients."""
     far = [(g.double() - r).norm().item() / r.norm().item() for g, r in zip(grads, right_grads, strict=True)]
     return abs(value - right) / abs(right), max(far)
 

@@ -1,4 +1,4 @@
-"""What the losses are to reach on two CPU cores, beside what was measured."""
+"""Performance targets of the losses on two CPU cores, beside the measurements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Row = dict[str, Any]
 
 
 def targets(rows: Sequence[Row]) -> list[Row]:
-    """A row a target whose sizes were measured: processor, what, asked, measured, met."""
+    """A row for each target whose sizes were measured: cpu, target, asked, measured, met."""
     processors = dict.fromkeys(row["cpu"] for row in rows)
     return [{"cpu": cpu, **asked} for cpu in processors for asked in _of_one([r for r in rows if r["cpu"] == cpu])]
 

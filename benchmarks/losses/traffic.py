@@ -1,4 +1,4 @@
-"""Bytes that a rank must send, counted where every collective passes: PyTorch's dispatcher."""
+"""The bytes that a rank must send, counted in PyTorch's dispatcher, which every collective passes through."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class Traffic(TorchDispatchMode):
-    """Counts, while it is entered, the calls of each collective and the bytes this rank has to send for it.
+    """A context that counts the calls of each collective, and the bytes that this rank has to send for it.
 
-    The least that a collective can do with is counted (a ring's share), not what a backend happens to send; the same
-    rule for everyone. A collective without a rule is refused, so that none is missed.
+    The minimum for a collective is counted (that of a ring algorithm), not what a backend happens to send: the same
+    rule for everyone. A collective without a rule raises KeyError, so that none is missed.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A process of its own for one implementation of one loss at one size; it lives while the others take their turns."""
+"""A separate process for one implementation of one loss at one size; it stays alive while others take their turns."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Cell(NamedTuple):
 
 
 class GoneError(Exception):
-    """A worker cannot answer (any more); the text says why."""
+    """A worker cannot answer, or no longer can; the message says why."""
 
 
 class Worker:
-    """Asks a fresh process to run one implementation; a question that takes longer than `limit` seconds ends it."""
+    """A fresh process that runs one implementation; `limit` is the most seconds that a call may take."""
 
     def __init__(self, cell: Cell, name: str, threads: int, limit: float) -> None:
         self.limit = limit
@@ -35,10 +35,10 @@ class Worker:
         theirs.close()
 
     def ask(self, question: str, *args: Any, times: int = 1) -> Any:
-        """The answer of a method of `_Answers`; `times` calls are behind it.
+        """The answer of the method `question` of `_Answers`, which makes up to `times` calls of the implementation.
 
         Raises:
-            GoneError: missing, failed, killed, or too slow.
+            GoneError: the implementation is not installed, failed or is too slow; or the process was killed.
         """
         try:
             self._pipe.send((question, args))
@@ -60,7 +60,7 @@ class Worker:
 
 
 def _serve(pipe: Connection, cell: Cell, name: str, threads: int) -> None:
-    with suppress(OSError):  # if memory runs out, this process goes, not its parent
+    with suppress(OSError):  # if memory runs out, the kernel kills this process, not its parent
         Path("/proc/self/oom_score_adj").write_text("1000")
     answers: _Answers | None = None
     with suppress(EOFError, BrokenPipeError):
@@ -84,10 +84,10 @@ class _Answers:
         self.step = self._step(cell)
 
     def ready(self) -> None:
-        """Python, torch and the implementation are there."""
+        """Do nothing: an answer means that Python, torch and the implementation are loaded."""
 
     def first(self) -> tuple[float, int | None]:
-        """Seconds of a call, and extra peak bytes of the first one at full size, a tiny one having loaded libraries."""
+        """Seconds of a call, and extra peak bytes of the first at full size; a tiny call loads the libraries before."""
         from losses.memory import extra_peak
 
         self._step(Cell(self.cell.loss, 16, 8))()
@@ -97,7 +97,7 @@ class _Answers:
         return seconds if seconds > 1 else min(self.block(3)), peak
 
     def block(self, calls: int) -> list[float]:
-        """Seconds of so many calls in a row."""
+        """The seconds of each of `calls` calls in a row."""
         seconds = []
         for _ in range(calls):
             start = time.perf_counter()
@@ -106,7 +106,7 @@ class _Answers:
         return seconds
 
     def save_reference(self, path: str) -> None:
-        """The float64 loss and gradients, whatever the implementation."""
+        """Save the float64 loss and gradients of `losses.reference`, whatever the implementation."""
         import torch
         from safetensors.torch import save_file
 
@@ -117,7 +117,7 @@ class _Answers:
         save_file({"value": torch.tensor(value, dtype=torch.float64), **_numbered(grads)}, path)
 
     def agreement(self, path: str) -> tuple[float, float]:
-        """How far loss and gradients are from those saved there."""
+        """The `differences` of the loss and the gradients from those saved at `path`."""
         from safetensors.torch import load_file
 
         from losses.reference import differences
