@@ -104,8 +104,9 @@ def fit(
     steps = steps_within(minutes, each, chosen.rows, batch_size)
     write_recipe(file, chosen, data, steps, source)
     epochs = steps * batch_size / chosen.rows
-    others = "; your flags set other steps" if timed.train.steps != TRIED else ""
-    print(f"  {steps} steps ({epochs:.1f} epochs), {each:.2g} s each: about {steps * each / 60:.1f} minutes{others}")
+    but = f"; more would show each row over {EPOCHS} times" if steps < int(60 * minutes / each) else ""
+    but += "; your flags set other steps" if timed.train.steps != TRIED else ""
+    print(f"  {steps} steps ({epochs:.1f} epochs), {each:.2g} s each: about {steps * each / 60:.1f} minutes{but}")
     print(
         f"written: {file}, a recipe to edit; `accelerate launch {shlex.quote(str(file))}` for several processes",
         flush=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def write_recipe(path: Path, plan: Plan, data: Data, steps: int, source: str) ->
     imports = sorted(f"from {_public(cls)} import {cls.__name__}" for cls in classes)
     heads = "Head(dim=128, layers=2)" if alone else "Head(dim=256, layers=1)"
     text = environment.get_template("recipe.py.jinja").render(
-        source=_in_docstring(source), file=path.name, why=[_in_docstring(line) for line in plan.why],
+        source=_in_docstring(source), file=_in_docstring(shlex.quote(str(path))),
+        why=[_in_docstring(line) for line in plan.why],
         imports=imports, title=_title(plan), nodes=nodes, edges=plan.edges, data=_data_code(data),
         held_out=isinstance(data, HoldOut), batch_size=plan.batch_size, steps=steps, chunk=repr("auto"), head=heads,
         features=alone, label=repr(plan.label) if plan.label else None, crossings=plan.crossings,

@@ -193,11 +193,14 @@ def test_steps_are_timed_with_the_flags_and_a_dry_run_tells_how_to_train_with_th
     said = capsys.readouterr().out.splitlines()
     assert said[-3] == "  20 steps (0.6 epochs), 3 s each: about 1.0 minutes"
     assert f"`accelerate launch '{run}.py'`" in said[-2]
+    assert f"\naccelerate launch '{run}.py' --run runs/NAME\n" in run.with_name("my run.py").read_text()
     assert said[-1] == f"to train: python '{run}.py' --run '{run}' --train.batch-size 2"
     with pytest.raises(InputError, match=f"python '{run}.py' --run '{run}' --resume auto"):
         fit(str(data), run, dry_run=True)
     fit(str(data), tmp_path / "other", dry_run=True, flags=["--train.epochs", "3"])
     assert "minutes; your flags set other steps" in capsys.readouterr().out
+    fit(str(data), tmp_path / "long", minutes=600, dry_run=True)
+    assert "minutes; more would show each row over 100 times\n" in capsys.readouterr().out
 
 
 def test_any_name_of_a_column_gives_a_recipe_that_python_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
