@@ -85,6 +85,10 @@ def check_one(folder: Path) -> None:
 
 def no_run(folder: Path) -> str:
     """The message for a folder that is not a run; it names the runs inside, if any, latest first."""
+    if not folder.exists():
+        return f"{folder} is not a run: there is no such folder"
+    if (folder / "model.safetensors").exists():
+        return f"{folder} is not a run but only a model, for embed, index and export: it has no recipe.yaml"
     inside = sorted(folder.glob("*/recipe.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
     names = ", ".join(str(file.parent) for file in inside[:3]) + (", ..." if inside[3:] else "")
     return f"{folder} is not a run: it has no recipe.yaml" + (f"; name one of the runs in it: {names}" if names else "")

@@ -85,7 +85,7 @@ def test_a_bad_command_line_ends_with_2(argv: list[str], names: str, capsys: pyt
     [
         (["eval", "R", "--batch-size", "8"], "multicl: --batch-size works only with --measure"),
         (["eval", "R", "--pairs", "a-b", "--measure", "knn"], "multicl: --pairs cannot be combined with --measure"),
-        (["eval", "no-such-run"], "multicl: no-such-run is not a run: it has no recipe.yaml\n"),
+        (["eval", "no-such-run"], "multicl: no-such-run is not a run: there is no such folder\n"),
         (["embed", "./none", "--data", "x.csv", "--out", "y.parquet"], "multicl: no such folder: ./none\n"),
         (["embed", "r", "--data", "x", "--out", "y.csv"], "multicl: --out must end in .parquet, got y.csv\n"),
         (

@@ -63,7 +63,13 @@ def test_a_folder_of_several_seeds_is_no_run_and_the_refusal_names_one(
         assert capsys.readouterr().err == f"multicl: {told}\n"
 
 
+def test_a_model_saved_without_its_run_is_told_what_takes_it(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    assert no_run(tmp_path).startswith(f"{tmp_path} is not a run but only a model, for embed, index and export")
+
+
 def test_a_folder_of_runs_names_the_latest(tmp_path: Path) -> None:
+    assert no_run(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'} is not a run: there is no such folder"
     assert no_run(tmp_path) == f"{tmp_path} is not a run: it has no recipe.yaml"
     for at, name in enumerate(["old", "c", "b", "a"]):
         (tmp_path / name).mkdir()
