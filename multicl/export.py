@@ -23,6 +23,7 @@ PAIRS = {"clip": "vision_config", "clap": "audio_config"}
 """Forms that hold both encoders of a pair -> attribute by which the configuration of such a model is recognised."""
 FEATURES = ("transformers", "timm", "torchvision")
 """Forms that cannot hold a head."""
+NO_FORM = "none; use multicl.load(RUN) in Python, or multicl embed"
 
 
 @runtime_checkable
@@ -185,7 +186,7 @@ def _node(model: Model, to: str, wanted: str | None) -> str:
         return wanted
     if wanted is not None or not able:
         nodes = [wanted] if wanted is not None else model.nodes
-        raise _nothing(model, to, [f"{n}: a {type(towers.encoder(n)).__name__}" for n in nodes])
+        raise _nothing(model, to, [f"{n}: {type(towers.encoder(n)).__name__}" for n in nodes])
     if len({towers.towers[node] for node in able}) > 1:
         raise InputError(f"several nodes can be exported: name one of {able} with --node")
     return able[0]
@@ -195,7 +196,7 @@ def _nothing(model: Model, to: str, reasons: Sequence[str]) -> InputError:
     """The error for a model that the form cannot hold; it lists the forms that can."""
     fits = [f"--to {form} ({', '.join(names)})" for form, names in fitting(model).items()]
     return InputError(
-        f"--to {to} cannot hold this model ({'; '.join(reasons)}). Forms that fit: {', '.join(fits) or 'none'}"
+        f"--to {to} cannot hold this model ({'; '.join(reasons)}). Forms that fit: {', '.join(fits) or NO_FORM}"
     )
 
 

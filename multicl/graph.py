@@ -79,7 +79,7 @@ def check_graph(modalities: Mapping[str, Modality], terms: Sequence[Term]) -> No
             node; two terms have one name; a node has an invalid name, is in no term, or is not an adapter.
     """
     if not isinstance(modalities, Mapping):
-        raise InputError(f"modalities must be a dict, node -> adapter, got a {type(modalities).__name__}")
+        raise InputError(f"modalities must be a dict, node -> adapter, got {type(modalities).__name__}")
     if isinstance(terms, Pair | Target):
         raise InputError(f"terms must be a list, such as [{type(terms).__name__}(...)], got only {terms.name!r}")
     for node, modality in modalities.items():

@@ -243,13 +243,13 @@ def test_nodes_of_one_tower_are_one_encoder(saved: Saved, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("nodes", "options", "message"),
     [
-        ({"text": Text("words", width=16)}, {}, r"cannot hold this model \(text: a WordEncoder\)"),
-        ({"text": Vectors()}, {}, r"\(text: a Net\)\. Forms that fit: none"),
+        ({"text": Text("words", width=16)}, {}, r"cannot hold this model \(text: WordEncoder\)"),
+        ({"text": Vectors()}, {}, r"\(text: Net\)\. Forms that fit: none; use multicl"),
         ({"text": SMALL, "other": SMALL}, {}, r"name one of \['text', 'other'\] with --node"),
         (
             {"text": SMALL, "other": Vectors()},
             {"node": "other"},
-            r"\(other: a Net\)\. Forms that fit: --to sent",
+            r"\(other: Net\)\. Forms that fit: --to sent",
         ),
         ({"text": SMALL}, {"node": "texts"}, r"no node is named 'texts'; there are \['text'\]"),
         (

@@ -50,7 +50,7 @@ def test_one_pair_in_place_of_a_list_is_refused() -> None:
 def test_what_is_no_pair_and_nodes_without_names_are_refused() -> None:
     with pytest.raises(InputError, match=r"^a term must be Pair\(...\) or Target\(...\), got \('a', 'b'\)$"):
         check_graph({"a": Vectors(), "b": Vectors()}, [("a", "b")])  # type: ignore[list-item]
-    with pytest.raises(InputError, match=r"^modalities must be a dict, node -> adapter, got a list$"):
+    with pytest.raises(InputError, match=r"^modalities must be a dict, node -> adapter, got list$"):
         check_graph([Vectors()], [Pair("a", "a")])  # type: ignore[arg-type]
 
 

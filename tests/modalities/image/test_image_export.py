@@ -156,7 +156,7 @@ def test_a_backbone_lacks_its_classifier_and_nothing_else(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
-        ("small", {"to": "timm"}, r"\(image: a ImageEncoder\).*Forms that fit: none"),
+        ("small", {"to": "timm"}, r"\(image: ImageEncoder\).*Forms that fit: none; use multicl"),
         ("resnet18", {"to": "timm"}, r"Forms that fit: --to torchvision \(image\)"),
         ("timm/resnet18", {"to": "torchvision"}, r"Forms that fit: --to timm \(image\)"),
         ("resnet18", {"to": "clip"}, r"image-image: a ResNet is not the image half.*--to torchvision \(image\)"),
