@@ -94,7 +94,7 @@ def _add_embed_and_export(commands: Any) -> None:
     embed.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
     embed.add_argument("--batch-size", type=int, default=128, help="cells computed at once; default: 128")
     embed.add_argument(
-        "--on-error", choices=["skip", "raise"], default="skip", help="of cells that cannot be read; default: skip"
+        "--on-error", choices=["skip", "raise"], default="skip", help="if a cell cannot be read; default: skip"
     )
     _add_import(embed)
     forms = "\n".join(f"  {form:<23}{holds}" for form, holds in TO.items())
@@ -189,13 +189,13 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("--names", help="column of the classes' names, for zero_shot; default: --label")
     evaluate.add_argument(
         "--template", nargs="+", dest="templates",
-        help='of a class, "a photo of a {}", several, or a FILE.txt of one a line; default: its name alone',
+        help='text for a class, "a photo of a {}"; several, or a FILE.txt with one a line; default: its name alone',
     )  # fmt: skip
     evaluate.add_argument(
-        "--pairs", nargs="+", default=[], metavar="A-B", help="instead: retrieval between these nodes"
+        "--pairs", nargs="+", default=[], metavar="A-B", help="retrieval between these nodes, instead of other measures"
     )
     evaluate.add_argument(
-        "--ids", help="column by whose equal values a found item is right; default: those that share a text or a file"
+        "--ids", help="a found item is right if it is equal in this column; default: if it shares a text or a file"
     )
     evaluate.add_argument("--k", type=int, help="neighbours that vote; default: 200")
     evaluate.add_argument("--seed", type=int, help="of splits, choices of shots and resampling; default: 0")
@@ -216,7 +216,7 @@ def _add_search(commands: Any) -> None:
     index.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
     index.add_argument("--batch-size", type=int, default=128, help="cells computed at once; default: 128")
     index.add_argument(
-        "--on-error", choices=["skip", "raise"], default="skip", help="of cells that cannot be read; default: skip"
+        "--on-error", choices=["skip", "raise"], default="skip", help="if a cell cannot be read; default: skip"
     )
     index.add_argument(
         "--exact-below", type=int, metavar="N", help="vectors up to which search is exact; default: 50000"
@@ -228,7 +228,7 @@ def _add_search(commands: Any) -> None:
     search.add_argument("--in", dest="among", nargs="+", metavar="NODE", help="nodes whose vectors are searched")
     search.add_argument("--where", metavar="SQL", help='a condition on the data\'s columns: "label = 3"')
     search.add_argument("--k", type=int, default=10, help="things that are found of each node; default: 10")
-    search.add_argument("--exact", action="store_true", help="leave the approximate index aside")
+    search.add_argument("--exact", action="store_true", help="compare with every vector, not by the approximate index")
     search.add_argument("--html", type=Path, metavar="PAGE.html", help="write a page instead of printing rows")
     serve = commands.add_parser("serve", help="a page to search with: type, drop a picture, record a sound")
     serve.add_argument("db", metavar="DB", help="a database that `multicl index` filled")
