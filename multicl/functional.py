@@ -80,7 +80,7 @@ def info_nce(
     """InfoNCE (arXiv:1807.03748), CLIP's symmetric form by default: row i of a and of b belong together.
 
     Args:
-        a, b: [N, D]. temperature: above 0.
+        a, b: [N, D]. temperature: above 0. both_directions: the mean of a->b and b->a; False: only a->b.
         extra_keys: [X, D] more negatives for every row of a (a queue, mined ones), not for those of b; may want
             gradients. They are not gathered: a queue is the same on every rank.
         ids: [N] integers, what a row is about (a caption that repeats, a label): rows of equal id are positives of each

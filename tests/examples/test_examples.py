@@ -31,7 +31,7 @@ def test_own_loop(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     losses = [float(line.split()[3]) for line in lines if line.startswith("step")]
     assert losses[-1] < losses[0] / 2
-    moco, chance = map(float, re.findall(r"MoCo (\S+) .* chance (\S+)", "\n".join(lines))[0])
+    moco, chance = map(float, re.findall(r"MoCo (\S+) .* chance is (\S+)", "\n".join(lines))[0])
     assert moco < chance / 2
     assert int(lines[-2].split()[-1]) > 20  # prototypes of 32
     assert int(next(line for line in lines if "recall@1" in line).split()[-1].rstrip("%")) > 80
