@@ -130,6 +130,7 @@ def _executed(recipe: Run, trainer: Trainer, finished: Path | None) -> dict[str,
     if finished:
         model = load(finished, modalities=recipe.modalities(), device=device)
         trainer.lifecycle.step = read_status(finished).get("step", trainer.total)
+        accelerator.print(f"{finished} was finished at step {trainer.lifecycle.step}: it is only measured again")
     else:
         trainer.lifecycle.figures_follow = True
         model = trainer.fit()

@@ -302,7 +302,9 @@ def test_a_finished_run_that_is_resumed_is_only_measured(
     first = result_of(capsys.readouterr().out)
     before = {p: p.stat().st_mtime_ns for p in sorted(Path("r").rglob("*"))}
     launch(recipe, [*DATA, "--run", "r", "--resume", "auto"])
-    second = result_of(capsys.readouterr().out)
+    said = capsys.readouterr().out
+    second = result_of(said)
+    assert f"r was finished at step {first['steps']}: it is only measured again\n" in said
     assert {p: p.stat().st_mtime_ns for p in sorted(Path("r").rglob("*"))} == before
     assert first == second
 
