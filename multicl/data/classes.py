@@ -41,7 +41,7 @@ def class_numbers(target: Target, labels: Iterable[object], rows: Iterable[int] 
         key = label_key(label)
         if key is not None and key not in number:
             raise InputError(
-                f"target {target.name!r}: row {at} has the label {key!r}, which is none of its classes "
+                f"target {target.name!r}: row {at} has the label {key!r}, which is not one of its classes "
                 f"{list(target.classes)}: correct it, or make it null"
             )
         found.append(-1 if key is None else number[key])
@@ -50,11 +50,13 @@ def class_numbers(target: Target, labels: Iterable[object], rows: Iterable[int] 
 
 def _found(target: Target, rows: Rows) -> Target:
     if rows.streaming:
-        raise InputError(f"target {target.name!r}: a stream's classes are not known ahead: give classes=(...)")
+        raise InputError(f"target {target.name!r}: a stream's classes are not known in advance: give classes=(...)")
     column = rows.resolve(target.column, f", the labels of target {target.name!r}")
     keys = {key for cell in rows.cells(column) if (key := label_key(cell)) is not None}
     if len(keys) < 2:
-        raise InputError(f"target {target.name!r}: column {column!r} holds {sorted(keys)}: two classes are the least")
+        raise InputError(
+            f"target {target.name!r}: column {column!r} holds {sorted(keys)}: two classes or more are needed"
+        )
     return replace(target, classes=tuple(sorted(keys, key=_order)))
 
 

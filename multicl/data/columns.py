@@ -28,7 +28,7 @@ def check_columns(
     for name, column in columns.items():
         if name not in asked:
             hint = f"; node {name!r} asks for {reads[name]!r}" if name in reads else _nearest(name, asked)
-            raise InputError(f"columns= maps {name!r} to a column, but what is asked for is {asked}{hint}")
+            raise InputError(f"columns= maps {name!r} to a column, but the names asked for are {asked}{hint}")
         if names is not None and column not in names:
             hint = _nearest(column, names)
             raise InputError(f"columns= maps {name!r} to {column!r}, but the data's columns are {list(names)}{hint}")

@@ -32,7 +32,7 @@ class FewLabels(Data):
         if not 0 < self.labels <= 1:
             raise InputError(f"data.labels must be a share in (0, 1], got {self.labels}")
         if self.streaming:
-            raise InputError("a stream's labels cannot be counted ahead: leave out data.streaming")
+            raise InputError("a stream's labels cannot be counted in advance: leave out data.streaming")
 
     def open(self, split: str | None = None) -> Rows:
         """As `Data.open`; the training split has the column `known`."""

@@ -29,9 +29,9 @@ def grouped(rows: Rows, column: str, count: int) -> Rows:
             share a label.
     """
     if count < 2:
-        raise InputError(f"data.grouped wants 2 rows or more of a value, got {count}")
+        raise InputError(f"data.grouped needs 2 rows or more per value, got {count}")
     if rows.streaming or len(rows.sizes) > 1:
-        raise InputError(f"data.grouped is for one set that is no stream, and {rows.label} is not")
+        raise InputError(f"data.grouped works with one set that is not a stream, unlike {rows.label}")
     number: dict[Any, int] = {}
     keys = (label_key(cell) for cell in rows.column(column))
     labels = np.array([number.setdefault(i if key is None else key, len(number)) for i, key in enumerate(keys)])

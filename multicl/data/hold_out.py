@@ -71,7 +71,9 @@ class HoldOut(Data):
         if len(rows) < 2:
             raise InputError(f"{rows.label} has {len(rows)} rows (columns {rows.names}): none can be kept back")
         if len(sizes) < 2:
-            raise InputError(f"{rows.label} has one thing in all cells of {self.together!r}: none can be kept back")
+            raise InputError(
+                f"{rows.label} has equal cells in all rows of column {self.together!r}: none can be kept back"
+            )
         room = min(max(1, round(self.hold_out * len(rows))), len(rows) - 1)
         order = np.random.default_rng(self.hold_out_seed).permutation(len(sizes))
         chosen = np.zeros(len(sizes), dtype=bool)
@@ -100,9 +102,11 @@ class LeaveOut(Data):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.left_out is not None and self.group is None:
-            raise InputError(f"data.left_out={self.left_out!r} is a group: name their column with --data.group")
+            raise InputError(f"data.left_out={self.left_out!r} is a group: name the column of groups with --data.group")
         if self.group is not None and (self.streaming or self.mix):
-            raise InputError("data.group is for one set that is no stream: leave out --data.streaming and --data.mix")
+            raise InputError(
+                "data.group works with one set that is not a stream: leave out --data.streaming and --data.mix"
+            )
 
     def open(self, split: str | None = None) -> Rows:
         """As `Data.open`; the training split lacks the rows of the split "left-out".
@@ -174,5 +178,5 @@ def _refuse_others(split: str | None, training: str, why: str) -> None:
     """Refuse another slice of the split that training uses: it may overlap with the rows kept back."""
     if split is not None and split.partition("[")[0] == training.partition("[")[0]:
         raise InputError(
-            f"split {split!r}: {why} of {training!r}, and may be in it; name {training!r}: it gives the rest"
+            f"split {split!r}: {why} of {training!r}, and may be in it; name {training!r}, which gives the rest"
         )

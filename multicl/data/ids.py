@@ -70,8 +70,8 @@ def label_ids(values: Iterable[Any], rows: Iterable[int], what: str = "ids") -> 
     for value, row in zip(values, rows, strict=True):
         if isinstance(value, list | tuple) or getattr(value, "ndim", False):
             raise InputError(
-                f"{what}: row {row} has several, {value!r}, and training takes one a row. Give ids= a column of one "
-                "value each, or make this one so, a row for each of its values; evaluation takes several as they are"
+                f"{what}: row {row} has several values, {value!r}, but training takes one per row. Give ids= a column "
+                "with one value per row, or write a row for each of the values; evaluation accepts several"
             )
         key = label_key(value)
         if key is None:

@@ -45,7 +45,7 @@ class Mixture(Rows):
     ) -> None:
         for rows in sets:
             if rows.streaming:
-                raise InputError(f"{rows.label} is a stream, and streams are not mixed: read it without streaming")
+                raise InputError(f"{rows.label} is a stream, and streams cannot be mixed: read it without streaming")
         self.sets, self.batches = list(sets), batches
         self.given = list(weights) if weights is not None else [None] * len(self.sets)
         self.weights = [float(len(r) if w is None else w) for r, w in zip(self.sets, self.given, strict=True)]
@@ -122,7 +122,7 @@ class Mixture(Rows):
         """
         places = np.asarray(numbers, dtype=np.int64)
         if not len(places) or (np.diff(places) < 0).any():
-            raise InputError(f"of {self.label} rows can be taken in their order alone, and one at least")
+            raise InputError(f"{self.label}: rows can only be taken in ascending order, and at least one")
         of = np.searchsorted(self.starts, places, side="right") - 1
         kept = [s for s in range(len(self.sets)) if (of == s).any()]
         sets = [self.sets[s].take((places[of == s] - self.starts[s]).tolist()) for s in kept]
@@ -131,7 +131,7 @@ class Mixture(Rows):
     def with_column(self, name: str, values: Sequence[Any]) -> Mixture:
         """As `Rows.with_column`; each set gets its part of the values."""
         if len(values) != len(self):
-            raise InputError(f"{self.label} has {len(self)} rows, but {name!r} {len(values)} values")
+            raise InputError(f"{self.label} has {len(self)} rows, but column {name!r} would have {len(values)} values")
         parts = [values[start:end] for start, end in pairwise(self.starts.tolist())]
         sets = [rows.with_column(name, part) for rows, part in zip(self.sets, parts, strict=True)]
         return Mixture(sets, self.given, self.batches)

@@ -122,7 +122,7 @@ def unguarded(found: Iterator[Slice | InputError]) -> Iterator[Slice]:
             if "DataLoader worker" not in str(error) or "exited unexpectedly" not in str(error):
                 raise
             raise InputError(
-                "a loader process died (what it printed is above): out of memory, or because it ran the script anew, "
+                "a loader process died (what it printed is above): it ran out of memory, or it ran the script again, "
                 "which defines an adapter and trains without `if __name__ == '__main__':`. Give --data.workers 0 (in "
                 "Python: Data(workers=0)) to load without such processes"
             ) from error

@@ -185,7 +185,7 @@ class Rows:
         if self.names is not None and name in self.names:
             raise InputError(f"{self.label} has a column {name!r} already: {self.names}")
         if len(values) != len(self):
-            raise InputError(f"{self.label} has {len(self)} rows, but {name!r} {len(values)} values")
+            raise InputError(f"{self.label} has {len(self)} rows, but column {name!r} would have {len(values)} values")
         if _is_table(self.data):
             import pyarrow
 

@@ -63,7 +63,7 @@ def numbers_of(pair: Pair, cells: Iterable[Any], rows: Iterable[int] | None = No
         if np.isinf(value) or (binary and not np.isnan(value) and value not in (0, 1)):
             raise InputError(
                 f"pair {pair.name!r}: row {row}, column {pair.target!r}: {cell!r} is "
-                f"{'neither 0 nor 1' if binary else 'no number'}; correct it, or make it null to leave the row out"
+                f"{'neither 0 nor 1' if binary else 'not a number'}; correct it, or make it null to leave the row out"
             )
         found.append(value)
     return torch.tensor(found, dtype=torch.float32)
@@ -72,5 +72,5 @@ def numbers_of(pair: Pair, cells: Iterable[Any], rows: Iterable[int] | None = No
 def _check_variance(pair: Pair, scores: Tensor) -> None:
     known = scores[~scores.isnan()].unique()
     if len(known) < 2:
-        held = f"holds {known[0]:g} alone" if len(known) else "is empty"
+        held = f"holds only {known[0]:g}" if len(known) else "is empty"
         raise InputError(f"pair {pair.name!r}: column {pair.target!r} {held}: scores that differ are needed")

@@ -197,7 +197,9 @@ def test_classes_are_those_of_the_column_in_order(labels: Any, classes: tuple[st
 
 
 def test_labels_that_are_no_class() -> None:
-    with pytest.raises(InputError, match=r"row 1 has the label 'cow', which is none of its classes \['0', '1', '2'\]"):
+    with pytest.raises(
+        InputError, match=r"row 1 has the label 'cow', which is not one of its classes \['0', '1', '2'\]"
+    ):
         class_numbers(TARGET, ["1", "cow"])
     with pytest.raises(InputError, match="row 40 has the label '7'"):
         class_numbers(TARGET, [7], [40])
@@ -216,7 +218,7 @@ class Endless:
 
 
 def test_a_stream_is_told_its_classes() -> None:
-    with pytest.raises(InputError, match=r"a stream's classes are not known ahead: give classes="):
+    with pytest.raises(InputError, match=r"a stream's classes are not known in advance: give classes="):
         with_classes([Target("a", "label")], open_rows(Endless()))
     trainer = Trainer({"a": Vectors()}, [TARGET], Endless(), train=Train(batch_size=6, steps=2), space=None)
     assert trainer.fit().predict(a=[rows(1)[0]["a"]])[0] in CLASSES
@@ -258,7 +260,7 @@ def test_it_learns_from_the_labelled_rows_and_a_loaded_model_predicts(tmp_path: 
     assert "Target: a-label, 3 classes." in (tmp_path / "run" / "model" / "README.md").read_text()
     renamed = open_rows([{"a": r["a"], "kind": r["label"]} for r in held])
     assert accuracy(again, renamed, column="kind") == share
-    with pytest.raises(InputError, match="row 0 has the label 'c9', which is none of its classes"):
+    with pytest.raises(InputError, match="row 0 has the label 'c9', which is not one of its classes"):
         accuracy(again, open_rows([{**held[0], "label": "c9"}]))
     with pytest.raises(InputError, match="no readable row has a label"):
         accuracy(again, open_rows([{**held[0], "label": None}]))

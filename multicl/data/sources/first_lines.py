@@ -44,7 +44,7 @@ def told(files: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
     ):
         names = [str(number) for number in range(len(first))]
         changes = {"header": None, "names": names}
-        tell(f"{files[0]}: the first line is a row and names no columns; they are called {', '.join(names)}")
+        tell(f"{files[0]}: the first line is a row, not a header; the columns are called {', '.join(names)}")
         first = names
     for at, (mend, line) in mends.items():
         changes.setdefault("converters", {})[first[at]] = mend
@@ -180,6 +180,6 @@ def _end_of(names: Sequence[str], folder: Path) -> str:
         both = [file for home in homes for e in (end, other) if (file := home / f"{names[0]}{e}").is_file()]
         raise InputError(
             f"the table in {folder} names files without their ends, which may be {names[0]}{end} or {names[0]}{other}: "
-            f"write these names whole, or put the files that are not meant elsewhere ({', '.join(map(str, both))})"
+            f"write the full names, or move the files that you do not mean elsewhere ({', '.join(map(str, both))})"
         )
     return end

@@ -44,7 +44,7 @@ def refuse_links(folder: Path) -> None:
             link = Path(home, name)
             if link.is_symlink() and not name.startswith((".", "__")):
                 raise InputError(
-                    f"{link} is a link to a folder, and `datasets` would pass over what it holds: remove it, and put "
+                    f"{link} is a link to a folder, and `datasets` would ignore what it holds: remove it, and put "
                     f"a folder of links to files in its place (cp -rs '{link.resolve()}' '{link}')"
                 )
 
@@ -65,16 +65,16 @@ def refuse_mixed(folder: Path) -> None:
         one, other = clash
         file = Path(examples.get(_TARS, examples[one]))  # img2dataset writes logs beside its tars
         end = next(end for end in reversed(file.suffixes) if end.lower() not in PACKED)
-        why = "of which `datasets` would read one kind alone: "
+        why = "of which `datasets` would read only one kind: "
         if other == _ZIPS:
-            why = "and `datasets` would find no classes: unpack them, or put them elsewhere"
+            why = "and `datasets` would find no classes: unpack them, or move them elsewhere"
         elif one in _MEDIA:
             why += (
-                "name a folder of one kind alone, put one into another folder, or name pairs of them in a table, as "
+                "name a folder of only one kind, move one kind to another folder, or name pairs of them in a table, as "
                 "two columns of paths"
             )
         else:
-            why += f"name the files (such as '{file.parent}/*{end}'), or put one kind into another folder"
+            why += f"name the files (such as '{file.parent}/*{end}'), or move one kind to another folder"
         raise InputError(f"{folder} holds {one} ({examples[one]}) and {other} ({examples[other]}), {why}")
 
 
@@ -88,7 +88,7 @@ def passed_over(folder: Path, rows: int | None) -> list[str]:
 
     beside = sorted(file.name for file in folder.iterdir() if file.is_file())
     lines = [
-        f"{name} beside them is not read: to read it, and the files that it names, name it ({folder / name})"
+        f"{name} beside them is not read: to read it, and the files that it names, give its path ({folder / name})"
         for name in beside
         if name not in ImageFolder.METADATA_FILENAMES and (kind_of(name) or "").endswith("tables")
     ]
@@ -116,8 +116,8 @@ def captions_beside(folder: Path, files: Sequence[str] | None = None) -> str | N
     if not texts:
         return None
     return (
-        f"{len(texts)} texts are called as the pictures or sounds beside them ({min(texts)} ...), of which `datasets` "
-        f"would read one kind alone: pack them (tar --sort=name -cf pairs.tar -C '{folder}' .), and name pairs.tar"
+        f"{len(texts)} texts are named like the pictures or sounds beside them ({min(texts)} ...), of which `datasets` "
+        f"would read only one kind: pack them (tar --sort=name -cf pairs.tar -C '{folder}' .), and name pairs.tar"
     )
 
 

@@ -56,10 +56,10 @@ def hidden_media(folder: Path, chosen: Iterable[Any]) -> tuple[str, dict[str, An
     depths = {file.count(os.sep): file for file in media}
     if len(depths) > 1:
         raise InputError(
-            f"{folder} holds {kind} at several depths ({', '.join(sorted(depths.values()))}): name the folder of those "
-            "that are meant"
+            f"{folder} holds {kind} at several depths ({', '.join(sorted(depths.values()))}): give the path of the "
+            "folder that you mean"
         )
-    others = f", and not {files[0]}, which is called as a split is" if files else ""
+    others = f", and not {files[0]}, which is named like a split" if files else ""
     tell(f"{folder}: {len(media)} {kind} are read{others}")
     return _BUILDERS[kind], _all_of(folder)
 
@@ -83,8 +83,8 @@ def refuse_unnamed(folder: Path, rows: Any) -> None:
     kind, media, home = media_home(folder)
     if media > len(rows):
         raise InputError(
-            f"the tables in {folder} name none of its {media} {kind}: name the folder of these ({home}), or the table "
-            "that is meant"
+            f"the tables in {folder} name none of its {media} {kind}: give the path of their folder ({home}), or of "
+            "one table"
         )
 
 

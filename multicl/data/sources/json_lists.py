@@ -152,8 +152,8 @@ def _columns(found: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
             return []
         lengths = {name: len(column) for name, column in zip(found, cells, strict=True)}
         raise InputError(
-            f"{file} is one object of lists, but they are no columns of a table, as they are not equally long: "
-            f"{lengths}. If it is one row, write it within a list: [{{...}}]"
+            f"{file} is one object of lists, but they are not columns of a table, as their lengths differ: "
+            f"{lengths}. If it is one row, wrap it in a list: [{{...}}]"
         )
     return [dict(zip(found, row, strict=True)) for row in zip(*cells, strict=True)]
 

@@ -99,9 +99,9 @@ def open_named(name: str, split: str, config: str | None, streaming: bool) -> tu
         raise
     except Exception as error:  # `datasets` raises many kinds, and each means that the source cannot be read
         torn = [str(file) for file in sorted(base.rglob("*")) if is_torn(file)] if base and not files else []
-        why = f"{', '.join(torn)}: empty or cut short, take it out or write it again" if torn else reason(error)
+        why = f"{', '.join(torn)}: empty or cut short: remove it or write it again" if torn else reason(error)
         if base and not files and glob.escape(what) != what:
-            why = "`datasets` takes *, ? and [ in a folder's path for a pattern: give the folder another name"
+            why = "`datasets` treats *, ? and [ in a folder's path as a pattern: rename the folder"
         if base and not files:
             refuse_links(base)
             kind, media, home = media_home(base)

@@ -24,9 +24,11 @@ def reason(error: BaseException) -> str:
     if lines and (twice := re.match(r"Multiple matches for FieldRef\.Name\((.*?)\) in ", lines[0])):
         return f"two columns are called {twice[1]!r}: give one of them another name"
     if lines and lines[0].startswith("`file_name`"):  # such as LJSpeech's metadata.csv, which has no header
-        return "its metadata.csv has no column file_name, which names each file: call one so, or give the table itself"
+        return "its metadata.csv has no column file_name to name each file: rename a column, or give the table's path"
     if lines and lines[0].startswith("Couldn't infer the same data file format"):  # such as Food-101's meta/
-        return "its files called train, test and the like are of several kinds: name the file or folder of rows"
+        return (
+            "its files called train, test and the like are of several kinds: give the path of the rows' file or folder"
+        )
     if lines and lines[0].startswith("Trailing data"):  # pandas' message for lists or what is not JSON
         return 'its lines are not all JSON objects: write each row as one, as {"anchor": ..., "positive": ...}'
     if lines and lines[0].startswith("Invalid string class label"):  # the class is the archive's name or folder

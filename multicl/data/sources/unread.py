@@ -25,7 +25,7 @@ def unread_beside(data: Any, base: Path | None) -> list[str]:
     named = any((base / name).exists() for name in ImageFolder.METADATA_FILENAMES)
     classes = getattr((data.features or {}).get("label"), "names", ())
     odd = [
-        f"{name} is a class as the folders beside it are: if it is none, put it elsewhere"
+        f"{name} is read as a class, like the folders beside it: if it is not one, move it elsewhere"
         for name in classes
         if name.startswith("_")
     ]
@@ -38,7 +38,7 @@ def no_classes(data: Any, folder: Path) -> list[str]:
     if len(data.features or {}) > 1 or len(homes) < 2:
         return []
     return [
-        "no classes are read: they would be the folders that hold the files, which are called alike or lie at several "
+        "no classes are read: they would be the folders that hold the files, which have equal names or lie at several "
         f"depths ({homes[0]}, {homes[-1]}): name one that holds folders of classes, or a table (image,label)"
     ]
 
@@ -56,7 +56,7 @@ def tables_below(folder: Path) -> list[str]:
         return any(all(Path(cell).name in names for cell in cells) for cells in columns)
 
     return [
-        f"{table} names files of {folder}, and is not read: to read it, and these, name it"
+        f"{table} names files of {folder}, but is not read: to read it, and these, give its path"
         for table in tables[:TABLES_READ]
         if not table.name.startswith((".", "__", "metadata.")) and named(table)
     ]

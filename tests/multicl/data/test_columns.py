@@ -28,7 +28,7 @@ def test_all_that_a_graph_asks_for_is_mapped() -> None:
     [
         (
             {**EVERY, "frist": "x"},
-            r"maps 'frist' to a column, but what is asked for is \['first', .*'label'\]; did you mean 'first'",
+            r"maps 'frist' to a column, but the names asked for are \['first', .*'label'\]; did you mean 'first'",
         ),
         ({**EVERY, "nothing like it": "x"}, r"'label'\]$"),
         ({**EVERY, "other": "y"}, r"maps 'other' to .*; node 'other' asks for 'second'$"),

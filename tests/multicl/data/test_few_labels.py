@@ -57,7 +57,7 @@ def test_the_training_split_has_the_column_and_others_have_not(tmp_path: Path) -
     [
         ({"labels": 0.0}, r"data\.labels must be a share in \(0, 1\], got 0"),
         ({"labels": 1.5}, "got 1.5"),
-        ({"streaming": True}, "a stream's labels cannot be counted ahead"),
+        ({"streaming": True}, "a stream's labels cannot be counted in advance"),
     ],
 )
 def test_settings_that_cannot_work(options: Any, message: str) -> None:
@@ -77,7 +77,7 @@ def test_one_more_column_of_any_rows(tmp_path: Path) -> None:
         assert more.take([1, 0]).column("b") == [None, "u"]
         with pytest.raises(InputError, match="has a column 'a' already"):
             rows.with_column("a", [1, 2])
-        with pytest.raises(InputError, match="has 2 rows, but 'b' 1 values"):
+        with pytest.raises(InputError, match="has 2 rows, but column 'b' would have 1 values"):
             rows.with_column("b", [1])
 
 

@@ -58,11 +58,11 @@ def test_settings_say_it(tmp_path: Path) -> None:
     assert all(a == b for a, b in zip(kinds[::2], kinds[1::2], strict=True))
     assert open_data(Data(path=path))[0].groups is None
     for data, message in (
-        (Data(path=path, grouped=("kind", 1)), "2 rows or more of a value, got 1"),
+        (Data(path=path, grouped=("kind", 1)), "2 rows or more per value, got 1"),
         (Data(path=path, grouped=("knd", 2)), "no column 'knd'.*Did you mean 'kind'"),
         (Data(path=path, grouped=("name", 2)), "no two rows .* share a value of column 'name'"),
-        (Data(path=path, grouped=("kind", 2), streaming=True), "one set that is no stream"),
-        (Data(path=path, grouped=("kind", 2), mix={path: 1.0}), "one set that is no stream"),
+        (Data(path=path, grouped=("kind", 2), streaming=True), "one set that is not a stream"),
+        (Data(path=path, grouped=("kind", 2), mix={path: 1.0}), "one set that is not a stream"),
         ([Data(path=path, grouped=("kind", 2)), Data(path=path)], "for one set, and data= names several"),
     ):
         with pytest.raises(InputError, match=message):
@@ -77,5 +77,5 @@ def test_a_command_line_and_a_file_say_it() -> None:
 
 def test_it_is_of_one_set() -> None:
     two = Mixture([Rows([{"a": 1}, {"a": 1}]), Rows([{"a": 1}])])
-    with pytest.raises(InputError, match="one set that is no stream"):
+    with pytest.raises(InputError, match="one set that is not a stream"):
         grouped(two, "a", 2)

@@ -128,7 +128,7 @@ def test_equal_names_in_folders_of_several_sets_are_several_things(tmp_path: Pat
 
 def test_one_thing_in_all_rows_cannot_be_kept_back(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("word,kind\nv,a\nw,a\n")
-    with pytest.raises(InputError, match="one thing in all cells of 'kind'"):
+    with pytest.raises(InputError, match="equal cells in all rows of column 'kind'"):
         HoldOut(path=str(tmp_path / "one.csv"), together="kind").open()
     with pytest.raises(InputError, match="no column 'kynd'"):
         HoldOut(path=str(tmp_path / "one.csv"), together="kynd").open()
@@ -158,7 +158,7 @@ def test_texts_are_not_looked_for_on_the_disk(
     assert not made
     assert HoldOut(path=str(pictures), together="image").held.any()
     (tmp_path / "b.jsonl").write_text("".join(json.dumps({"cell": [cell, "a.jsonl"]}) + "\n" for cell in "abc"))
-    with pytest.raises(InputError, match="one thing in all cells"):
+    with pytest.raises(InputError, match="equal cells in all rows"):
         HoldOut(path=str(tmp_path / "b.jsonl"), together="cell").open()
     assert len(made) == 2
 
@@ -205,9 +205,9 @@ def test_batches_of_one_group(spoken: Path) -> None:
 
 
 def test_what_cannot_be_left_out(spoken: Path) -> None:
-    with pytest.raises(InputError, match="name their column"):
+    with pytest.raises(InputError, match="name the column of groups"):
         LeaveOut(left_out="a")
-    with pytest.raises(InputError, match="no stream"):
+    with pytest.raises(InputError, match="not a stream"):
         LeaveOut(group="speaker", streaming=True)
     with pytest.raises(InputError, match=r"'d'.*'a', 'b', 'c'"):
         LeaveOut(path=str(spoken), group="speaker", left_out="d").open()
@@ -232,6 +232,6 @@ def test_no_split_brings_back_what_is_held_out(table: Path, spoken: Path) -> Non
         data.open("train[:9]")
     of = LeaveOut(path=str(spoken), group="speaker", left_out="a")
     assert set(of.open("train").column("speaker")) == {"b", "c"}
-    with pytest.raises(InputError, match=r"group 'a' is left out of 'train'.*name 'train': it gives the rest"):
+    with pytest.raises(InputError, match=r"group 'a' is left out of 'train'.*name 'train', which gives the rest"):
         of.open("train[:9]")
     assert len(LeaveOut(path=str(spoken), group="speaker").open("train[:9]")) == 9

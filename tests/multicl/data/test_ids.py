@@ -167,7 +167,9 @@ def test_a_hundred_thousand_rows_take_seconds() -> None:
 @pytest.mark.parametrize("several", [["a", "b"], ("a",), np.array([1, 2])])
 def test_several_ids_of_a_row_are_refused(several: object) -> None:
     """As one label they would equal the same list alone."""
-    with pytest.raises(InputError, match=r"ids='topics' of pair 'x': row 7 has several, .* one a row\. Give ids= a"):
+    with pytest.raises(
+        InputError, match=r"ids='topics' of pair 'x': row 7 has several values, .* one per row\. Give ids= a"
+    ):
         label_ids(["a", several], [4, 7], "ids='topics' of pair 'x'")
 
 

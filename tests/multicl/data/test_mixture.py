@@ -200,9 +200,9 @@ def test_some_rows_of_several_sets_are_of_their_sets_still(tmp_path: Path) -> No
     assert isinstance(more, Mixture)
     assert (more.column("n"), more.weights, more.column("image")) == (list(range(5)), [1.0, 2.0], mixed.column("image"))
     assert mixed.take([3]).column("text") == ["u0"]
-    with pytest.raises(InputError, match="in their order alone"):
+    with pytest.raises(InputError, match="only be taken in ascending order"):
         mixed.take([2, 0])
-    with pytest.raises(InputError, match="5 rows, but 'n' 4 values"):
+    with pytest.raises(InputError, match="5 rows, but column 'n' would have 4 values"):
         mixed.with_column("n", range(4))
 
 

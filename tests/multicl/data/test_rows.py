@@ -299,7 +299,7 @@ def test_tables_of_different_columns_are_told_which(tmp_path: Path) -> None:
 def test_a_torn_file_in_a_folder_is_named(tmp_path: Path, content: bytes) -> None:
     pq.write_table(pa.table({"a": [1, 2]}), tmp_path / "whole.parquet")
     (tmp_path / "torn.parquet").write_bytes(content)
-    with pytest.raises(InputError, match=r"split 'train'\): \S*torn\.parquet: empty or cut short, take it out"):
+    with pytest.raises(InputError, match=r"split 'train'\): \S*torn\.parquet: empty or cut short: remove it"):
         open_rows(tmp_path)
 
 
@@ -712,7 +712,7 @@ def test_a_folder_whose_name_is_a_pattern_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "photos [2024]"
     folder.mkdir()
     write(folder, "csv")
-    with pytest.raises(InputError, match="pattern: give the folder another name"):
+    with pytest.raises(InputError, match="pattern: rename the folder"):
         open_rows(folder)
 
 

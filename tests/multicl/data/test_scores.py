@@ -69,9 +69,9 @@ def test_rows_come_into_the_order_of_their_scores() -> None:
 @pytest.mark.parametrize(
     ("values", "pair", "message"),
     [
-        ([1, 2, "much"], Pair("a", "b", CoSENT(), target="score"), "row 2, column 'score': 'much' is no number"),
+        ([1, 2, "much"], Pair("a", "b", CoSENT(), target="score"), "row 2, column 'score': 'much' is not a number"),
         ([1, 0, 0.5], Pair("a", "b", Margin(), target="score"), "row 2, column 'score': 0.5 is neither 0 nor 1"),
-        ([2, 2, None], Pair("a", "b", CoSENT(), target="score"), "column 'score' holds 2 alone"),
+        ([2, 2, None], Pair("a", "b", CoSENT(), target="score"), "column 'score' holds only 2"),
         ([None, None], Pair("a", "b", CoSENT(), target="score"), "column 'score' is empty"),
         (
             [1, 2],
@@ -87,7 +87,7 @@ def test_columns_that_are_no_targets_are_refused(values: list[Any], pair: Pair, 
 
 def test_a_streams_bad_cell_is_named_by_its_row() -> None:
     made = trainer(Stream(scored([1, 2, 3, "x"])), Pair("a", "b", CoSENT(), target="score"), batch=4)
-    with pytest.raises(InputError, match="row 3, column 'score': 'x' is no number"):
+    with pytest.raises(InputError, match="row 3, column 'score': 'x' is not a number"):
         made.fit()
 
 

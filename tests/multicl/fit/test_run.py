@@ -304,7 +304,10 @@ def test_captions_beside_pictures_that_nothing_reads_are_told(
     said = capsys.readouterr().out
     assert f"  1 .heic are left out ({folder / 'more.heic'} ...): write them as .png" in said
     assert "no classes are read: they would be the folders that hold the files" in said
-    assert f"captions.csv beside them is not read: to read it, and the files that it names, name it ({folder}" in said
+    assert (
+        f"captions.csv beside them is not read: to read it, and the files that it names, give its path ({folder}"
+        in said
+    )
 
 
 def test_several_processes_are_told_that_the_recipe_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

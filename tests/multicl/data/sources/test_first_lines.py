@@ -43,7 +43,7 @@ def test_ljspeech_has_neither_names_of_columns_nor_ends_of_files(
     assert [(row["0"], row["1"]) for row in rows] == [(f"{n}.wav", t) for n, t in zip(names, texts, strict=True)]
     assert rows.base == tmp_path / "wavs"
     nameless, endless = caplog.messages
-    assert "metadata.csv: the first line is a row and names no columns; they are called 0, 1, 2" in nameless
+    assert "metadata.csv: the first line is a row, not a header; the columns are called 0, 1, 2" in nameless
     assert "column '0' names files without their end, which is taken to be .wav" in endless
     gc.collect()
 
@@ -196,7 +196,7 @@ def test_ids_of_pictures_and_of_their_masks_are_refused(tmp_path: Path) -> None:
     media(tmp_path / "meta" / "masks", [f"{name}.png" for name in names])
     (tmp_path / "sounds").rename(tmp_path / ".sounds")
     with pytest.raises(
-        InputError, match=r"Maine_Coon_0\.\w+ or Maine_Coon_0\.\w+: write these names whole, .*/masks/Maine_Coon_0\.png"
+        InputError, match=r"Maine_Coon_0\.\w+ or Maine_Coon_0\.\w+: write the full names, .*/masks/Maine_Coon_0\.png"
     ):
         open_rows(tmp_path / "meta" / "a.csv")
     gc.collect()

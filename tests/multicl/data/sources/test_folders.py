@@ -149,7 +149,7 @@ def test_metadata_that_names_no_files_says_how(tmp_path: Path) -> None:
     put(tmp_path, "wavs/1.wav")
     (tmp_path / "metadata.csv").write_text("1|in words|in words\n2|more|more\n")  # as LJSpeech has it
     with pytest.raises(
-        InputError, match=r"its metadata\.csv has no column file_name, .*: call one so, or give the table"
+        InputError, match=r"its metadata\.csv has no column file_name .*: rename a column, or give the table"
     ):
         open_rows(tmp_path)
 
@@ -169,7 +169,7 @@ def test_texts_called_as_the_pictures_beside_them_are_told_and_can_be_packed(tmp
     for i in range(4):
         (folder / f"{i}.png").write_bytes(media.png(i))
         (folder / f"{i}.txt").write_text(f"a picture of {i}")
-    with pytest.raises(InputError, match=r"^4 texts are called .*pictures/0\.txt.*: pack them \(tar --sort=name -cf"):
+    with pytest.raises(InputError, match=r"^4 texts are named .*pictures/0\.txt.*: pack them \(tar --sort=name -cf"):
         open_rows(folder)
     with tarfile.open(tmp_path / "pairs.tar", "w") as tar:
         for file in sorted(folder.iterdir()):
@@ -179,7 +179,7 @@ def test_texts_called_as_the_pictures_beside_them_are_told_and_can_be_packed(tmp
     (folder / "3.txt").unlink()
     assert len(open_rows(folder)) == 4
     (line,) = passed_over(folder, 4)
-    assert line.startswith("3 texts are called")
+    assert line.startswith("3 texts are named")
     (folder / "texts").mkdir()
     for i in range(3):
         (folder / f"{i}.txt").rename(folder / "texts" / f"{i}.txt")
@@ -189,7 +189,7 @@ def test_texts_called_as_the_pictures_beside_them_are_told_and_can_be_packed(tmp
 def test_splits_of_several_kinds_are_told(tmp_path: Path) -> None:
     put(tmp_path, "meta/train.json", "meta/test.txt", "data/images/a/1.png", "data/images/b/2.png")
     with pytest.raises(
-        InputError, match="called train, test and the like are of several kinds: name the file"
+        InputError, match="called train, test and the like are of several kinds: give the path of the rows' file"
     ) as error:
         open_rows(tmp_path)
     assert str(error.value).endswith(f"; its 2 pictures are in {tmp_path / 'data' / 'images'}")

@@ -41,7 +41,7 @@ def test_media_beside_such_lists_are_read(
         (above + name, int(name.startswith("yes"))) for name in CLASSES
     ]
     (told,) = (line for line in caplog.messages if "6 sounds are read" in line)
-    assert ("called as a split" in told) == others[0].endswith(".txt")
+    assert ("named like a split" in told) == others[0].endswith(".txt")
     with pytest.raises(InputError, match=r"has no split 'test'; .* put some files of each class into test/CLASS/"):
         open_rows(folder, split="test")  # a slice at the end would be the last classes alone
     gc.collect()
@@ -87,7 +87,9 @@ def test_a_hidden_card_says_which_files_are_rows(tmp_path: Path) -> None:
 
 def test_pictures_and_masks_are_to_be_told_apart(tmp_path: Path) -> None:
     put(tmp_path, "annotations/test.txt", *(f"images/{i}.jpg" for i in range(3)), "annotations/trimaps/0.png")
-    with pytest.raises(InputError, match=r"pictures at several depths \(.*trimaps/0\.png, .*images/2\.jpg\): name"):
+    with pytest.raises(
+        InputError, match=r"pictures at several depths \(.*trimaps/0\.png, .*images/2\.jpg\): give the path"
+    ):
         open_rows(tmp_path)
     assert len(open_rows(tmp_path / "images")) == 3
 
@@ -102,7 +104,9 @@ def test_tables_that_name_none_of_more_pictures_are_refused(tmp_path: Path) -> N
     for name in ("train", "test"):
         put(tmp_path, f"meta/{name}.json", text='{"pie": ["pie/0", "pie/1"], "ramen": ["ramen/0", "ramen/1"]}')
     put(tmp_path, *(f"images/{kind}/{i}.jpg" for kind in ("pie", "ramen") for i in range(2)))
-    with pytest.raises(InputError, match=r"name none of its 4 pictures: name the folder of these \(.*/images\), or"):
+    with pytest.raises(
+        InputError, match=r"name none of its 4 pictures: give the path of their folder \(.*/images\), or"
+    ):
         open_rows(tmp_path)
     assert len(open_rows(tmp_path / "meta" / "train.json")) == 2
 

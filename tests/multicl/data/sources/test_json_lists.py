@@ -150,7 +150,7 @@ def test_a_column_may_hold_objects(tmp_path: Path) -> None:
 
 def test_columns_of_unlike_lengths_are_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", {"text": ["a", "b", "c"], "image": ["x", "y"]})
-    with pytest.raises(InputError, match=r"not equally long: \{'text': 3, 'image': 2\}. If it is one row, write it"):
+    with pytest.raises(InputError, match=r"their lengths differ: \{'text': 3, 'image': 2\}. If it is one row, wrap it"):
         open_rows(file)
 
 

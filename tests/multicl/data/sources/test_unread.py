@@ -28,12 +28,12 @@ def test_a_table_in_a_folder_of_its_own(tmp_path: Path, line: str) -> None:
     (tmp_path / "meta" / "labels.csv").write_text("\n".join(["file,class", *rows]) + "\n")
     (tmp_path / "meta" / "classes.csv").write_text("class,words\n3,picture-0\n4,picture\n")
     (told,) = notes(tmp_path, *(f"images/fold{i % 2}/picture-{i}.png" for i in range(4)))
-    assert told.startswith(f"{tmp_path / 'meta' / 'labels.csv'} names files of {tmp_path}, and is not read")
+    assert told.startswith(f"{tmp_path / 'meta' / 'labels.csv'} names files of {tmp_path}, but is not read")
 
 
 def test_a_folder_that_may_be_no_class(tmp_path: Path) -> None:
     (told,) = notes(tmp_path, "_noise_/0.png", "no/0.png", "yes/0.png")
-    assert told.startswith("_noise_ is a class as the folders beside it are")
+    assert told.startswith("_noise_ is read as a class, like the folders beside it")
 
 
 @pytest.mark.parametrize("names", [("a/x/images/0.png", "b/y/images/0.png"), ("cat/0.png", "dog/0.png", "1.png")])
