@@ -85,7 +85,13 @@ def _add_embed_and_export(commands: Any) -> None:
     embed = commands.add_parser("embed", help="embed a data set's columns into a Parquet file")
     embed.add_argument("run", metavar="RUN", help="folder of a run or model, or a hub name")
     embed.add_argument("--data", required=True, help="a table, a folder or a hub name")
-    embed.add_argument("--out", required=True, type=Path, metavar="FILE.parquet", help="a row for each of the data's")
+    embed.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FILE.parquet",
+        help="the file to write, with a row for each row of the data",
+    )
     embed.add_argument("--split", default="train", help="default: train")
     embed.add_argument("--nodes", nargs="+", help="nodes to embed; default: all whose column is in the data")
     embed.add_argument(
@@ -94,7 +100,7 @@ def _add_embed_and_export(commands: Any) -> None:
     embed.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
     embed.add_argument("--batch-size", type=int, default=128, help="cells computed at once; default: 128")
     embed.add_argument(
-        "--on-error", choices=["skip", "raise"], default="skip", help="if a cell cannot be read; default: skip"
+        "--on-error", choices=["skip", "raise"], default="skip", help="for cells that cannot be read; default: skip"
     )
     _add_import(embed)
     forms = "\n".join(f"  {form:<23}{holds}" for form, holds in TO.items())
@@ -112,7 +118,7 @@ def _add_embed_and_export(commands: Any) -> None:
 
 def _add_recipes_and_views(commands: Any) -> None:
     recipes = commands.add_parser("recipes", help="list the recipes, show one, or copy one to edit")
-    recipes.add_argument("name", nargs="?", metavar="NAME", help="of a recipe; none: the list")
+    recipes.add_argument("name", nargs="?", metavar="NAME", help="a recipe's name; default: list all")
     recipes.add_argument(
         "--copy", nargs="?", const=".", type=Path, metavar="TO", help="copy the recipe's file; default: here"
     )
@@ -133,8 +139,8 @@ def _add_report_and_compare(commands: Any) -> None:
     report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html in RUN")
     report.add_argument("--data", help="other data than the run's: a path or hub name")
     report.add_argument("--test", help="the held-out split or file")
-    report.add_argument("--points", type=int, default=2000, help="things on the map at most; default: 2000")
-    report.add_argument("--label", help="column of labels; default: the first of label, class, category there is")
+    report.add_argument("--points", type=int, default=2000, help="points on the map at most; default: 2000")
+    report.add_argument("--label", help="column of labels; default: the first of class, category, label that exists")
     _add_import(report)
     compare = commands.add_parser("compare", help="figures of runs side by side, and where their recipes differ")
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
@@ -148,7 +154,7 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("data", metavar="DATA", help="a table, a folder of tables, pictures or sounds, or a hub name")
     own = [
         fit.add_argument("--run", type=Path, help="folder of the run; default: runs/fit-DATA-TIME"),
-        fit.add_argument("--minutes", type=float, default=10.0, help="about so long training may take; default: 10"),
+        fit.add_argument("--minutes", type=float, default=10.0, help="roughly how long training may take; default: 10"),
         fit.add_argument("--split", default="train", help="split to train on; default: train"),
         fit.add_argument("--config", help="the hub set's configuration"),
         fit.add_argument(
@@ -156,7 +162,7 @@ def _add_fit(commands: Any) -> None:
             action="append",
             default=[],
             metavar="COLUMN",
-            help="its texts are to learn from, though they repeat as labels do; may be given again",
+            help="learn from this column's texts, though they repeat like labels; may be given again",
         ),
         fit.add_argument("--pretrained", action="store_true", help="begin with encoders from the hub"),
         fit.add_argument("--dry-run", action="store_true", help="write the recipe and stop"),
@@ -181,7 +187,7 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("--data", help="other data than the run's: a path or hub name")
     evaluate.add_argument("--test", help="the held-out split or file")
     evaluate.add_argument("--columns", nargs="+", default=[], metavar="NAME=COLUMN", help="columns of other names")
-    evaluate.add_argument("--train", help="split that probes learn from and neighbours are sought in, as train[:10000]")
+    evaluate.add_argument("--train", help="split from which probes and kNN learn, such as train[:10000]")
     evaluate.add_argument(
         "--nodes", nargs="+", help="default: all whose column is in the data; for triplets: anchor positive negative"
     )
@@ -195,10 +201,10 @@ def _add_eval(commands: Any) -> None:
         "--pairs", nargs="+", default=[], metavar="A-B", help="retrieval between these nodes, instead of other measures"
     )
     evaluate.add_argument(
-        "--ids", help="a found item is right if it is equal in this column; default: if it shares a text or a file"
+        "--ids", help="column whose equal values make a found item correct; default: items that share a text or a file"
     )
     evaluate.add_argument("--k", type=int, help="neighbours that vote; default: 200")
-    evaluate.add_argument("--seed", type=int, help="of splits, choices of shots and resampling; default: 0")
+    evaluate.add_argument("--seed", type=int, help="seed of splits, few-shot choices and resampling; default: 0")
     evaluate.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
     evaluate.add_argument("--batch-size", type=int, help="cells computed at once; default: 128")
     _add_import(evaluate)
@@ -216,7 +222,7 @@ def _add_search(commands: Any) -> None:
     index.add_argument("--space", help="a space, or 'features' for the encoders' own; default: the recipe's choice")
     index.add_argument("--batch-size", type=int, default=128, help="cells computed at once; default: 128")
     index.add_argument(
-        "--on-error", choices=["skip", "raise"], default="skip", help="if a cell cannot be read; default: skip"
+        "--on-error", choices=["skip", "raise"], default="skip", help="for cells that cannot be read; default: skip"
     )
     index.add_argument(
         "--exact-below", type=int, metavar="N", help="vectors up to which search is exact; default: 50000"
@@ -227,14 +233,14 @@ def _add_search(commands: Any) -> None:
     search.add_argument("--node", help="read the query as this node does; default: the first that can")
     search.add_argument("--in", dest="among", nargs="+", metavar="NODE", help="nodes whose vectors are searched")
     search.add_argument("--where", metavar="SQL", help='a condition on the data\'s columns: "label = 3"')
-    search.add_argument("--k", type=int, default=10, help="things that are found of each node; default: 10")
-    search.add_argument("--exact", action="store_true", help="compare with every vector, not by the approximate index")
+    search.add_argument("--k", type=int, default=10, help="results per node; default: 10")
+    search.add_argument("--exact", action="store_true", help="search exactly, without the approximate index")
     search.add_argument("--html", type=Path, metavar="PAGE.html", help="write a page instead of printing rows")
     serve = commands.add_parser("serve", help="a page to search with: type, drop a picture, record a sound")
     serve.add_argument("db", metavar="DB", help="a database that `multicl index` filled")
     serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; default: this one alone")
     serve.add_argument("--port", type=int, help="default: the first free one from 7860")
     for parser in (search, serve):
-        parser.add_argument("--model", metavar="RUN", help="where the model lies now, if not where it was")
+        parser.add_argument("--model", metavar="RUN", help="where the model is now, if it was moved")
     for parser in (index, search, serve):
         _add_import(parser)

@@ -82,7 +82,7 @@ def _chosen(subject: Subject, choices: Choices) -> list[str]:
     """The nodes that `choices` names, checked to be in the rows; empty: it names none."""
     there = subject.nodes()
     if unknown := [node for node in choices.nodes if node not in there]:
-        raise InputError(f"{subject.test.label} has no {unknown[0]!r} of this model; it has {there}")
+        raise InputError(f"{subject.test.label} has no column for node {unknown[0]!r}; it has those of {there}")
     return list(choices.nodes)
 
 
@@ -187,7 +187,9 @@ def _triplets(subject: Subject, choices: Choices) -> Figures:
     if len(chosen) == 3:
         threes = [(chosen[0], chosen[1], chosen[2])]
     if len(chosen) not in (0, 3) or not threes:
-        raise InputError(f"triplets are of an anchor, its positive and its negative: name these (--nodes) of {there}")
+        raise InputError(
+            f"triplets need an anchor, its positive and its negative: choose them with --nodes from {there}"
+        )
     return {f"{a}-{b}/triplets": measure.triplet_accuracy(*subject.together(a, b, n)[0]) for a, b, n in threes}
 
 

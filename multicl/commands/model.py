@@ -216,7 +216,7 @@ def _carried(rows: Rows, written: set[str]) -> dict[str, Any]:
     carried: dict[str, Any] = {}
     for column in rows.names or []:
         if column in written:
-            print(f"the data's own column {column!r} is not carried along: a column of that name is written")
+            print(f"the data's own column {column!r} is not copied: the output has a column of that name")
         elif (cells := _plain_column(rows.cells(column))) is not None:
             carried[column] = cells
     return carried

@@ -89,11 +89,11 @@ def report(
 def _held_out(recipe: Run) -> tuple[Rows, list[str]]:
     given = recipe.rows()
     if not isinstance(given, Data):
-        return open_rows(given), ["The recipe makes its own rows: what is shown are rows it trains on."]
+        return open_rows(given), ["The recipe makes its own rows: those shown are training rows."]
     try:
         rows = given.open(recipe.data.test)
     except InputError:
-        return given.open(), ["There is no held-out split: what is shown are training rows."]
+        return given.open(), ["There is no held-out split: the rows shown are training rows."]
     if rows.streaming:
         raise InputError(f"{rows.label} is a stream, which a report cannot choose from: leave --data.streaming out")
     return rows, []

@@ -141,7 +141,7 @@ def _items(
             media.append(None)
     kept = within(media, room)
     if (left := sum(m is not None and k is None for m, k in zip(media, kept, strict=True))) > 0:
-        shown.notes.append(f"{left:,} of {len(rows):,} things of {node} stand on the map by name alone, to save room.")
+        shown.notes.append(f"{left:,} of {len(rows):,} things of {node} are on the map by name only, to save space.")
     return {
         row: Item(
             node, names[row], z[at], kept[at], credit=credits[row], group=(classes[row] or "?") if classes else ""
@@ -177,7 +177,9 @@ def _crossing(
             true = torch.tensor([not {*key}.isdisjoint(keys[i]) for key in keys])
             search = _found(items[x][rows[i]], w @ z[i], there, true, k, split)
             (shown.failures if split else shown.searches).append(search)
-    note = f"Of each direction {EACH_WAY // 2} searches that go right are shown and {EACH_WAY // 2} that do not."
+    note = (
+        f"For each direction, {EACH_WAY // 2} correct and {EACH_WAY // 2} wrong searches are shown, if there are any."
+    )
     shown.notes += [note] if note not in shown.notes else []
     positive = (za * zb).sum(1)
     dice = np.random.default_rng(2)

@@ -95,6 +95,6 @@ def _views_of(
             media.append(modality.show(modality.view(batch, seeds, kind)))
             columns.append(f"{kind} {draw}")
     else:
-        note = f"{type(modality).__name__} has no views to show; what its encoder drops out may still make them differ."
+        note = f"{type(modality).__name__} has no views to show; dropout in its encoder may still make them differ."
     named = [(str(n), list(shown)) for n, shown in zip(numbers, zip(*media, strict=True), strict=True)]
     return Section(nodes, columns, named, note)

@@ -121,19 +121,19 @@ def test_both_ways_to_retrieval_and_zero_shot_give_the_same_figures() -> None:
     [
         (["knm"], Choices(), "no measure is named 'knm'"),
         (["knn"], Choices(), "learns from training rows"),
-        (["uniformity"], Choices(nodes=("c",)), "has no 'c' of this model"),
+        (["uniformity"], Choices(nodes=("c",)), "has no column for node 'c'"),
         (["clustering"], Choices(label="kind"), "no column 'kind'"),
         (["zero_shot"], Choices(), "needs classes in words"),
         (["zero_shot"], Choices(names="text"), "reads the classes' words"),
         (["uniformity", "alignment"], Choices(nodes=("a",)), "^alignment: this measure compares two nodes"),
-        (["modality_gap"], Choices(nodes=("a", "c")), "has no 'c' of this model"),
+        (["modality_gap"], Choices(nodes=("a", "c")), "has no column for node 'c'"),
         (
             ["triplets"],
             Choices(),
-            "of an anchor, its positive and its negative: name these \\(--nodes\\) of \\['a', 'b'\\]",
+            "need an anchor, its positive and its negative: choose them with --nodes from \\['a', 'b'\\]",
         ),
-        (["triplets"], Choices(nodes=("a", "b")), "of an anchor, its positive and its negative"),
-        (["triplets"], Choices(nodes=("a", "b", "c")), "has no 'c' of this model"),
+        (["triplets"], Choices(nodes=("a", "b")), "need an anchor, its positive and its negative"),
+        (["triplets"], Choices(nodes=("a", "b", "c")), "has no column for node 'c'"),
     ],
 )
 def test_what_cannot_be_measured_is_named(saved: Path, names: list[str], choices: Choices, message: str) -> None:

@@ -210,7 +210,7 @@ def test_odd_columns_do_not_stop_it(saved: Path, tmp_path: Path, capsys: pytest.
     out = embed(str(saved), data, tmp_path / "v.parquet", nodes=["a"])
     assert pq.read_schema(out).names == ["row", "label", "text", "null", "t", "a_vector"]
     assert column(out, "row") == [0, 1, 2]
-    assert "own column 'row' is not carried along" in capsys.readouterr().out
+    assert "own column 'row' is not copied" in capsys.readouterr().out
 
 
 def test_a_column_without_one_cell_is_all_null(saved: Path, tmp_path: Path) -> None:
