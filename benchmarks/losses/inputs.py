@@ -15,7 +15,7 @@ SYMMETRIC = ("nt_xent", "sup_con")
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of a loss, differentiated with respect to `learnt`: a, b, and a temperature if the peers learn it."""
+    """The inputs of a loss, differentiated with respect to `learnt`: a, b, and any scalars the peers learn."""
 
     a: Tensor
     """[B, D]"""
