@@ -52,7 +52,7 @@ def test_a_split_without_classes_measures_none(
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{i}.png").write_bytes(media.png(i % 2, seed=i))
     file = fit(str(tmp_path / "imagenet"), tmp_path / "run", minutes=0.001, dry_run=True)
-    assert "20 rows to train on, 2 held out, a tenth drawn by chance" in capsys.readouterr().out
+    assert "20 rows to train on, 2 held out, a random tenth" in capsys.readouterr().out
     assert any("(test) has no label: rows of 'train' are held out instead" in line for line in caplog.messages)
     recipe = recipe_class(str(file))()
     assert set(recipe.measure(recipe.trainer().model)) == {"image_knn_1"}
