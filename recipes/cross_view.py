@@ -12,7 +12,7 @@ the same crop 41.5 and 45.9 %. A crop-pct of 0.9 is the mean side of training's 
 within 2 points. At 32 pixels and without fields, 12 minutes in bf16: 75.1 and 75.6 %, untrained 32.8 and 34.6 %, with
 the five pictures of b that repeat another counted as wrong.
 
-With the third, English and Spanish recordings of 389 telephone prompts, 103 held out, 3 minutes of a shared core, seed 0:
+With the third, English and Spanish recordings of 389 telephone prompts, 103 held out, 3 minutes of a core, seed 0:
 recall@1, @5 and @10 from English 13.6, 45.6 and 62.1 %, from Spanish 13.6, 37.9 and 57.3 %; untrained 6.8, 20.4, 35.0
 and 8.7, 20.4, 29.1; raw log-mels 5.8, 14.6, 20.4 and 8.7, 21.4, 25.2.
 """

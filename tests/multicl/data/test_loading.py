@@ -623,5 +623,7 @@ def test_explicit_negatives_are_about_something_else_unless_they_repeat_a_rows_t
 def test_a_column_of_several_ids_a_row_is_refused_by_name(streaming: bool) -> None:
     data = [{"x": [1.0], "topics": [i, i + 1]} for i in range(4)]
     rows = open_rows(datasets.Dataset.from_list(data).to_iterable_dataset() if streaming else data)
-    with pytest.raises(InputError, match=r"ids='topics' of pair 'x-x': row 0 has several values, \[0, 1\], .* takes one per row"):
+    with pytest.raises(
+        InputError, match=r"ids='topics' of pair 'x-x': row 0 has several values, \[0, 1\], .* takes one per row"
+    ):
         Reader(rows, {"x": Vectors()}, [Pair("x", "x", ids="topics")]).slice([0], 0, [data[0]])
