@@ -5,8 +5,8 @@ python recipes/bind.py --core text --train.batch-size 128 --train.epochs 8 --tra
 
 Without --data.path it trains on the demo's spoken codes: three digits written, spoken and in words. Measured with the
 second command, recall@1 among 200 unseen codes, in 137 s of a shared CPU core: image -> audio 83.5 %, audio -> image
-81 %, never paired, and with `--direct image-audio`, which pairs them, 90 and 89 %; image -> text 91 %, audio -> text 94 %;
-untrained 0.5 to 1.5 %.
+81 %, never paired, and with `--direct image-audio`, which pairs them, 90 and 89 %; image -> text 91 %, audio -> text
+94 %; untrained 0.5 to 1.5 %.
 """
 
 from __future__ import annotations
