@@ -16,13 +16,16 @@ from multicl.types import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+USUAL = (1, 5, 10)
+"""Training rows per class, unless others are asked for."""
+
 
 def few_shot(
     train: Tensor,
     train_labels: Ids,
     test: Tensor,
     test_labels: Ids,
-    shots: Sequence[int] = (1, 5, 10),
+    shots: Sequence[int] | None = None,
     repeats: int = 10,
     strength: float = 0.01,
     seed: int = 0,
@@ -35,7 +38,7 @@ def few_shot(
     Args:
         train: [N, D]. train_labels: [N] ints or strings, of at least two classes.
         test: [M, D]. test_labels: [M].
-        shots: numbers of training rows per class.
+        shots: numbers of training rows per class; None: those of 1, 5 and 10 that the smallest class has.
         repeats: choices of rows, each from its own seed: seed, seed + 1, ...
         strength: of the L2 penalty; see `logistic_regression`.
 
@@ -56,10 +59,11 @@ def few_shot(
         raise InputError("train_labels holds a single class; a probe needs at least two")
     x, asked = standardize(train, test)
     found: dict[str, float] = {}
-    for k in shots:
+    smallest = int(counts.min())
+    for k in [k for k in USUAL if k <= smallest] if shots is None else shots:
         positive("shots", k)
-        if int(counts.min()) < k:
-            raise InputError(f"a class of train_labels has {int(counts.min())} rows, too few for {k} shots")
+        if smallest < k:
+            raise InputError(f"a class of train_labels has {smallest} rows, too few for {k} shots: give fewer shots")
         hits = torch.zeros(repeats, len(test), dtype=torch.float64)
         for at in range(repeats):
             shown = _some_of_each(y, k, seed + at)

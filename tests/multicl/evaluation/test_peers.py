@@ -111,8 +111,15 @@ def test_few_shots_are_fitted_as_scikit_learn_does():
     found = few_shot(x, y, q, truth, shots=(2,), repeats=3)
     assert found["few_shot_2"] == pytest.approx(sum(scores) / 3, abs=0.01)
     assert found["few_shot_2_deviation"] == pytest.approx(float(torch.tensor(scores).std()), abs=0.01)
-    with pytest.raises(InputError, match="25 rows, too few for 26 shots"):
+    with pytest.raises(InputError, match="25 rows, too few for 26 shots: give fewer"):
         few_shot(x, y, q, truth, shots=(26,))
+
+
+def test_shots_are_as_many_as_the_smallest_class_has() -> None:
+    x, y = blobs(20, 0)
+    found = few_shot(x, y, x, y, repeats=1)
+    assert set(found) == {"few_shot_1", "few_shot_5"}
+    assert set(few_shot(x[y != 3], y[y != 3], x, y, repeats=1)) == set(found)
 
 
 def test_zero_shot_is_the_nearest_mean_description():
