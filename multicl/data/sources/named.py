@@ -158,6 +158,7 @@ def _check_split(name: str, split: str, there: list[str], in_classes: bool) -> N
                 if in_classes
                 else f"parts of these, in their order (--data.split '{there[0]}[:90%]' --data.test '{there[0]}[90%:]')"
             )
+            + ". `multicl fit` holds rows out at random"
         )
 
 

@@ -371,7 +371,7 @@ def test_one_file_has_no_held_out_split(tmp_path: Path, split: str) -> None:
 @pytest.mark.parametrize("split", ["test", "train+test[:1]"])
 def test_a_folder_without_the_split_says_what_there_is(tmp_path: Path, split: str) -> None:
     write(tmp_path, "parquet")
-    with pytest.raises(InputError, match=r"has no split 'test'; it has \['train'\].*--data.test 'train\[90%:\]'"):
+    with pytest.raises(InputError, match=r"has no split 'test'; it has \['train'\].*'train\[90%:\]'\)\. `multicl fit`"):
         open_rows(tmp_path, split=split)
     assert len(open_rows(tmp_path, split="train[:1]+train[1:]")) == len(open_rows(tmp_path))
 

@@ -42,7 +42,9 @@ def test_media_beside_such_lists_are_read(
     ]
     (told,) = (line for line in caplog.messages if "6 sounds are read" in line)
     assert ("named like a split" in told) == others[0].endswith(".txt")
-    with pytest.raises(InputError, match=r"has no split 'test'; .* put some files of each class into test/CLASS/"):
+    with pytest.raises(
+        InputError, match=r"has no split 'test'; .* put some files of each class into test/CLASS/.*`multicl fit`"
+    ):
         open_rows(folder, split="test")  # a slice at the end would be the last classes alone
     gc.collect()
 
