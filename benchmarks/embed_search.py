@@ -29,10 +29,12 @@ from multicl import Head, Model, Pair
 from multicl.modalities.image import Image
 from multicl.modalities.text import Text
 from multicl.search import approximate
-from multicl.search.database import connect, schema_of
+from multicl.search.database import connect, content_column, schema_of
+from multicl.search.items import nearest_items, rows_at
 from multicl.towers import Towers
 
 DIM, CLUSTERS, CHUNK, K, WANTED = 256, 500, 1024, 10, 0.95
+CONTENT = content_column("x")
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -70,14 +72,14 @@ def lance(x: Vectors, queries: Vectors, tuning: Vectors, truth: list[list[int]],
             part = x[start : start + CHUNK]
             ids = pa.array(np.arange(start, start + len(part)))
             flat = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), DIM)
-            given = {"id": ids, "row": ids, "label": ids, "x_vector": flat}
+            given = {"id": ids, "row": ids, "label": ids, "x_vector": flat, CONTENT: ids}
             columns = [given.get(field.name, pa.nulls(len(part), field.type)) for field in table.schema]
             table.add(pa.table(columns, schema=table.schema))
         table.optimize()
 
     filled, _ = timed(fill)
     exact = answers(lambda q: search(table, q, None), queries, truth)
-    built, kept = timed(lambda: approximate.build(table, "x_vector", tuning, len(x)))
+    built, kept = timed(lambda: approximate.build(table, "x_vector", CONTENT, tuning, len(x)))
     near = answers(lambda q: search(table, q, kept.probes), queries, truth)
     parts = {"parts": kept.parts, "probes": kept.probes}
     return [
@@ -87,9 +89,9 @@ def lance(x: Vectors, queries: Vectors, tuning: Vectors, truth: list[list[int]],
 
 
 def search(table: Any, query: Vectors, probes: int | None) -> list[int]:
-    """Ids of the rows found, asked for as `Index.search` does."""
-    found = approximate.nearest(table, "x_vector", query, probes).select(["id", "row", "label", "_distance"])
-    return [row["id"] for row in found.limit(K).to_arrow().to_pylist()]
+    """Ids of the rows found, searched for as `Index.search` does."""
+    found = nearest_items(table, "x", query, None, K, probes)
+    return [row["id"] for row in rows_at(table, list(found), ["id", "row", "label"])]
 
 
 def faiss_of(x: Vectors, queries: Vectors, tuning: Vectors, truth: list[list[int]]) -> list[dict[str, Any]]:

@@ -197,9 +197,13 @@ class Towers(nn.Module):
         zs = []
         for space in spaces:
             head = nn.Identity() if space is None else self.heads[_head_name(self.towers[node], space)]
-            kind = next((p.dtype for p in head.parameters()), h.dtype)
+            x = h
+            if (
+                h.dtype == torch.float64
+            ):  # of a user's own encoder; heads are float32, unless the user made them wide too
+                x = h.to(next((p.dtype for p in head.parameters()), h.dtype))
             with as_wide_as(head):
-                zs.append(head(h.to(kind) if h.dtype == torch.float64 else h).float())
+                zs.append(head(x).float())
         return zs
 
     def forward(self, requests: Sequence[Request]) -> Embeddings:

@@ -21,13 +21,13 @@ QUERIES = 100
 
 
 def build(
-    table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int, of: str = "id"
+    table: Any, column: str, content: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int
 ) -> Approximate:
     """Index a column of unit vectors and choose how many parts a search probes.
 
     Args:
+        content: the column whose equal values mark rows of the same item; null: the row is an item of its own.
         queries: [Q, D], like those to come, to measure recall with. vectors: how many the column has.
-        of: the column that tells what a vector is of: any of those that are equally near is right.
     """
     from lancedb.index import IvfFlat
 
@@ -35,18 +35,17 @@ def build(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about parts that stay empty where vectors are few or equal
         table.create_index(column, config=IvfFlat(distance_type="cosine", num_partitions=parts), replace=True)
-    return measure(table, column, queries, vectors, parts, of)
+    return measure(table, column, content, queries, vectors, parts)
 
 
 def measure(
-    table: Any, column: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int, parts: int,
-    of: str = "id",
-) -> Approximate:  # fmt: skip
+    table: Any, column: str, content: str, queries: np.ndarray[Any, np.dtype[np.float32]], vectors: int, parts: int
+) -> Approximate:
     """Choose the fewest probes, among powers of 2, that reach the wanted recall; else all parts."""
-    exact = [_ten(table, column, q, None, of) for q in queries]
+    exact = [_ten(table, column, content, q, None) for q in queries]
     probes = 1
     while True:
-        found = [_ten(table, column, q, probes, of) for q in queries]
+        found = [_ten(table, column, content, q, probes) for q in queries]
         recall = recall_at(found, exact)
         if recall >= WANTED or probes >= parts:
             return Approximate(vectors, parts, probes, round(recall, 4))
@@ -67,8 +66,7 @@ def nearest(table: Any, column: str, vector: Any, probes: int | None) -> Any:
     return query.minimum_nprobes(probes).maximum_nprobes(0)  # 0: no limit, for filters that leave too few rows
 
 
-def _ten(table: Any, column: str, vector: Any, probes: int | None, of: str) -> list[int]:
-    """What the 10 nearest rows are of, each once; rows that do not tell are of themselves."""
-    names = list(dict.fromkeys(["id", of, "_distance"]))
-    found = nearest(table, column, vector, probes).select(names).limit(10).to_arrow().to_pylist()
-    return list(dict.fromkeys(row["id"] if row[of] is None else row[of] for row in found))
+def _ten(table: Any, column: str, content: str, vector: Any, probes: int | None) -> list[int]:
+    """The items of the 10 nearest rows, each once."""
+    found = nearest(table, column, vector, probes).select(["id", content, "_distance"]).limit(10).to_arrow()
+    return list(dict.fromkeys(row["id"] if row[content] is None else row[content] for row in found.to_pylist()))

@@ -29,7 +29,7 @@ from multicl.search.database import (
     write_about,
 )
 from multicl.search.fill import Added
-from multicl.search.items import nearest_items
+from multicl.search.items import nearest_items, rows_at
 from multicl.search.query import readers_of
 from multicl.types import InputError
 
@@ -178,9 +178,9 @@ class Index:
                 continue
             queries, content = self._queries(node), content_column(node)
             if node not in found or count > 2 * found[node].rows:
-                found[node] = approximate.build(self.table, column, queries, count, content)
+                found[node] = approximate.build(self.table, column, content, queries, count)
             elif grown:
-                index = approximate.measure(self.table, column, queries, count, found[node].parts, content)
+                index = approximate.measure(self.table, column, content, queries, count, found[node].parts)
                 found[node] = replace(index, rows=found[node].rows)
         self.about = replace(self.about, approximate=found)
         write_about(self.db, self.about)
@@ -269,9 +269,8 @@ class Index:
             raise InputError(
                 f"the condition {where!r} cannot be used: {first_line(error)} (columns: {plain})"
             ) from error
-        rows = self.table.take_row_ids(list(found)).select(shown).with_row_id().to_arrow().to_pylist()
-        by_number = {row.pop("_rowid"): row for row in rows}  # which come in any order
-        return [self._hit(by_number[number], 1.0 - distance) for number, distance in found.items()]
+        rows = rows_at(self.table, list(found), shown)
+        return [self._hit(row, 1.0 - distance) for row, distance in zip(rows, found.values(), strict=True)]
 
     def _hit(self, row: dict[str, Any], score: float) -> Hit:
         previews = {}
